@@ -1,0 +1,52 @@
+# make run      install, then Porta with a PACS beside it, a study sent, its results verified
+# make test     install with what the tests need, then all checks and tests
+# make install  install only
+
+PYTHON ?= python3
+PIP_INSTALL = .venv/bin/pip install --quiet -c constraints.txt
+DEBIAN = orthanc orthanc-dicomweb dcmtk dicom3tools postgresql
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+.PHONY: run test install install-test debian lint clean
+
+run: install
+	.venv/bin/porta demo
+
+install: .venv/.installed
+
+test: install-test debian lint
+	.venv/bin/pytest
+
+lint: install-test
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+.venv/.installed: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv
+	.venv/bin/pip install --quiet -c constraints.txt torch
+	.venv/bin/pip install --quiet -c constraints.txt -e .
+	@touch $@
+
+install-test: .venv/.installed-test
+
+.venv/.installed-test: .venv/.installed
+	$(PIP_INSTALL) -e ".[dev]"
+	@touch $@
+
+# Real peers and validators. Without root or apt the tests that need them say so and are skipped.
+debian:
+	@missing=; for name in $(DEBIAN); do \
+	  dpkg -s $$name 2>/dev/null | grep -q '^Status: install ok' || missing="$$missing $$name"; done; \
+	if [ -z "$$missing" ]; then exit 0; fi; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  echo "installing$$missing"; \
+	  apt-get update -qq && \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; \
+	else \
+	  echo "not installed (needs root and apt):$$missing - the tests that need them are skipped"; \
+	fi
+
+clean:
+	rm -rf .venv porta-demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

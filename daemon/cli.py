@@ -1,0 +1,193 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 the input or the configuration is wrong (one line on stderr)."""
+
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from daemon import log
+from daemon.config import Config, load
+from daemon.errors import ConfigurationError, DaemonError, LedgerUnavailable, StorageUnusable, UnknownJob, WrongState
+from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
+from models.cards import find, shipped
+from models.errors import ModelError, UnknownModel
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Porta Hepatis: liver CT in from the PACS, SEG and SR back. For research use, not a diagnosis.",
+)
+
+ConfigOption = Annotated[
+    Path | None,
+    typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+
+
+def main() -> None:
+    """Entry of the `porta` command."""
+    with _one_line_errors():
+        app()
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """The service, in the foreground, until SIGTERM or Ctrl-C."""
+    from daemon import service
+
+    settings = _configured(config)
+    try:
+        service.run(settings)
+    except OSError as error:
+        dicom = settings.dicom
+        _fail(f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}", code=2)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the results are verified.")] = False,
+    directory: Annotated[Path, typer.Option("--dir", help="Everything is kept here.")] = Path("porta-demo"),
+) -> None:
+    """Porta and a PACS beside it, a phantom study sent, its results fetched and compared with the truth."""
+    from daemon.demo import run_demo
+
+    raise typer.Exit(run_demo(directory, once=once))
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Validate the configuration, C-ECHO each peer, and show which contexts it accepts."""
+    from daemon.status import check_peers
+
+    settings = _configured(config)
+    raise typer.Exit(0 if check_peers(settings) else 1)
+
+
+@app.command()
+def submit(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders or zips.")], config: ConfigOption = None
+) -> None:
+    """Hand files to the service as if they had been received; it need not be running."""
+    from daemon.submission import submit_paths
+
+    refused = submit_paths(_configured(config), paths)
+    for line in refused:
+        print(line, file=sys.stderr)
+    raise typer.Exit(2 if refused else 0)
+
+
+@app.command()
+def segment(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")],
+    model: Annotated[str, typer.Option(help="One of `porta models`.")] = "resnet50",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Segment one study without a service: SEG, SR, labels, findings and overlays."""
+    from daemon.submission import segment_input
+
+    log.configure("warning", "auto")
+    find(model)
+    segment_input(source, out, model=model, device=device, threads=threads)
+
+
+@app.command()
+def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """All jobs and their deliveries."""
+    from daemon.status import print_jobs
+
+    print_jobs(_configured(config), as_json=as_json)
+
+
+@app.command()
+def job(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """One job: its state, its deliveries, its history."""
+    from daemon.status import print_job
+
+    print_job(_configured(config), job_id)
+
+
+@app.command()
+def retry(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """Clear the halt of a job."""
+    from daemon.status import retry_job
+
+    retry_job(_configured(config), job_id)
+
+
+@app.command()
+def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """End a job."""
+    from daemon.status import cancel_job
+
+    cancel_job(_configured(config), job_id)
+
+
+@app.command()
+def models() -> None:
+    """The models that are here, what they were trained on and how they measured."""
+    from daemon.status import print_models
+
+    print_models()
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    seed: Annotated[int, typer.Option(min=0, help="From 1 000 000 on: never used for training.")] = 1_000_007,
+    slices: Annotated[int, typer.Option(min=5, max=2000)] = 100,
+    rows: Annotated[int, typer.Option(min=64, max=1024)] = 256,
+    columns: Annotated[int, typer.Option(min=64, max=1024)] = 256,
+    spacing: Annotated[
+        tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")
+    ] = (2.5, 1.5, 1.5),
+    lesions: Annotated[int | None, typer.Option(min=0, max=12, help="How many; else the seed draws it.")] = None,
+    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise, HU.")] = 12.0,
+) -> None:
+    """Write a phantom CT series with its truth: OUT/dicom, OUT/truth.nii.gz, OUT/truth.json."""
+    from daemon.submission import write_phantom
+
+    if min(spacing) <= 0:
+        _fail("--spacing must be positive", code=2)
+    written = write_phantom(
+        out, seed=seed, shape=(slices, rows, columns), spacing_mm=spacing, lesions=lesions, noise_hu=noise
+    )
+    print(f"{len(written.paths)} slices and {len(written.phantom.lesions)} lesions in {out}")
+
+
+def _configured(path: Path | None) -> Config:
+    log.configure()
+    settings = load(path, known_models=shipped().keys())
+    log.configure(settings.log.level, settings.log.format)
+    return settings
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a person can mend is said in one line; the rest is a fault of ours and says so in the log."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _fail(*error.faults, code=2)
+    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected, UnknownModel) as error:
+        _fail(str(error), code=2)
+    except LedgerUnavailable as error:
+        _fail(f"the ledger cannot be used: {error}", code=1)
+    except (PeerError, ModelError, DicomIOError, DaemonError) as error:
+        _fail(str(error), code=1)
+
+
+def _fail(*lines: Any, code: int) -> NoReturn:
+    for line in lines:
+        print(f"porta: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

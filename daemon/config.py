@@ -1,0 +1,311 @@
+"""The configuration: one TOML file, read once, checked whole, and passed down as frozen values.
+
+`load` gives a `Config` that needs no further checks, or raises `ConfigurationError` with every fault of the file at
+once, each with its key and line. Names are the file's: `[[peer]]` becomes `Config.peers`, `[series] quiet_s` becomes
+`Config.series.quiet_s`. Every key and default is shown and explained in `deploy/porta.toml`.
+"""
+
+import os
+import re
+import tomllib
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    Strict,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from daemon.config_faults import Fault, key_text, reference_faults, shape_fault, shown
+from daemon.config_values import AETitle, Host, Name, Patterns, Port, RuleTag, Seconds, at_least_one_each_once
+from daemon.errors import ConfigurationError
+from daemon.toml_lines import key_lines, line_of
+
+DEFAULT_PLACES = (Path("porta.toml"), Path("/etc/porta/porta.toml"))
+"""Where the file is looked for when neither `--config` nor `$PORTA_CONFIG` names it."""
+
+_RELEASED_QUIET_S = 5.0
+
+
+class Section(BaseModel):
+    """What all tables of the file have in common: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Dicom(Section):
+    """Porta's own end of the network."""
+
+    ae_title: AETitle = "PORTA"
+    host: Host = "127.0.0.1"
+    port: Port = 11112
+    maximum_associations: int = Field(default=25, ge=1)
+    maximum_pdu: int = Field(default=131072, ge=4096)
+    network_timeout_s: Seconds = 60.0
+    acse_timeout_s: Seconds = 30.0
+    dimse_timeout_s: Seconds = 60.0
+
+
+class Peer(Section):
+    """An application entity we talk with. One without a port only sends; one with `accept` may associate with us."""
+
+    name: Name
+    ae_title: AETitle
+    host: Host | None = None
+    port: Port | None = None
+    accept: bool = False
+    query: bool = False
+
+    @field_validator("port")
+    @classmethod
+    def _port_has_host(cls, port: int | None, info: ValidationInfo) -> int | None:
+        if port is not None and info.data.get("host", "malformed") is None:
+            raise ValueError("a port needs a host")
+        return port
+
+
+class Destination(Section):
+    """Where results go; it bears the name of its peer."""
+
+    peer: str
+    objects: Annotated[tuple[Literal["seg", "sr"], ...], AfterValidator(at_least_one_each_once)] = ("seg", "sr")
+    confirm: Literal["none", "query"] = "none"
+    attempts: int = Field(default=8, ge=1)
+    first_retry_s: Seconds = 5.0
+    longest_retry_s: Seconds = Field(default=3600.0, validate_default=True)
+    timeout_s: Seconds = 30.0
+
+    @field_validator("confirm", mode="before")
+    @classmethod
+    def _no_commitment_yet(cls, confirm: object) -> object:
+        if confirm == "commitment":
+            raise ValueError('"commitment" is not available yet; use "query" or "none"')
+        return confirm
+
+    @field_validator("longest_retry_s")
+    @classmethod
+    def _longest_is_not_before_first(cls, longest_s: float, info: ValidationInfo) -> float:
+        if longest_s < info.data.get("first_retry_s", 0.0):
+            raise ValueError(f"{longest_s:g} is less than first_retry_s, {info.data['first_retry_s']:g}")
+        return longest_s
+
+
+class Rule(Section):
+    """Which series get which model and go where; the first rule that matches wins.
+
+    A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
+    matches the attribute, or one of its values where it has several.
+    """
+
+    name: Name
+    match: Mapping[RuleTag, Patterns]
+    model: str
+    destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
+    priority: int = 0
+
+
+class Storage(Section):
+    """The folder that holds spool, outbox, quarantine and, unless `[ledger] url` says otherwise, the ledger."""
+
+    root: Annotated[Path, Strict(False)] = Path("/var/lib/porta")
+    min_free_mb: int = Field(default=1024, ge=0)
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: Path) -> Path:
+        if not root.is_absolute():
+            raise ValueError(f"must be an absolute path, not {shown(str(root))}")
+        return root
+
+
+class Ledger(Section):
+    """The database. The URL may hold a password, so it is in no `repr` and no fault."""
+
+    url: str | None = Field(default=None, repr=False)
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
+
+
+class Series(Section):
+    """When a series counts as complete."""
+
+    quiet_s: Seconds = 20.0
+    released_quiet_s: Seconds = _RELEASED_QUIET_S
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_follows_quiet_s(cls, data: Any) -> Any:
+        """A short `quiet_s` alone is no contradiction: it shortens the default of `released_quiet_s` with it."""
+        quiet_s = data.get("quiet_s") if isinstance(data, dict) else None
+        if isinstance(quiet_s, int | float) and 0 < quiet_s < _RELEASED_QUIET_S:
+            return {"released_quiet_s": quiet_s, **data}
+        return data
+
+    @field_validator("released_quiet_s")
+    @classmethod
+    def _never_more_than_quiet_s(cls, released_quiet_s: float, info: ValidationInfo) -> float:
+        if released_quiet_s > info.data.get("quiet_s", released_quiet_s):
+            raise ValueError(f"{released_quiet_s:g} is more than quiet_s, {info.data['quiet_s']:g}")
+        return released_quiet_s
+
+
+class Engine(Section):
+    """The worker process that runs the model."""
+
+    kind: Literal["local"] = "local"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    memory_mb: int | None = Field(default=None, ge=512)
+    deadline_s: Seconds = 1800.0
+    attempts: int = Field(default=3, ge=1)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _no_dask_yet(cls, kind: object) -> object:
+        if kind == "dask":
+            raise ValueError('"dask" is not available yet; use "local"')
+        return kind
+
+
+class Web(Section):
+    """The console's address. Accepted, and unused until the console comes."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8043
+
+
+class Log(Section):
+    """What is written to stderr; `auto` is for people on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(Section):
+    """The whole file. Built by hand, as tests do, it takes the file's words: `Config(peer=(Peer(…),), rule=(…))`."""
+
+    dicom: Dicom = Dicom()
+    peers: tuple[Peer, ...] = Field(default=(), alias="peer")
+    destinations: tuple[Destination, ...] = Field(default=(), alias="destination")
+    rules: tuple[Rule, ...] = Field(default=(), alias="rule")
+    storage: Storage = Storage()
+    ledger: Ledger = Ledger()
+    series: Series = Series()
+    engine: Engine = Engine()
+    web: Web = Web()
+    log: Log = Log()
+
+    @property
+    def accepting_peers(self) -> tuple[Peer, ...]:
+        """The peers that may associate with us. With none of them every association is refused."""
+        return tuple(peer for peer in self.peers if peer.accept)
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's SQLAlchemy URL: as configured, with the driver that is installed, or SQLite in the root."""
+        url = self.ledger.url or f"sqlite:///{self.storage.root / 'ledger.sqlite'}"
+        return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
+
+    def peer(self, name: str) -> Peer:
+        """The peer called `name`; KeyError where there is none (any more: the ledger may remember older names)."""
+        return {peer.name: peer for peer in self.peers}[name]
+
+    def destination(self, peer_name: str) -> Destination:
+        """The destination at the peer called `peer_name`; KeyError where there is none (any more)."""
+        return {destination.peer: destination for destination in self.destinations}[peer_name]
+
+
+def load(
+    path: Path | None,
+    *,
+    known_models: Collection[str],
+    environ: Mapping[str, str] = os.environ,
+    places: Sequence[Path] = DEFAULT_PLACES,
+) -> Config:
+    """Read and check the configuration at `path`, else at `$PORTA_CONFIG`, else at the first of `places` there is.
+
+    `known_models` are the names that a rule's `model` may have. Raises ConfigurationError with all faults.
+    """
+    found = find(path, environ=environ, places=places)
+    try:
+        return parse(found.read_bytes(), known_models=known_models, source=str(found))
+    except OSError as error:
+        raise ConfigurationError([f"{found}: cannot be read: {error.strerror}"]) from error
+
+
+def find(
+    path: Path | None, *, environ: Mapping[str, str] = os.environ, places: Sequence[Path] = DEFAULT_PLACES
+) -> Path:
+    """The file that `load` reads; raises ConfigurationError where there is none."""
+    if path is not None:
+        if not path.exists():
+            raise ConfigurationError([f"{path}: there is no such file"])
+        return path
+    if named := environ.get("PORTA_CONFIG"):
+        if not Path(named).exists():
+            raise ConfigurationError([f"{named}: there is no such file; $PORTA_CONFIG names it"])
+        return Path(named)
+    for place in places:
+        if place.exists():
+            return place
+    looked = ", ".join(["--config", "$PORTA_CONFIG", *map(str, places)])
+    raise ConfigurationError([f"no configuration found; looked for: {looked}"])
+
+
+def parse(content: bytes, *, known_models: Collection[str], source: str = "porta.toml") -> Config:
+    """The configuration in `content`, the bytes of a TOML file that faults call `source`.
+
+    Raises ConfigurationError with all faults, in the order of their lines.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError([f"{source}:{line}: the file is not UTF-8"]) from error
+    try:
+        document = _with_tuples(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([_syntax_fault(str(error), text, source)]) from error
+    faults = list(reference_faults(document, known_models))
+    config = None
+    try:
+        config = Config.model_validate(document)
+    except ValidationError as error:
+        faults += [shape_fault(detail, Config) for detail in error.errors(include_url=False)]
+    if config is None or faults:
+        raise ConfigurationError(_lines_of(faults, text, source))
+    return config
+
+
+def _with_tuples(value: Any) -> Any:
+    """`value` with tuples for TOML's lists: strict pydantic takes no list for a tuple, and a frozen value has none."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _lines_of(faults: list[Fault], text: str, source: str) -> list[str]:
+    lines = key_lines(text)
+    placed = sorted((line_of(fault.key, lines), key_text(fault.key), fault.sentence) for fault in faults)
+    return [f"{source}:{line}: {key}: {sentence}" for line, key, sentence in placed]
+
+
+def _syntax_fault(message: str, text: str, source: str) -> str:
+    """tomllib says the place at the end of its sentence, or that it is the end of the document."""
+    sentence, _, place = message.partition(" (at ")
+    number = re.match(r"line (\d+)", place)
+    line = int(number[1]) if number else text.rstrip().count("\n") + 1
+    return f"{source}:{line}: not valid TOML: {sentence[:1].lower()}{sentence[1:]}"

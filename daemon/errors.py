@@ -1,0 +1,94 @@
+"""What can go wrong in the service itself.
+
+    DaemonError
+    ├── ConfigurationError(faults)             the file is missing or wrong; one line per fault
+    ├── StorageUnusable(detail)                the storage root cannot be written, or is full
+    ├── LedgerUnavailable(detail)              the database does not answer
+    ├── UnknownJob(job_id)                     no job bears this id
+    ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
+    └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
+        ├── WorkerCrashed(detail)              the process is gone
+        ├── WorkerTimedOut(detail)             it was still working at its deadline
+        └── WorkerOutOfMemory(detail)          it asked for more memory than there is
+
+What is wrong with a series, a file or a peer is said by `dicom_io.errors`. Messages hold UIDs, ids, counts, codes and
+paths of the configuration; never an attribute of a patient. What an error means for a job, `jobs.decide` says;
+which exit code it becomes, the command line says.
+"""
+
+from collections.abc import Sequence
+
+
+class DaemonError(Exception):
+    """Root of this folder's errors."""
+
+
+class ConfigurationError(DaemonError):
+    """The configuration cannot be used. `faults` has one printable line for each fault found in it."""
+
+    def __init__(self, faults: Sequence[str]) -> None:
+        self.faults = tuple(faults)
+        super().__init__("\n".join(self.faults))
+
+    def __reduce__(self) -> tuple[type["ConfigurationError"], tuple[tuple[str, ...]]]:
+        return ConfigurationError, (self.faults,)
+
+
+class StorageUnusable(DaemonError):
+    """The storage root cannot be written or has no room left: 0xA700 to a sender, exit 2 at start."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class LedgerUnavailable(DaemonError):
+    """The ledger's database cannot be reached or does not commit: 0xA700 to a sender, tried again by the service."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class UnknownJob(DaemonError):
+    """No job of the ledger bears this id."""
+
+    def __init__(self, job_id: int | str) -> None:
+        self.job_id = job_id
+        super().__init__(f"there is no job {job_id}")
+
+    def __reduce__(self) -> tuple[type["UnknownJob"], tuple[int | str]]:
+        return UnknownJob, (self.job_id,)
+
+
+class WrongState(DaemonError):
+    """The job exists, but `verb` (retry, cancel, …) cannot be done to it in `state`."""
+
+    def __init__(self, job_id: int | str, state: str, verb: str) -> None:
+        self.job_id = job_id
+        self.state = state
+        self.verb = verb
+        super().__init__(f"job {job_id} is {state}: cannot {verb} it")
+
+    def __reduce__(self) -> tuple[type["WrongState"], tuple[int | str, str, str]]:
+        return WrongState, (self.job_id, self.state, self.verb)
+
+
+class WorkerFailed(DaemonError):
+    """An attempt in the worker process ended without a result. It counts as an attempt of the job."""
+
+    def __init__(self, detail: str = "") -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class WorkerCrashed(WorkerFailed):
+    """The worker process ended by itself or by a signal; `detail` has its exit code."""
+
+
+class WorkerTimedOut(WorkerFailed):
+    """The worker was still busy at its deadline (`engine.deadline_s`) and was stopped."""
+
+
+class WorkerOutOfMemory(WorkerFailed):
+    """The worker asked for more memory than it may have or the machine or the GPU holds."""

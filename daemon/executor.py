@@ -1,0 +1,184 @@
+"""The local worker: one supervised process that runs the heavy stages, one after another.
+
+A crash, a hang or a lack of memory in it is a failed attempt, never a dead service. It is started afresh after each of
+these, and dies with its parent: by PR_SET_PDEATHSIG, and by the end of its pipe where that is not to be had.
+"""
+
+import ctypes
+import multiprocessing
+import os
+import resource
+import signal
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.connection import Connection
+from multiprocessing.context import SpawnProcess
+from typing import Any, ParamSpec, TypeVar
+
+from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
+from daemon.log import Form, Level, configure, get_logger
+
+PR_SET_PDEATHSIG = 1
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+log = get_logger()
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What a new worker process is given."""
+
+    log_level: Level = "info"
+    log_form: Form = "auto"
+    memory_mb: int | None = None
+
+
+class LocalExecutor:
+    """Runs picklable functions in a worker process. One call at a time; further callers wait."""
+
+    def __init__(self, setup: Setup) -> None:
+        self._setup = setup
+        self._context = multiprocessing.get_context("spawn")
+        self._turn = threading.Lock()
+        self._process: SpawnProcess | None = None
+        self._pipe: Connection | None = None
+        self._stopped = threading.Event()
+
+    def run(self, deadline_s: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """The function's result, or the error it raised if that can travel.
+
+        Raises WorkerCrashed, WorkerTimedOut, WorkerOutOfMemory, or WorkerFailed for an error that cannot.
+        """
+        with self._turn:
+            if self._stopped.is_set():
+                raise WorkerStopped("the service is stopping")
+            pipe = self._started()
+            try:
+                pipe.send((function, args, kwargs))
+                if not pipe.poll(deadline_s):
+                    self._end()
+                    raise WorkerTimedOut(f"no result after {deadline_s:g} s")
+                outcome = pipe.recv()
+            except (EOFError, OSError) as error:
+                exit_code = self._end()
+                if self._stopped.is_set():
+                    raise WorkerStopped("the service is stopping") from error
+                if exit_code == -signal.SIGKILL:
+                    raise WorkerCrashed("killed, by the kernel for lack of memory or by a person") from error
+                raise WorkerCrashed(f"exit code {exit_code}") from error
+        if isinstance(outcome, _Raised):
+            if isinstance(outcome.error, WorkerOutOfMemory):
+                self._end()
+            raise outcome.error
+        result: T = outcome
+        return result
+
+    def warm(self) -> None:
+        """Start the worker process now, so that the first job does not wait for its imports."""
+        with self._turn:
+            if not self._stopped.is_set():
+                self._started()
+
+    @property
+    def pid(self) -> int | None:
+        """The worker's process id, while there is one."""
+        return self._process.pid if self._process else None
+
+    def stop(self) -> None:
+        """End the worker at once, whatever it does; what it worked on costs no attempt."""
+        self._stopped.set()
+        process = self._process
+        if process is not None and process.is_alive():
+            process.kill()
+            process.join(5)
+
+    def _started(self) -> Connection:
+        if self._process is not None and self._pipe is not None and self._process.is_alive():
+            return self._pipe
+        self._end()
+        self._pipe, theirs = self._context.Pipe()
+        self._process = self._context.Process(
+            target=_serve, args=(theirs, os.getpid(), self._setup), name="porta-worker", daemon=True
+        )
+        self._process.start()
+        theirs.close()
+        log.info("worker.started", pid=self._process.pid)
+        return self._pipe
+
+    def _end(self) -> int | None:
+        """Make sure that the process is gone; its exit code."""
+        if self._process is None:
+            return None
+        if self._pipe is not None:
+            self._pipe.close()
+        # A crash is noticed by the end of the pipe, a moment before the process is gone.
+        self._process.join(1)
+        if self._process.is_alive():
+            self._process.kill()
+            self._process.join(5)
+        exit_code = self._process.exitcode
+        log.warning("worker.ended", exit_code=exit_code)
+        self._process = self._pipe = None
+        return exit_code
+
+
+class WorkerStopped(WorkerFailed):
+    """The service is stopping: the attempt was broken off and does not count."""
+
+
+@dataclass(frozen=True)
+class _Raised:
+    error: Exception
+
+
+def _serve(pipe: Connection, parent: int, setup: Setup) -> None:
+    """The worker's main loop."""
+    _die_with_parent(parent)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    configure(setup.log_level, setup.log_form)
+    if setup.memory_mb:
+        limit = setup.memory_mb * 2**20
+        resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
+    while True:
+        try:
+            function, args, kwargs = pipe.recv()
+        except (EOFError, OSError):
+            return
+        pipe.send(_outcome(function, args, kwargs))
+
+
+def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+    try:
+        return function(*args, **kwargs)
+    except MemoryError as error:
+        return _Raised(WorkerOutOfMemory(_place(error)))
+    except Exception as error:  # the stage runner: whatever a stage raises becomes data
+        if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
+            return _Raised(WorkerOutOfMemory(_place(error)))
+        if type(error).__module__.partition(".")[0] in ("dicom_io", "models", "reports", "daemon"):
+            return _Raised(error.with_traceback(None))
+        log.error("stage.failed", error=error)
+        return _Raised(WorkerFailed(_place(error)))
+
+
+def _place(error: BaseException) -> str:
+    """The error's type: its message may quote the data set."""
+    return type(error).__name__
+
+
+def _die_with_parent(parent: int) -> None:
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(1)
+        os._exit(1)
+
+    threading.Thread(target=watch, name="parent-watch", daemon=True).start()

@@ -1,0 +1,160 @@
+"""One way in for every instance, whether by C-STORE or `porta submit`: checked, durable, committed, then answered."""
+
+import hashlib
+import threading
+import time
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from io import BytesIO
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+
+from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
+from daemon.ledger import Instance, Ledger
+from daemon.log import get_logger
+from daemon.spool import Spool
+from dicom_io.errors import InvalidUID
+from dicom_io.uids import checked_uid
+
+LOCKS = 64
+
+log = get_logger()
+
+
+class Verdict(StrEnum):
+    """What became of an instance. The last four are kept in quarantine under this reason."""
+
+    STORED = "STORED"
+    ALREADY_STORED = "ALREADY_STORED"
+    NO_ROOM = "NO_ROOM"
+    DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
+    UNDECODABLE = "UNDECODABLE"
+    INVALID_UID = "INVALID_UID"
+    MISMATCH = "MISMATCH"
+
+
+STATUS: dict[Verdict, int] = {
+    Verdict.STORED: 0x0000,
+    Verdict.ALREADY_STORED: 0x0000,
+    Verdict.DUPLICATE_DIFFERENT: 0x0000,
+    Verdict.NO_ROOM: 0xA700,
+    Verdict.MISMATCH: 0xA900,
+    Verdict.UNDECODABLE: 0xC000,
+    Verdict.INVALID_UID: 0xC001,
+}
+"""The answer to a C-STORE (PS3.4 table B.2-1): refused for lack of resources, data set does not match, cannot understand."""
+
+
+@dataclass(frozen=True)
+class Accepted:
+    """The verdict on an instance, and the series it belongs to (None where it has none)."""
+
+    verdict: Verdict
+    series_instance_uid: str | None = None
+
+
+class Intake:
+    """Takes instances into spool and ledger. Safe to call from many threads at once."""
+
+    def __init__(self, spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+        self._spool = spool
+        self._ledger = ledger
+        self._clock = clock
+        # Two associations may bring the same instance at once: the second waits, and then finds it stored.
+        self._locks = [threading.Lock() for _ in range(LOCKS)]
+
+    def take(self, content: bytes, *, calling_ae_title: str, sop_instance_uid: str | None = None) -> Accepted:
+        """Take in one instance, a whole file (PS3.10) as bytes; `sop_instance_uid` is what the request called it.
+
+        When the verdict is STORED, the file is fsynced and its row committed. Never raises for bad input, a full
+        disk or a ledger that is away: the verdict says so.
+        """
+        try:
+            return self._take(content, calling_ae_title, sop_instance_uid)
+        except (StorageUnusable, LedgerUnavailable) as error:
+            log.error("instance.refused", code=Verdict.NO_ROOM, error=error, calling_ae_title=calling_ae_title)
+            return Accepted(Verdict.NO_ROOM)
+
+    def _take(self, content: bytes, calling_ae_title: str, requested: str | None) -> Accepted:
+        try:
+            ds = decode(content)
+            uids = {
+                keyword: checked_uid(ds.get(keyword, ""))
+                for keyword in ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+            }
+        except InvalidUID:
+            return self._set_aside(content, Verdict.INVALID_UID, calling_ae_title)
+        except Undecodable:
+            return self._set_aside(content, Verdict.UNDECODABLE, calling_ae_title)
+        if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
+            return self._set_aside(content, Verdict.MISMATCH, calling_ae_title)
+
+        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"])
+        instance = Instance(
+            sop_instance_uid=uids["SOPInstanceUID"],
+            sop_class_uid=uids["SOPClassUID"],
+            transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
+            series_instance_uid=uids["SeriesInstanceUID"],
+            study_instance_uid=uids["StudyInstanceUID"],
+            calling_ae_title=calling_ae_title,
+            path=str(path),
+            bytes=len(content),
+            sha256=hashlib.sha256(_without_preamble(content, ds)).hexdigest(),
+        )
+        with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
+            known = self._ledger.instance(instance.sop_instance_uid)
+            if known is None:
+                self._spool.keep(path, [content])
+                if self._ledger.record_instance(instance, now=self._clock()):
+                    return Accepted(Verdict.STORED, instance.series_instance_uid)
+                known = self._ledger.instance(instance.sop_instance_uid)
+            if known and known.sha256 == instance.sha256:
+                return Accepted(Verdict.ALREADY_STORED, known.series_instance_uid)
+        return self._set_aside(content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title)
+
+    def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
+        self._spool.quarantine(content, reason=verdict, source=calling_ae_title)
+        log.error("instance.quarantined", code=verdict, calling_ae_title=calling_ae_title, bytes=len(content))
+        return Accepted(verdict)
+
+
+UNREADABLE = (
+    InvalidDicomError,
+    AttributeError,
+    EOFError,
+    KeyError,
+    NotImplementedError,
+    OSError,
+    TypeError,
+    ValueError,
+    zlib.error,
+)
+"""What pydicom lets through when the bytes are not what they say they are."""
+
+
+class Undecodable(DaemonError):
+    """The bytes hold no whole DICOM data set."""
+
+
+def decode(content: bytes) -> Dataset:
+    """The data set of a file, read to its very end. Raises Undecodable for anything broken, cut short or empty."""
+    try:
+        ds = dcmread(BytesIO(content))
+    except UNREADABLE as error:
+        raise Undecodable("no DICOM data set") from error
+    if not len(ds) or "TransferSyntaxUID" not in ds.file_meta:
+        raise Undecodable("an empty data set, or no transfer syntax")
+    last = ds.get_item(max(ds.keys()))
+    length = getattr(last, "length", None)
+    if length not in (None, 0xFFFFFFFF) and isinstance(last.value, bytes) and len(last.value) < length:
+        raise Undecodable("the data set is cut short")
+    return ds
+
+
+def _without_preamble(content: bytes, ds: Dataset) -> bytes:
+    """What two copies of one instance share: the data set, not the file meta information a sender wrote before it."""
+    start = 128 + 4 + 12 + int(ds.file_meta.get("FileMetaInformationGroupLength", 0))
+    return content[start:]

@@ -1,0 +1,213 @@
+"""A series on its way through the pipeline: states, the moves between them, and what an error means. Pure.
+
+A state is a fact made durable; a stage is an edge; a worker's hold is a lease. There is no RUNNING.
+
+    RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> COMMITTED
+
+REJECTED (with a reason) and CANCELLED end a job. An error that repeats itself, or cannot pass, puts a `halt` on the
+job: its state still says where to resume.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+
+from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable, WorkerFailed
+from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected
+from models.errors import ModelError
+from reports.errors import GeometryNotProved, ReportError
+
+
+class State(StrEnum):
+    """What is durably true of a job."""
+
+    RECEIVING = "RECEIVING"
+    RECEIVED = "RECEIVED"
+    SEGMENTED = "SEGMENTED"
+    REPORTED = "REPORTED"
+    DELIVERED = "DELIVERED"
+    COMMITTED = "COMMITTED"
+    REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
+
+
+class Event(StrEnum):
+    """What happens to a job."""
+
+    CLOSED = "CLOSED"
+    SEGMENTED = "SEGMENTED"
+    REPORTED = "REPORTED"
+    DELIVERED = "DELIVERED"
+    COMMITTED = "COMMITTED"
+    REJECTED = "REJECTED"
+    CANCELLED = "CANCELLED"
+    LATE_INSTANCE = "LATE_INSTANCE"
+
+
+TRANSITIONS: dict[tuple[State, Event], State] = {
+    (State.RECEIVING, Event.CLOSED): State.RECEIVED,
+    (State.RECEIVING, Event.REJECTED): State.REJECTED,
+    (State.RECEIVING, Event.LATE_INSTANCE): State.RECEIVING,
+    (State.RECEIVED, Event.SEGMENTED): State.SEGMENTED,
+    (State.RECEIVED, Event.REJECTED): State.REJECTED,
+    (State.RECEIVED, Event.LATE_INSTANCE): State.RECEIVING,
+    (State.SEGMENTED, Event.REPORTED): State.REPORTED,
+    (State.SEGMENTED, Event.LATE_INSTANCE): State.RECEIVING,
+    (State.REPORTED, Event.DELIVERED): State.DELIVERED,
+    (State.DELIVERED, Event.COMMITTED): State.COMMITTED,
+    (State.REJECTED, Event.LATE_INSTANCE): State.RECEIVING,
+    **{
+        (state, Event.CANCELLED): State.CANCELLED
+        for state in (State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REPORTED, State.DELIVERED)
+    },
+}
+"""Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
+the next revision, which is a job of its own (see `opens_revision`)."""
+
+
+def opens_revision(state: State) -> bool:
+    """Whether a late instance needs a new job: results of this one are on their way, or out."""
+    return state in (State.REPORTED, State.DELIVERED, State.COMMITTED)
+
+
+WORKABLE = (State.RECEIVED, State.SEGMENTED)
+"""The states from which the pipeline's worker goes on."""
+
+
+class DeliveryState(StrEnum):
+    """How far one object is on its way to one destination."""
+
+    PENDING = "PENDING"
+    STORED = "STORED"
+    CONFIRMED = "CONFIRMED"
+    FAILED = "FAILED"
+
+
+class HaltCode(StrEnum):
+    """Why a job stands still until a person says `porta retry`."""
+
+    GEOMETRY_NOT_PROVED = "GEOMETRY_NOT_PROVED"
+    MODEL_UNUSABLE = "MODEL_UNUSABLE"
+    REPORT_FAILED = "REPORT_FAILED"
+    WORKER_FAILED = "WORKER_FAILED"
+    STORAGE_UNUSABLE = "STORAGE_UNUSABLE"
+    SPOOL_UNREADABLE = "SPOOL_UNREADABLE"
+    DELIVERY_FAILED = "DELIVERY_FAILED"
+    UNEXPECTED = "UNEXPECTED"
+
+
+@dataclass(frozen=True)
+class Job:
+    """One revision of one series; times are seconds since 1970, UTC. Holds no patient attribute."""
+
+    id: int
+    series_instance_uid: str
+    study_instance_uid: str
+    revision: int
+    calling_ae_title: str
+    rule: str | None
+    priority: int
+    state: State
+    reject_reason: str | None
+    attempts: int
+    not_before: float | None
+    halt: str | None
+    instances: int
+    warnings: tuple[str, ...]
+    created_at: float
+    lease: str | None = None
+
+
+@dataclass(frozen=True)
+class Delivery:
+    """One object of a job on its way to one destination; `confirm` says how it is confirmed ("none": not at all)."""
+
+    id: int
+    job_id: int
+    destination: str
+    object: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    path: str
+    confirm: str
+    state: DeliveryState
+    attempts: int
+    not_before: float | None
+    last_status: str | None
+
+
+@dataclass(frozen=True)
+class Retry:
+    """Try again, not before `at`."""
+
+    at: float
+
+
+@dataclass(frozen=True)
+class Halt:
+    """Stand still; only a person can help."""
+
+    code: HaltCode
+
+
+@dataclass(frozen=True)
+class Reject:
+    """The series is not to be processed."""
+
+    reason: RejectReason
+
+
+Decision = Retry | Halt | Reject
+
+FIRST_RETRY_S = 2.0
+LONGEST_RETRY_S = 300.0
+
+
+def decide(
+    error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int
+) -> Decision:
+    """What an error of a stage means for its job; `jitter()` is from 0 to 1, `job.attempts` counts those before.
+
+    A series that cannot be read is rejected. What cannot pass by itself (geometry, weights, a report that
+    cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
+    the attempts are used up. A ledger or a disk that is away costs no attempt.
+    """
+    if isinstance(error, SeriesRejected):
+        return Reject(error.reason)
+    if isinstance(error, GeometryNotProved):
+        return Halt(HaltCode.GEOMETRY_NOT_PROVED)
+    if isinstance(error, ReportError):
+        return Halt(HaltCode.REPORT_FAILED)
+    if isinstance(error, ModelError):
+        return Halt(HaltCode.MODEL_UNUSABLE)
+    if isinstance(error, NotDicom | FileNotFoundError):
+        return Halt(HaltCode.SPOOL_UNREADABLE)
+    if isinstance(error, LedgerUnavailable | StorageUnusable):
+        return Retry(now + FIRST_RETRY_S * (1 + jitter()))
+    if job.attempts + 1 >= max_attempts:
+        return Halt(_halt_code(error))
+    return Retry(now + backoff_s(job.attempts, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, jitter=jitter()))
+
+
+def _halt_code(error: Exception) -> HaltCode:
+    if isinstance(error, WorkerFailed):
+        return HaltCode.WORKER_FAILED
+    if isinstance(error, OSError):
+        return HaltCode.STORAGE_UNUSABLE
+    if isinstance(error, PeerError):
+        return HaltCode.DELIVERY_FAILED
+    return HaltCode.UNEXPECTED
+
+
+def backoff_s(attempts: int, *, first_s: float, longest_s: float, jitter: float) -> float:
+    """Seconds to wait after `attempts` earlier failures: doubled each time, capped, then spread by half of itself."""
+    return min(longest_s, first_s * 2.0 ** min(attempts, 30)) * (0.75 + 0.5 * jitter)
+
+
+def advance(state: State, event: Event) -> State:
+    """The state that an event leads to. Raises DaemonError for a move that the table does not have."""
+    try:
+        return TRANSITIONS[state, event]
+    except KeyError:
+        raise DaemonError(f"no move {event} from {state}") from None

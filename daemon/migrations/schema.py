@@ -1,0 +1,116 @@
+"""The tables of the ledger. UIDs, AE titles, counts, codes and paths below the storage root: no patient attribute.
+
+Times are seconds since 1970, UTC.
+"""
+
+from sqlalchemy import (
+    CheckConstraint,
+    Column,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+)
+
+from daemon.jobs import DeliveryState, State
+
+UID = String(64)
+AE_TITLE = String(16)
+CODE = String(64)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+    }
+)
+
+series = Table(
+    "series",
+    metadata,
+    Column("series_instance_uid", UID, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("calling_ae_title", AE_TITLE, nullable=False),
+    Column("instances", Integer, nullable=False),
+    Column("last_received_at", Double, nullable=False),
+    Column("released_at", Double),
+)
+
+instances = Table(
+    "instances",
+    metadata,
+    Column("sop_instance_uid", UID, primary_key=True),
+    Column("sop_class_uid", UID, nullable=False),
+    Column("transfer_syntax_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False, index=True),
+    Column("path", Text, nullable=False),
+    Column("bytes", Integer, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received_at", Double, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False),
+    Column("study_instance_uid", UID, nullable=False, index=True),
+    Column("revision", Integer, nullable=False),
+    Column("calling_ae_title", AE_TITLE, nullable=False),
+    Column("rule", CODE),
+    Column("priority", Integer, nullable=False),
+    Column("state", CODE, nullable=False),
+    Column("reject_reason", CODE),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Double),
+    Column("lease", String(128)),
+    Column("lease_until", Double),
+    Column("halt", CODE),
+    Column("instances", Integer, nullable=False),
+    Column("warnings", Text, nullable=False),
+    Column("created_at", Double, nullable=False),
+    UniqueConstraint("series_instance_uid", "revision"),
+    CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
+    CheckConstraint("(state = 'REJECTED') = (reject_reason IS NOT NULL)", name="reason"),
+    Index("ix_jobs_state_not_before", "state", "not_before"),
+)
+
+events = Table(
+    "events",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("at", Double, nullable=False),
+    Column("event", CODE, nullable=False),
+    Column("from_state", CODE),
+    Column("to_state", CODE),
+    Column("code", CODE),
+)
+
+deliveries = Table(
+    "deliveries",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("destination", CODE, nullable=False),
+    Column("object", CODE, nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("confirm", CODE, nullable=False),
+    Column("state", CODE, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Double),
+    Column("last_status", CODE),
+    UniqueConstraint("job_id", "destination", "object"),
+    CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in DeliveryState)), name="state"),
+    Index("ix_deliveries_state_not_before", "state", "not_before"),
+)

@@ -1,0 +1,88 @@
+"""C-STORE in: who may send, what is answered, and which series have no association left that could bring more."""
+
+import threading
+import time
+from collections.abc import Callable
+
+from daemon.config import Config
+from daemon.errors import LedgerUnavailable
+from daemon.intake import STATUS, Intake
+from daemon.ledger import Ledger
+from daemon.log import get_logger
+from dicom_io.network import scp
+
+log = get_logger()
+
+
+class Receiver:
+    """The Storage SCP of the service, on top of intake and ledger."""
+
+    def __init__(self, config: Config, intake: Intake, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+        self._config = config
+        self._intake = intake
+        self._ledger = ledger
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._series: dict[str, set[str]] = {}
+        """The series of each open association."""
+        self._server: scp.Server | None = None
+
+    def start(self) -> int:
+        """Listen, and return the port. Raises OSError when the address cannot be listened on."""
+        dicom = self._config.dicom
+        self._server = scp.start(
+            ae_title=dicom.ae_title,
+            host=dicom.host,
+            port=dicom.port,
+            callers=[scp.Caller(peer.ae_title, peer.host) for peer in self._config.accepting_peers],
+            store=self._store,
+            released=self._released,
+            refused=_log_refusal,
+            maximum_associations=dicom.maximum_associations,
+            maximum_pdu=dicom.maximum_pdu,
+            network_timeout_s=dicom.network_timeout_s,
+            acse_timeout_s=dicom.acse_timeout_s,
+        )
+        return self._server.port
+
+    def stop(self, timeout_s: float) -> None:
+        """Stop listening; an instance that is being stored is stored to its end."""
+        if self._server is not None:
+            self._server.shutdown(timeout_s)
+
+    def _store(self, received: scp.Received) -> int:
+        try:
+            accepted = self._intake.take(
+                received.part10(),
+                calling_ae_title=received.calling_ae_title,
+                sop_instance_uid=received.sop_instance_uid,
+            )
+        except Exception as error:  # whatever it is, the sender gets an answer and the log a line
+            log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
+            return 0xC002
+        if accepted.series_instance_uid:
+            with self._lock:
+                self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
+        return STATUS[accepted.verdict]
+
+    def _released(self, association_id: str) -> None:
+        with self._lock:
+            ended = self._series.pop(association_id, set())
+            alone = ended.difference(*self._series.values())
+        if not alone:
+            return
+        try:
+            self._ledger.release_series(sorted(alone), now=self._clock())
+        except LedgerUnavailable as error:
+            # quiet_s closes these series all the same
+            log.warning("release.lost", error=error, series=len(alone))
+
+
+def _log_refusal(refused: scp.Refused) -> None:
+    log.warning(
+        "association.refused",
+        reason=refused.reason,
+        calling_ae_title=refused.calling_ae_title,
+        called_ae_title=refused.called_ae_title,
+        host=refused.calling_host,
+    )

@@ -1,0 +1,31 @@
+"""Which rule a series falls under: the first whose every pattern matches."""
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from pydicom import Dataset
+from pydicom.multival import MultiValue
+
+from daemon.config import Rule
+
+
+def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:
+    """The first rule that matches an image of the series and its sender; None where none does."""
+    return next((rule for rule in rules if matches(rule, header, calling_ae_title=calling_ae_title)), None)
+
+
+def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
+    """Whether for each keyword of the rule one of its patterns fits one of the attribute's values, in any case."""
+    return all(
+        any(fnmatchcase(value.casefold(), pattern.casefold()) for value in values for pattern in patterns)
+        for values, patterns in (
+            (_values(header, keyword, calling_ae_title), patterns) for keyword, patterns in rule.match.items()
+        )
+    )
+
+
+def _values(header: Dataset, keyword: str, calling_ae_title: str) -> list[str]:
+    if keyword == "CallingAETitle":
+        return [calling_ae_title]
+    value = header.get(keyword)
+    return [str(item) for item in value] if isinstance(value, MultiValue) else [str(value or "")]

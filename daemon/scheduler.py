@@ -1,0 +1,42 @@
+"""The clock: wakes closing, work, delivery and heartbeat. It holds no state; all of that is in the ledger."""
+
+from collections.abc import Callable
+from contextlib import suppress
+from datetime import UTC, datetime
+
+from apscheduler.executors.pool import ThreadPoolExecutor
+from apscheduler.jobstores.base import JobLookupError
+from apscheduler.schedulers.background import BackgroundScheduler
+from apscheduler.triggers.interval import IntervalTrigger
+
+
+class Clock:
+    """Calls functions at intervals, each never twice at once, and sooner when woken."""
+
+    def __init__(self) -> None:
+        self._scheduler = BackgroundScheduler(
+            timezone=UTC, executors={"default": ThreadPoolExecutor(8)}, job_defaults={"coalesce": True, "max_instances": 1}
+        )
+
+    def every(self, seconds: float, name: str, function: Callable[[], None]) -> None:
+        """Call `function` now and every `seconds` from then on, under `name`."""
+        self._scheduler.add_job(
+            function,
+            IntervalTrigger(seconds=seconds, timezone=UTC),
+            id=name,
+            next_run_time=datetime.now(UTC),
+            misfire_grace_time=None,
+        )
+
+    def wake(self, name: str) -> None:
+        """Call the function of this name at once, unless it is running: then at its next interval."""
+        with suppress(JobLookupError):
+            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+
+    def start(self) -> None:
+        """Begin."""
+        self._scheduler.start()
+
+    def stop(self) -> None:
+        """Call nothing any more; what is running is not waited for."""
+        self._scheduler.shutdown(wait=False)

@@ -1,0 +1,136 @@
+"""The service: puts the rooms together, starts the clock, and ends cleanly on SIGTERM."""
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from importlib.metadata import version
+from types import FrameType
+
+from daemon.config import Config
+from daemon.delivery import Deliverer
+from daemon.errors import LedgerUnavailable, StorageUnusable
+from daemon.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.intake import Intake
+from daemon.ledger import LEASE_S, Ledger
+from daemon.log import get_logger
+from daemon.pipeline import Pipeline
+from daemon.receiver import Receiver
+from daemon.scheduler import Clock
+from daemon.spool import Spool
+
+TICK_S = 0.5
+STOP_S = 8.0
+"""How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
+
+log = get_logger()
+
+
+def software_version() -> str:
+    """The version that stands in every SEG and SR."""
+    return version("porta-hepatis")
+
+
+def open_storage(config: Config) -> tuple[Spool, Ledger]:
+    """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable."""
+    spool = Spool(config.storage.root, config.storage.min_free_mb)
+    spool.prepare()
+    ledger = Ledger(config.ledger_url)
+    ledger.migrate()
+    return spool, ledger
+
+
+def run(config: Config) -> None:
+    """Run the service in the foreground until SIGTERM or SIGINT.
+
+    Raises StorageUnusable, LedgerUnavailable or OSError (the port) before anything is accepted.
+    """
+    spool, ledger = open_storage(config)
+    with spool.lock():
+        spool.sweep()
+        host = socket.gethostname()
+        freed = ledger.free_leases(host)
+        executor = LocalExecutor(Setup(config.log.level, config.log.format, config.engine.memory_mb))
+        lease = f"{host}/{os.getpid()}"
+        pipeline = Pipeline(config, spool, ledger, executor, lease, software_version())
+        deliverer = Deliverer(config, spool, ledger)
+        receiver = Receiver(config, Intake(spool, ledger), ledger)
+        stopping = _stop_on_signals()
+        clock = _wound(pipeline, deliverer, ledger, lease)
+        try:
+            port = receiver.start()
+            log.info(
+                "service.started",
+                host=config.dicom.host,
+                port=port,
+                called_ae_title=config.dicom.ae_title,
+                version=software_version(),
+                root=str(config.storage.root),
+                lease=lease,
+                count=freed,
+            )
+            clock.start()
+            executor.warm()
+            stopping.wait()
+        finally:
+            started = time.monotonic()
+            log.info("service.stopping")
+            clock.stop()
+            executor.stop()
+            receiver.stop(STOP_S)
+            with suppress(LedgerUnavailable):
+                ledger.free_leases(host)
+            ledger.close()
+            log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
+
+
+def _wound(pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str) -> Clock:
+    """The clock with everything that it wakes."""
+    clock = Clock()
+
+    def close() -> None:
+        if pipeline.close_due():
+            clock.wake("work")
+
+    def work() -> None:
+        if pipeline.work_off():
+            clock.wake("delivery")
+
+    def deliver() -> None:
+        # Twice: what was stored by the first round is confirmed by the second.
+        if deliverer.deliver_due():
+            deliverer.deliver_due()
+
+    clock.every(TICK_S, "closing", _guarded(close))
+    clock.every(TICK_S, "work", _guarded(work))
+    clock.every(TICK_S, "delivery", _guarded(deliver))
+    clock.every(LEASE_S / 3, "heartbeat", _guarded(lambda: ledger.renew_lease(lease, now=time.time())))
+    return clock
+
+
+def _guarded(function: Callable[[], object]) -> Callable[[], None]:
+    """A ledger or a disk that is away is a line in the log, and the next tick tries again."""
+
+    def call() -> None:
+        try:
+            function()
+        except WorkerStopped:
+            return
+        except (LedgerUnavailable, StorageUnusable, OSError) as error:
+            log.warning("tick.failed", error=error)
+
+    return call
+
+
+def _stop_on_signals() -> threading.Event:
+    stopping = threading.Event()
+
+    def stop(number: int, frame: FrameType | None) -> None:
+        stopping.set()
+
+    signal.signal(signal.SIGTERM, stop)
+    signal.signal(signal.SIGINT, stop)
+    return stopping

@@ -1,0 +1,147 @@
+"""The files under the storage root, and how they become durable.
+
+    service.lock                     held by the one service that runs on this root
+    incoming/                        being written
+    spool/<SeriesInstanceUID>/<SOPInstanceUID>.dcm   as received
+    work/<job>/                      labels between segmentation and report
+    outbox/<job>/                    results, written once
+    quarantine/<id>.dcm, .reason     what could not be taken in, and why
+
+Folders are 0700, files 0600: they hold patients' images.
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+from uuid import uuid4
+
+from daemon.errors import StorageUnusable
+from dicom_io.uids import checked_uid
+
+FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
+
+
+@dataclass(frozen=True)
+class Spool:
+    """The storage root. Every path it gives out is made of checked UIDs, job ids and our own names."""
+
+    root: Path
+    min_free_mb: int = 0
+
+    def prepare(self) -> None:
+        """Make the folders and prove that they can be written. Raises StorageUnusable."""
+        try:
+            self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            for name in FOLDERS:
+                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            probe = self.root / "incoming" / f"{uuid4()}.probe"
+            probe.write_bytes(b"")
+            probe.unlink()
+        except OSError as error:
+            raise StorageUnusable(f"storage root {self.root}: {error.strerror}") from error
+
+    def lock(self) -> IO[bytes]:
+        """Hold the root for this process, until the file is closed or the process ends. Raises StorageUnusable."""
+        handle = (self.root / "service.lock").open("ab")
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            handle.close()
+            raise StorageUnusable(f"storage root {self.root}: another porta run is using it") from error
+        return handle
+
+    def sweep(self) -> None:
+        """Remove what was being written when the service was killed: it was never acknowledged."""
+        for part in (self.root / "incoming").iterdir():
+            part.unlink(missing_ok=True)
+
+    def free_mb(self) -> int:
+        """Free space for us, in MiB."""
+        status = os.statvfs(self.root)
+        return status.f_bavail * status.f_frsize // 2**20
+
+    def instance_path(self, series_instance_uid: str, sop_instance_uid: str) -> Path:
+        """Where an instance lies, relative to the root. Raises InvalidUID."""
+        return Path("spool") / checked_uid(series_instance_uid) / f"{checked_uid(sop_instance_uid)}.dcm"
+
+    def work(self, job_id: int) -> Path:
+        """The folder of a job between two stages; absolute."""
+        return self.root / "work" / str(job_id)
+
+    def outbox(self, job_id: int) -> Path:
+        """The folder of a job's results; absolute."""
+        return self.root / "outbox" / str(job_id)
+
+    def keep(self, relative: Path, content: Iterable[bytes]) -> None:
+        """Write a file durably under its name: bytes, name and folder are on the disk when this returns.
+
+        Raises StorageUnusable when there is no room or the disk does not take it; then nothing is left behind.
+        """
+        target = self.root / relative
+        part = self.root / "incoming" / f"{uuid4()}.part"
+        try:
+            if self.min_free_mb and self.free_mb() < self.min_free_mb:
+                raise StorageUnusable(f"less than {self.min_free_mb} MB free")
+            new_folder = not target.parent.exists()
+            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with open(part, "xb", buffering=0, opener=_private) as file:
+                for chunk in content:
+                    _write_all(file, chunk)
+                os.fsync(file.fileno())
+            part.replace(target)
+            sync_folder(target.parent)
+            if new_folder:
+                sync_folder(target.parent.parent)
+        except OSError as error:
+            raise StorageUnusable(f"cannot write: {error.strerror}") from error
+        finally:
+            # On a disk that has gone read-only nothing can be removed, and nothing was written.
+            with suppress(OSError):
+                part.unlink(missing_ok=True)
+
+    def quarantine(self, content: bytes, *, reason: str, source: str) -> None:
+        """Keep bytes that could not be taken in, with the reason (a code) and who sent them (an AE title)."""
+        name = str(uuid4())
+        self.keep(Path("quarantine") / f"{name}.reason", [json.dumps({"reason": reason, "source": source}).encode()])
+        self.keep(Path("quarantine") / f"{name}.dcm", [content])
+
+    def clear_work(self, job_id: int) -> None:
+        """Remove what only the stages between needed."""
+        shutil.rmtree(self.work(job_id), ignore_errors=True)
+
+
+def write_durably(path: Path, content: bytes) -> None:
+    """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    part = path.with_name(f".{path.name}.part")
+    with open(part, "wb", buffering=0, opener=_private) as file:
+        _write_all(file, content)
+        os.fsync(file.fileno())
+    part.replace(path)
+    sync_folder(path.parent)
+    sync_folder(path.parent.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder durable."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
+
+
+def _private(path: str, flags: int) -> int:
+    return os.open(path, flags, 0o600)
+
+
+def _write_all(file: IO[bytes], content: bytes) -> None:
+    view = memoryview(content)
+    while view:
+        view = view[file.write(view) :]

@@ -1,0 +1,336 @@
+"""What we ask of a peer: C-ECHO, C-STORE, C-FIND and C-GET (PS3.4 annexes A, B and C), one association a call.
+
+Errors are `PeerUnreachable`, `AssociationRefused` and `StoreRefused`; a call that returns was answered.
+"""
+
+import socket
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pydicom import Dataset, dcmread
+from pydicom.errors import InvalidDicomError
+from pydicom.filereader import read_file_meta_info
+from pydicom.uid import (
+    UID,
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    JPEG2000Lossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    RLELossless,
+)
+from pynetdicom import AE, build_context, build_role, evt
+from pynetdicom.association import Association
+from pynetdicom.events import Event, EventHandlerType
+from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    BasicTextSRStorage,
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
+    CTImageStorage,
+    EnhancedSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+    LabelMapSegmentationStorage,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    Verification,
+)
+
+from dicom_io.errors import AssociationRefused, InvalidUID, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.uids import checked_uid
+
+ECHOED = (CTImageStorage, SegmentationStorage, Comprehensive3DSRStorage)
+"""The SOP classes that `echo` asks about: what we are sent, and what we send."""
+
+ECHOED_SYNTAXES = (
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    DeflatedExplicitVRLittleEndian,
+    RLELossless,
+    JPEGLosslessSV1,
+    JPEGLSLossless,
+    JPEG2000Lossless,
+)
+
+FETCHED = (
+    CTImageStorage,
+    MRImageStorage,
+    SecondaryCaptureImageStorage,
+    SegmentationStorage,
+    LabelMapSegmentationStorage,
+    BasicTextSRStorage,
+    EnhancedSRStorage,
+    ComprehensiveSRStorage,
+    Comprehensive3DSRStorage,
+    GrayscaleSoftcopyPresentationStateStorage,
+)
+"""The SOP classes that `fetch` can take back."""
+
+NATIVE = (ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+
+REASONS = {
+    (1, 1): "no reason given",
+    (1, 2): "application context name not supported",
+    (1, 3): "calling AE title not recognised",
+    (1, 7): "called AE title not recognised",
+    (2, 1): "no reason given",
+    (2, 2): "protocol version not supported",
+    (3, 1): "temporary congestion",
+    (3, 2): "local limit exceeded",
+}
+"""Source and reason of an A-ASSOCIATE-RJ in words (PS3.8 section 9.3.4)."""
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A peer that listens."""
+
+    ae_title: str
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"{self.ae_title} at {self.host}:{self.port}"
+
+
+@dataclass(frozen=True)
+class EchoReport:
+    """An answered C-ECHO, and what the peer takes: transfer syntax names by the name of the SOP class."""
+
+    seconds: float
+    accepted: dict[str, tuple[str, ...]]
+
+
+def echo(remote: Remote, *, calling_ae_title: str, timeout_s: float) -> EchoReport:
+    """C-ECHO the peer, and ask which transfer syntaxes it accepts for CT, SEG and Comprehensive 3D SR.
+
+    Raises PeerUnreachable or AssociationRefused.
+    """
+    started = time.monotonic()
+    # A context is answered with one transfer syntax, so each is asked in a context of its own.
+    contexts = [build_context(Verification)]
+    contexts += [build_context(sop_class, syntax) for sop_class in ECHOED for syntax in ECHOED_SYNTAXES]
+    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        if _sent_as(assoc, Verification):
+            _status(assoc.send_c_echo(), remote)
+        accepted = {UID(sop_class).name: tuple(uid.name for uid in _sent_as(assoc, sop_class)) for sop_class in ECHOED}
+    return EchoReport(time.monotonic() - started, accepted)
+
+
+def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeout_s: float) -> tuple[int, ...]:
+    """C-STORE files as they are, over one association; the status of each: 0x0000, or a warning (stored all the same).
+
+    A file goes out byte for byte in its own transfer syntax. Only where the peer refuses that one and the file is
+    not compressed, its data set is encoded anew in one that the peer takes.
+
+    Raises NotDicom, PeerUnreachable, AssociationRefused (also when the peer takes no presentation context for a
+    file), or StoreRefused at the first failure; the files before it are stored.
+    """
+    files = [_file(path) for path in paths]
+    proposed = list(dict.fromkeys((file.sop_class_uid, syntax) for file in files for syntax in file.syntaxes))
+    contexts = [build_context(sop_class_uid, syntax) for sop_class_uid, syntax in proposed]
+    statuses: list[int] = []
+    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        for number, file in enumerate(files, start=1):
+            accepted = [syntax for syntax in file.syntaxes if syntax in _sent_as(assoc, file.sop_class_uid)]
+            if not accepted:
+                raise AssociationRefused(f"{remote} accepts no {UID(file.sop_class_uid).name} as it would be sent")
+            as_it_is = accepted[0] == file.syntaxes[0]
+            what = file.path if as_it_is else dcmread(file.path)
+            status = _status(_while_open(assoc, remote).send_c_store(what, msg_id=number % 65536), remote)
+            if not _is_stored(status):
+                raise StoreRefused(status)
+            statuses.append(status)
+    return tuple(statuses)
+
+
+def holds(
+    remote: Remote,
+    *,
+    study_instance_uid: str,
+    series_instance_uid: str,
+    sop_instance_uid: str,
+    calling_ae_title: str,
+    timeout_s: float,
+) -> bool:
+    """Whether the peer has the instance, by C-FIND at IMAGE level (Study Root, PS3.4 section C.6.2.1).
+
+    Raises PeerUnreachable, AssociationRefused, or PeerError when the query fails.
+    """
+    query = Dataset()
+    query.QueryRetrieveLevel = "IMAGE"
+    query.StudyInstanceUID = study_instance_uid
+    query.SeriesInstanceUID = series_instance_uid
+    query.SOPInstanceUID = sop_instance_uid
+    contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
+    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        # A peer that ignores the key answers with its other instances: look at what it names.
+        return any(found.get("SOPInstanceUID") == sop_instance_uid for found in _find(assoc, query, remote))
+
+
+def fetch(
+    remote: Remote,
+    *,
+    study_instance_uid: str,
+    modality: str,
+    directory: Path,
+    calling_ae_title: str,
+    timeout_s: float,
+) -> list[Path]:
+    """Bring every instance of the study's series of `modality` into `directory` by C-GET, bytes as sent.
+
+    Files are named by SOP Instance UID and returned sorted. Raises PeerUnreachable, AssociationRefused, or PeerError
+    when the query or a sub-operation fails.
+    """
+    files: list[Path] = []
+
+    def keep(event: Event) -> int:
+        try:
+            name = checked_uid(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
+        except InvalidUID:
+            return 0xA900  # the data set does not match the SOP class: nothing we could file
+        files.append(directory / f"{name}.dcm")
+        files[-1].write_bytes(event.encoded_dataset())
+        return 0x0000
+
+    find, get = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
+    contexts = [build_context(uid) for uid in (find, get)]
+    contexts += [build_context(sop_class, list(ECHOED_SYNTAXES)) for sop_class in FETCHED]
+    roles = [build_role(sop_class, scp_role=True) for sop_class in FETCHED]
+    query = Dataset()
+    query.QueryRetrieveLevel = "SERIES"
+    query.StudyInstanceUID = study_instance_uid
+    query.SeriesInstanceUID = ""
+    query.Modality = modality
+    handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, keep)]
+    with _associated(remote, contexts, calling_ae_title, timeout_s, roles, handlers) as assoc:
+        for series in [found for found in _find(assoc, query, remote) if found.get("Modality") == modality]:
+            wanted = Dataset()
+            wanted.QueryRetrieveLevel = "SERIES"
+            wanted.StudyInstanceUID = study_instance_uid
+            wanted.SeriesInstanceUID = series.SeriesInstanceUID
+            for response, _ in _while_open(assoc, remote).send_c_get(wanted, get):
+                status = _status(response, remote)
+                if status not in PENDING and status != 0x0000:
+                    raise PeerError(f"{remote} ended a C-GET with status 0x{status:04X}")
+    return sorted(files)
+
+
+PENDING = (0xFF00, 0xFF01)
+
+
+@dataclass(frozen=True)
+class _File:
+    path: Path
+    sop_class_uid: str
+    syntaxes: tuple[str, ...]
+    """The transfer syntaxes it can go out in, its own first."""
+
+
+def _file(path: Path) -> _File:
+    try:
+        meta = read_file_meta_info(path)
+        sop_class_uid, syntax, _ = (
+            str(meta.MediaStorageSOPClassUID),
+            meta.TransferSyntaxUID,
+            meta.MediaStorageSOPInstanceUID,
+        )
+    except (InvalidDicomError, AttributeError, EOFError, ValueError) as error:
+        raise NotDicom(path, "no file meta information") from error
+    # Pixel data of these three is the same bytes, so the data set can be encoded anew without touching them.
+    converted = NATIVE if syntax in (*NATIVE, DeflatedExplicitVRLittleEndian) else ()
+    return _File(path, sop_class_uid, (str(syntax), *(str(uid) for uid in converted if uid != syntax)))
+
+
+@contextmanager
+def _associated(
+    remote: Remote,
+    contexts: list[PresentationContext],
+    calling_ae_title: str,
+    timeout_s: float,
+    roles: Sequence[SCP_SCU_RoleSelectionNegotiation] = (),
+    handlers: Sequence[EventHandlerType] = (),
+) -> Iterator[Association]:
+    """An established association, released at the end, or aborted when the body raises."""
+    ae = AE(calling_ae_title)
+    ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
+    try:
+        assoc = ae.associate(
+            remote.host,
+            remote.port,
+            contexts=contexts,
+            ae_title=remote.ae_title,
+            max_pdu=131072,
+            ext_neg=list(roles),
+            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+        )
+    except OSError as error:
+        raise PeerUnreachable(f"{remote}: the host is not known, or no socket could be made") from error
+    if not assoc.is_established:
+        answer = assoc.acceptor.primitive
+        if answer is None:
+            raise PeerUnreachable(f"{remote} does not answer")
+        if not answer.result:
+            raise AssociationRefused(f"{remote} accepts none of the proposed presentation contexts")
+        reason = REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "unknown reason")
+        raise AssociationRefused(f"{remote} rejected the association: {reason}")
+    try:
+        yield assoc
+    except BaseException:
+        assoc.abort()
+        raise
+    assoc.release()
+
+
+def _send_at_once(event: Event) -> None:
+    """Without it the data of each C-STORE waits for the peer's delayed ACK of its command (40 ms)."""
+    wrapped = event.assoc.dul.socket
+    if wrapped is not None and wrapped.socket is not None:
+        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def _sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
+    """The transfer syntaxes that the peer accepted for a SOP class."""
+    return [
+        context.transfer_syntax[0] for context in assoc.accepted_contexts if context.abstract_syntax == sop_class_uid
+    ]
+
+
+def _while_open(assoc: Association, remote: Remote) -> Association:
+    if not assoc.is_established:
+        raise PeerUnreachable(f"{remote} closed the association")
+    return assoc
+
+
+def _status(response: Dataset, remote: Remote) -> int:
+    """The status of a response; pynetdicom answers an empty one when the peer is gone or took too long."""
+    if "Status" not in response:
+        raise PeerUnreachable(f"{remote} broke the association, or did not answer in time")
+    return int(response.Status)
+
+
+def _is_stored(status: int) -> bool:
+    """Success or warning (PS3.7 annex C, PS3.4 table B.2-1)."""
+    return status == 0x0000 or status in (0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000
+
+
+def _find(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
+    found: list[Dataset] = []
+    model = StudyRootQueryRetrieveInformationModelFind
+    if not _sent_as(assoc, model):
+        raise AssociationRefused(f"{remote} does not accept C-FIND")
+    for response, identifier in _while_open(assoc, remote).send_c_find(query, model):
+        status = _status(response, remote)
+        if status in PENDING and identifier is not None:
+            found.append(identifier)
+        elif status not in (*PENDING, 0x0000):
+            raise PeerError(f"{remote} ended a C-FIND with status 0x{status:04X}")
+    return found

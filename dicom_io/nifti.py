@@ -1,0 +1,171 @@
+"""NIfTI images in and label volumes out: RAS outside, LPS and (slice, row, column) inside.
+
+An image is placed by its sform or, without one, its qform (nibabel's order). Arrays keep their voxels: axes are
+permuted so that slices follow the patient's long axis as closely as they can, rows and columns the other two; the
+slice axis alone is turned round where the Geometry's law (slices grow along row x column cosines) wants it.
+"""
+
+import gzip
+import zlib
+from itertools import permutations
+from pathlib import Path
+from typing import Any
+
+import nibabel as nib
+import numpy as np
+from nibabel.filebasedimages import ImageFileError
+from nibabel.nifti1 import Nifti1Image
+from nibabel.spatialimages import HeaderDataError, SpatialImage
+from numpy.typing import NDArray
+
+from dicom_io.errors import NotNifti
+from dicom_io.geometry import COSINE_TOLERANCE, Float, Geometry, from_affine
+from dicom_io.uids import derive_uid
+from dicom_io.volume import Volume
+
+RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
+
+GRID_TOLERANCE = 0.1
+"""How far, in voxels, corresponding voxel centres of two grids may lie apart and still be the same grid."""
+
+UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gzip.BadGzipFile, zlib.error)
+"""What nibabel raises on a file that is no image, is cut off or is damaged."""
+
+
+def read_nifti(path: Path) -> Volume:
+    """A 3-D NIfTI image as a Volume, int16 where every value fits exactly, else float32.
+
+    Values are HU if the file's author wrote a CT: NIfTI does not say. The Volume's `modality` is therefore CT, its
+    SeriesInstanceUID is derived from the file name, and it names no source images.
+
+    Raises NotNifti for a file that is no NIfTI, is not 3-D, has no orientation, is sheared, or holds values that are
+    not finite.
+    """
+    image = _load(path)
+    values = _values(image, path)
+    if not np.isfinite(values).all():
+        raise NotNifti(f"{path}: holds values that are not finite")
+    array, affine = _as_stack(values, _lps_affine(image, path))
+    uid = derive_uid("nifti", path.name)
+    try:
+        geometry = from_affine(affine, array.shape, derive_uid("nifti-frame-of-reference", path.name))
+    except ValueError as error:
+        raise NotNifti(f"{path}: the axes are not at right angles") from error
+    if geometry.is_tilted:
+        raise NotNifti(f"{path}: the image is sheared")
+    return Volume(array=_narrowed(array), geometry=geometry, modality="CT", series_instance_uid=uid)
+
+
+def write_labels(labels: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
+    """Write labels (slice, row, column) on `geometry` as a uint8 NIfTI, its axes (column, row, slice).
+
+    Raises ValueError when the labels do not fill the geometry, or the stack is not regular.
+    """
+    if labels.shape != geometry.shape:
+        raise ValueError(f"labels are {labels.shape}, their geometry {geometry.shape}")
+    affine = RAS_TO_LPS @ geometry.affine[:, [2, 1, 0, 3]]
+    image: Any = Nifti1Image(labels.astype(np.uint8).transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
+    image.set_sform(affine, code="scanner")
+    image.set_qform(affine, code="scanner")
+    image.header.set_xyzt_units("mm")
+    nib.save(image, path)
+
+
+def read_labels(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
+    """Labels (slice, row, column) of a NIfTI file that lies on the grid of `geometry`, whatever its axis order.
+
+    The voxels are placed by the file's own affine, never by their order. (The truth masks of ../shared/data may be
+    read so: their affines agree with their series within 0.01 voxel. LiTS 0's file counts its slices upward, its
+    series, whose rows run back to front, downward: the affines say so, and the slices are turned round here.)
+
+    Raises NotNifti when the file is no label volume on this grid; ValueError when the geometry is not regular.
+    """
+    image = _load(path)
+    values = _values(image, path)
+    # From the file's index to the geometry's: for the same grid, a permutation with signs, and an offset.
+    to_index = np.linalg.inv(geometry.affine) @ _lps_affine(image, path)
+    order = np.argmax(np.abs(to_index[:3, :3]), axis=1)
+    if sorted(order) != [0, 1, 2]:
+        raise NotNifti(f"{path}: does not lie on the grid of the series")
+    array = values.transpose(order)
+    steps = to_index[[0, 1, 2], order]
+    array = array[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
+    if array.shape != geometry.shape or not _same_corners(to_index, values.shape, geometry.shape):
+        raise NotNifti(f"{path}: does not lie on the grid of the series")
+    labels = array.astype(np.uint8)
+    if not np.array_equal(labels, array):
+        raise NotNifti(f"{path}: holds values that are no labels from 0 to 255")
+    return np.ascontiguousarray(labels)
+
+
+def _load(path: Path) -> SpatialImage:
+    try:
+        image = nib.load(path)
+    except UNREADABLE as error:
+        raise NotNifti(f"{path}: not a NIfTI image") from error
+    if not isinstance(image, Nifti1Image):  # NIfTI-2 is a subclass; Analyze and others carry no safe orientation
+        raise NotNifti(f"{path}: not a NIfTI image")
+    if len(image.shape) != 3 or 0 in image.shape:
+        raise NotNifti(f"{path}: not a 3-D image, its shape is {image.shape}")
+    return image
+
+
+def _values(image: SpatialImage, path: Path) -> NDArray[np.generic]:
+    """The scaled values, integers where the file holds integers that need no scaling."""
+    try:
+        values = np.asanyarray(image.dataobj)
+    except UNREADABLE as error:
+        raise NotNifti(f"{path}: the voxels cannot be read") from error
+    if values.dtype.kind not in "iuf":
+        raise NotNifti(f"{path}: holds no plain numbers")
+    return values
+
+
+def _lps_affine(image: SpatialImage, path: Path) -> Float:
+    """(4, 4) from the file's own index to LPS mm."""
+    header: Any = image.header
+    if not header["sform_code"] and not header["qform_code"]:
+        raise NotNifti(f"{path}: says nothing about its orientation, so left and right cannot be told apart")
+    affine = RAS_TO_LPS @ np.asarray(image.affine, dtype=np.float64)
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-9:
+        raise NotNifti(f"{path}: its affine places no volume")
+    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(directions.T @ directions - np.eye(3)).max() > 10 * COSINE_TOLERANCE:
+        raise NotNifti(f"{path}: the image is sheared")
+    return affine
+
+
+def _as_stack(values: NDArray[np.generic], affine: Float) -> tuple[NDArray[np.generic], Float]:
+    """The array as (slice, row, column), and its affine: slices nearest the patient's long axis, right-handed."""
+    directions = np.abs(affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0))
+    # LPS z for slices, y for rows, x for columns: the assignment of axes with the largest sum of cosines.
+    order = max(
+        permutations(range(3)),
+        key=lambda axes: directions[2, axes[0]] + directions[1, axes[1]] + directions[0, axes[2]],
+    )
+    array = values.transpose(order)
+    stacked = affine[:, [*order, 3]]
+    normal = np.cross(stacked[:3, 2], stacked[:3, 1])  # row cosines x column cosines
+    if normal @ stacked[:3, 0] < 0:
+        stacked[:3, 3] += stacked[:3, 0] * (array.shape[0] - 1)
+        stacked[:3, 0] *= -1
+        array = array[::-1]
+    return array, stacked
+
+
+def _same_corners(to_index: Float, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
+    """Whether the corner voxels of one grid fall on corner voxels of the other."""
+    corners = np.array(np.meshgrid(*[[0, size - 1] for size in shape], indexing="ij")).reshape(3, -1)
+    index = (to_index[:3, :3] @ corners).T + to_index[:3, 3]
+    last = np.array(target) - 1
+    return bool(np.minimum(np.abs(index), np.abs(index - last)).max() <= GRID_TOLERANCE)
+
+
+def _narrowed(values: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]:
+    """int16 where that loses nothing, else float32; contiguous."""
+    low, high = float(values.min()), float(values.max())
+    if np.iinfo(np.int16).min <= low and high <= np.iinfo(np.int16).max:
+        whole = values.astype(np.int16)
+        if np.array_equal(whole, values):
+            return np.ascontiguousarray(whole)
+    return np.ascontiguousarray(values, dtype=np.float32)

@@ -1,0 +1,78 @@
+"""What is known of a set of weights: the JSON card beside each safetensors file. Imports no torch."""
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from models.errors import UnknownModel
+
+PRETRAINED = Path(__file__).parent / "pretrained"
+
+
+@dataclass(frozen=True)
+class Preprocessing:
+    """How a volume becomes the network's input, the same in training and inference.
+
+    `coarse_spacing_mm`, `fine_spacing_mm`: in-plane pixel of the pass that finds the liver, and of the one
+    that segments inside its box. `coarse_step_mm`, `fine_step_mm`: distance between predicted slices.
+    `neighbour_mm`: how far above and below lie the slices of the first and third channel.
+    `window_hu`: values mapped to -1 and 1, clipped beyond.
+    """
+
+    coarse_spacing_mm: float
+    fine_spacing_mm: float
+    coarse_step_mm: float
+    fine_step_mm: float
+    neighbour_mm: float
+    window_hu: tuple[float, float]
+
+
+@dataclass(frozen=True)
+class Card:
+    """A model's name, what it was trained on, and how good it measured."""
+
+    name: str
+    version: str
+    architecture: str
+    modalities: tuple[str, ...]
+    preprocessing: Preprocessing
+    sha256: str
+    weights: Path
+    trained_on: str
+    licence: str
+    quality: Mapping[str, Any]
+    research_use_only: bool
+
+
+def read_card(path: Path) -> Card:
+    """The card at `path`; its weights lie beside it under the same stem."""
+    raw = json.loads(path.read_text())
+    preprocessing = raw["preprocessing"] | {"window_hu": tuple(raw["preprocessing"]["window_hu"])}
+    return Card(
+        name=raw["name"],
+        version=raw["version"],
+        architecture=raw["architecture"],
+        modalities=tuple(raw["modalities"]),
+        preprocessing=Preprocessing(**preprocessing),
+        sha256=raw["sha256"],
+        weights=path.with_suffix(".safetensors"),
+        trained_on=raw["trained_on"],
+        licence=raw["licence"],
+        quality=raw["quality"],
+        research_use_only=raw["research_use_only"],
+    )
+
+
+def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
+    """All cards of a folder by model name."""
+    return {card.name: card for card in map(read_card, sorted(directory.glob("*.json")))}
+
+
+def find(name: str, directory: Path = PRETRAINED) -> Card:
+    """The card of a model. Raises UnknownModel."""
+    try:
+        return shipped(directory)[name]
+    except KeyError:
+        raise UnknownModel(f"no model {name!r} in {directory}") from None

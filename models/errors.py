@@ -1,0 +1,28 @@
+"""What can go wrong between an array and its labels.
+
+    ModelError
+    ├── UnknownModel(name)      no card of that name in models/pretrained/ or the configuration
+    ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
+    ├── WrongModality(detail)   the card of the model does not name the volume's modality
+    └── DeviceUnavailable       CUDA was asked for and is not there
+"""
+
+
+class ModelError(Exception):
+    """Root of this folder's errors."""
+
+
+class UnknownModel(ModelError):
+    """There is no model of that name."""
+
+
+class WeightsCorrupt(ModelError):
+    """The weights are not those that their card describes."""
+
+
+class WrongModality(ModelError):
+    """The model was not trained for this modality."""
+
+
+class DeviceUnavailable(ModelError):
+    """The device that was asked for is not on this machine."""

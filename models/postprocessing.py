@@ -1,0 +1,82 @@
+"""From probabilities to numbered segments: one liver, its lesions by falling volume, nothing too small to be real."""
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from dicom_io.geometry import Geometry
+from dicom_io.segmentation import LIVER, MAX_LESIONS
+
+LESIONS_TRUNCATED = "LESIONS_TRUNCATED"
+
+MIN_LIVER_ML = 20.0
+"""Below this what was found is not a liver."""
+MIN_LESION_MM3 = 113.0
+"""The volume of a ball of 6 mm; smaller specks are noise at this network's resolution."""
+
+
+@dataclass(frozen=True, eq=False)
+class Numbered:
+    """`labels` (slice, row, column) uint8 as Segmentation wants them, a mean tumour probability per lesion."""
+
+    labels: NDArray[np.uint8]
+    confidences: tuple[float, ...]
+    warnings: tuple[str, ...]
+
+
+def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geometry: Geometry) -> Numbered:
+    """Keep the largest liver-or-tumour component without its holes, and number the lesions in it from 2.
+
+    `classes` (slice, row, column): 0, 1 liver, 2 tumour; `tumour`: probability of tumour in 1/255.
+    """
+    volumes = geometry.voxel_volumes_mm3
+    labels = np.zeros(geometry.shape, dtype=np.uint8)
+    whole, count = _components(classes > 0)
+    sizes = component_volumes_mm3(whole, count, volumes)
+    if count == 0 or sizes.max() < MIN_LIVER_ML * 1000:
+        return Numbered(labels, (), ())
+    liver = sitk.GetImageFromArray((whole == int(sizes.argmax()) + 1).astype(np.uint8))
+    filled = sitk.GetArrayFromImage(sitk.BinaryFillhole(liver)).astype(bool)
+    labels[filled] = LIVER
+
+    lesions, count = _components((classes == 2) & filled)
+    sizes = component_volumes_mm3(lesions, count, volumes)
+    order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MIN_LESION_MM3]
+    warnings = (LESIONS_TRUNCATED,) if len(order) > MAX_LESIONS - 1 else ()
+    confidences = []
+    numbers = np.zeros(count + 1, dtype=np.uint8)
+    for number, component in enumerate(order[: MAX_LESIONS - 1], start=LIVER + 1):
+        numbers[component + 1] = number
+    sums = np.bincount(lesions.ravel(), weights=tumour.ravel(), minlength=count + 1)[1:]
+    counts = np.bincount(lesions.ravel(), minlength=count + 1)[1:]
+    confidences = [float(sums[i] / counts[i] / 255) for i in order[: MAX_LESIONS - 1]]
+    found = numbers[lesions]
+    labels[found > 0] = found[found > 0]
+    return Numbered(labels, tuple(confidences), warnings)
+
+
+def component_volumes_mm3(
+    components: NDArray[np.integer], count: int, voxel_volumes_mm3: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """(count,) volume of each component, each slice's voxels counted with their own volume."""
+    volumes = np.zeros(count + 1)
+    for plane, volume in zip(components, voxel_volumes_mm3, strict=True):
+        volumes += np.bincount(plane.ravel(), minlength=count + 1) * volume
+    return volumes[1:]
+
+
+def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """The largest connected part of a mask by voxels; all False when there is none."""
+    components, count = _components(mask)
+    if count == 0:
+        return mask
+    return np.asarray(components == int(np.bincount(components.ravel())[1:].argmax()) + 1)
+
+
+def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
+    """Connected components (faces only) and their number."""
+    image = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
+    components = sitk.GetArrayFromImage(image)
+    return components, int(components.max(initial=0))

@@ -1,0 +1,116 @@
+"""Training of one network on prepared cases: bf16 or fp16 autocast, one-cycle schedule, averaged weights."""
+
+import math
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from copy import deepcopy
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from models.augmentation import augment
+from models.cards import Preprocessing
+from models.dataset import Batch, Case, draw_batch
+from models.losses import segmentation_loss
+from models.preprocessing import normalise
+from models.weights import ARCHITECTURES
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained; the same for every fold and for the weights that ship."""
+
+    architecture: str = "resnet50"
+    steps: int = 1000
+    batch: int = 12
+    pixels: int = 128
+    learning_rate: float = 6e-4
+    weight_decay: float = 1e-2
+    average: float = 0.99
+    seed: int = 0
+    checkpoint_steps: int = 100
+
+
+def train(
+    cases: Sequence[Case],
+    phantoms: Sequence[Case],
+    how: Preprocessing,
+    recipe: Recipe,
+    *,
+    checkpoint: Path,
+    report: Callable[[int, float, float], None],
+) -> nn.Module:
+    """Train from scratch, or on from `checkpoint` where it exists, and return the averaged network.
+
+    `report(step, loss, seconds_left)` is called after each step. The order of samples depends on the seed and
+    the step alone, so that a run that was stopped goes on as if it had not been.
+    """
+    torch.manual_seed(recipe.seed)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    network = ARCHITECTURES[recipe.architecture]().to(device, memory_format=torch.channels_last)
+    average = deepcopy(network).eval()
+    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    first = 0
+    if checkpoint.exists():
+        state = torch.load(checkpoint, map_location=device, weights_only=True)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        optimiser.load_state_dict(state["optimiser"])
+        first = state["step"]
+
+    def sample(step: int) -> Batch:
+        draw = np.random.default_rng((recipe.seed, step))
+        return augment(draw_batch(cases, phantoms, how, draw, size=recipe.batch, pixels=recipe.pixels), draw)
+
+    started = time.monotonic()
+    with ThreadPoolExecutor(1) as ahead:
+        upcoming = ahead.submit(sample, first)
+        for step in range(first, recipe.steps):
+            batch = upcoming.result()
+            upcoming = ahead.submit(sample, step + 1)
+            for group in optimiser.param_groups:
+                group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
+            network.train()
+            image = normalise(batch.image, how.window_hu).to(device, memory_format=torch.channels_last)
+            with torch.autocast(device.type, torch.bfloat16):
+                logits = network(image)
+            loss = segmentation_loss(logits, batch.labels.to(device), batch.merged.to(device))
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+            optimiser.step()
+            _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
+            report(step + 1, float(loss.detach()), (time.monotonic() - started) / (step + 1 - first) * (recipe.steps - step - 1))
+            if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == recipe.steps:
+                state = {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "step": step + 1,
+                }
+                part = checkpoint.with_suffix(".part")
+                torch.save(state, part)
+                part.replace(checkpoint)
+    return average
+
+
+def schedule(step: int, steps: int) -> float:
+    """Fraction of the peak learning rate: linear warm-up over a twentieth, then a cosine to zero."""
+    warm_up = max(1, steps // 20)
+    if step < warm_up:
+        return (step + 1) / warm_up
+    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+
+
+@torch.no_grad()
+def _follow(average: nn.Module, network: nn.Module, keep: float) -> None:
+    """Exponential moving average of parameters and batch-norm statistics."""
+    for mean, now in zip(average.state_dict().values(), network.state_dict().values(), strict=True):
+        if mean.is_floating_point():
+            mean.lerp_(now, 1 - keep)
+        else:
+            mean.copy_(now)

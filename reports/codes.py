@@ -1,0 +1,63 @@
+"""Every coded concept that a result uses; nothing else in the project spells a code.
+
+SNOMED CT codes carry the designator SCT, never the retired SRT. Meanings are those of PS3.16; where it has no
+concept, ours stand under the private designator 99PORTA, which the objects declare.
+"""
+
+from highdicom.coding_schemes import CodingSchemeIdentificationItem
+from highdicom.color import CIELabColor
+from pydicom.sr.coding import Code
+
+PRIVATE_SCHEME = "99PORTA"
+
+# What is segmented: categories of CID 7150, types of CID 7151 and 7159
+ANATOMICAL_STRUCTURE = Code("91723000", "SCT", "Anatomical Structure")
+MORPHOLOGICALLY_ABNORMAL_STRUCTURE = Code("49755003", "SCT", "Morphologically Abnormal Structure")
+LIVER = Code("10200004", "SCT", "Liver")
+MASS = Code("4147007", "SCT", "Mass")
+"""A lesion, without a claim on its histology."""
+
+# How: CID 7162, CID 100
+ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
+PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
+MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
+
+# Document: CID 7021, TID 1500
+ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")
+DEVICE = Code("121007", "DCM", "Device")
+COMMENT = Code("121106", "DCM", "Comment")
+
+# Measurements: CID 218, CID 7469, CID 7472, and their modifiers
+VOLUME = Code("118565006", "SCT", "Volume")
+LONG_AXIS = Code("103339001", "SCT", "Long axis")
+SHORT_AXIS = Code("103340004", "SCT", "Short axis")
+DIAMETER_3D = Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh")
+ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
+MEAN = Code("373098007", "SCT", "Mean")
+STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
+TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
+NOT_DETECTED = Code("260415000", "SCT", "Not detected")
+PROCESSING_RESULT = Code("PROCESSING", PRIVATE_SCHEME, "Processing result")
+
+# Units
+MILLILITER = Code("mL", "UCUM", "milliliter")
+MILLIMETER = Code("mm", "UCUM", "millimeter")
+PERCENT = Code("%", "UCUM", "percent")
+NO_UNITS = Code("1", "UCUM", "no units")
+HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
+
+# RecommendedDisplayCIELabValue, one colour per class
+LIVER_COLOUR = CIELabColor(l_star=62.0, a_star=-48.0, b_star=42.0)
+LESION_COLOUR = CIELabColor(l_star=55.0, a_star=72.0, b_star=48.0)
+
+
+def private_scheme() -> CodingSchemeIdentificationItem:
+    """The item of CodingSchemeIdentificationSequence that declares 99PORTA (PS3.3 section C.12.1)."""
+    return CodingSchemeIdentificationItem(
+        designator=PRIVATE_SCHEME,
+        name="Porta Hepatis private codes",
+        version="1",
+        responsible_organization="Porta Hepatis",
+    )

@@ -1,0 +1,28 @@
+"""What can go wrong between a segmentation and the objects that carry it.
+
+    ReportError
+    ├── GeometryNotProved(detail)   a written SEG that, read back, does not say what the findings say
+    └── SourceUnusable(detail)      a source header that no result can be derived from
+
+Messages hold UIDs, numbers and keywords; never an attribute of a patient.
+"""
+
+
+class ReportError(Exception):
+    """Root of this folder's errors."""
+
+
+class GeometryNotProved(ReportError):
+    """The SEG on disk does not lie, voxel by voxel, where the segmentation lies: it must not be sent."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class SourceUnusable(ReportError):
+    """The source headers lack what a SEG or SR cannot do without."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)

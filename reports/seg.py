@@ -1,0 +1,168 @@
+"""The segmentation as a DICOM SEG on the source's own grid: liver first, then one segment per lesion.
+
+Frames keep the source's rows, columns, orientation and position strings, name the image they lie on, and are
+left out where they are empty (PS3.3 section A.51).
+"""
+
+from collections.abc import Sequence
+
+import highdicom as hd
+import numpy as np
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.valuerep import DS
+
+from dicom_io.geometry import Geometry
+from dicom_io.segmentation import LIVER, Segmentation
+from reports import codes
+from reports.envelope import algorithm_identification, contributing_equipment, seal, software_versions
+from reports.errors import SourceUnusable
+from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.measurements import Findings
+from reports.source_headers import UNICODE, quietly, usable_headers
+
+SERIES_DESCRIPTION = "Porta: liver + lesions"
+
+GRID_TOLERANCE = 0.02
+"""How far a gap may be from a whole number of steps and still be slices missing from a regular grid."""
+
+
+def build_seg(
+    headers: Sequence[Dataset],
+    segmentation: Segmentation,
+    findings: Findings,
+    *,
+    identity: ResultIdentity,
+) -> Dataset:
+    """A BINARY SEG of every segment, in its own series of the source's study.
+
+    `headers` are the source images in slice order, without pixel data; they are not changed. The same
+    arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
+    headers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a result
+    without a liver is an SR alone.
+    """
+    geometry = segmentation.geometry
+    if len(headers) != geometry.slices:
+        raise ValueError("one header per slice")
+    if not segmentation.labels.any():
+        raise ValueError("an empty segmentation has no SEG")
+    sources = usable_headers(headers, geometry.frame_of_reference_uid)
+    equipment = contributing_equipment(segmentation.algorithm, identity)
+    with quietly():
+        try:
+            seg = hd.seg.Segmentation(
+                source_images=sources,
+                pixel_array=segmentation.labels,
+                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segment_descriptions=_segment_descriptions(segmentation, findings, identity),
+                series_instance_uid=identity.seg_series_instance_uid,
+                series_number=identity.seg_series_number,
+                sop_instance_uid=identity.seg_sop_instance_uid,
+                instance_number=1,
+                manufacturer=identity.manufacturer,
+                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
+                software_versions=software_versions(segmentation.algorithm, identity),  # type: ignore[arg-type]
+                device_serial_number=identity.device_observer_uid,
+                content_label="LIVER_LESIONS",
+                content_description=_content_description(findings, identity),
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+                omit_empty_frames=True,
+                contributing_equipment=[equipment],
+                series_description=SERIES_DESCRIPTION,
+                specific_character_set=UNICODE,
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # highdicom's own message may quote a value of the header
+            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+        _set_spacing_between_slices(seg, geometry)
+        _set_dimension_organization_uid(seg, identity.seg_dimension_organization_uid)
+        seal(seg, headers[0], identity)
+    return seg
+
+
+def grid_step_mm(geometry: Geometry) -> float | None:
+    """The step of the grid that the slices lie on, also where some are missing; None when there is none.
+
+    Written as SpacingBetweenSlices: dcmqi, and Slicer with it, else takes the slice thickness for it and loses
+    voxels without a word.
+    """
+    if geometry.is_tilted or geometry.slices == 1:
+        return None
+    positions = geometry.positions_mm - geometry.positions_mm[0]
+    steps = positions / np.diff(positions).min()
+    numbers = np.rint(steps)
+    if geometry.is_even:
+        numbers = np.arange(geometry.slices)
+    elif np.abs(steps - numbers).max() > GRID_TOLERANCE:
+        return None
+    # The whole length, not one gap: positions are rounded, and a reader multiplies what is written here
+    return float(positions[-1] / numbers[-1])
+
+
+def lesion_label(number: int, long_axis_mm: float) -> str:
+    """SegmentLabel of a lesion, for the list in a viewer."""
+    return f"Lesion {number} ({long_axis_mm:.0f} mm)"
+
+
+def lesion_tracking_id(number: int) -> str:
+    """TrackingID of a lesion, the same in SEG and SR."""
+    return f"Lesion {number}"
+
+
+LIVER_TRACKING_ID = "Liver"
+
+
+def _segment_descriptions(
+    segmentation: Segmentation, findings: Findings, identity: ResultIdentity
+) -> list[hd.seg.SegmentDescription]:
+    algorithm = algorithm_identification(segmentation.algorithm, identity)
+    liver = hd.seg.SegmentDescription(
+        segment_number=LIVER,
+        segment_label="Liver",
+        segmented_property_category=codes.ANATOMICAL_STRUCTURE,
+        segmented_property_type=codes.LIVER,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_id=LIVER_TRACKING_ID,
+        tracking_uid=identity.liver_tracking_uid,
+        display_color=codes.LIVER_COLOUR,
+    )
+    lesions = [
+        hd.seg.SegmentDescription(
+            segment_number=lesion.segment,
+            segment_label=lesion_label(lesion.number, lesion.long_axis_mm),
+            segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            segmented_property_type=codes.MASS,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_id=lesion_tracking_id(lesion.number),
+            tracking_uid=lesion.tracking_uid,
+            anatomic_regions=[codes.LIVER],
+            display_color=codes.LESION_COLOUR,
+        )
+        for lesion in findings.lesions
+    ]
+    return [liver, *lesions]
+
+
+def _content_description(findings: Findings, identity: ResultIdentity) -> str:
+    """The SEG IOD has no predecessor: that this one supersedes another is said here."""
+    lesions = "1 lesion" if findings.lesion_count == 1 else f"{findings.lesion_count} lesions"
+    revision = f", revision {identity.revision}" if identity.revision > 1 else ""
+    return f"Liver and {lesions}{revision}"
+
+
+def _set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    step = grid_step_mm(geometry)
+    if step is not None:
+        measures.SpacingBetweenSlices = DS(step, auto_format=True)
+    else:
+        measures.pop("SpacingBetweenSlices", None)
+
+
+def _set_dimension_organization_uid(seg: Dataset, uid: str) -> None:
+    """highdicom draws this one by lot."""
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
+    for index in seg.DimensionIndexSequence:
+        index.DimensionOrganizationUID = uid

@@ -1,0 +1,63 @@
+"""What every test may ask for: the field's own tools, and the real data beside the checkout.
+
+Where something is missing the test is skipped with the reason; with PORTA_REQUIRE_INTEGRATION=1, as in CI, it
+fails instead: skipped there would mean unproved.
+"""
+
+import os
+import shutil
+import sys
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def _missing(reason: str) -> None:
+    if os.environ.get("PORTA_REQUIRE_INTEGRATION") == "1":
+        pytest.fail(f"{reason}, and PORTA_REQUIRE_INTEGRATION=1")
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def require_binary() -> Callable[[str], str]:
+    """`require_binary("dciodvfy")` is the path of a program: beside this Python, or on the PATH."""
+
+    def find(name: str) -> str:
+        beside = Path(sys.executable).parent / name
+        path = str(beside) if beside.exists() else shutil.which(name)
+        if path is None:
+            _missing(f"{name} is not installed")
+        return str(path)
+
+    return find
+
+
+@pytest.fixture(scope="session")
+def shared_data() -> Path:
+    """The folder of real imaging data, `$PORTA_SHARED_DATA` or `../shared/data`."""
+    default = Path(__file__).resolve().parents[2] / "shared" / "data"
+    path = Path(os.environ.get("PORTA_SHARED_DATA", default))
+    if not path.is_dir():
+        _missing("the shared imaging data is not here")
+    return path
+
+
+@pytest.fixture(scope="session")
+def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], list[Path]]:
+    """`unpacked("chaos_ct3/ct_dicom")` are the files of that zip of the shared data, unpacked once a session."""
+    folders: dict[str, Path] = {}
+
+    def files(name: str) -> list[Path]:
+        if name not in folders:
+            archive = shared_data / f"{name}.zip"
+            if not archive.exists():
+                _missing(f"{archive.name} is not in the shared data")
+            folder = tmp_path_factory.mktemp(name.replace("/", "-"))
+            with zipfile.ZipFile(archive) as content:
+                content.extractall(folder)
+            folders[name] = folder
+        return sorted(path for path in folders[name].rglob("*") if path.is_file())
+
+    return files

@@ -1,0 +1,250 @@
+"""Shapes whose size is known, measured."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from dicom_io.geometry import Geometry
+from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.uids import derive_uid
+from dicom_io.volume import Volume
+from reports.measurements import NO_LIVER, Findings, findings_json, measure
+
+ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
+
+
+def stack(
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    row_cosines: tuple[float, float, float] = (1, 0, 0),
+    column_cosines: tuple[float, float, float] = (0, 1, 0),
+    positions_mm: NDArray[np.float64] | None = None,
+) -> Geometry:
+    positions = np.arange(shape[0]) * spacing_mm[0] if positions_mm is None else positions_mm
+    normal = np.cross(row_cosines, column_cosines)
+    return Geometry(
+        origins_lps_mm=np.array([10.0, -20.0, 30.0]) + positions[:, None] * normal,
+        row_cosines=np.array(row_cosines, float),
+        column_cosines=np.array(column_cosines, float),
+        row_spacing_mm=spacing_mm[1],
+        column_spacing_mm=spacing_mm[2],
+        rows=shape[1],
+        columns=shape[2],
+        frame_of_reference_uid="1.2.3",
+        slice_spacing_mm=spacing_mm[0],
+    )
+
+
+def findings_of(labels: NDArray[np.uint8], geometry: Geometry, hu: NDArray[np.int16] | None = None) -> Findings:
+    array = np.zeros(labels.shape, np.int16) if hu is None else hu
+    uids = tuple(f"1.2.{index + 1}" for index in range(len(labels)))
+    volume = Volume(array, geometry, "CT", "1.2", uids)
+    return measure(volume, Segmentation(labels, geometry, ALGORITHM), tracking_seed="job")
+
+
+def ellipsoid(
+    geometry: Geometry, centre: tuple[float, ...], radii_mm: tuple[float, float, float], degrees: float = 0
+) -> NDArray[np.bool_]:
+    """True inside; centre in indices, radii along (normal, turned column direction, turned row direction)."""
+    z, row, column = np.indices(geometry.shape)
+    z_mm = (z - centre[0]) * geometry.step_mm
+    y_mm, x_mm = (row - centre[1]) * geometry.row_spacing_mm, (column - centre[2]) * geometry.column_spacing_mm
+    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
+    u, v = -sin * x_mm + cos * y_mm, cos * x_mm + sin * y_mm
+    return (z_mm / radii_mm[0]) ** 2 + (u / radii_mm[1]) ** 2 + (v / radii_mm[2]) ** 2 <= 1
+
+
+def length(ends) -> float:
+    return float(np.linalg.norm(np.subtract(*ends)))
+
+
+def test_a_disc_measures_its_diameter_both_ways() -> None:
+    """Radius 20 mm at 0.5 mm pixels: 40 mm within one pixel."""
+    geometry = stack((3, 100, 100), (5.0, 0.5, 0.5))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[1][ellipsoid(geometry, (1, 50, 50), (1, 20, 20))[1]] = 2
+    lesion = findings_of(labels, geometry).lesions[0]
+    assert lesion.long_axis_mm == pytest.approx(40, abs=0.5)
+    assert lesion.short_axis_mm == pytest.approx(40, abs=0.5)
+    assert lesion.key_slice == 1 and lesion.key_sop_instance_uid == "1.2.2"
+
+
+@pytest.mark.parametrize("degrees", [0, 30, 45, 75, 120])
+def test_an_ellipse_at_an_angle_on_anisotropic_pixels(degrees: float) -> None:
+    """60 x 30 mm, turned: both axes within a pixel, at right angles, and their end points say the same."""
+    geometry = stack((1, 110, 140), (5.0, 0.9, 0.6))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[ellipsoid(geometry, (0, 55, 70), (1, 15, 30), degrees)] = 2
+    lesion = findings_of(labels, geometry).lesions[0]
+    assert lesion.long_axis_mm == pytest.approx(60, abs=0.9)
+    assert lesion.short_axis_mm == pytest.approx(30, abs=0.9)
+    long_ends, short_ends = lesion.axis_end_points_lps_mm
+    assert length(long_ends) == pytest.approx(lesion.long_axis_mm)
+    assert length(short_ends) == pytest.approx(lesion.short_axis_mm)
+    assert np.dot(np.subtract(*long_ends), np.subtract(*short_ends)) == pytest.approx(0, abs=1e-6)
+    direction = np.subtract(*long_ends) / lesion.long_axis_mm
+    expected = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), 0])
+    assert abs(direction @ expected) > np.cos(np.radians(4))
+
+
+def test_a_long_axis_is_long_by_less_than_a_pixel() -> None:
+    """Discs of many sizes and places: the bias that the module's docstring states holds."""
+    geometry = stack((1, 64, 64), (1.0, 0.8, 0.8))
+    rng, errors = np.random.default_rng(3), []
+    for _ in range(40):
+        radius, centre = rng.uniform(4, 20), rng.uniform(30, 33, 2)
+        labels = np.zeros(geometry.shape, np.uint8)
+        labels[ellipsoid(geometry, (0, *centre), (1, radius, radius))] = 2
+        errors.append((findings_of(labels, geometry).lesions[0].long_axis_mm - 2 * radius) / 0.8)
+    assert min(errors) > 0.5 and max(errors) < 1
+    assert np.mean(errors) == pytest.approx(0.75, abs=0.1)
+
+
+def test_an_ellipsoid_is_longest_across_the_slices() -> None:
+    """The RECIST axis stays in the slice; the 3-D diameter, another number, does not."""
+    geometry = stack((60, 60, 60), (1.5, 0.7, 0.7))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[ellipsoid(geometry, (30, 30, 30), (40, 10, 14))] = 2
+    lesion = findings_of(labels, geometry).lesions[0]
+    assert lesion.diameter_3d_mm == pytest.approx(80, abs=1.5)
+    assert lesion.long_axis_mm == pytest.approx(28, abs=0.7)
+    assert lesion.short_axis_mm == pytest.approx(20, abs=0.7)
+    assert lesion.volume_ml == pytest.approx(4 / 3 * np.pi * 40 * 10 * 14 / 1000, rel=0.01)
+    assert lesion.centroid_lps_mm == pytest.approx((10 + 21, -20 + 21, 30 + 45), abs=0.05)
+
+
+def test_one_voxel_is_as_long_as_its_edges() -> None:
+    """The smallest lesion there is has a size, not an error."""
+    geometry = stack((5, 9, 9), (3.0, 0.9, 0.6))
+    labels = np.ones(geometry.shape, np.uint8)
+    labels[2, 4, 6] = 2
+    hu = np.full(geometry.shape, 60, np.int16)
+    hu[2, 4, 6] = 17
+    lesion = findings_of(labels, geometry, hu).lesions[0]
+    assert (lesion.long_axis_mm, lesion.short_axis_mm) == pytest.approx((0.9, 0.6))
+    assert lesion.diameter_3d_mm == pytest.approx(3.0)
+    assert lesion.volume_ml == pytest.approx(3.0 * 0.9 * 0.6 / 1000)
+    assert (lesion.hu_mean, lesion.hu_sd) == (17, 0)
+    assert lesion.centroid_lps_mm == pytest.approx(tuple(geometry.index_to_lps([2, 4, 6])))
+
+
+@pytest.mark.parametrize(
+    ("row_cosines", "column_cosines"),
+    [((1, 0, 0), (0, -1, 0)), ((-1, 0, 0), (0, 1, 0)), ((0.6, 0.8, 0), (-0.8, 0.6, 0))],
+    ids=["rows run backwards", "feet first", "turned in the plane"],
+)
+def test_sizes_do_not_depend_on_how_the_stack_lies(row_cosines, column_cosines) -> None:
+    """Normal (0, 0, -1) or turned: the same numbers, and points that lie where the voxels lie."""
+    labels = np.zeros((20, 40, 50), np.uint8)
+    plain = stack(labels.shape, (2.0, 0.8, 0.7))
+    labels[ellipsoid(plain, (9, 18, 22), (12, 8, 13), 25)] = 2
+    turned = stack(labels.shape, (2.0, 0.8, 0.7), row_cosines, column_cosines)
+    expected, found = findings_of(labels, plain).lesions[0], findings_of(labels, turned).lesions[0]
+    for name in ("volume_ml", "long_axis_mm", "short_axis_mm", "diameter_3d_mm", "key_slice"):
+        assert getattr(found, name) == pytest.approx(getattr(expected, name))
+    for name in ("centroid_lps_mm", "axis_end_points_lps_mm"):
+        indices = plain.lps_to_index(getattr(expected, name))
+        np.testing.assert_allclose(turned.lps_to_index(getattr(found, name)), indices, atol=1e-9)
+
+
+def test_volume_and_centroid_agree_with_simpleitk() -> None:
+    """An independent implementation on an oblique-free, anisotropic grid."""
+    geometry = stack((20, 40, 50), (2.5, 0.8, 0.7))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[ellipsoid(geometry, (9, 18, 22), (20, 14, 15))] = 1
+    labels[ellipsoid(geometry, (8, 16, 20), (6, 5, 4))] = 2
+    found = findings_of(labels, geometry)
+    image = sitk.GetImageFromArray((labels > 0).astype(np.uint8) + (labels == 2))
+    image.SetSpacing((0.7, 0.8, 2.5))
+    image.SetOrigin((10, -20, 30))
+    shapes = sitk.LabelShapeStatisticsImageFilter()
+    shapes.Execute(image)
+    assert found.lesions[0].volume_ml == pytest.approx(shapes.GetPhysicalSize(2) / 1000)
+    assert found.lesions[0].centroid_lps_mm == pytest.approx(shapes.GetCentroid(2))
+    shapes.Execute(image > 0)
+    assert found.liver_volume_ml == pytest.approx(shapes.GetPhysicalSize(1) / 1000)
+    assert found.liver_centroid_lps_mm == pytest.approx(shapes.GetCentroid(1))
+    assert found.burden_percent == pytest.approx(100 * found.lesions[0].volume_ml / found.liver_volume_ml)
+
+
+def test_an_uneven_stack_is_measured_slice_by_slice() -> None:
+    """Slices at 0, 2, 4 and 10 mm stand for 2, 2, 4 and 6 mm."""
+    geometry = stack((4, 10, 10), positions_mm=np.array([0.0, 2.0, 4.0, 10.0]))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[:, 2:7, 2:6] = 1
+    assert findings_of(labels, geometry).liver_volume_ml == pytest.approx(20 * (2 + 2 + 4 + 6) / 1000)
+
+
+def test_lesions_are_numbered_tracked_and_counted() -> None:
+    """Numbers follow the segments, tracking UIDs the seed; confidence is passed on."""
+    geometry = stack((4, 20, 20))
+    labels = np.ones(geometry.shape, np.uint8)
+    labels[1, 2:8, 2:8], labels[2, 12:15, 12:15] = 2, 3
+    volume = Volume(np.zeros(labels.shape, np.int16), geometry, "CT", "1.2", warnings=("LEFT_OUT",))
+    segmentation = Segmentation(labels, geometry, ALGORITHM, confidences=(0.9, 0.6), warnings=("LEFT_OUT", "TILT"))
+    found = measure(volume, segmentation, tracking_seed="job")
+    assert found.lesion_count == 2
+    assert [(lesion.number, lesion.segment) for lesion in found.lesions] == [(1, 2), (2, 3)]
+    assert [lesion.confidence for lesion in found.lesions] == [0.9, 0.6]
+    assert [lesion.tracking_uid for lesion in found.lesions] == [derive_uid("lesion", "job", n) for n in (1, 2)]
+    assert found.lesions[0].key_sop_instance_uid is None
+    assert found.warnings == ("LEFT_OUT", "TILT")
+
+
+def test_nothing_found_is_a_result() -> None:
+    """No lesion: a burden of 0. No liver: a volume of 0, no burden, and a warning."""
+    geometry = stack((4, 10, 10))
+    healthy = findings_of(np.ones(geometry.shape, np.uint8), geometry)
+    assert (healthy.lesion_count, healthy.burden_percent, healthy.warnings) == (0, 0.0, ())
+    empty = findings_of(np.zeros(geometry.shape, np.uint8), geometry)
+    assert (empty.liver_volume_ml, empty.burden_percent, empty.liver_centroid_lps_mm) == (0.0, None, None)
+    assert empty.warnings == (NO_LIVER,)
+
+
+def test_sixty_lesions_take_less_than_a_second() -> None:
+    """Metastases come in dozens, and a radiologist waits for none of them."""
+    geometry = stack((70, 256, 256), (2.0, 1.2, 1.2))
+    labels = np.ones(geometry.shape, np.uint8)
+    spots = [(z, row, column) for z in (12, 35, 58) for row in range(30, 230, 50) for column in range(25, 240, 45)]
+    for number, (z, row, column) in enumerate(spots[:60], start=2):
+        part = np.s_[z - 10 : z + 10, row - 15 : row + 15, column - 15 : column + 15]
+        depth, height, width = np.ogrid[-10:10, -15:15, -15:15]
+        distances = (2 * depth) ** 2 + (1.2 * height) ** 2 + (1.2 * width) ** 2
+        labels[part][distances <= (18 - number / 10) ** 2] = number
+    start = time.process_time()
+    found = findings_of(labels, geometry)
+    assert found.lesion_count == 60
+    assert time.process_time() - start < 1
+
+
+def test_findings_json_has_every_key_and_plain_numbers() -> None:
+    """The contract of findings.json, schema 1."""
+    geometry = stack((3, 12, 12))
+    labels = np.ones(geometry.shape, np.uint8)
+    labels[1, 4:7, 4:9] = 2
+    content = json.loads(json.dumps(findings_json(findings_of(labels, geometry), ALGORITHM, software="porta 0.1.0")))
+    assert set(content) == {
+        "schema", "software", "model", "liver", "lesions", "lesion_count", "burden_percent", "severity", "warnings",
+    }  # fmt: skip
+    assert content["schema"] == 1 and content["severity"] is None and content["lesion_count"] == 1
+    assert content["model"] == {
+        "name": "resnet50", "version": "1.2.0", "sha256": "ab" * 32, "research_use_only": True,
+    }  # fmt: skip
+    lesion = content["lesions"][0]
+    assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"
+    assert np.array(lesion["axis_end_points_lps_mm"]).shape == (2, 2, 3)
+    nothing = findings_json(findings_of(np.zeros(geometry.shape, np.uint8), geometry), ALGORITHM, software="p")
+    assert set(nothing) == set(content)
+    assert nothing["lesions"] == [] and nothing["burden_percent"] is None and nothing["warnings"] == [NO_LIVER]
+
+
+def test_volume_and_segmentation_must_share_a_grid() -> None:
+    """Labels measured on another grid's voxels would be a wrong number without a word."""
+    geometry, other = stack((3, 5, 5)), stack((3, 5, 5), (2.0, 1.0, 1.0))
+    volume = Volume(np.zeros(geometry.shape, np.int16), geometry, "CT", "1.2")
+    with pytest.raises(ValueError, match="grid"):
+        measure(volume, Segmentation(np.ones(other.shape, np.uint8), other, ALGORITHM), tracking_seed="job")

@@ -1,0 +1,358 @@
+"""The SEG: what stands in it, that validators and other readers agree, and that odd sources do not break it."""
+
+import copy
+import io
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import highdicom as hd
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from pydicom import Dataset
+from pydicom.valuerep import DS
+
+from reports.errors import SourceUnusable
+from reports.seg import build_seg, grid_step_mm
+
+CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
+
+
+def written(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def read_back(ds: Dataset) -> Dataset:
+    return pydicom.dcmread(io.BytesIO(written(ds)))
+
+
+def test_segments_say_what_they_are(make_case, identity) -> None:
+    """Labels, categories, types, algorithm, tracking and colour of the liver and both lesions."""
+    case = make_case()
+    seg = case.seg()
+    liver, first, second = seg.SegmentSequence
+    assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2, 3]
+    assert liver.SegmentLabel == "Liver"
+    assert first.SegmentLabel == f"Lesion 1 ({case.findings.lesions[0].long_axis_mm:.0f} mm)"
+    assert liver.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
+    assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
+    assert second.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"
+    assert second.SegmentedPropertyTypeCodeSequence[0].CodeValue == "4147007"
+    assert second.AnatomicRegionSequence[0].CodeValue == "10200004"
+    assert (liver.TrackingID, liver.TrackingUID) == ("Liver", identity.liver_tracking_uid)
+    assert second.TrackingUID == case.findings.lesions[1].tracking_uid
+    for item in seg.SegmentSequence:
+        assert item.SegmentAlgorithmType == "AUTOMATIC" and item.SegmentAlgorithmName == "resnet50"
+        algorithm = item.SegmentationAlgorithmIdentificationSequence[0]
+        assert algorithm.AlgorithmVersion == "1.2.0"
+        assert algorithm.AlgorithmFamilyCodeSequence[0].CodeValue == "123110"
+        assert case.segmentation.algorithm.weights_sha256 in algorithm.AlgorithmParameters
+        assert len(item.RecommendedDisplayCIELabValue) == 3
+
+
+def test_the_object_belongs_to_the_source_and_to_the_job(make_case, identity) -> None:
+    """Patient and study of the source, UIDs of the identity, the complete list of source images, no overlap."""
+    case = make_case()
+    seg = case.seg()
+    source = case.headers[0]
+    for keyword in ("PatientID", "PatientName", "StudyInstanceUID", "StudyDate", "AccessionNumber", "StudyID"):
+        assert seg[keyword].value == source[keyword].value
+    assert seg.FrameOfReferenceUID == source.FrameOfReferenceUID
+    assert seg.SOPInstanceUID == seg.file_meta.MediaStorageSOPInstanceUID == identity.seg_sop_instance_uid
+    assert seg.SeriesInstanceUID == identity.seg_series_instance_uid
+    assert (seg.SegmentationType, seg.SegmentsOverlap, seg.Modality) == ("BINARY", "NO", "SEG")
+    assert seg.SeriesDescription == "Porta: liver + lesions"
+    assert seg.ContentDescription == "Liver and 2 lesions"
+    assert seg.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.1"
+    assert len(seg.ReferencedSeriesSequence) == 1
+    listed = [item.ReferencedSOPInstanceUID for item in seg.ReferencedSeriesSequence[0].ReferencedInstanceSequence]
+    assert listed == list(case.volume.sop_instance_uids)
+    equipment = {item.Manufacturer for item in seg.ContributingEquipmentSequence}
+    assert {"Scanner Works", "Porta Hepatis"} <= equipment
+    assert case.segmentation.algorithm.weights_sha256 in seg.SoftwareVersions
+
+
+def test_frames_lie_on_the_source_images(make_case) -> None:
+    """Position strings bit by bit, the image they came from, derivation and purpose; empty frames left out."""
+    case = make_case()
+    seg = read_back(case.seg())
+    sources = {header.SOPInstanceUID: header for header in case.headers}
+    present = sum(len(np.flatnonzero((case.segmentation.labels == n).any(axis=(1, 2)))) for n in (1, 2, 3))
+    assert seg.NumberOfFrames == present
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        derivation = frame.DerivationImageSequence[0]
+        assert derivation.DerivationCodeSequence[0].CodeValue == "113076"
+        image = derivation.SourceImageSequence[0]
+        assert image.SpatialLocationsPreserved == "YES"
+        assert image.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        expected = [value.original_string for value in sources[image.ReferencedSOPInstanceUID].ImagePositionPatient]
+        assert [v.original_string for v in frame.PlanePositionSequence[0].ImagePositionPatient] == expected
+
+
+def test_the_same_input_gives_the_same_bytes(make_case, identity) -> None:
+    """An edge walked twice sends the same object; the sources stay as they were."""
+    case = make_case()
+    before = copy.deepcopy(case.headers)
+    first = written(case.seg())
+    assert first == written(case.seg())
+    assert list(case.headers) == list(before)
+    other = case.seg(replace(identity, revision=2))
+    assert other.ContentDescription.endswith("revision 2")
+    assert other.SOPInstanceUID != identity.seg_sop_instance_uid
+    assert other.SegmentSequence[0].TrackingUID == identity.liver_tracking_uid
+
+
+def test_times_are_the_study_s(make_case) -> None:
+    """The source's offset is used and stated: 12:30 UTC is 19:30 at +0700."""
+    seg = make_case(TimezoneOffsetFromUTC="+0700").seg()
+    assert (seg.ContentDate, seg.ContentTime, seg.TimezoneOffsetFromUTC) == ("20240501", "193000", "+0700")
+    assert "TimezoneOffsetFromUTC" not in make_case().seg()
+
+
+def test_highdicom_reads_the_labels_back(make_case, tmp_path) -> None:
+    """The array that went in comes out, on a grid whose frames are no whole number of bytes."""
+    case = make_case()
+    seg = hd.seg.segread(case.write_seg(tmp_path / "seg.dcm"))
+    pixels = seg.get_pixels_by_source_instance(case.volume.sop_instance_uids, combine_segments=True)
+    np.testing.assert_array_equal(pixels, case.segmentation.labels)
+
+
+def itk_labels(require_binary: Callable[[str], str], path: Path, folder: Path, case) -> np.ndarray:
+    """What dcmqi makes of a SEG, laid on the source's grid by physical space."""
+    program = require_binary("segimage2itkimage")
+    command = [program, "--inputDICOM", str(path), "--outputDirectory", str(folder), "-t", "nrrd", "--prefix", "s"]
+    subprocess.run(command, check=True, capture_output=True)
+    labels = np.zeros(case.segmentation.labels.shape, np.uint8)
+    for file in sorted(folder.glob("*.nrrd")):
+        image = sitk.ReadImage(str(file))
+        indices = np.argwhere(sitk.GetArrayFromImage(image))
+        points = [image.TransformIndexToPhysicalPoint([int(x), int(y), int(z)]) for z, y, x in indices]
+        where = case.volume.geometry.lps_to_index(np.array(points))
+        assert np.abs(where - np.rint(where)).max() < 0.02
+        number = int(sitk.GetArrayViewFromImage(image).max())
+        labels[tuple(np.rint(where).astype(int).T)] = number
+    return labels
+
+
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, 1, 0)], ids=["plain", "rows back", "feet"]
+)
+def test_dcmqi_finds_every_voxel(make_case, require_binary, tmp_path, orientation) -> None:
+    """Slicer's reader, judged voxel by voxel (its exit status says nothing)."""
+    case = make_case(orientation=orientation)
+    labels = itk_labels(require_binary, case.write_seg(tmp_path / "seg.dcm"), tmp_path, case)
+    np.testing.assert_array_equal(labels, case.segmentation.labels)
+
+
+def test_dcmqi_finds_every_voxel_when_slices_are_missing(make_case, require_binary, tmp_path) -> None:
+    """With SpacingBetweenSlices, the grid's step; without it dcmqi takes the thickness and loses voxels."""
+    positions = np.delete(np.arange(16) * 2.5, [4, 9])
+    case = make_case(positions_mm=positions)
+    seg = case.seg()
+    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 2.5
+    labels = itk_labels(require_binary, case.write_seg(tmp_path / "seg.dcm"), tmp_path, case)
+    np.testing.assert_array_equal(labels, case.segmentation.labels)
+
+
+def test_the_grid_step_is_stated_where_there_is_a_grid(make_case) -> None:
+    """Even: the mean step. Uneven or tilted: none, and none of the source's is copied."""
+    rounded = np.round(np.arange(14) * 1.6667, 2)
+    assert grid_step_mm(make_case(positions_mm=rounded).volume.geometry) == pytest.approx(1.6667, abs=1e-3)
+    uneven = make_case(positions_mm=np.cumsum(np.linspace(2, 3.3, 14)), SpacingBetweenSlices="2.5")
+    tilted = make_case(drift_mm=0.2, SpacingBetweenSlices="2.5")
+    for case in (uneven, tilted):
+        assert grid_step_mm(case.volume.geometry) is None
+        assert "SpacingBetweenSlices" not in case.seg().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+
+
+@pytest.mark.parametrize(
+    "orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)], ids=["plain", "rows run backwards"]
+)
+@pytest.mark.parametrize("lesions", [True, False], ids=["lesions", "liver alone"])
+def test_a_seg_passes_dciodvfy(make_case, validate, orientation, lesions) -> None:
+    """No error, and no warning but those that the source brings."""
+    assert validate(make_case(orientation=orientation, lesions=lesions).seg()) == []
+
+
+@pytest.mark.parametrize("name", CT_SERIES)
+def test_the_real_series_pass_dciodvfy(real_case, validate, name) -> None:
+    """IRCADb has no PatientID and no frame of reference, CHAOS no dates, LiTS rows that run backwards."""
+    case = real_case(name)
+    seg = case.seg()
+    assert validate(seg) == []
+    assert str(seg.PatientID) == str(case.headers[0].get("PatientID") or "")
+    assert seg.StudyInstanceUID == case.headers[0].StudyInstanceUID
+    assert seg.FrameOfReferenceUID == case.volume.geometry.frame_of_reference_uid
+
+
+@pytest.mark.parametrize("name", CT_SERIES)
+def test_dcmqi_finds_every_voxel_of_the_real_series(real_case, require_binary, tmp_path, name) -> None:
+    """Counted and placed: every voxel of the truth, on the source's grid."""
+    case = real_case(name)
+    program = require_binary("segimage2itkimage")
+    path = case.write_seg(tmp_path / "seg.dcm")
+    command = [program, "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd", "--prefix", "s"]
+    subprocess.run(command, check=True, capture_output=True)
+    geometry, labels = case.volume.geometry, np.zeros(case.segmentation.labels.shape, np.uint8)
+    for file in tmp_path.glob("*.nrrd"):
+        image = sitk.ReadImage(str(file))
+        array = sitk.GetArrayViewFromImage(image)
+        size = image.GetSize()
+        axes = [np.arange(size[2]), np.arange(size[1]), np.arange(size[0])]
+        origin = np.array(image.GetOrigin())
+        steps = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+        # One index line per axis: the grid is rectangular, so these three place every voxel
+        lines = [geometry.lps_to_index(origin + axis[:, None] * steps[:, 2 - i]) for i, axis in enumerate(axes)]
+        where = [np.rint(lines[axis][:, axis]).astype(int) for axis in range(3)]
+        for axis in range(3):
+            assert np.abs(lines[axis][:, axis] - where[axis]).max() < 0.05
+        view = labels[np.ix_(*where)]
+        view[array > 0] = array.max()
+        labels[np.ix_(*where)] = view
+    np.testing.assert_array_equal(labels, case.segmentation.labels)
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"),
+    [
+        (["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎=やまだ^たろう"),
+        (["ISO 2022 IR 13", "ISO 2022 IR 87"], "ﾔﾏﾀﾞ^ﾀﾛｳ=山田^太郎=やまだ^たろう"),
+        ("ISO_IR 126", "Διονυσιος"),
+        ("GB18030", "Wang^XiaoDong=王^小东"),
+        (["", "ISO 2022 IR 58"], "Zhang^XiaoDong=张^小东"),
+        (["", "ISO 2022 IR 149"], "Hong^Gildong=洪^吉洞=홍^길동"),
+        ("ISO_IR 100", "Buc^Jérôme"),
+        (None, "Doe^Jane"),
+    ],
+)
+def test_names_keep_their_characters(make_case, validate, charset, name) -> None:
+    """Same bytes and same character set as in the source, ISO 2022 too."""
+    source = make_case(SpecificCharacterSet=charset, PatientName=name)
+    case = replace(source, headers=tuple(read_back(_as_ct(header)) for header in source.headers))
+    seg = read_back(case.seg())
+    assert seg.get("SpecificCharacterSet") == case.headers[0].get("SpecificCharacterSet")
+    assert str(seg.PatientName) == str(case.headers[0].PatientName)
+    assert seg.PatientName.original_string == case.headers[0].PatientName.original_string
+    assert [line for line in validate(case.seg()) if line.startswith("Error")] == []
+
+
+def _as_ct(header: Dataset) -> Dataset:
+    ds = copy.deepcopy(header)
+    ds.file_meta = pydicom.dataset.FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRLittleEndian
+    return ds
+
+
+def test_an_unknown_character_set_becomes_unicode(make_case) -> None:
+    """A term that no encoder knows cannot be written back."""
+    assert make_case(SpecificCharacterSet="KLINGON 1").seg().SpecificCharacterSet == "ISO_IR 192"
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["PatientID", "PatientName", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID",
+     "AccessionNumber", "ReferringPhysicianName", "Manufacturer", "SliceThickness", "FrameOfReferenceUID"],
+)  # fmt: skip
+def test_a_missing_attribute_is_no_failure(make_case, validate, keyword) -> None:
+    """Type 2 attributes come out empty, never filled."""
+    extra = {"frame_of_reference_uid": None} if keyword == "FrameOfReferenceUID" else {keyword: None}
+    seg = make_case(**extra).seg()
+    assert validate(seg) == []
+    if keyword in ("PatientID", "PatientName", "AccessionNumber"):
+        assert not seg[keyword].value
+
+
+@pytest.mark.parametrize(
+    ("keyword", "value"),
+    [
+        ("PatientBirthDate", "unknown"),
+        ("PatientSex", "male"),
+        ("PatientAge", "64"),
+        ("PatientWeight", "77.123456789012345678"),
+        ("StudyTime", "half past"),
+        ("StudyDescription", "x" * 80),
+        ("AccessionNumber", "A" * 40),
+        ("SliceThickness", "0"),
+        ("SliceThickness", "1.6000000238418579"),
+        ("FrameOfReferenceUID", ""),
+        ("LossyImageCompression", "no"),
+    ],
+)
+def test_a_broken_value_is_repaired_or_dropped(make_case, validate, keyword, value) -> None:
+    """What cannot be written validly is left out; the object is made all the same."""
+    with pydicom.config.disable_value_validation():
+        case = make_case()
+        for header in case.headers:
+            header.add(pydicom.DataElement(keyword, pydicom.datadict.dictionary_VR(keyword), value))
+        seg = case.seg()
+    assert validate(seg) == []
+
+
+def test_broken_sequences_are_dropped(make_case, validate) -> None:
+    """Empty code sequences (GE) and code items without a scheme (HCC) would fail every validator."""
+    item = Dataset()
+    item.CodeValue, item.CodeMeaning = "CTABD", "CT Abdomen"
+    case = make_case(
+        PatientIdentityRemoved="YES",
+        DeidentificationMethodCodeSequence=[],
+        ProcedureCodeSequence=[item],
+        ReferencedStudySequence=[Dataset()],
+    )
+    seg = case.seg()
+    assert validate(seg) == []
+    assert "ProcedureCodeSequence" not in seg and "ReferencedStudySequence" not in seg
+
+
+def test_identity_is_never_altered(make_case) -> None:
+    """Odd is not ours to mend: a mended PatientID is another patient."""
+    with pydicom.config.disable_value_validation():
+        case = make_case(PatientID="  x" * 30, PatientName="no^^such=form=of=a=name")
+        seg = case.seg()
+        assert seg.PatientID == "  x" * 30
+        assert str(seg.PatientName) == "no^^such=form=of=a=name"
+
+
+def test_positions_that_are_too_long_are_shortened(make_case, validate) -> None:
+    """DS holds 16 characters: more of them are rounded, and the frames still lie on their images."""
+    case = make_case()
+    for index, header in enumerate(case.headers):
+        with pydicom.config.disable_value_validation():
+            header.ImagePositionPatient = [DS("-20.5"), DS("-31.25"), DS(f"{1000.5 + index * 2.5:.10f}0000")]
+    seg = case.seg()
+    assert validate(seg) == []
+    positions = {str(f.PlanePositionSequence[0].ImagePositionPatient[2]) for f in seg.PerFrameFunctionalGroupsSequence}
+    assert all(len(position) <= 16 for position in positions)
+
+
+def test_orientations_that_differ_in_the_last_digit_are_one(make_case) -> None:
+    """highdicom compares them exactly; the series was accepted within a tolerance."""
+    case = make_case()
+    case.headers[3].ImageOrientationPatient = [1, 0, 0.00001, 0, 1, 0]
+    assert case.seg().NumberOfFrames > 0
+
+
+def test_what_cannot_be_used_is_said(make_case, identity) -> None:
+    """No liver has no SEG; a header without a position has no frame."""
+    case = make_case(liver=False)
+    with pytest.raises(ValueError, match="no SEG"):
+        case.seg()
+    case = make_case()
+    with pytest.raises(ValueError, match="one header"):
+        build_seg(case.headers[1:], case.segmentation, case.findings, identity=identity)
+    del case.headers[2].ImagePositionPatient
+    with pytest.raises(SourceUnusable):
+        case.seg()
+
+
+def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, recwarn) -> None:
+    """Warnings of pydicom and highdicom quote values: none gets out, whatever the name looks like."""
+    with pydicom.config.disable_value_validation():
+        case = make_case(PatientName="ZZPHI^CANARY" * 9, PatientID="ZZPHI" * 20, PatientBirthDate="ZZPHI")
+    case.seg()
+    output = capfd.readouterr()
+    assert "ZZPHI" not in output.out + output.err + "".join(str(w.message) for w in recwarn.list)

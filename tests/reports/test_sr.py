@@ -1,0 +1,250 @@
+"""The SR: its content tree, what validators and Slicer's reader make of it, and that nothing found is said."""
+
+import io
+import json
+import subprocess
+from dataclasses import replace
+
+import highdicom as hd
+import pydicom
+import pytest
+from pydicom import Dataset
+
+from dicom_io.errors import SENTENCES, RejectReason
+from reports.errors import SourceUnusable
+from reports.sr import build_rejection_sr, build_sr
+
+CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
+
+
+def sr_of(case, identity, seg: Dataset | None = None, **options) -> Dataset:
+    if seg is None and case.findings.liver_volume_ml:
+        seg = case.seg(identity)
+    return build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg, **options)
+
+
+def written(ds: Dataset) -> bytes:
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    return buffer.getvalue()
+
+
+def groups_of(sr: Dataset) -> list[Dataset]:
+    root = pydicom.dcmread(io.BytesIO(written(sr)))
+    (measurements,) = [item for item in root.ContentSequence if concept(item) == "126010"]
+    return list(measurements.ContentSequence)
+
+
+def concept(item: Dataset) -> str:
+    return str(item.ConceptNameCodeSequence[0].CodeValue)
+
+
+def values(group: Dataset) -> dict[tuple[str, str | None], tuple[float, str]]:
+    """Numbers of a group: (code, derivation) to (value, unit)."""
+    found = {}
+    for item in group.ContentSequence:
+        if item.ValueType == "NUM":
+            modifiers = [sub.ConceptCodeSequence[0].CodeValue for sub in item.get("ContentSequence", [])]
+            measured = item.MeasuredValueSequence[0]
+            key = (concept(item), modifiers[0] if modifiers else None)
+            found[key] = (float(measured.NumericValue), measured.MeasurementUnitsCodeSequence[0].CodeValue)
+    return found
+
+
+def comments(group: Dataset) -> list[str]:
+    return [item.TextValue for item in group.ContentSequence if concept(item) == "121106"]
+
+
+def test_the_document_is_a_preliminary_oncology_report(make_case, identity) -> None:
+    """TID 1500 under 126001, complete, unverified, by a device; every source and the SEG is evidence."""
+    case = make_case()
+    sr = sr_of(case, identity)
+    assert sr.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.34"
+    assert (sr.SOPInstanceUID, sr.SeriesInstanceUID) == (identity.sr_sop_instance_uid, identity.sr_series_instance_uid)
+    assert sr.ConceptNameCodeSequence[0].CodeValue == "126001"
+    assert sr.ContentTemplateSequence[0].TemplateIdentifier == "1500"
+    assert (sr.CompletionFlag, sr.VerificationFlag, sr.PreliminaryFlag) == ("COMPLETE", "UNVERIFIED", "PRELIMINARY")
+    texts = {concept(item): item for item in sr.ContentSequence}
+    assert texts["121012"].UID == identity.device_observer_uid
+    assert texts["121013"].TextValue == "Porta 0.1.0"
+    assert texts["121015"].TextValue == "resnet50 1.2.0"
+    (study,) = sr.CurrentRequestedProcedureEvidenceSequence
+    assert study.StudyInstanceUID == case.headers[0].StudyInstanceUID
+    evidence = {ref.ReferencedSOPInstanceUID for series in study.ReferencedSeriesSequence
+                for ref in series.ReferencedSOPSequence}  # fmt: skip
+    assert evidence == {*case.volume.sop_instance_uids, identity.seg_sop_instance_uid}
+
+
+def test_each_segment_has_its_group(make_case, identity) -> None:
+    """Liver, lesions in segment order, then the summary; the same tracking UIDs as in the SEG."""
+    case = make_case()
+    seg = case.seg()
+    groups = groups_of(sr_of(case, identity, seg))
+    assert len(groups) == 4
+    for group, segment in zip(groups[:3], seg.SegmentSequence, strict=True):
+        first, second = group.ContentSequence[:2]
+        assert (concept(first), first.TextValue) == ("112039", segment.TrackingID)
+        assert (concept(second), second.UID) == ("112040", segment.TrackingUID)
+        (reference,) = [item for item in group.ContentSequence if concept(item) == "121191"]
+        assert reference.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == seg.SOPInstanceUID
+        assert reference.ReferencedSOPSequence[0].ReferencedSegmentNumber == segment.SegmentNumber
+        (source,) = [item for item in group.ContentSequence if concept(item) == "121232"]
+        assert source.UID == case.headers[0].SeriesInstanceUID
+        assert "0123456789abcdef" * 4 in str(group)
+
+
+def test_the_numbers_are_the_findings(make_case, identity) -> None:
+    """Volume, axes, diameter and Hounsfield units of a lesion; count and burden in the summary."""
+    case = make_case()
+    liver, first, _, summary = groups_of(sr_of(case, identity))
+    lesion = case.findings.lesions[0]
+    assert values(liver)["118565006", None] == (pytest.approx(case.findings.liver_volume_ml, abs=1e-3), "mL")
+    found = values(first)
+    assert found["118565006", None] == (pytest.approx(lesion.volume_ml, abs=1e-3), "mL")
+    assert found["103339001", None] == (pytest.approx(lesion.long_axis_mm, abs=1e-3), "mm")
+    assert found["103340004", None] == (pytest.approx(lesion.short_axis_mm, abs=1e-3), "mm")
+    assert found["L0JK", None] == (pytest.approx(lesion.diameter_3d_mm, abs=1e-3), "mm")
+    assert found["112031", "373098007"] == (pytest.approx(lesion.hu_mean, abs=1e-3), "[hnsf'U]")
+    assert found["112031", "386136009"] == (pytest.approx(lesion.hu_sd, abs=1e-3), "[hnsf'U]")
+    assert values(summary)["246206008", None] == (2, "1")
+    assert values(summary)["TUMOR_BURDEN", None] == (pytest.approx(case.findings.burden_percent, abs=1e-3), "%")
+    assert "For research use, not a diagnosis." in comments(summary)
+
+
+def test_no_lesion_is_stated(make_case, identity, validate) -> None:
+    """A count of 0 and a sentence: nobody has to guess whether it was read."""
+    sr = sr_of(make_case(lesions=False), identity)
+    liver, summary = groups_of(sr)
+    assert values(summary)["246206008", None] == (0, "1")
+    assert values(summary)["TUMOR_BURDEN", None] == (0, "%")
+    assert any(text.startswith("No liver lesion was found.") for text in comments(summary))
+    assert validate(sr) == []
+
+
+def test_no_liver_is_stated_without_a_seg(make_case, identity, validate) -> None:
+    """The SR alone: liver not detected, no count of lesions, the warning."""
+    sr = sr_of(make_case(liver=False), identity)
+    (summary,) = groups_of(sr)
+    (evaluation,) = [item for item in summary.ContentSequence if concept(item) == "10200004"]
+    assert evaluation.ConceptCodeSequence[0].CodeValue == "260415000"
+    assert values(summary) == {}
+    assert "Warning: NO_LIVER" in comments(summary)
+    assert validate(sr) == []
+
+
+def test_a_seg_goes_with_a_liver(make_case, identity) -> None:
+    """An SR that refers to nothing, or a SEG that no SR needs, is a mistake of the caller."""
+    case = make_case()
+    with pytest.raises(ValueError, match="SEG"):
+        build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=None)
+
+
+def test_a_revision_names_its_predecessor(make_case, identity) -> None:
+    """PredecessorDocumentsSequence, in the same study."""
+    case = make_case()
+    first = sr_of(case, identity)
+    second = sr_of(case, replace(identity, revision=2), predecessor=first)
+    reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert second.SOPInstanceUID != first.SOPInstanceUID
+
+
+def test_the_same_input_gives_the_same_bytes(make_case, identity) -> None:
+    """As the SEG: nothing of the clock, nothing by lot."""
+    case = make_case()
+    assert written(sr_of(case, identity)) == written(sr_of(case, identity))
+
+
+def test_the_image_library_is_short(make_case, identity) -> None:
+    """The key images only."""
+    case = make_case()
+    (library,) = [item for item in sr_of(case, identity).ContentSequence if concept(item) == "111028"]
+    listed = [image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in library.ContentSequence[0].ContentSequence]
+    assert set(listed) == {lesion.key_sop_instance_uid for lesion in case.findings.lesions}
+
+
+def test_warnings_become_comments(make_case, identity) -> None:
+    """What must be known to read the numbers stands beside them."""
+    case = make_case()
+    case = replace(case, findings=replace(case.findings, warnings=("TILT", "LEFT_OUT")))
+    assert comments(groups_of(sr_of(case, identity))[-1])[-2:] == ["Warning: TILT", "Warning: LEFT_OUT"]
+
+
+@pytest.mark.parametrize("lesions", [True, False])
+def test_an_sr_passes_dciodvfy(make_case, identity, validate, lesions) -> None:
+    """No error, and no warning but the private scheme's."""
+    assert validate(sr_of(make_case(lesions=lesions), identity)) == []
+
+
+@pytest.mark.parametrize("name", CT_SERIES)
+def test_the_real_series_pass_dciodvfy(real_case, identity, validate, name) -> None:
+    """As in the SEG's test: three real sources, each odd in its own way."""
+    assert validate(sr_of(real_case(name), identity)) == []
+
+
+def test_highdicom_reads_the_groups(make_case, identity) -> None:
+    """The library's own view of TID 1411 and 1501."""
+    sr = hd.sr.srread(io.BytesIO(written(sr_of(make_case(), identity))))
+    groups = sr.content.get_volumetric_roi_measurement_groups()
+    assert [group.tracking_identifier for group in groups] == ["Liver", "Lesion 1", "Lesion 2"]
+    assert groups[1].finding_type.value == "4147007"
+    assert groups[1].finding_sites[0].topographical_modifier is None
+    (summary,) = sr.content.get_image_measurement_groups()
+    assert summary.tracking_identifier == "Summary"
+
+
+def test_slicer_s_reader_finds_the_groups(make_case, identity, require_binary, tmp_path) -> None:
+    """dcmqi's tid1500reader: three segments with their measurements."""
+    program = require_binary("tid1500reader")
+    case = make_case()
+    sr_of(case, identity).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    output = tmp_path / "sr.json"
+    command = [program, "--inputDICOM", str(tmp_path / "sr.dcm"), "--outputMetadata", str(output)]
+    subprocess.run(command, check=True, capture_output=True)
+    measurements = json.loads(output.read_text())["Measurements"]
+    segments = [group for group in measurements if "ReferencedSegment" in group]
+    assert [group["ReferencedSegment"] for group in segments] == [1, 2, 3]
+    assert [group["TrackingIdentifier"] for group in segments] == ["Liver", "Lesion 1", "Lesion 2"]
+    long_axis = [item for item in segments[1]["measurementItems"] if item["quantity"]["CodeValue"] == "103339001"]
+    assert float(long_axis[0]["value"]) == pytest.approx(case.findings.lesions[0].long_axis_mm, abs=1e-3)
+
+
+def test_dsrdump_prints_the_tree(make_case, identity, require_binary, tmp_path) -> None:
+    """DCMTK parses the whole tree."""
+    program = require_binary("dsrdump")
+    sr_of(make_case(), identity).save_as(tmp_path / "sr.dcm", enforce_file_format=True)
+    done = subprocess.run([program, str(tmp_path / "sr.dcm")], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+    assert done.stdout.count('"Measurement Group"') == 4
+
+
+@pytest.mark.parametrize(
+    ("charset", "name"), [(["", "ISO 2022 IR 87"], "Yamada^Tarou=山田^太郎"), ("ISO_IR 126", "Διονυσιος")]
+)
+def test_names_keep_their_characters(make_case, identity, charset, name) -> None:
+    """The source's character set, its bytes, and the same name."""
+    case = make_case(SpecificCharacterSet=charset, PatientName=name)
+    sr = pydicom.dcmread(io.BytesIO(written(sr_of(case, identity))))
+    assert str(sr.PatientName) == name
+    assert sr.SpecificCharacterSet == case.headers[0].SpecificCharacterSet
+
+
+@pytest.mark.parametrize("reason", list(RejectReason))
+def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, validate, reason) -> None:
+    """NOT PROCESSED, whatever the headers lack."""
+    case = make_case()
+    for header in case.headers:
+        del header.ImagePositionPatient, header.PixelSpacing, header.FrameOfReferenceUID
+    sr = build_rejection_sr(case.headers, SENTENCES[reason], reason, identity=identity)
+    (group,) = groups_of(sr)
+    assert comments(group)[0] == f"NOT PROCESSED. {SENTENCES[reason]}"
+    assert reason in str(group)
+    assert validate(sr) == []
+
+
+def test_a_rejection_needs_uids(identity) -> None:
+    """Without a study there is nowhere to put it."""
+    with pytest.raises(SourceUnusable):
+        build_rejection_sr([], "No images.", "NOT_IMAGES", identity=identity)
+    with pytest.raises(SourceUnusable):
+        build_rejection_sr([Dataset()], "No images.", "NOT_IMAGES", identity=identity)
