@@ -148,6 +148,9 @@ def phantom(
         tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")
     ] = (2.5, 1.5, 1.5),
     lesions: Annotated[int | None, typer.Option(min=0, max=12, help="How many; else the seed draws it.")] = None,
+    lesion_size: Annotated[
+        tuple[float, float], typer.Option(help="Smallest and largest diameter of a lesion, in mm.")
+    ] = (8.0, 50.0),
     noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise, HU.")] = 12.0,
 ) -> None:
     """Write a phantom CT series with its truth: OUT/dicom, OUT/truth.nii.gz, OUT/truth.json."""
@@ -155,8 +158,17 @@ def phantom(
 
     if min(spacing) <= 0:
         _fail("--spacing must be positive", code=2)
+    smallest, largest = lesion_size
+    if not 0 < smallest <= largest:
+        _fail("--lesion-size must be two positive numbers, the smaller first", code=2)
     written = write_phantom(
-        out, seed=seed, shape=(slices, rows, columns), spacing_mm=spacing, lesions=lesions, noise_hu=noise
+        out,
+        seed=seed,
+        shape=(slices, rows, columns),
+        spacing_mm=spacing,
+        lesions=lesions,
+        lesion_axes_mm=(smallest / 2, largest / 2),
+        noise_hu=noise,
     )
     print(f"{len(written.paths)} slices and {len(written.phantom.lesions)} lesions in {out}")
 

@@ -1,5 +1,6 @@
 """The clock: wakes closing, work, delivery and heartbeat. It holds no state; all of that is in the ledger."""
 
+import logging
 from collections.abc import Callable
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -8,6 +9,10 @@ from apscheduler.executors.pool import ThreadPoolExecutor
 from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
+
+
+# It warns at each tick of a function that is still running, which here is how a long stage looks.
+logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 class Clock:

@@ -147,6 +147,7 @@ def write_phantom(
     shape: tuple[int, int, int],
     spacing_mm: tuple[float, float, float],
     lesions: int | None,
+    lesion_axes_mm: tuple[float, float],
     noise_hu: float,
 ) -> WrittenPhantom:
     """A phantom CT series in OUT/dicom, its truth in OUT/truth.nii.gz and OUT/truth.json.
@@ -156,8 +157,10 @@ def write_phantom(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise NotDicom(out, "not an empty folder")
     geometry = grid(slices=shape[0], rows=shape[1], columns=shape[2], spacing_mm=spacing_mm, seed=seed)
-    phantom = make_phantom(geometry, seed=seed, lesions=lesions, noise_hu=noise_hu)
-    name = f"{seed}-{'x'.join(map(str, shape))}-{'x'.join(f'{s:g}' for s in spacing_mm)}-{lesions}-{noise_hu:g}"
+    phantom = make_phantom(
+        geometry, seed=seed, lesions=lesions, lesion_axes_mm=lesion_axes_mm, noise_hu=noise_hu
+    )
+    name = "-".join(map(str, (seed, *shape, *spacing_mm, lesions, *lesion_axes_mm, noise_hu)))
     paths = write_ct_series(phantom.volume.array, geometry, out / "dicom", seed=name)
     write_labels(phantom.truth, geometry, out / "truth.nii.gz")
     volumes = geometry.voxel_volumes_mm3[:, None, None] / 1000

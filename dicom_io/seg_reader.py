@@ -97,7 +97,7 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
     if ds.get("SOPClassUID") not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
         raise SegmentationUnreadable("The object is not a SEG.")
     try:
-        frames = [_Frame.read(ds, index) for index in range(int(ds.NumberOfFrames))]
+        frames = [_Frame.read(ds, index) for index in range(int(ds.get("NumberOfFrames") or 1))]
         pixels = _stored_pixels(ds, len(frames))
         descriptions = {int(item.SegmentNumber): item for item in ds.SegmentSequence}
         frame_of_reference_uid = str(ds.FrameOfReferenceUID)

@@ -46,9 +46,7 @@ def insert_lesion(image: Tensor, label: Tensor, draw: np.random.Generator) -> tu
         u = (rows - row) * np.cos(angle) + (columns - column) * np.sin(angle)
         v = (columns - column) * np.cos(angle) - (rows - row) * np.sin(angle)
         theta = torch.atan2(v.float(), u.float())
-        uneven = sum(
-            draw.normal(0, 0.08) * torch.cos(k * theta + draw.uniform(0, 6.3)) for k in range(2, 6)
-        )
+        uneven = sum(draw.normal(0, 0.08) * torch.cos(k * theta + draw.uniform(0, 6.3)) for k in range(2, 6))
         distance = torch.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) / (radius * (1 + uneven))
         contrast = draw.uniform(-80, -22) if draw.random() < 0.85 else draw.uniform(30, 80)
         texture = blur(torch.from_numpy(draw.normal(0, 1, (1, *label.shape)).astype(np.float32)), 2.0) * 20

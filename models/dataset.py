@@ -69,13 +69,19 @@ class Batch:
 
 
 def draw_batch(
-    cases: Sequence[Case], phantoms: Sequence[Case], how: Preprocessing, draw: np.random.Generator, *, size: int, pixels: int
+    cases: Sequence[Case],
+    phantoms: Sequence[Case],
+    how: Preprocessing,
+    draw: np.random.Generator,
+    *,
+    size: int,
+    pixels: int,
 ) -> Batch:
     """`size` samples, three of five from real cases where there are any, turned, scaled, bent and shifted."""
     images, labels, merged = [], [], []
     for _ in range(size):
         pool = cases if cases and (not phantoms or draw.random() < 0.6) else phantoms
-        case = pool[draw.integers(len(pool))]
+        case = pool[int(draw.integers(len(pool)))]
         image, label = draw_sample(case, how, draw, pixels=pixels)
         images.append(image)
         labels.append(label)

@@ -5,6 +5,8 @@
     ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
     ├── WrongModality(detail)   the card of the model does not name the volume's modality
     └── DeviceUnavailable       CUDA was asked for and is not there
+
+Messages hold names and file names; never an attribute of a patient.
 """
 
 

@@ -1,7 +1,7 @@
 """Look twice: a coarse pass finds the liver in the whole stack, a fine pass segments inside its box."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -35,6 +35,7 @@ class Model:
 
     @property
     def algorithm(self) -> Algorithm:
+        """What a Segmentation says of who made it."""
         card = self.card
         return Algorithm(card.name, card.version, card.sha256, card.modalities, card.trained_on)
 
@@ -47,7 +48,7 @@ def load_model(card: Card, *, device: str = "auto", threads: int | None = None) 
         device = "cuda" if torch.cuda.is_available() else "cpu"
     if device.startswith("cuda") and not torch.cuda.is_available():
         raise DeviceUnavailable("CUDA was asked for and is not available")
-    network = load_network(card).to(torch.device(device), memory_format=torch.channels_last)
+    network = load_network(card).to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
     return Model(network, card, torch.device(device))
 
 
@@ -72,6 +73,11 @@ def predict(
     model: Model, canonical: Canonical, progress: Progress = lambda done, of: None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Classes (0, 1, 2) and the probability of tumour in 1/255, both on the canonical grid."""
+    if len(canonical.positions_mm) == 1:  # nothing to interpolate between: the one slice stands for two
+        twice = np.repeat(canonical.array, 2, axis=0)
+        doubled = replace(canonical, array=twice, positions_mm=canonical.positions_mm + np.array([0.0, 1.0]))
+        classes, tumour = predict(model, doubled, progress)
+        return classes[:1], tumour[:1]
     how = model.card.preprocessing
     shape = canonical.array.shape
     classes, tumour = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)

@@ -33,7 +33,8 @@ class Ellipsoid:
     def distance(self, x: Float, y: Float, z: Float) -> Float:
         """0 at the centre, 1 on the surface, of the normalised radius."""
         (cx, cy, cz), (ax, ay, az) = self.centre, self.axes
-        return np.sqrt(((x - cx) / ax) ** 2 + ((y - cy) / ay) ** 2 + ((z - cz) / az) ** 2)
+        distance: Float = np.sqrt(((x - cx) / ax) ** 2 + ((y - cy) / ay) ** 2 + ((z - cz) / az) ** 2)
+        return distance
 
 
 @dataclass(frozen=True, eq=False)
@@ -63,8 +64,22 @@ def grid(*, slices: int, rows: int, columns: int, spacing_mm: tuple[float, float
     )
 
 
-def make_phantom(geometry: Geometry, *, seed: int, lesions: int | None = None, noise_hu: float = 12.0) -> Phantom:
-    """The abdomen of `seed` on a transverse `geometry`; `lesions` None draws their number (0 to 6)."""
+def make_phantom(
+    geometry: Geometry,
+    *,
+    seed: int,
+    lesions: int | None = None,
+    noise_hu: float = 12.0,
+    lesion_axes_mm: tuple[float, float] = (4.0, 25.0),
+) -> Phantom:
+    """The abdomen of `seed` on a transverse `geometry`; `lesions` None draws their number (0 to 6).
+
+    `lesion_axes_mm`: least and greatest semi-axis of a lesion, between which the sizes are drawn log-uniformly
+    (each lesion's three axes then vary by a fifth about its size). Lesions for which the liver has no room are left
+    out: `Phantom.lesions` are those that were placed. Raises ValueError for a range that is none.
+    """
+    if not 0 < lesion_axes_mm[0] <= lesion_axes_mm[1]:
+        raise ValueError("lesion_axes_mm must be positive, the least semi-axis first")
     draw = np.random.default_rng(seed)
     x, y, z = _axes(geometry)
     hu = np.full(geometry.shape, AIR_HU, dtype=np.float32)
@@ -126,7 +141,8 @@ def make_phantom(geometry: Geometry, *, seed: int, lesions: int | None = None, n
     _lungs(hu, x, y, z, in_cavity & (z >= dome), scale, blood, draw)
 
     truth = in_liver.astype(np.uint8)
-    placed = _place_lesions(in_liver, geometry, draw, draw.integers(0, 7) if lesions is None else lesions)
+    count = int(draw.integers(0, 7)) if lesions is None else lesions
+    placed = _place_lesions(in_liver, geometry, draw, count, lesion_axes_mm)
     for lesion in placed:
         contrast = draw.uniform(-75, -28) if draw.random() < 0.85 else draw.uniform(35, 80)
         _insert(hu, truth, lesion, contrast + liver_hu, (x, y, z), draw)
@@ -180,7 +196,8 @@ class _Warp:
 
 
 def _tube(x: Float, y: Float, half_width: float, half_depth: float) -> Float:
-    return np.abs(x / half_width) ** 2.4 + np.abs(y / half_depth) ** 2.4
+    radius: Float = np.abs(x / half_width) ** 2.4 + np.abs(y / half_depth) ** 2.4
+    return radius
 
 
 def _dome(x: Float, y: Float, draw: np.random.Generator, scale: float) -> Float:
@@ -200,7 +217,8 @@ def _liver(x: Float, y: Float, z: Float, draw: np.random.Generator, scale: float
         (draw.uniform(-15, 25) * scale, draw.uniform(-52, -36), draw.uniform(15, 35)),
         (draw.uniform(50, 90) * scale, draw.uniform(26, 42), draw.uniform(30, 55)),
     )
-    return (np.exp(-4 * right.distance(x, y, z)) + np.exp(-4 * left.distance(x, y, z))) > np.exp(-4.0)
+    joined = np.exp(-4 * right.distance(x, y, z)) + np.exp(-4 * left.distance(x, y, z))
+    return np.asarray(joined > np.exp(-4.0))
 
 
 def _vessel(x: Float, y: Float, z: Float, draw: np.random.Generator, scale: float) -> NDArray[np.bool_]:
@@ -212,12 +230,11 @@ def _vessel(x: Float, y: Float, z: Float, draw: np.random.Generator, scale: floa
     dx, dy, dz = x - hilum[0], y - hilum[1], z - hilum[2]
     along = dx * direction[0] + dy * direction[1] + dz * direction[2]
     across = dx**2 + dy**2 + dz**2 - along**2
-    return (along > 0) & (along < length) & (across < (radius * (1 - along / length / 1.5)) ** 2)
+    thin = across < (radius * (1 - along / length / 1.5)) ** 2
+    return np.asarray((along > 0) & (along < length) & thin)
 
 
-def _ribs(
-    hu: Float, x: Float, y: Float, z: Float, where: NDArray[np.bool_], draw: np.random.Generator
-) -> None:
+def _ribs(hu: Float, x: Float, y: Float, z: Float, where: NDArray[np.bool_], draw: np.random.Generator) -> None:
     height = np.mod(z + 0.35 * np.abs(x) - 0.5 * y + draw.uniform(0, 30), draw.uniform(24, 32))
     ribs = (height < draw.uniform(7, 11)) & (z > -70) & (y > -70)
     hu[ribs & where] = BONE_HU * draw.uniform(0.6, 1.1)
@@ -243,7 +260,14 @@ def _great_vessel(x: Float, y: Float, back: float) -> NDArray[np.bool_]:
 
 
 def _lungs(
-    hu: Float, x: Float, y: Float, z: Float, where: NDArray[np.bool_], scale: float, blood: float, draw: np.random.Generator
+    hu: Float,
+    x: Float,
+    y: Float,
+    z: Float,
+    where: NDArray[np.bool_],
+    scale: float,
+    blood: float,
+    draw: np.random.Generator,
 ) -> None:
     hu[where] = LUNG_HU + draw.normal(0, 30)
     heart = Ellipsoid((22 * scale, -30, draw.uniform(105, 125)), (58, 48, 48))
@@ -253,13 +277,17 @@ def _lungs(
 
 
 def _place_lesions(
-    in_liver: NDArray[np.bool_], geometry: Geometry, draw: np.random.Generator, count: int
+    in_liver: NDArray[np.bool_],
+    geometry: Geometry,
+    draw: np.random.Generator,
+    count: int,
+    axes_mm: tuple[float, float],
 ) -> list[Ellipsoid]:
-    """Ellipsoids of 8 to 50 mm that lie in the liver and apart from each other, the largest first."""
+    """Ellipsoids with semi-axes of about `axes_mm` that lie in the liver and apart, the largest first."""
     candidates = np.argwhere(in_liver)
     placed: list[Ellipsoid] = []
-    semi_axes = np.sort(np.exp(draw.uniform(np.log(4), np.log(25), count)) if count else np.empty(0))[::-1]
-    for semi_axis in semi_axes:
+    sizes = draw.uniform(np.log(axes_mm[0]), np.log(axes_mm[1]), count) if count else np.empty(0)
+    for semi_axis in np.sort(np.exp(sizes))[::-1]:
         for _ in range(60 if len(candidates) else 0):
             centre = geometry.index_to_lps(candidates[draw.integers(len(candidates))])
             axes = semi_axis * draw.uniform(0.8, 1.2, 3)

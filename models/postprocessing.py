@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import numpy as np
-import SimpleITK as sitk
 from numpy.typing import NDArray
+from SimpleITK import BinaryFillhole, ConnectedComponent, GetArrayFromImage, GetImageFromArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, MAX_LESIONS
@@ -37,24 +37,23 @@ def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geome
     sizes = component_volumes_mm3(whole, count, volumes)
     if count == 0 or sizes.max() < MIN_LIVER_ML * 1000:
         return Numbered(labels, (), ())
-    liver = sitk.GetImageFromArray((whole == int(sizes.argmax()) + 1).astype(np.uint8))
-    filled = sitk.GetArrayFromImage(sitk.BinaryFillhole(liver)).astype(bool)
+    liver = GetImageFromArray((whole == int(sizes.argmax()) + 1).astype(np.uint8))
+    filled = GetArrayFromImage(BinaryFillhole(liver)).astype(bool)  # type: ignore[no-untyped-call]
     labels[filled] = LIVER
 
     lesions, count = _components((classes == 2) & filled)
     sizes = component_volumes_mm3(lesions, count, volumes)
     order = [i for i in np.argsort(-sizes, kind="stable") if sizes[i] >= MIN_LESION_MM3]
-    warnings = (LESIONS_TRUNCATED,) if len(order) > MAX_LESIONS - 1 else ()
-    confidences = []
-    numbers = np.zeros(count + 1, dtype=np.uint8)
-    for number, component in enumerate(order[: MAX_LESIONS - 1], start=LIVER + 1):
-        numbers[component + 1] = number
-    sums = np.bincount(lesions.ravel(), weights=tumour.ravel(), minlength=count + 1)[1:]
-    counts = np.bincount(lesions.ravel(), minlength=count + 1)[1:]
-    confidences = [float(sums[i] / counts[i] / 255) for i in order[: MAX_LESIONS - 1]]
-    found = numbers[lesions]
-    labels[found > 0] = found[found > 0]
-    return Numbered(labels, tuple(confidences), warnings)
+    warnings = (LESIONS_TRUNCATED,) if len(order) > MAX_LESIONS else ()
+    kept = np.array(order[:MAX_LESIONS], dtype=np.intp) + 1
+    numbers = np.full(count + 1, LIVER, dtype=np.uint8)
+    numbers[kept] = LIVER + 1 + np.arange(len(kept))
+    inside = lesions > 0
+    components = lesions[inside]
+    labels[inside] = numbers[components]
+    sums = np.bincount(components, weights=tumour[inside], minlength=count + 1)
+    counts = np.bincount(components, minlength=count + 1)
+    return Numbered(labels, tuple((sums[kept] / counts[kept] / 255).tolist()), warnings)
 
 
 def component_volumes_mm3(
@@ -77,6 +76,6 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
 
 def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
     """Connected components (faces only) and their number."""
-    image = sitk.ConnectedComponent(sitk.GetImageFromArray(mask.astype(np.uint8)))
-    components = sitk.GetArrayFromImage(image)
+    image = ConnectedComponent(GetImageFromArray(mask.astype(np.uint8)))  # type: ignore[no-untyped-call]
+    components = GetArrayFromImage(image)
     return components, int(components.max(initial=0))

@@ -38,7 +38,7 @@ class Canonical:
 
     def restore(self, canonical: NDArray[np.uint8]) -> NDArray[np.uint8]:
         """An array on the canonical grid, put back on the source's."""
-        array = np.flip(canonical, [axis for axis in range(3) if self.flips[axis]])
+        array = np.flip(canonical, tuple(axis for axis in range(3) if self.flips[axis]))
         return np.ascontiguousarray(array.transpose(0, 2, 1) if self.swap else array)
 
 
@@ -62,7 +62,7 @@ def to_canonical(volume: Volume) -> Canonical:
     if swap:
         down, right, spacing, array = right, down, spacing[::-1], array.transpose(0, 2, 1)
     flips = (bool(geometry.normal[2] < 0), bool(down[1] < 0), bool(right[0] < 0))
-    turned = np.flip(array, [axis for axis in range(3) if flips[axis]])
+    turned = np.flip(array, tuple(axis for axis in range(3) if flips[axis]))
     positions = -geometry.positions_mm[::-1] if flips[0] else geometry.positions_mm
     return Canonical(np.maximum(turned, np.float32(AIR_HU)), positions, spacing, bool(swap), flips)
 
@@ -72,7 +72,7 @@ def labels_to_canonical(labels: NDArray[np.uint8], geometry: Geometry, like: Can
     if labels.shape != geometry.shape:
         raise ValueError("labels must lie on the volume's geometry")
     turned = labels.transpose(0, 2, 1) if like.swap else labels
-    return np.ascontiguousarray(np.flip(turned, [axis for axis in range(3) if like.flips[axis]]))
+    return np.ascontiguousarray(np.flip(turned, tuple(axis for axis in range(3) if like.flips[axis])))
 
 
 def slice_positions(canonical: Canonical, step_mm: float) -> NDArray[np.float64]:
@@ -108,7 +108,9 @@ def normalise(hu: Tensor, window_hu: tuple[float, float]) -> Tensor:
     return (hu.clamp(low, high) - low) * (2 / (high - low)) - 1
 
 
-def channels(stack: Tensor, positions_mm: NDArray[np.float64], centres_mm: NDArray[np.float64], how: Preprocessing) -> Tensor:
+def channels(
+    stack: Tensor, positions_mm: NDArray[np.float64], centres_mm: NDArray[np.float64], how: Preprocessing
+) -> Tensor:
     """(N, 3, row, column): for each centre the slice below, the slice itself and the slice above, normalised."""
     planes = [
         resample_slices(stack, positions_mm, centres_mm + offset)

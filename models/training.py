@@ -51,7 +51,8 @@ def train(
     """
     torch.manual_seed(recipe.seed)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network = ARCHITECTURES[recipe.architecture]().to(device, memory_format=torch.channels_last)
+    network: nn.Module = ARCHITECTURES[recipe.architecture]()
+    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     first = 0
@@ -80,11 +81,12 @@ def train(
                 logits = network(image)
             loss = segmentation_loss(logits, batch.labels.to(device), batch.merged.to(device))
             optimiser.zero_grad(set_to_none=True)
-            loss.backward()
+            loss.backward()  # type: ignore[no-untyped-call]
             nn.utils.clip_grad_norm_(network.parameters(), 1.0)
             optimiser.step()
             _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
-            report(step + 1, float(loss.detach()), (time.monotonic() - started) / (step + 1 - first) * (recipe.steps - step - 1))
+            step_s = (time.monotonic() - started) / (step + 1 - first)
+            report(step + 1, float(loss.detach()), step_s * (recipe.steps - step - 1))
             if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == recipe.steps:
                 state = {
                     "network": network.state_dict(),

@@ -1,6 +1,7 @@
 """What the SEG and the SR of a result say alike: who made them, when, and in which characters."""
 
-from datetime import datetime, timedelta, timezone
+import re
+from datetime import timedelta, timezone
 
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from pydicom import Dataset
@@ -14,10 +15,10 @@ from reports.source_headers import character_set
 RESEARCH_USE = "For research use, not a diagnosis."
 
 
-def software_versions(algorithm: Algorithm, identity: ResultIdentity) -> tuple[str, ...]:
+def software_versions(algorithm: Algorithm, identity: ResultIdentity) -> list[str]:
     """SoftwareVersions: the program, the model, and the sha256 of its weights (LO: at most 64 characters)."""
     model = f"{algorithm.name} {algorithm.version}"
-    return tuple(_long_string(text) for text in (identity.software_version, model, algorithm.weights_sha256) if text)
+    return [_long_string(text) for text in (identity.software_version, model, algorithm.weights_sha256) if text]
 
 
 def algorithm_identification(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentificationSequence:
@@ -50,14 +51,16 @@ def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
     bytes. Its text was handed over as Unicode, because it refuses ISO 2022 character sets: only the encoder
     has to know them.
     """
-    created = _local_time(identity, source)
+    offset = _stated_offset(source)
+    # Without a stated offset the study's times are those of its site, and so of this node
+    created = identity.created.astimezone(offset)
     for keyword in ("InstanceCreation", "Content", "Series"):
         setattr(ds, f"{keyword}Date", created.strftime("%Y%m%d"))
         setattr(ds, f"{keyword}Time", created.strftime("%H%M%S"))
     for item in ds.get("ContributingEquipmentSequence", []):
-        if "ContributionDateTime" in item or item.Manufacturer == identity.manufacturer:
+        if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = DT(identity.created.strftime("%Y%m%d%H%M%S+0000"))
-    if source.get("TimezoneOffsetFromUTC"):
+    if offset is not None:
         ds.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
     charset = character_set(source)
     if charset:
@@ -66,14 +69,13 @@ def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
         ds.pop("SpecificCharacterSet", None)
 
 
-def _local_time(identity: ResultIdentity, source: Dataset) -> datetime:
-    """The time of creation on the study's clock: at the source's stated offset, else in the node's time zone."""
-    try:
-        text = str(source.get("TimezoneOffsetFromUTC") or "")
-        offset = timedelta(hours=int(text[1:3]), minutes=int(text[3:5])) * (-1 if text[0] == "-" else 1)
-    except (ValueError, IndexError):
-        return identity.created.astimezone()
-    return identity.created.astimezone(timezone(offset))
+def _stated_offset(source: Dataset) -> timezone | None:
+    """TimezoneOffsetFromUTC, which counts for every date and time of a data set; None if absent or broken."""
+    match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
+    if match is None or int(match[2]) > 14:
+        return None
+    offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    return timezone(-offset if match[1] == "-" else offset)
 
 
 def _long_string(text: str) -> str:

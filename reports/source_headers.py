@@ -46,16 +46,16 @@ UNICODE = "ISO_IR 192"
 
 @contextmanager
 def quietly() -> Iterator[None]:
-    """Keep pydicom's and highdicom's warnings to themselves: they quote values, so names of patients too."""
-    logger = logging.getLogger("highdicom")
-    level = logger.level
+    """Keep pydicom's and highdicom's warnings to themselves: they quote values, so names of patients too.
+
+    Their loggers stay silent afterwards: nothing they warn of may be logged anywhere, and giving levels back
+    would race between threads.
+    """
+    for name in ("pydicom", "highdicom"):
+        logging.getLogger(name).setLevel(logging.CRITICAL)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        logger.setLevel(logging.CRITICAL)
-        try:
-            yield
-        finally:
-            logger.setLevel(level)
+        yield
 
 
 def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | None) -> list[Dataset]:
@@ -67,7 +67,8 @@ def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | Non
     """
     if not headers:
         raise SourceUnusable("There are no source images.")
-    copies = [_plane_header(header) for header in headers]
+    with quietly():
+        copies = [_plane_header(header) for header in headers]
     for keyword, value in study_header(headers[0]).items():
         copies[0].setdefault(keyword, value)
     step = _step_mm(copies)

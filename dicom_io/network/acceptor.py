@@ -17,15 +17,23 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
-from pynetdicom.transport import AssociationSocket, RequestHandler
+from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-WAIT_S = 0.005
-"""How long the DUL waits for bytes before it looks whether another thread has something to send."""
+WAIT_S = 0.01
+"""How long the DUL waits for bytes before it looks whether another thread has something to send (the answer to an
+association, a release or a C-ECHO; that to a C-STORE never waits)."""
 
 MAX_ASSOCIATE_PDU = 1 << 20
 """No A-ASSOCIATE-RQ is longer (128 contexts with every transfer syntax are 250 kB); a stranger may announce 4 GB."""
 
 MAX_READ = 1 << 18
+
+
+class Listener(ThreadedAssociationServer):
+    """Accepts connections."""
+
+    # With the 5 of socketserver, a burst of connections waits for the peers' next SYN: a second and more.
+    request_queue_size = 128
 
 
 class Acceptor(RequestHandler):
@@ -53,7 +61,7 @@ def dismiss_unassociated(event: Event) -> None:
     an association meanwhile (pynetdicom#669).
     """
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what a timeout yields
+        event.assoc.dul.to_user_queue.put(None)  # what a timeout yields
 
 
 class _Socket(AssociationSocket):

@@ -26,7 +26,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
-from dicom_io.network.acceptor import Acceptor, dismiss_unassociated
+from dicom_io.network.acceptor import Acceptor, Listener, dismiss_unassociated
 
 NOT_FOR_STORAGE = frozenset(
     {
@@ -38,6 +38,13 @@ NOT_FOR_STORAGE = frozenset(
     }
 )
 """Transfer syntaxes that name no encoding of a C-STORE data set."""
+
+
+POLL_S = 0.1
+"""How long a shutdown waits for the listener to notice."""
+
+GARBAGE_COLLECTION_S = 30
+"""pynetdicom collects its ended associations, which lie in cycles, every so many polls."""
 
 
 @dataclass(frozen=True)
@@ -125,8 +132,9 @@ class Server:
 
     def __init__(self, listener: ThreadedAssociationServer) -> None:
         self._listener = listener
-        self._thread = threading.Thread(target=listener.serve_forever, name="storage-scp", daemon=True)
+        self._thread = threading.Thread(target=listener.serve_forever, args=(POLL_S,), name="storage-scp", daemon=True)
         self._thread.start()
+        self._is_open = True
 
     @property
     def port(self) -> int:
@@ -139,7 +147,9 @@ class Server:
         An instance that is being stored is stored to its end, but may go unanswered: its sender sends it again.
         """
         deadline = time.monotonic() + timeout_s
-        self._listener.shutdown()
+        if self._is_open:
+            self._is_open = False
+            self._listener.shutdown()
         open_associations = self._listener.active_associations
         for assoc in open_associations:
             # An abort returns when the association has ended, however long its `store` takes.
@@ -181,10 +191,11 @@ def start(
         (host, port),
         contexts=_Shared(contexts()),
         evt_handlers=reception.handlers(),
-        server_class=ThreadedAssociationServer,
+        server_class=Listener,
         request_handler=Acceptor,
     )
     ae._servers.append(server)  # where its shutdown() takes it out again
+    server._gc = [0, round(GARBAGE_COLLECTION_S / POLL_S)]
     return Server(server)
 
 

@@ -18,9 +18,7 @@ class ResNet50Segmenter(nn.Module):
         self.stem = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu)
         self.pool = encoder.maxpool
         self.layers = nn.ModuleList([encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4])
-        self.decoder = Decoder(
-            skips=[32, 64, 256, 512, 1024, 2048], widths=[192, 128, 96, 64, 32], classes=CLASSES
-        )
+        self.decoder = Decoder(skips=[32, 64, 256, 512, 1024, 2048], widths=[192, 128, 96, 64, 32], classes=CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:
         features = [self.full(x)]  # (N, 32, row, column)

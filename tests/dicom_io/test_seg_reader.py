@@ -109,6 +109,21 @@ def test_little_and_big_endian_are_the_same_liver(reference) -> None:
     assert little.counts.sum() == np.count_nonzero(expected)
 
 
+@pytest.mark.parametrize("vr", ["OB", "OW"])
+def test_big_endian_words_are_swapped_and_bytes_are_not(pixels, vr) -> None:
+    """Bits in OW are a string of 16-bit words (PS3.5 section 8.1.1): a frame may end in the middle of one."""
+    ds = minimal_seg(pixels)
+    expected = read_seg(ds)[0].masks
+    ds.file_meta.TransferSyntaxUID = pydicom.uid.ExplicitVRBigEndian
+    if vr == "OW":
+        ds.PixelData = np.frombuffer(ds.PixelData, "<u2").astype(">u2").tobytes()
+    ds["PixelData"].VR = vr
+    buffer = io.BytesIO()
+    ds.save_as(buffer, enforce_file_format=True)
+    (segment,) = read_seg(pydicom.dcmread(io.BytesIO(buffer.getvalue())))
+    np.testing.assert_array_equal(segment.masks, expected)
+
+
 @pytest.mark.parametrize(
     "name",
     [

@@ -112,6 +112,31 @@ def test_times_are_the_study_s(make_case) -> None:
     seg = make_case(TimezoneOffsetFromUTC="+0700").seg()
     assert (seg.ContentDate, seg.ContentTime, seg.TimezoneOffsetFromUTC) == ("20240501", "193000", "+0700")
     assert "TimezoneOffsetFromUTC" not in make_case().seg()
+    assert "TimezoneOffsetFromUTC" not in make_case(TimezoneOffsetFromUTC="summer").seg()
+
+
+def test_the_scanner_keeps_its_own_time(make_case) -> None:
+    """Only what processed the images did so at the time of creation."""
+    items = make_case(AcquisitionDateTime="20240501101502").seg().ContributingEquipmentSequence
+    times = {item.Manufacturer: str(item.ContributionDateTime) for item in items}
+    assert times["Scanner Works"] == "20240501101502"
+    assert times["Porta Hepatis"] == "20240501123000+0000"
+
+
+def test_lossy_sources_are_said_to_be_lossy(make_case, validate) -> None:
+    """With ratio and method, as the images say."""
+    lossy = {"LossyImageCompression": "01", "LossyImageCompressionRatio": "9.5"}
+    seg = make_case(**lossy, LossyImageCompressionMethod="ISO_15444_1").seg()
+    assert (seg.LossyImageCompression, seg.LossyImageCompressionMethod) == ("01", "ISO_15444_1")
+    assert validate(seg) == []
+    assert make_case().seg().LossyImageCompression == "00"
+
+
+def test_the_validator_does_complain(make_case, validate) -> None:
+    """The tests that expect nothing of it would else prove nothing."""
+    seg = make_case().seg()
+    del seg.SegmentSequence[0].SegmentLabel
+    assert any("SegmentLabel" in line for line in validate(seg))
 
 
 def test_highdicom_reads_the_labels_back(make_case, tmp_path) -> None:
@@ -170,9 +195,7 @@ def test_the_grid_step_is_stated_where_there_is_a_grid(make_case) -> None:
         assert "SpacingBetweenSlices" not in case.seg().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
 
 
-@pytest.mark.parametrize(
-    "orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)], ids=["plain", "rows run backwards"]
-)
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)], ids=["plain", "rows run backwards"])
 @pytest.mark.parametrize("lesions", [True, False], ids=["lesions", "liver alone"])
 def test_a_seg_passes_dciodvfy(make_case, validate, orientation, lesions) -> None:
     """No error, and no warning but those that the source brings."""
@@ -349,10 +372,10 @@ def test_what_cannot_be_used_is_said(make_case, identity) -> None:
         case.seg()
 
 
-def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, recwarn) -> None:
+def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, caplog, recwarn) -> None:
     """Warnings of pydicom and highdicom quote values: none gets out, whatever the name looks like."""
     with pydicom.config.disable_value_validation():
         case = make_case(PatientName="ZZPHI^CANARY" * 9, PatientID="ZZPHI" * 20, PatientBirthDate="ZZPHI")
     case.seg()
     output = capfd.readouterr()
-    assert "ZZPHI" not in output.out + output.err + "".join(str(w.message) for w in recwarn.list)
+    assert "ZZPHI" not in output.out + output.err + caplog.text + "".join(str(w.message) for w in recwarn.list)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from reports.errors import GeometryNotProved
+from reports.measurements import measure
 from reports.verification import verify_seg
 
 
@@ -53,8 +54,8 @@ def shift_one_pixel(ds: Dataset) -> None:
 
 def move_origins(ds: Dataset) -> None:
     for frame in ds.PerFrameFunctionalGroupsSequence:
-        position = frame.PlanePositionSequence[0]
-        position.ImagePositionPatient = [float(position.ImagePositionPatient[0]) + 0.7, *position.ImagePositionPatient[1:]]
+        x, y, z = frame.PlanePositionSequence[0].ImagePositionPatient
+        frame.PlanePositionSequence[0].ImagePositionPatient = [float(x) + 0.7, y, z]
 
 
 def shift_one_slice(ds: Dataset) -> None:
@@ -152,8 +153,6 @@ def test_flips_that_keep_centroid_and_volume_are_held_back(make_case, tmp_path, 
     labels[3:11, 8, 8], labels[3:11, 31, 31] = 0, 0  # two holes across the middle: centre kept, mirror image not
     labels[2, 10, 10], labels[11, 29, 29] = 0, 0
     segmentation = replace(case.segmentation, labels=labels)
-    from reports.measurements import measure
-
     findings = measure(case.volume, segmentation, tracking_seed="job-7")
     case = replace(case, segmentation=segmentation, findings=findings)
     path = case.write_seg(tmp_path / "seg.dcm")
