@@ -25,14 +25,16 @@ LARGEST_PDU = "131072"
 
 @dataclass(frozen=True)
 class Porta:
-    """A running service, and its log."""
+    """A running service, its storage root and its log."""
 
     pid: int
     port: int
+    root: Path
     log: Path
 
     @property
     def remote(self) -> scu.Remote:
+        """As a peer sees it."""
         return scu.Remote("PORTA", HOST, self.port)
 
     def events(self) -> list[dict[str, Any]]:
@@ -60,7 +62,7 @@ def porta(directory: Path, more: str = "", *, port: int | None = None) -> Iterat
         command = [sys.executable, "-m", "daemon.cli", "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     with _ended(process):
-        node = Porta(process.pid, port, log)
+        node = Porta(process.pid, port, directory / "storage", log)
         _wait_for(node.remote, process, log)
         yield node
 

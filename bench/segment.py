@@ -4,6 +4,7 @@
 same shapes, with numbers drawn beforehand. The ratio is what preprocessing, postprocessing and the way back cost.
 
     .venv/bin/python bench/segment.py [--slices 100] [--rows 512] [--runs 3] [--device auto] [--threads N]
+        [--extent 250 384]
 """
 
 import argparse
@@ -19,19 +20,18 @@ from models.cards import find
 from models.inference import Model, load_model, segment
 from models.phantom import DEMO_SEED
 
-EXTENT_MM = (250.0, 384.0)
-
 
 def main() -> None:
     options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     options.add_argument("--slices", type=int, default=100)
     options.add_argument("--rows", type=int, default=512, help="and columns; an even number")
     options.add_argument("--runs", type=int, default=3)
+    options.add_argument("--extent", type=float, nargs=2, default=(250.0, 384.0), help="along and across, mm")
     options.add_argument("--model", default="resnet50")
     options.add_argument("--device", default="auto", choices=("auto", "cpu", "cuda"))
     options.add_argument("--threads", type=int, help="CPU threads; else as many as there are cores")
     chosen = options.parse_args()
-    phantom = enlarged_phantom(slices=chosen.slices, rows=chosen.rows, extent_mm=EXTENT_MM, seed=DEMO_SEED)
+    phantom = enlarged_phantom(slices=chosen.slices, rows=chosen.rows, extent_mm=tuple(chosen.extent), seed=DEMO_SEED)
     # A process of its own: drawing the phantom needs more memory than segmenting it.
     process = multiprocessing.get_context("spawn").Process(
         target=measure, args=(phantom.volume, chosen.model, chosen.device, chosen.threads, chosen.runs)

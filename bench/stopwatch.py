@@ -1,4 +1,4 @@
-"""Two or more ways to do the same thing, timed in turn in one run, so that what the machine does meanwhile hits all alike."""
+"""Ways to do the same thing, timed in turn in one run: what the machine does meanwhile hits them all alike."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path

@@ -81,7 +81,9 @@ def by_pydicom(paths: Sequence[Path]) -> NDArray[np.float32]:
     """As written in tutorials: decode, rescale, sort by z, stack."""
     images = [dcmread(path) for path in paths]
     images.sort(key=lambda image: float(image.ImagePositionPatient[2]))
-    planes = [image.pixel_array * np.float32(image.RescaleSlope) + np.float32(image.RescaleIntercept) for image in images]
+    planes = [
+        image.pixel_array * np.float32(image.RescaleSlope) + np.float32(image.RescaleIntercept) for image in images
+    ]
     return np.stack(planes)
 
 

@@ -144,9 +144,11 @@ def phantom(
     slices: Annotated[int, typer.Option(min=5, max=2000)] = 100,
     rows: Annotated[int, typer.Option(min=64, max=1024)] = 256,
     columns: Annotated[int, typer.Option(min=64, max=1024)] = 256,
-    spacing: Annotated[
-        tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")
-    ] = (2.5, 1.5, 1.5),
+    spacing: Annotated[tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")] = (
+        2.5,
+        1.5,
+        1.5,
+    ),
     lesions: Annotated[int | None, typer.Option(min=0, max=12, help="How many; else the seed draws it.")] = None,
     lesion_size: Annotated[
         tuple[float, float], typer.Option(help="Smallest and largest diameter of a lesion, in mm.")

@@ -29,18 +29,20 @@ class Deliverer:
     def deliver_due(self) -> int:
         """Try every delivery that is due, once; how many moved on."""
         moved = 0
-        unreachable: set[str] = set()
+        unreachable: dict[str, float] = {}
         for delivery in self.ledger.due_deliveries(now=self.clock()):
             if delivery.destination in unreachable:
+                # One try finds out for all: those behind it wait with it, and keep their attempts.
+                until = unreachable[delivery.destination]
+                self.ledger.postpone_delivery(delivery, until=until, status="UNREACHABLE", counts=False)
                 continue
             with bound_job(delivery.job_id):
                 try:
                     moved += self._try(delivery)
                 except (DicomIOError, FileNotFoundError, KeyError) as error:
-                    self._failed(delivery, error)
+                    until = self._failed(delivery, error)
                     if isinstance(error, PeerUnreachable):
-                        # One try finds out for all; those behind it keep their attempts.
-                        unreachable.add(delivery.destination)
+                        unreachable[delivery.destination] = until
         return moved
 
     def _try(self, delivery: Delivery) -> bool:
@@ -51,9 +53,7 @@ class Deliverer:
         remote = scu.Remote(peer.ae_title, peer.host, peer.port)
         ours, timeout_s = self.config.dicom.ae_title, destination.timeout_s
         if delivery.state == DeliveryState.PENDING:
-            (status,) = scu.store(
-                remote, [self.spool.root / delivery.path], calling_ae_title=ours, timeout_s=timeout_s
-            )
+            (status,) = scu.store(remote, [self.spool.root / delivery.path], calling_ae_title=ours, timeout_s=timeout_s)
             self._advance(delivery, DeliveryState.STORED, f"0x{status:04X}")
             return True
         held = scu.holds(
@@ -78,15 +78,17 @@ class Deliverer:
             status=status,
         )
 
-    def _failed(self, delivery: Delivery, error: Exception) -> None:
+    def _failed(self, delivery: Delivery, error: Exception) -> float:
+        """Put an attempt that failed into the ledger; the time of the next one, now where there is none."""
         status = _status(error)
         destination = next((d for d in self.config.destinations if d.peer == delivery.destination), None)
         if destination is None or delivery.attempts + 1 >= destination.attempts:
             self.ledger.fail_delivery(delivery, now=self.clock(), status=status)
             log.error("delivery.failed", destination=delivery.destination, object=delivery.object, status=status)
-            return
+            return self.clock()
         delay_s = _delay_s(delivery, destination, self.jitter())
-        self.ledger.postpone_delivery(delivery, until=self.clock() + delay_s, status=status)
+        until = self.clock() + delay_s
+        self.ledger.postpone_delivery(delivery, until=until, status=status, counts=True)
         log.warning(
             "delivery.postponed",
             destination=delivery.destination,
@@ -95,6 +97,7 @@ class Deliverer:
             attempts=delivery.attempts + 1,
             delay_s=round(delay_s, 1),
         )
+        return until
 
 
 class NotHeld(PeerError):

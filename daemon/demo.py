@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 from rich.table import Table
 
-from daemon.demo_pacs import OwnNode, OrthancNode, Pacs, free_port
+from daemon.demo_pacs import OrthancNode, OwnNode, Pacs, free_port
 from daemon.errors import DaemonError, StorageUnusable
 from daemon.jobs import State
 from daemon.ledger import Ledger
@@ -23,8 +23,8 @@ from daemon.submission import write_phantom
 from dicom_io.errors import PeerError
 from dicom_io.geometry import Geometry
 from dicom_io.network import scu
-from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.seg_reader import SegmentMask, read_seg
+from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.sr_reader import read_measurement_groups
 from models.cards import find
 from models.phantom import DEMO_SEED, Phantom

@@ -58,6 +58,9 @@ class LocalExecutor:
             if self._stopped.is_set():
                 raise WorkerStopped("the service is stopping")
             pipe = self._started()
+            if self._stopped.is_set():  # `stop` may have come before there was a process that it could kill
+                self._end()
+                raise WorkerStopped("the service is stopping")
             try:
                 pipe.send((function, args, kwargs))
                 if not pipe.poll(deadline_s):
@@ -163,6 +166,8 @@ def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
             return _Raised(WorkerOutOfMemory(_place(error)))
         if type(error).__module__.partition(".")[0] in ("dicom_io", "models", "reports", "daemon"):
             return _Raised(error.with_traceback(None))
+        if isinstance(error, OSError) and error.errno:
+            return _Raised(OSError(error.errno, os.strerror(error.errno)))
         log.error("stage.failed", error=error)
         return _Raised(WorkerFailed(_place(error)))
 

@@ -3,23 +3,30 @@
 import hashlib
 import threading
 import time
-import zlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 
-from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset, FileDataset, dcmread
+from pydicom.dataelem import DataElement, RawDataElement
+from pydicom.uid import DeflatedExplicitVRLittleEndian
 
 from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
 from daemon.ledger import Instance, Ledger
 from daemon.log import get_logger
 from daemon.spool import Spool
 from dicom_io.errors import InvalidUID
+from dicom_io.series import DAMAGED
 from dicom_io.uids import checked_uid
 
 LOCKS = 64
+
+IDENTIFYING = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+DELIMITER_BYTES = 8
+"""The sequence delimitation item after a value of undefined length (PS3.5 section A.4)."""
 
 log = get_logger()
 
@@ -36,6 +43,8 @@ class Verdict(StrEnum):
     MISMATCH = "MISMATCH"
 
 
+QUARANTINED = (Verdict.DUPLICATE_DIFFERENT, Verdict.UNDECODABLE, Verdict.INVALID_UID, Verdict.MISMATCH)
+
 STATUS: dict[Verdict, int] = {
     Verdict.STORED: 0x0000,
     Verdict.ALREADY_STORED: 0x0000,
@@ -45,7 +54,7 @@ STATUS: dict[Verdict, int] = {
     Verdict.UNDECODABLE: 0xC000,
     Verdict.INVALID_UID: 0xC001,
 }
-"""The answer to a C-STORE (PS3.4 table B.2-1): refused for lack of resources, data set does not match, cannot understand."""
+"""The answer to a C-STORE (PS3.4 table B.2-1): out of resources, data set does not match, cannot understand."""
 
 
 @dataclass(frozen=True)
@@ -81,10 +90,8 @@ class Intake:
     def _take(self, content: bytes, calling_ae_title: str, requested: str | None) -> Accepted:
         try:
             ds = decode(content)
-            uids = {
-                keyword: checked_uid(ds.get(keyword, ""))
-                for keyword in ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
-            }
+            uids = {keyword: checked_uid(ds.get(keyword, "")) for keyword in IDENTIFYING}
+            transfer_syntax_uid = checked_uid(ds.file_meta.TransferSyntaxUID)
         except InvalidUID:
             return self._set_aside(content, Verdict.INVALID_UID, calling_ae_title)
         except Undecodable:
@@ -96,7 +103,7 @@ class Intake:
         instance = Instance(
             sop_instance_uid=uids["SOPInstanceUID"],
             sop_class_uid=uids["SOPClassUID"],
-            transfer_syntax_uid=str(ds.file_meta.TransferSyntaxUID),
+            transfer_syntax_uid=transfer_syntax_uid,
             series_instance_uid=uids["SeriesInstanceUID"],
             study_instance_uid=uids["StudyInstanceUID"],
             calling_ae_title=calling_ae_title,
@@ -117,41 +124,45 @@ class Intake:
 
     def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
         self._spool.quarantine(content, reason=verdict, source=calling_ae_title)
-        log.error("instance.quarantined", code=verdict, calling_ae_title=calling_ae_title, bytes=len(content))
         return Accepted(verdict)
-
-
-UNREADABLE = (
-    InvalidDicomError,
-    AttributeError,
-    EOFError,
-    KeyError,
-    NotImplementedError,
-    OSError,
-    TypeError,
-    ValueError,
-    zlib.error,
-)
-"""What pydicom lets through when the bytes are not what they say they are."""
 
 
 class Undecodable(DaemonError):
     """The bytes hold no whole DICOM data set."""
 
 
-def decode(content: bytes) -> Dataset:
+def decode(content: bytes) -> FileDataset:
     """The data set of a file, read to its very end. Raises Undecodable for anything broken, cut short or empty."""
     try:
         ds = dcmread(BytesIO(content))
-    except UNREADABLE as error:
+        whole = _is_whole(ds, content)
+        for keyword in IDENTIFYING:  # values are decoded when first asked for: a damaged one shows here, not later
+            ds.get(keyword)
+        length = int(ds.file_meta.get("FileMetaInformationGroupLength") or 0)
+    except (*DAMAGED, OSError) as error:
         raise Undecodable("no DICOM data set") from error
-    if not len(ds) or "TransferSyntaxUID" not in ds.file_meta:
+    if not len(ds) or "TransferSyntaxUID" not in ds.file_meta or length < 0:
         raise Undecodable("an empty data set, or no transfer syntax")
-    last = ds.get_item(max(ds.keys()))
-    length = getattr(last, "length", None)
-    if length not in (None, 0xFFFFFFFF) and isinstance(last.value, bytes) and len(last.value) < length:
+    if not whole:
         raise Undecodable("the data set is cut short")
     return ds
+
+
+def _is_whole(ds: FileDataset, content: bytes) -> bool:
+    """Whether the last element of `ds`, as it was read, ends where the content ends; zeros may follow it."""
+    if not len(ds) or ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
+        return True  # zlib itself knows a whole stream from one that was cut short
+    last = max(ds.values(), key=_offset)
+    if not isinstance(last, RawDataElement):  # a sequence that was read up to its delimiter
+        return True
+    length = len(last.value or b"") + DELIMITER_BYTES if last.length == UNDEFINED_LENGTH else last.length
+    end = last.value_tell + length
+    return end <= len(content) and not content[end:].strip(b"\0")
+
+
+def _offset(element: DataElement | RawDataElement) -> int:
+    """Where the value of an element was read."""
+    return int((element.value_tell if isinstance(element, RawDataElement) else element.file_tell) or 0)
 
 
 def _without_preamble(content: bytes, ds: Dataset) -> bytes:

@@ -52,6 +52,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVED, Event.REJECTED): State.REJECTED,
     (State.RECEIVED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.SEGMENTED, Event.REPORTED): State.REPORTED,
+    (State.SEGMENTED, Event.REJECTED): State.REJECTED,
     (State.SEGMENTED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REPORTED, Event.DELIVERED): State.DELIVERED,
     (State.DELIVERED, Event.COMMITTED): State.COMMITTED,
@@ -139,9 +140,10 @@ class Delivery:
 
 @dataclass(frozen=True)
 class Retry:
-    """Try again, not before `at`."""
+    """Try again, not before `at`; `counts` says whether this was an attempt."""
 
     at: float
+    counts: bool = True
 
 
 @dataclass(frozen=True)
@@ -164,9 +166,7 @@ FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
 
 
-def decide(
-    error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int
-) -> Decision:
+def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int) -> Decision:
     """What an error of a stage means for its job; `jitter()` is from 0 to 1, `job.attempts` counts those before.
 
     A series that cannot be read is rejected. What cannot pass by itself (geometry, weights, a report that
@@ -184,7 +184,7 @@ def decide(
     if isinstance(error, NotDicom | FileNotFoundError):
         return Halt(HaltCode.SPOOL_UNREADABLE)
     if isinstance(error, LedgerUnavailable | StorageUnusable):
-        return Retry(now + FIRST_RETRY_S * (1 + jitter()))
+        return Retry(now + FIRST_RETRY_S * (1 + jitter()), counts=False)
     if job.attempts + 1 >= max_attempts:
         return Halt(_halt_code(error))
     return Retry(now + backoff_s(job.attempts, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, jitter=jitter()))

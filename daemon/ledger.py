@@ -14,6 +14,7 @@ from typing import Any
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
@@ -32,6 +33,7 @@ from daemon.jobs import (
 from daemon.migrations.schema import deliveries, events, instances, jobs, series
 
 LEASE_S = 30.0
+MIGRATION_LOCK = 0x706F727461  # "porta"
 ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
 
 
@@ -82,12 +84,17 @@ class Ledger:
             sa.event.listen(self._engine, "begin", _begin_immediate)
 
     def migrate(self) -> None:
-        """Bring the tables to this version's form."""
+        """Bring the tables to this version's form, one process at a time. Raises LedgerUnavailable if they are a later's."""
         settings = AlembicConfig()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has taken its one lock already
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             settings.attributes["connection"] = connection
-            command.upgrade(settings, "head")
+            try:
+                command.upgrade(settings, "head")
+            except CommandError as error:
+                raise LedgerUnavailable("its tables are of a later version of Porta") from error
 
     def close(self) -> None:
         """Give the connections back."""
@@ -154,7 +161,16 @@ class Ledger:
         elif row and state == State.CANCELLED:
             return
         elif row and state and not opens_revision(state):
-            values = {"instances": jobs.c.instances + 1, "lease": None, "lease_until": None, "reject_reason": None}
+            # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
+            values = {
+                "instances": jobs.c.instances + 1,
+                "lease": None,
+                "lease_until": None,
+                "reject_reason": None,
+                "attempts": 0,
+                "not_before": None,
+                "warnings": "[]",
+            }
             _move(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
         else:
             count = sa.select(series.c.instances).where(series.c.series_instance_uid == instance.series_instance_uid)
@@ -183,15 +199,20 @@ class Ledger:
                 sa.update(series).where(series.c.series_instance_uid.in_(series_instance_uids)).values(released_at=now)
             )
 
-    def due_series(self, *, now: float, quiet_s: float, released_quiet_s: float) -> list[Due]:
-        """Jobs in RECEIVING whose series has been quiet for long enough."""
-        quiet = series.c.last_received_at <= now - quiet_s
+    def due_series(
+        self, *, now: float, quiet_s: float, released_quiet_s: float, listening_since: float = 0.0
+    ) -> list[Due]:
+        """Jobs in RECEIVING whose series has been quiet for long enough.
+
+        A service that was down could not hear a sender: its silence counts from `listening_since` on.
+        """
+        quiet = sa.and_(series.c.last_received_at <= now - quiet_s, sa.literal(listening_since <= now - quiet_s))
         released = sa.and_(
             series.c.released_at >= series.c.last_received_at, series.c.released_at <= now - released_quiet_s
         )
         with self._transaction() as connection:
             rows = connection.execute(
-                sa.select(jobs.c.id, jobs.c.series_instance_uid, jobs.c.calling_ae_title, series.c.instances)
+                sa.select(jobs.c.id, jobs.c.series_instance_uid, jobs.c.calling_ae_title, jobs.c.instances)
                 .join(series)
                 .where(jobs.c.state == State.RECEIVING, jobs.c.halt.is_(None), sa.or_(quiet, released))
                 .order_by(jobs.c.id)
@@ -202,11 +223,8 @@ class Ledger:
         self, due: Due, *, now: float, rule: str | None, priority: int = 0, reject_reason: str | None = None
     ) -> bool:
         """RECEIVING to RECEIVED, or to REJECTED with a reason; False when another instance came meanwhile."""
-        complete = (
-            sa.select(series.c.instances).where(series.c.series_instance_uid == due.series_instance_uid).scalar_subquery()
-        )
         event = Event.REJECTED if reject_reason else Event.CLOSED
-        values = {"rule": rule, "priority": priority, "instances": due.instances, "reject_reason": reject_reason}
+        values = {"rule": rule, "priority": priority, "reject_reason": reject_reason}
         with self._transaction() as connection:
             return _move(
                 connection,
@@ -216,7 +234,7 @@ class Ledger:
                 now=now,
                 values=values,
                 code=reject_reason,
-                where=complete == due.instances,
+                where=jobs.c.instances == due.instances,
             )
 
     def instance_paths(self, series_instance_uid: str) -> list[str]:
@@ -233,14 +251,17 @@ class Ledger:
     # --- what is worked on
 
     def claim_job(self, lease: str, *, now: float) -> Job | None:
-        """Take the most urgent job that a worker can go on with, for LEASE_S seconds; None when there is none."""
+        """Take the most urgent job that a worker can go on with, for LEASE_S seconds; None when there is none.
+
+        A worker that asks holds nothing: a job still under its lease is one that it could not give back.
+        """
         waiting = (
             sa.select(jobs.c.id)
             .where(
                 jobs.c.state.in_(WORKABLE),
                 jobs.c.halt.is_(None),
                 sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
-                sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now),
+                sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease == lease),
             )
             .order_by(jobs.c.priority.desc(), jobs.c.id)
             .limit(1)
@@ -264,7 +285,9 @@ class Ledger:
         """Free what workers of this host held when the service ended; costs no attempt."""
         with self._transaction() as connection:
             freed = connection.execute(
-                sa.update(jobs).where(jobs.c.lease.startswith(f"{host}/", autoescape=True)).values(lease=None, lease_until=None)
+                sa.update(jobs)
+                .where(jobs.c.lease.startswith(f"{host}/", autoescape=True))
+                .values(lease=None, lease_until=None)
             )
         return int(freed.rowcount)
 
@@ -305,6 +328,8 @@ class Ledger:
                             job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__
                         )
                     )
+                if event == Event.REPORTED:
+                    _follow_deliveries(connection, job.id, now=now)
         return moved
 
     def postpone(self, job: Job, *, now: float, until: float, code: str, counts: bool) -> None:
@@ -346,7 +371,9 @@ class Ledger:
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
         with self._transaction() as connection:
-            rows = connection.execute(_select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id))
+            rows = connection.execute(
+                _select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id)
+            )
             return [_delivery(row) for row in rows]
 
     def advance_delivery(
@@ -354,40 +381,40 @@ class Ledger:
     ) -> None:
         """Move a delivery on, and its job with it once all of its deliveries are as far."""
         with self._transaction() as connection:
+            # One at a time: of two that advance the last two deliveries at once, neither would see the other's.
+            connection.execute(sa.select(jobs.c.id).where(jobs.c.id == delivery.job_id).with_for_update())
             moved = connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
                 .values(state=state, attempts=0, last_status=status, not_before=not_before)
             )
-            if not moved.rowcount:
-                return
-            stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
-            if not _any_delivery(connection, delivery.job_id, sa.not_(stored)):
-                _move(connection, delivery.job_id, State.REPORTED, Event.DELIVERED, now=now)
-                if not _any_delivery(connection, delivery.job_id, _awaits_confirmation()):
-                    _move(connection, delivery.job_id, State.DELIVERED, Event.COMMITTED, now=now)
+            if moved.rowcount:
+                _follow_deliveries(connection, delivery.job_id, now=now)
 
-    def postpone_delivery(self, delivery: Delivery, *, until: float, status: str) -> None:
-        """An attempt failed; the next is not before `until`."""
+    def postpone_delivery(self, delivery: Delivery, *, until: float, status: str, counts: bool) -> None:
+        """The next attempt is not before `until`; `counts` says whether there was one that failed."""
         with self._transaction() as connection:
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.id == delivery.id)
-                .values(attempts=delivery.attempts + 1, not_before=until, last_status=status)
+                .values(attempts=delivery.attempts + int(counts), not_before=until, last_status=status)
             )
 
     def fail_delivery(self, delivery: Delivery, *, now: float, status: str) -> None:
-        """The attempts are used up: the delivery has failed and its job halts."""
+        """The attempts are used up: the delivery has failed, and its job halts if it has not ended meanwhile."""
         with self._transaction() as connection:
             connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.id == delivery.id)
                 .values(state=DeliveryState.FAILED, attempts=delivery.attempts + 1, last_status=status)
             )
-            connection.execute(
-                sa.update(jobs).where(jobs.c.id == delivery.job_id).values(halt=HaltCode.DELIVERY_FAILED)
+            halted = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == delivery.job_id, jobs.c.state.not_in(ENDED))
+                .values(halt=HaltCode.DELIVERY_FAILED)
             )
-            _note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
+            if halted.rowcount:
+                _note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
 
     # --- what people ask and say
 
@@ -487,6 +514,15 @@ def _note(
             job_id=job_id, at=now, event=event, from_state=from_state, to_state=to_state, code=code
         )
     )
+
+
+def _follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
+    """Move a reported job to where all of its deliveries are; without any it is committed at once."""
+    stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
+    if not _any_delivery(connection, job_id, sa.not_(stored)):
+        _move(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
+        if not _any_delivery(connection, job_id, _awaits_confirmation()):
+            _move(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
 
 
 def _awaits_confirmation() -> sa.ColumnElement[bool]:

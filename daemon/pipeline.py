@@ -28,7 +28,9 @@ log = get_logger()
 class Executor(Protocol):
     """Where stages run: the local worker, or a cluster."""
 
-    def run(self, deadline_s: float, function: Callable[..., T], *args: object, **kwargs: object) -> T: ...
+    def run(self, deadline_s: float, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+        """The function's result. Raises what it raised, or WorkerFailed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -41,6 +43,7 @@ class Pipeline:
     executor: Executor
     lease: str
     software_version: str
+    listening_since: float = 0.0
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
 
@@ -48,7 +51,10 @@ class Pipeline:
         """Close each series that has been quiet long enough: RECEIVED under a rule, or REJECTED(NO_RULE)."""
         series = self.config.series
         due = self.ledger.due_series(
-            now=self.clock(), quiet_s=series.quiet_s, released_quiet_s=series.released_quiet_s
+            now=self.clock(),
+            quiet_s=series.quiet_s,
+            released_quiet_s=series.released_quiet_s,
+            listening_since=self.listening_since,
         )
         return sum(self._close(item) for item in due)
 
@@ -58,7 +64,7 @@ class Pipeline:
             try:
                 rule = first_match(self.config.rules, read_header(path), calling_ae_title=due.calling_ae_title)
                 break
-            except NotDicom:
+            except (NotDicom, FileNotFoundError):
                 continue
         closed = self.ledger.close_series(
             due,
@@ -102,6 +108,10 @@ class Pipeline:
         model = next((rule.model for rule in self.config.rules if rule.name == job.rule), None)
         if model is None:
             return self.ledger.finish_stage(job, Event.REJECTED, now=self.clock(), reject_reason=RejectReason.NO_RULE)
+        # What an earlier walk wrote before a late slice reopened the job was never sent, and is of fewer slices.
+        self.spool.clear_outbox(job.id)
+        # A walk that a late slice made void may have left results here; none of them was sent.
+        self.spool.clear(job.id)
         warnings = self._run(
             segment_series, self._paths(job.series_instance_uid), model, self._engine, self.spool.work(job.id)
         )
@@ -123,7 +133,7 @@ class Pipeline:
             identity,
         )
         moved = self.ledger.finish_stage(
-            job, Event.REPORTED, now=self.clock(), warnings=reported.warnings, outgoing=self._outgoing(job, reported)
+            job, Event.REPORTED, now=self.clock(), warnings=reported.findings.warnings, outgoing=self._outgoing(job, reported)
         )
         if moved:
             self.spool.clear_work(job.id)
@@ -151,11 +161,11 @@ class Pipeline:
         decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
         match decision:
             case Reject(reason):
-                self.ledger.finish_stage(job, Event.REJECTED, now=now, reject_reason=reason)
-                log.info("job.rejected", reason=reason)
-            case Retry(at):
-                self.ledger.postpone(job, now=now, until=at, code=code, counts=True)
-                log.warning("job.postponed", error=error, attempts=job.attempts + 1, delay_s=round(at - now, 1))
+                if self.ledger.finish_stage(job, Event.REJECTED, now=now, reject_reason=reason):
+                    log.info("job.rejected", reason=reason)
+            case Retry(at, counts):
+                self.ledger.postpone(job, now=now, until=at, code=code, counts=counts)
+                log.warning("job.postponed", error=error, attempts=job.attempts + counts, delay_s=round(at - now, 1))
             case Halt(halt):
                 self.ledger.halt(job, halt, now=now)
                 log.error("job.halted", halt=halt, error=error)

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from daemon.config import Config
 from daemon.errors import LedgerUnavailable
-from daemon.intake import STATUS, Intake
+from daemon.intake import QUARANTINED, STATUS, Intake
 from daemon.ledger import Ledger
 from daemon.log import get_logger
 from dicom_io.network import scp
@@ -60,6 +60,8 @@ class Receiver:
         except Exception as error:  # whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
             return 0xC002
+        if accepted.verdict in QUARANTINED:
+            log.error("instance.quarantined", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
         if accepted.series_instance_uid:
             with self._lock:
                 self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)

@@ -10,7 +10,6 @@ from apscheduler.jobstores.base import JobLookupError
 from apscheduler.schedulers.background import BackgroundScheduler
 from apscheduler.triggers.interval import IntervalTrigger
 
-
 # It warns at each tick of a function that is still running, which here is how a long stage looks.
 logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
@@ -20,7 +19,9 @@ class Clock:
 
     def __init__(self) -> None:
         self._scheduler = BackgroundScheduler(
-            timezone=UTC, executors={"default": ThreadPoolExecutor(8)}, job_defaults={"coalesce": True, "max_instances": 1}
+            timezone=UTC,
+            executors={"default": ThreadPoolExecutor(8)},
+            job_defaults={"coalesce": True, "max_instances": 1},
         )
 
     def every(self, seconds: float, name: str, function: Callable[[], None]) -> None:

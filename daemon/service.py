@@ -55,7 +55,7 @@ def run(config: Config) -> None:
         freed = ledger.free_leases(host)
         executor = LocalExecutor(Setup(config.log.level, config.log.format, config.engine.memory_mb))
         lease = f"{host}/{os.getpid()}"
-        pipeline = Pipeline(config, spool, ledger, executor, lease, software_version())
+        pipeline = Pipeline(config, spool, ledger, executor, lease, software_version(), listening_since=time.time())
         deliverer = Deliverer(config, spool, ledger)
         receiver = Receiver(config, Intake(spool, ledger), ledger)
         stopping = _stop_on_signals()

@@ -88,7 +88,6 @@ class Spool:
         try:
             if self.min_free_mb and self.free_mb() < self.min_free_mb:
                 raise StorageUnusable(f"less than {self.min_free_mb} MB free")
-            new_folder = not target.parent.exists()
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             with open(part, "xb", buffering=0, opener=_private) as file:
                 for chunk in content:
@@ -96,8 +95,8 @@ class Spool:
                 os.fsync(file.fileno())
             part.replace(target)
             sync_folder(target.parent)
-            if new_folder:
-                sync_folder(target.parent.parent)
+            # Each time: whoever made the folder a moment ago may not have come to this line.
+            sync_folder(target.parent.parent)
         except OSError as error:
             raise StorageUnusable(f"cannot write: {error.strerror}") from error
         finally:
@@ -111,21 +110,36 @@ class Spool:
         self.keep(Path("quarantine") / f"{name}.reason", [json.dumps({"reason": reason, "source": source}).encode()])
         self.keep(Path("quarantine") / f"{name}.dcm", [content])
 
+    def clear(self, job_id: int) -> None:
+        """Remove what a job has made so far; only for one of which nothing was sent."""
+        self.clear_work(job_id)
+        shutil.rmtree(self.outbox(job_id), ignore_errors=True)
+
     def clear_work(self, job_id: int) -> None:
         """Remove what only the stages between needed."""
         shutil.rmtree(self.work(job_id), ignore_errors=True)
 
+    def clear_outbox(self, job_id: int) -> None:
+        """Remove results that the ledger does not know of."""
+        shutil.rmtree(self.outbox(job_id), ignore_errors=True)
+
 
 def write_durably(path: Path, content: bytes) -> None:
-    """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700.
+
+    Raises StorageUnusable.
+    """
     part = path.with_name(f".{path.name}.part")
-    with open(part, "wb", buffering=0, opener=_private) as file:
-        _write_all(file, content)
-        os.fsync(file.fileno())
-    part.replace(path)
-    sync_folder(path.parent)
-    sync_folder(path.parent.parent)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        with open(part, "wb", buffering=0, opener=_private) as file:
+            _write_all(file, content)
+            os.fsync(file.fileno())
+        part.replace(path)
+        sync_folder(path.parent)
+        sync_folder(path.parent.parent)
+    except OSError as error:
+        raise StorageUnusable(f"cannot write {path}: {error.strerror}") from error
 
 
 def sync_folder(folder: Path) -> None:

@@ -53,10 +53,10 @@ class Result:
 
 @dataclass(frozen=True)
 class Reported:
-    """What the report stage leaves: the objects in the order they are to be sent, and the warnings."""
+    """What the report stage leaves: the objects in the order they are to be sent, and what they say."""
 
     results: tuple[Result, ...]
-    warnings: tuple[str, ...]
+    findings: Findings
 
 
 @lru_cache(maxsize=2)
@@ -105,7 +105,7 @@ def write_results(
     )
     results.append(_result("sr", sr, path))
     write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
-    return Reported(tuple(results), findings.warnings)
+    return Reported(tuple(results), findings)
 
 
 def findings_bytes(findings: Findings, algorithm: Algorithm, software_version: str) -> bytes:

@@ -1,6 +1,7 @@
 """What people ask of a service: its jobs, its peers, its models; as tables for them and as JSON for scripts."""
 
 import json
+import sys
 import time
 from datetime import UTC, datetime
 from typing import Any
@@ -16,7 +17,7 @@ from dicom_io.errors import PeerError
 from dicom_io.network import scu
 from models.cards import shipped
 
-console = Console()
+console = Console(width=None if sys.stdout.isatty() else 200)
 
 
 def job_json(job: Job, deliveries: list[Delivery]) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from dicom_io.errors import NotDicom, SeriesRejected
 from dicom_io.image_writer import write_ct_series
 from dicom_io.nifti import read_nifti, write_labels
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import arrange, group_by_series, read_volume
+from dicom_io.series import Series, arrange, group_by_series, read_volume
 from dicom_io.volume import Volume
 from models.inference import segment
 from models.phantom import Phantom, grid, make_phantom
@@ -51,7 +51,12 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
                 refused.append(str(error))
                 continue
             for file in files:
-                accepted = intake.take(file.read_bytes(), calling_ae_title=SUBMIT)
+                try:
+                    content = file.read_bytes()
+                except OSError as error:
+                    refused.append(f"{file}: {error.strerror}")
+                    continue
+                accepted = intake.take(content, calling_ae_title=SUBMIT)
                 if accepted.verdict == Verdict.NO_ROOM:
                     raise StorageUnusable(f"storage root {config.storage.root}: no room, or the ledger is away")
                 if accepted.series_instance_uid:
@@ -73,12 +78,7 @@ def segment_input(source: Path, out: Path, *, model: str, device: str, threads: 
     """
     engine = Engine(device=device, threads=threads)
     if source.name.endswith((".nii", ".nii.gz")):
-        volume = read_nifti(source)
-        segmentation = _segmented(volume, model, engine)
-        findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
-        content = findings_bytes(findings, segmentation.algorithm, software_version())
-        write_durably(out / FINDINGS, content)
-        _write_pictures(volume, segmentation, findings, out)
+        _segment_nifti(source, out, model, engine)
         return
     with tempfile.TemporaryDirectory(prefix="porta-segment-") as workdir:
         groups, unreadable = group_by_series(dicom_files(source, Path(workdir)))
@@ -91,28 +91,39 @@ def segment_input(source: Path, out: Path, *, model: str, device: str, threads: 
         for uid, members in sorted(groups.items()):
             try:
                 series = arrange([header for header, _ in members], [path for _, path in members])
-                volume = read_volume(series)
+                _segment_series(series, out if done == 0 else out / str(done + 1), model, engine)
+                done += 1
             except SeriesRejected as error:
+                if len(groups) == 1:
+                    raise
                 print(f"porta: series {uid}: {error}", file=sys.stderr)
                 refused.append(error)
-                continue
-            done += 1
-            target = out if done == 1 else out / str(done)
-            segmentation = _segmented(volume, model, engine)
-            identity = identity_of(
-                str(series.headers[0].StudyInstanceUID),
-                uid,
-                revision=1,
-                created=datetime.now(UTC),
-                software_version=software_version(),
-            )
-            for name in ("seg.dcm", "sr.dcm"):
-                (target / name).unlink(missing_ok=True)
-            write_results(series, volume, segmentation, target, identity)
-            findings = measure(volume, segmentation, tracking_seed=identity.seed)
-            _write_pictures(volume, segmentation, findings, target)
         if not done:
             raise refused[0]
+
+
+def _segment_nifti(source: Path, out: Path, model: str, engine: Engine) -> None:
+    volume = read_nifti(source)
+    segmentation = _segmented(volume, model, engine)
+    findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
+    write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
+    _write_pictures(volume, segmentation, findings, out)
+
+
+def _segment_series(series: Series, out: Path, model: str, engine: Engine) -> None:
+    volume = read_volume(series)
+    segmentation = _segmented(volume, model, engine)
+    identity = identity_of(
+        str(series.headers[0].StudyInstanceUID),
+        series.series_instance_uid,
+        revision=1,
+        created=datetime.now(UTC),
+        software_version=software_version(),
+    )
+    for earlier in (*out.glob("seg.dcm"), *out.glob("sr.dcm"), *out.glob("overlay-*.png")):
+        earlier.unlink()
+    reported = write_results(series, volume, segmentation, out, identity)
+    _write_pictures(volume, segmentation, reported.findings, out)
 
 
 def _segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
@@ -157,9 +168,7 @@ def write_phantom(
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise NotDicom(out, "not an empty folder")
     geometry = grid(slices=shape[0], rows=shape[1], columns=shape[2], spacing_mm=spacing_mm, seed=seed)
-    phantom = make_phantom(
-        geometry, seed=seed, lesions=lesions, lesion_axes_mm=lesion_axes_mm, noise_hu=noise_hu
-    )
+    phantom = make_phantom(geometry, seed=seed, lesions=lesions, lesion_axes_mm=lesion_axes_mm, noise_hu=noise_hu)
     name = "-".join(map(str, (seed, *shape, *spacing_mm, lesions, *lesion_axes_mm, noise_hu)))
     paths = write_ct_series(phantom.volume.array, geometry, out / "dicom", seed=name)
     write_labels(phantom.truth, geometry, out / "truth.nii.gz")
@@ -167,9 +176,7 @@ def write_phantom(
     truth = {
         "seed": seed,
         "liver_volume_ml": float(((phantom.truth > 0) * volumes).sum()),
-        "lesions": [
-            {"centre_lps_mm": lesion.centre, "semi_axes_mm": lesion.axes} for lesion in phantom.lesions
-        ],
+        "lesions": [{"centre_lps_mm": lesion.centre, "semi_axes_mm": lesion.axes} for lesion in phantom.lesions],
         "lesion_volume_ml": float(((phantom.truth > 1) * volumes).sum()),
     }
     (out / "truth.json").write_text(json.dumps(truth, indent=2))

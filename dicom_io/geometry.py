@@ -66,6 +66,7 @@ class Geometry:
 
     @property
     def slices(self) -> int:
+        """How many planes."""
         return len(self.origins_lps_mm)
 
     @property

@@ -52,4 +52,5 @@ class Segmentation:
 
     @property
     def lesion_count(self) -> int:
+        """How many lesions are numbered."""
         return max(0, int(self.labels.max(initial=0)) - LIVER)

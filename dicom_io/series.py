@@ -69,10 +69,12 @@ class Series:
 
     @property
     def series_instance_uid(self) -> str:
+        """SeriesInstanceUID of all its images."""
         return str(self.headers[0].SeriesInstanceUID)
 
     @property
     def sop_instance_uids(self) -> tuple[str, ...]:
+        """SOPInstanceUID of each image, in slice order."""
         return tuple(str(header.SOPInstanceUID) for header in self.headers)
 
 

@@ -4,7 +4,9 @@
     ├── UnknownModel(name)      no card of that name in models/pretrained/ or the configuration
     ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
     ├── WrongModality(detail)   the card of the model does not name the volume's modality
-    └── DeviceUnavailable       CUDA was asked for and is not there
+    ├── DeviceUnavailable       CUDA was asked for and is not there
+    ├── CaseUnreadable(detail)  a file that the recipe reads is missing or damaged
+    └── RunMismatch(detail)     the folder of a training run belongs to another, or cannot be written
 
 Messages hold names and file names; never an attribute of a patient.
 """
@@ -28,3 +30,11 @@ class WrongModality(ModelError):
 
 class DeviceUnavailable(ModelError):
     """The device that was asked for is not on this machine."""
+
+
+class CaseUnreadable(ModelError):
+    """A file that training or evaluation needs cannot be read."""
+
+
+class RunMismatch(ModelError):
+    """The folder for a training run cannot be used for it."""

@@ -1,1 +1,1 @@
-"""The ledger's tables, and Alembic's way from one version of them to the next. SQLAlchemy lives here and in ledger.py."""
+"""The ledger's tables, and Alembic's way from one version of them to the next."""

@@ -4,6 +4,7 @@ Times are seconds since 1970, UTC.
 """
 
 from sqlalchemy import (
+    BigInteger,
     CheckConstraint,
     Column,
     Double,
@@ -52,7 +53,7 @@ instances = Table(
     Column("transfer_syntax_uid", UID, nullable=False),
     Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False, index=True),
     Column("path", Text, nullable=False),
-    Column("bytes", Integer, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("received_at", Double, nullable=False),
 )

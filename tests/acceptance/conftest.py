@@ -1,6 +1,7 @@
 """A site: a real Orthanc, the real service as a process, and a sender; all on loopback and free ports."""
 
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -138,15 +139,17 @@ class Site:
         self.service.wait(15)
         return time.monotonic() - started
 
-    def send(self, paths: list[Path], *, aet: str = "MODALITY", aec: str = "PORTA") -> subprocess.CompletedProcess[str]:
-        """By DCMTK's dcmsend, which exits 0 only when every instance was answered 0x0000."""
-        return subprocess.run(
-            [self.dcmsend, "-aet", aet, "-aec", aec, "127.0.0.1", str(self.port), *map(str, paths)],
+    def send(self, paths: list[Path]) -> int:
+        """By DCMTK's dcmsend; how many instances were answered 0x0000 (its exit code does not tell)."""
+        sent = subprocess.run(
+            [self.dcmsend, "-v", "-aet", "MODALITY", "-aec", "PORTA", "127.0.0.1", str(self.port), *map(str, paths)],
             env=os.environ | {"TCP_NODELAY": "1"},
             capture_output=True,
             text=True,
             timeout=120,
         )
+        succeeded = re.search(r"with status SUCCESS +: (\d+)", sent.stdout + sent.stderr)
+        return int(succeeded[1]) if succeeded else 0
 
     def porta(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `porta` command on this site's configuration."""

@@ -1,0 +1,53 @@
+"""Each bench runs in its smallest form, ends by itself, and prints its ratio."""
+
+import re
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+RATIO = re.compile(r"^ratio (\d+\.\d\d)  \(.+\)$", re.MULTILINE)
+
+
+def ratios(script: str, *options: str) -> list[float]:
+    """The ratios that a bench prints."""
+    bench = subprocess.run(
+        [sys.executable, f"bench/{script}", *options],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert bench.returncode == 0, bench.stdout + bench.stderr
+    return [float(ratio) for ratio in RATIO.findall(bench.stdout)]
+
+
+def test_ingest_is_compared_with_storescp(require_binary: Callable[[str], str]) -> None:
+    """Slices by dcmsend to storescp and to the service."""
+    require_binary("dcmsend")
+    require_binary("storescp")
+    (ratio,) = ratios("ingest.py", "--slices", "20", "--runs", "1")
+    assert ratio > 0
+
+
+def test_a_volume_is_compared_with_bytes_pydicom_and_simpleitk() -> None:
+    """Three peers, three ratios."""
+    to_bytes, to_pydicom, to_simpleitk = ratios("volume.py", "--slices", "20", "--runs", "1")
+    assert min(to_bytes, to_pydicom, to_simpleitk) > 0
+
+
+def test_segmentation_is_compared_with_the_bare_network() -> None:
+    """The shipped weights, on very few pixels."""
+    (ratio,) = ratios("segment.py", "--slices", "8", "--rows", "64", "--extent", "48", "128", "--runs", "1")
+    assert ratio > 0
+
+
+def test_overhead_is_compared_with_sending_alone(require_binary: Callable[[str], str]) -> None:
+    """A phantom through the service into a real Orthanc."""
+    for program in ("Orthanc", "dcmsend", "storescu"):
+        require_binary(program)
+    size = ("--slices", "20", "--rows", "128", "--extent", "100", "256")
+    (ratio,) = ratios("overhead.py", *size, "--runs", "1", "--quiet", "0.5")
+    assert ratio > 0

@@ -1,0 +1,235 @@
+"""The state machine, whole: every pair of state and event, and what every error there is means for a job."""
+
+import inspect
+from datetime import UTC, datetime
+from itertools import product
+from types import ModuleType
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+import daemon.errors
+import dicom_io.errors
+import models.errors
+import reports.errors
+from daemon.executor import WorkerStopped
+from daemon.jobs import (
+    FIRST_RETRY_S,
+    LONGEST_RETRY_S,
+    TRANSITIONS,
+    WORKABLE,
+    Event,
+    Halt,
+    HaltCode,
+    Job,
+    Reject,
+    Retry,
+    State,
+    advance,
+    backoff_s,
+    decide,
+    opens_revision,
+)
+from dicom_io.errors import RejectReason, SeriesRejected
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
+MAX_ATTEMPTS = 3
+
+ENDINGS = {State.COMMITTED, State.REJECTED, State.CANCELLED}
+
+MOVES = {
+    "RECEIVING": {"CLOSED": "RECEIVED", "REJECTED": "REJECTED", "LATE_INSTANCE": "RECEIVING", "CANCELLED": "CANCELLED"},
+    "RECEIVED": {
+        "SEGMENTED": "SEGMENTED",
+        "REJECTED": "REJECTED",
+        "LATE_INSTANCE": "RECEIVING",
+        "CANCELLED": "CANCELLED",
+    },
+    "SEGMENTED": {
+        "REPORTED": "REPORTED",
+        "REJECTED": "REJECTED",
+        "LATE_INSTANCE": "RECEIVING",
+        "CANCELLED": "CANCELLED",
+    },
+    "REPORTED": {"DELIVERED": "DELIVERED", "CANCELLED": "CANCELLED"},
+    "DELIVERED": {"COMMITTED": "COMMITTED", "CANCELLED": "CANCELLED"},
+    "COMMITTED": {},
+    "REJECTED": {"LATE_INSTANCE": "RECEIVING"},
+    "CANCELLED": {},
+}
+"""The machine as DESIGN.md tells it, written down a second time."""
+
+
+def job(attempts: int = 0) -> Job:
+    return Job(
+        id=1,
+        series_instance_uid="1.2.3",
+        study_instance_uid="1.2",
+        revision=1,
+        calling_ae_title="MODALITY",
+        rule="liver-ct",
+        priority=0,
+        state=State.RECEIVED,
+        reject_reason=None,
+        attempts=attempts,
+        not_before=None,
+        halt=None,
+        instances=12,
+        warnings=(),
+        created_at=NOW,
+    )
+
+
+def decided(error: Exception, attempts: int = 0) -> Retry | Halt | Reject:
+    return decide(error, job(attempts), now=NOW, jitter=lambda: 0.5, max_attempts=MAX_ATTEMPTS)
+
+
+@pytest.mark.parametrize(("state", "event"), list(product(State, Event)))
+def test_every_event_in_every_state(state: State, event: Event):
+    """An event leads to the state that the design says, or is an error; no pair is left out."""
+    expected = MOVES[state].get(event)
+    if expected is None:
+        with pytest.raises(daemon.errors.DaemonError, match=f"no move {event} from {state}"):
+            advance(state, event)
+    else:
+        assert advance(state, event) == expected
+
+
+def test_the_table_holds_nothing_else():
+    """The table and the second writing of it have the same pairs."""
+    assert {(str(state), str(event)) for state, event in TRANSITIONS} == {
+        (state, event) for state, moves in MOVES.items() for event in moves
+    }
+
+
+@pytest.mark.parametrize("state", State)
+def test_a_late_instance_reopens_or_opens_a_revision_but_is_never_both(state: State):
+    """In every state but CANCELLED, where a person has said stop, a late instance has exactly one consequence."""
+    reopens = (state, Event.LATE_INSTANCE) in TRANSITIONS
+    assert reopens + opens_revision(state) == (state != State.CANCELLED)
+
+
+@pytest.mark.parametrize("state", WORKABLE)
+def test_a_stage_can_end_in_each_way_that_decide_knows(state: State):
+    """A worker's stage may find that the series is to be rejected, wherever it is."""
+    assert advance(state, Event.REJECTED) == State.REJECTED
+
+
+def test_every_state_is_reached_and_every_one_but_the_endings_is_left():
+    """No state is a dead letter without a name."""
+    assert set(TRANSITIONS.values()) == set(State)
+    left = {state for state, event in TRANSITIONS if event != Event.LATE_INSTANCE}
+    assert left == set(State) - ENDINGS
+
+
+REJECTED = [SeriesRejected(reason, "3 of 5.") for reason in RejectReason]
+
+
+@pytest.mark.parametrize("error", REJECTED, ids=lambda error: error.reason)
+@pytest.mark.parametrize("attempts", [0, MAX_ATTEMPTS + 1])
+def test_every_reject_reason_rejects_with_itself(error: SeriesRejected, attempts: int):
+    """However often it was tried."""
+    assert decided(error, attempts) == Reject(error.reason)
+
+
+MODEL_ERRORS = [kind for _, kind in inspect.getmembers(models.errors, inspect.isclass) if issubclass(kind, Exception)]
+
+MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
+    # the error, the halt at the first attempt, the halt at the last (None: tried again)
+    (dicom_io.errors.DicomIOError(), None, HaltCode.UNEXPECTED),
+    (dicom_io.errors.NotDicom("spool/1.2/1.dcm"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
+    (dicom_io.errors.NotNifti(), None, HaltCode.UNEXPECTED),
+    (dicom_io.errors.SegmentationUnreadable(), None, HaltCode.UNEXPECTED),
+    (dicom_io.errors.InvalidUID(), None, HaltCode.UNEXPECTED),
+    (dicom_io.errors.PeerError(), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.PeerUnreachable(), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.AssociationRefused(), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.StoreRefused(0xA700), None, HaltCode.DELIVERY_FAILED),
+    *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS),
+    (reports.errors.ReportError(), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
+    (reports.errors.GeometryNotProved("2 mm"), HaltCode.GEOMETRY_NOT_PROVED, HaltCode.GEOMETRY_NOT_PROVED),
+    (reports.errors.SourceUnusable("StudyInstanceUID"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
+    (daemon.errors.DaemonError(), None, HaltCode.UNEXPECTED),
+    (daemon.errors.ConfigurationError(["porta.toml:1: a"]), None, HaltCode.UNEXPECTED),
+    (daemon.errors.StorageUnusable("no room"), None, None),
+    (daemon.errors.LedgerUnavailable("no answer"), None, None),
+    (daemon.errors.UnknownJob(3), None, HaltCode.UNEXPECTED),
+    (daemon.errors.WrongState(3, "RECEIVED", "retry"), None, HaltCode.UNEXPECTED),
+    (daemon.errors.WorkerFailed("ValueError"), None, HaltCode.WORKER_FAILED),
+    (daemon.errors.WorkerCrashed("exit code 1"), None, HaltCode.WORKER_FAILED),
+    (daemon.errors.WorkerTimedOut("1800 s"), None, HaltCode.WORKER_FAILED),
+    (daemon.errors.WorkerOutOfMemory("9 GB"), None, HaltCode.WORKER_FAILED),
+    (WorkerStopped("stopping"), None, HaltCode.WORKER_FAILED),
+    (FileNotFoundError(2, "gone"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
+    (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
+    (ZeroDivisionError(), None, HaltCode.UNEXPECTED),
+]
+
+
+@pytest.mark.parametrize(("error", "first", "last"), MEANING, ids=lambda value: type(value).__name__)
+def test_what_an_error_means(error: Exception, first: HaltCode | None, last: HaltCode | None):
+    """At the first attempt, and when the attempts are used up."""
+    at_first, at_last = decided(error, 0), decided(error, MAX_ATTEMPTS - 1)
+    if first is None:
+        assert isinstance(at_first, Retry)
+        assert at_first.at > NOW
+    else:
+        assert at_first == Halt(first)
+    if last is None:
+        assert isinstance(at_last, Retry)
+        assert at_last.at > NOW
+    else:
+        assert at_last == Halt(last)
+
+
+@pytest.mark.parametrize("tree", [dicom_io.errors, models.errors, reports.errors, daemon.errors])
+def test_no_error_of_any_folder_is_left_out(tree: ModuleType):
+    """An error that is added to a tree must be added here, with what it means."""
+    known = {type(error) for error, _, _ in MEANING} | {SeriesRejected}
+    for name, kind in inspect.getmembers(tree, inspect.isclass):
+        if issubclass(kind, Exception):
+            assert kind in known, f"{tree.__name__}.{name} has no meaning"
+
+
+@pytest.mark.parametrize(
+    "error", [daemon.errors.StorageUnusable("no room"), daemon.errors.LedgerUnavailable("no answer")]
+)
+@pytest.mark.parametrize("attempts", [0, MAX_ATTEMPTS - 1, 100])
+def test_a_disk_or_a_ledger_that_is_away_costs_no_attempt(error: Exception, attempts: int):
+    """It is nobody's fault but the site's, and passes when somebody makes room."""
+    assert decided(error, attempts) == Retry(NOW + 1.5 * FIRST_RETRY_S, counts=False)
+
+
+@pytest.mark.parametrize("attempts", range(MAX_ATTEMPTS + 2))
+def test_attempts_are_used_up_at_their_number(attempts: int):
+    """Three attempts: two are tried again and count, the third halts."""
+    decision = decided(daemon.errors.WorkerCrashed("exit code 1"), attempts)
+    if attempts < MAX_ATTEMPTS - 1:
+        assert decision == Retry(NOW + FIRST_RETRY_S * 2**attempts, counts=True)
+    else:
+        assert decision == Halt(HaltCode.WORKER_FAILED)
+
+
+@given(
+    attempts=st.integers(0, 10_000),
+    first_s=st.floats(0.001, 1000),
+    factor=st.floats(1, 10_000),
+    jitter=st.floats(0, 1),
+)
+def test_backoff_is_bounded(attempts: int, first_s: float, factor: float, jitter: float):
+    """Never less than three quarters of the first wait, never more than five quarters of the longest."""
+    longest_s = first_s * factor
+    wait_s = backoff_s(attempts, first_s=first_s, longest_s=longest_s, jitter=jitter)
+    assert 0.75 * first_s <= wait_s * (1 + 1e-12)
+    assert wait_s <= 1.25 * longest_s * (1 + 1e-12)
+
+
+@given(attempts=st.integers(0, 100), jitter=st.floats(0, 1))
+def test_backoff_doubles_until_the_longest(attempts: int, jitter: float):
+    """Each wait is twice the one before it, until both are the longest."""
+    this, following = (
+        backoff_s(attempts + more, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, jitter=jitter) for more in (0, 1)
+    )
+    longest_s = LONGEST_RETRY_S * (0.75 + 0.5 * jitter)
+    assert following == pytest.approx(min(2 * this, longest_s))

@@ -1,0 +1,96 @@
+"""Cards: reading one, finding one, and whether the shipped one tells what it must."""
+
+import hashlib
+import json
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+
+from models.cards import PRETRAINED, find, read_card, shipped
+from models.errors import UnknownModel
+from models.weights import ARCHITECTURES
+
+CONTENT = {
+    "name": "small",
+    "version": "1.2.0",
+    "architecture": "resnet50",
+    "modalities": ["CT", "MR"],
+    "sha256": "ab" * 32,
+    "preprocessing": {
+        "coarse_spacing_mm": 3.0,
+        "fine_spacing_mm": 1.5,
+        "coarse_step_mm": 4.0,
+        "fine_step_mm": 2.0,
+        "neighbour_mm": 4.0,
+        "window_hu": [-160, 240],
+    },
+    "trained_on": "one patient",
+    "licence": "CC0",
+    "quality": {"patient 1, left out": {"liver_dice": 0.9}},
+    "research_use_only": True,
+}
+
+
+def test_card_is_read_with_its_weights_beside_it(tmp_path: Path) -> None:
+    """Every field of the JSON arrives, and the weights bear the card's stem."""
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(CONTENT))
+    card = read_card(path)
+    assert card.weights == tmp_path / "small.safetensors"
+    assert card.modalities == ("CT", "MR")
+    assert card.preprocessing.window_hu == (-160, 240)
+    assert json.loads(json.dumps(asdict(card.preprocessing))) == CONTENT["preprocessing"]
+    for name in ("name", "version", "architecture", "sha256", "trained_on", "licence", "quality", "research_use_only"):
+        assert getattr(card, name) == CONTENT[name]
+
+
+def test_cards_of_a_folder_are_found_by_name_not_by_file(tmp_path: Path) -> None:
+    """A site may name the files as it likes."""
+    (tmp_path / "whatever.json").write_text(json.dumps(CONTENT))
+    assert list(shipped(tmp_path)) == ["small"]
+    assert find("small", tmp_path).version == "1.2.0"
+
+
+def test_unknown_model_is_named_in_the_error(tmp_path: Path) -> None:
+    """A rule that names a model without a card fails with that name."""
+    with pytest.raises(UnknownModel, match="'large'"):
+        find("large", tmp_path)
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PRETRAINED.glob("*.safetensors")))
+def test_shipped_weights_are_those_of_their_card(name: str) -> None:
+    """The sha256 is the file's, the architecture is here, and the file is small enough to live in the repository."""
+    card = find(name)
+    assert card.architecture in ARCHITECTURES
+    assert card.weights.stat().st_size <= 60_000_000
+    assert hashlib.sha256(card.weights.read_bytes()).hexdigest() == card.sha256
+
+
+def test_main_model_ships() -> None:
+    """`model = "resnet50"` of the example configuration works after an installation."""
+    assert find("resnet50").weights.is_file()
+
+
+def test_shipped_card_says_what_a_user_must_know() -> None:
+    """Version, data, licence, and that the weights are for research alone."""
+    card = find("resnet50")
+    assert card.modalities == ("CT",)
+    assert card.research_use_only is True
+    assert all(part.isdigit() for part in card.version.split("."))
+    assert len(card.trained_on) > 20
+    assert len(card.licence) > 5
+    how = card.preprocessing
+    assert 0 < how.fine_spacing_mm < how.coarse_spacing_mm
+    assert 0 < how.fine_step_mm < how.coarse_step_mm
+    assert how.window_hu[0] < how.window_hu[1]
+
+
+def test_shipped_card_holds_measured_figures_each_labelled() -> None:
+    """Each figure says whether its case was left out of training or not, and at least one real case was."""
+    quality = find("resnet50").quality
+    labels = {name: name.rpartition(", ")[2] for name in quality}
+    assert set(labels.values()) <= {"left out", "training case"}
+    assert any(label == "left out" and not name.startswith("phantom") for name, label in labels.items())
+    for name, figures in quality.items():
+        assert 0 < figures["liver_dice"] <= 1, name
