@@ -77,7 +77,7 @@ def measure(directory: Path, *, slices: int, runs: int) -> None:
 
 def check_kept(directory: Path, node: Porta, expected: int) -> None:
     """A figure counts only when everything arrived at both."""
-    kept = len(list((directory / "porta" / "storage" / "spool").glob("*/*.dcm")))
+    kept = len(list((node.root / "spool").glob("*/*.dcm")))
     theirs = len([file for file in (directory / "storescp").iterdir() if file.is_file()])
     if (kept, theirs) != (expected, expected):
         raise SystemExit(f"of {expected} instances Porta kept {kept} and storescp {theirs}; see {node.log}")

@@ -139,14 +139,9 @@ def pass_through(series: Path, node: Porta, pacs: scu.Remote, *, quiet_s: float)
             break
         if bad := [event for event in events if event["level"] == "error" or event["event"] == "job.rejected"]:
             raise SystemExit(f"no results: {bad}")
-        for event in events:
-            outbox = node.root / "outbox" / str(event.get("job_id"))
-            if (
-                event["event"] == "stage.finished"
-                and (outbox / "sr.dcm").exists()
-                and not (outbox / "seg.dcm").exists()
-            ):
-                raise SystemExit("the model found no liver in the phantom, so there is no SEG to time")
+        finished = [event for event in events if event["event"] == "stage.finished"]
+        if len(finished) == 2 and not (node.root / "outbox" / str(finished[0]["job_id"]) / "seg.dcm").exists():
+            raise SystemExit("the model found no liver in the phantom, so there is no SEG to time")
         time.sleep(0.1)
     else:
         raise SystemExit(f"no results after {LONGEST_WAIT_S:g} s; only {stored}")

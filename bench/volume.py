@@ -16,7 +16,7 @@ from pathlib import Path
 from statistics import median
 
 import numpy as np
-import SimpleITK as sitk
+import SimpleITK
 from numpy.typing import NDArray
 from pydicom import dcmread
 from stopwatch import in_turn, print_ratio, print_table, spread
@@ -77,22 +77,19 @@ def by_bytes(paths: Sequence[Path]) -> int:
     return sum(len(path.read_bytes()) for path in paths)
 
 
-def by_pydicom(paths: Sequence[Path]) -> NDArray[np.float32]:
+def by_pydicom(paths: Sequence[Path]) -> NDArray[np.float64]:
     """As written in tutorials: decode, rescale, sort by z, stack."""
     images = [dcmread(path) for path in paths]
     images.sort(key=lambda image: float(image.ImagePositionPatient[2]))
-    planes = [
-        image.pixel_array * np.float32(image.RescaleSlope) + np.float32(image.RescaleIntercept) for image in images
-    ]
-    return np.stack(planes)
+    return np.stack([image.pixel_array * float(image.RescaleSlope) + float(image.RescaleIntercept) for image in images])
 
 
 def by_simpleitk(paths: Sequence[Path]) -> NDArray[np.generic]:
     """GDCM sorts the files and ITK reads them."""
     uid = dcmread(paths[0], specific_tags=["SeriesInstanceUID"], stop_before_pixels=True).SeriesInstanceUID
-    reader = sitk.ImageSeriesReader()
+    reader = SimpleITK.ImageSeriesReader()
     reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(paths[0].parent), str(uid)))
-    return np.asarray(sitk.GetArrayFromImage(reader.Execute()))
+    return np.asarray(SimpleITK.GetArrayFromImage(reader.Execute()))
 
 
 def by_porta(paths: Sequence[Path]) -> NDArray[np.generic]:

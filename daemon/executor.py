@@ -81,12 +81,6 @@ class LocalExecutor:
         result: T = outcome
         return result
 
-    def warm(self) -> None:
-        """Start the worker process now, so that the first job does not wait for its imports."""
-        with self._turn:
-            if not self._stopped.is_set():
-                self._started()
-
     @property
     def pid(self) -> int | None:
         """The worker's process id, while there is one."""

@@ -9,16 +9,17 @@ from pathlib import Path
 from typing import Protocol, TypeVar
 
 from daemon.config import Config
-from daemon.errors import LedgerUnavailable
+from daemon.errors import LedgerUnavailable, WorkerFailed
 from daemon.executor import WorkerStopped
 from daemon.jobs import Event, Halt, Job, Reject, Retry, State, decide
 from daemon.ledger import Due, Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.routing import first_match
 from daemon.spool import Spool
-from daemon.stages import Engine, Reported, identity_of, report_series, segment_series
+from daemon.stages import Engine, Reported, identity_of, load_models, report_series, segment_series
 from dicom_io.errors import NotDicom, RejectReason
 from dicom_io.series import read_header
+from models.errors import ModelError
 
 T = TypeVar("T")
 
@@ -78,6 +79,17 @@ class Pipeline:
                 log.info("series.closed", instances=due.instances, rule=rule.name if rule else None)
         return closed
 
+    def warm_up(self) -> None:
+        """Have the worker load the models of all rules, so that the first series does not wait for it."""
+        models = sorted({rule.model for rule in self.config.rules})
+        try:
+            self._run(load_models, models, self._engine)
+        except WorkerStopped:
+            raise
+        except (ModelError, WorkerFailed) as error:
+            # The first job will meet it again, and halt with its reason.
+            log.error("models.failed", error=error)
+
     def work_off(self) -> int:
         """Take jobs through their stages, the most urgent first, until none is left."""
         done = 0
@@ -108,8 +120,6 @@ class Pipeline:
         model = next((rule.model for rule in self.config.rules if rule.name == job.rule), None)
         if model is None:
             return self.ledger.finish_stage(job, Event.REJECTED, now=self.clock(), reject_reason=RejectReason.NO_RULE)
-        # What an earlier walk wrote before a late slice reopened the job was never sent, and is of fewer slices.
-        self.spool.clear_outbox(job.id)
         # A walk that a late slice made void may have left results here; none of them was sent.
         self.spool.clear(job.id)
         warnings = self._run(

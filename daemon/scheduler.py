@@ -34,6 +34,10 @@ class Clock:
             misfire_grace_time=None,
         )
 
+    def once(self, name: str, function: Callable[[], None]) -> None:
+        """Call `function` once, at the start."""
+        self._scheduler.add_job(function, id=name, misfire_grace_time=None)
+
     def wake(self, name: str) -> None:
         """Call the function of this name at once, unless it is running: then at its next interval."""
         with suppress(JobLookupError):
@@ -44,5 +48,6 @@ class Clock:
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Call nothing any more; what is running is not waited for."""
-        self._scheduler.shutdown(wait=False)
+        """Call nothing any more, if anything was called yet; what is running is not waited for."""
+        if self._scheduler.running:
+            self._scheduler.shutdown(wait=False)

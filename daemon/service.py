@@ -73,7 +73,6 @@ def run(config: Config) -> None:
                 count=freed,
             )
             clock.start()
-            executor.warm()
             stopping.wait()
         finally:
             started = time.monotonic()
@@ -104,6 +103,7 @@ def _wound(pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str)
         if deliverer.deliver_due():
             deliverer.deliver_due()
 
+    clock.once("models", _guarded(pipeline.warm_up))
     clock.every(TICK_S, "closing", _guarded(close))
     clock.every(TICK_S, "work", _guarded(work))
     clock.every(TICK_S, "delivery", _guarded(deliver))

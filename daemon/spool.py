@@ -119,10 +119,6 @@ class Spool:
         """Remove what only the stages between needed."""
         shutil.rmtree(self.work(job_id), ignore_errors=True)
 
-    def clear_outbox(self, job_id: int) -> None:
-        """Remove results that the ledger does not know of."""
-        shutil.rmtree(self.outbox(job_id), ignore_errors=True)
-
 
 def write_durably(path: Path, content: bytes) -> None:
     """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700.

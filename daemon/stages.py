@@ -65,6 +65,12 @@ def model_on(name: str, engine: Engine) -> Model:
     return load_model(find(name), device=engine.device, threads=engine.threads)
 
 
+def load_models(models: Sequence[str], engine: Engine) -> None:
+    """Load models before the first series needs them. Raises ModelError."""
+    for model in models:
+        model_on(model, engine)
+
+
 def segment_series(paths: Sequence[Path], model: str, engine: Engine, work: Path) -> tuple[str, ...]:
     """Read a series, segment it, and keep the labels in `work`; returns the warnings.
 

@@ -76,11 +76,12 @@ def draw_batch(
     *,
     size: int,
     pixels: int,
+    real_share: float = 0.6,
 ) -> Batch:
-    """`size` samples, three of five from real cases where there are any, turned, scaled, bent and shifted."""
+    """`size` samples, `real_share` of them from real cases where there are any, turned, scaled, bent and shifted."""
     images, labels, merged = [], [], []
     for _ in range(size):
-        pool = cases if cases and (not phantoms or draw.random() < 0.6) else phantoms
+        pool = cases if cases and (not phantoms or draw.random() < real_share) else phantoms
         case = pool[int(draw.integers(len(pool)))]
         image, label = draw_sample(case, how, draw, pixels=pixels)
         images.append(image)

@@ -25,7 +25,7 @@ from dicom_io.errors import DicomIOError
 from dicom_io.nifti import read_labels
 from dicom_io.series import open_series, read_volume
 from dicom_io.volume import Volume
-from models.cards import Preprocessing, find, read_card
+from models.cards import Preprocessing, read_card
 from models.dataset import phantom_case, prepare
 from models.errors import CaseUnreadable, ModelError, RunMismatch
 from models.inference import Model, load_model, segment
@@ -97,15 +97,15 @@ def claim(out: Path, leave_out: str | None, recipe: Recipe) -> None:
     """
     run = {"leave_out": leave_out, "recipe": asdict(recipe), "preprocessing": asdict(HOW)}
     text = json.dumps(run, indent=2)
-    path = out / "run.json"
+    path = out / "run.txt"
     try:
         out.mkdir(parents=True, exist_ok=True)
         if not path.exists():
             if (out / "checkpoint.pt").exists():
-                raise RunMismatch(f"{out}: holds a checkpoint, and no run.json that says of which run")
+                raise RunMismatch(f"{out}: holds a checkpoint, and no run.txt that says of which run")
             path.write_text(text)
         elif path.read_text() != text:
-            raise RunMismatch(f"{out}: holds another run; see its run.json, or choose another folder")
+            raise RunMismatch(f"{out}: holds another run; see its run.txt, or choose another folder")
     except OSError as error:
         raise RunMismatch(f"{error.filename or out}: {error.strerror}") from error
 
@@ -221,7 +221,10 @@ def run(data: Path, out: Path, *, leave_out: str | None, recipe: Recipe, tell: C
                 log.write(f"{step},{mean:.4f}\n")
 
     network = train(cases, phantoms, HOW, recipe, checkpoint=out / "checkpoint.pt", report=report)
-    return save_network(network, out / f"{recipe.architecture}.safetensors")
+    path = out / f"{recipe.architecture}.safetensors"
+    sha256 = save_network(network, path)
+    path.chmod(0o644)  # safetensors makes the file its owner's alone; weights that ship are read by any account
+    return sha256
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -245,7 +248,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sha256 = run(options.data, options.out, leave_out=options.leave_out, recipe=recipe, tell=tell)
         write_card(sha256, folds)
         if options.evaluate:
-            model = load_model(find(recipe.architecture, options.out), threads=options.threads)
+            model = load_model(read_card(path), threads=options.threads)
             write_card(sha256, folds | evaluate(model, options.data, options.leave_out, tell))
     except (ModelError, DicomIOError) as error:
         print(f"recipe: {error}", file=sys.stderr)

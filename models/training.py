@@ -31,6 +31,7 @@ class Recipe:
     learning_rate: float = 6e-4
     weight_decay: float = 1e-2
     average: float = 0.99
+    real_share: float = 0.6
     seed: int = 0
     checkpoint_steps: int = 100
 
@@ -43,8 +44,9 @@ def train(
     *,
     checkpoint: Path,
     report: Callable[[int, float, float], None],
+    initial: nn.Module | None = None,
 ) -> nn.Module:
-    """Train from scratch, or on from `checkpoint` where it exists, and return the averaged network.
+    """Train from scratch, or from `initial`, or on from `checkpoint` where it exists; returns the averaged network.
 
     `report(step, loss, seconds_left)` is called after each step. The order of samples depends on the seed and
     the step alone, so that a run that was stopped goes on as if it had not been.
@@ -53,6 +55,8 @@ def train(
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     network: nn.Module = ARCHITECTURES[recipe.architecture]()
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    if initial is not None:
+        network.load_state_dict(initial.state_dict())
     average = deepcopy(network).eval()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     first = 0
@@ -65,7 +69,8 @@ def train(
 
     def sample(step: int) -> Batch:
         draw = np.random.default_rng((recipe.seed, step))
-        return augment(draw_batch(cases, phantoms, how, draw, size=recipe.batch, pixels=recipe.pixels), draw)
+        size, pixels, share = recipe.batch, recipe.pixels, recipe.real_share
+        return augment(draw_batch(cases, phantoms, how, draw, size=size, pixels=pixels, real_share=share), draw)
 
     started = time.monotonic()
     with ThreadPoolExecutor(1) as ahead:

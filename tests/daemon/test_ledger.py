@@ -288,8 +288,8 @@ def test_closing_loses_to_an_instance_whose_transaction_is_open(
     closing = threading.Thread(target=lambda: answers.append(ledger.close_series(item, now=NOW + 100, rule="liver-ct")))
     with engine.begin() as connection:
         # The statements of `record_instance`, held open before their commit.
-        connection.execute(sa.text("UPDATE series SET instances = instances + 1, last_received_at = last_received_at + 99"))
-        connection.execute(sa.text("UPDATE jobs SET instances = instances + 1"))
+        for table in ("series", "jobs"):
+            connection.execute(sa.text(f"UPDATE {table} SET instances = instances + 1"))
         closing.start()
         with engine.connect() as watching:
             waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
@@ -520,7 +520,8 @@ def test_without_confirmation_stored_is_the_end(any_ledger: Ledger, make_instanc
     assert [delivery.object for delivery in any_ledger.due_deliveries(now=NOW + 104)] == ["sr"]
     assert advanced(any_ledger, job.id, DeliveryState.STORED, DeliveryState.STORED) == State.COMMITTED
     assert any_ledger.due_deliveries(now=NOW + 104) == []
-    assert events(any_ledger, job.id)[-2:] == [("DELIVERED", "REPORTED", "DELIVERED"), ("COMMITTED", "DELIVERED", "COMMITTED")]
+    moves = [("DELIVERED", "REPORTED", "DELIVERED"), ("COMMITTED", "DELIVERED", "COMMITTED")]
+    assert events(any_ledger, job.id)[-2:] == moves
 
 
 def test_destinations_that_confirm_and_that_do_not(any_ledger: Ledger, make_instance: MakeInstance):
@@ -795,7 +796,9 @@ def test_a_sqlite_file_that_cannot_be_used(tmp_path: Path, make_instance: MakeIn
     ledger = Ledger(f"sqlite:///{path}")
     if what == "locked":
         ledger.migrate()
-        sa.event.listen(ledger._engine, "begin", _hurry, insert=True)
+        pooled = ledger._engine.raw_connection()
+        pooled.cursor().execute("PRAGMA busy_timeout=50")
+        pooled.close()
         holder = sqlite3.connect(path, isolation_level=None)
         holder.execute("BEGIN EXCLUSIVE")
     with pytest.raises(LedgerUnavailable):
@@ -807,27 +810,20 @@ def test_a_sqlite_file_that_cannot_be_used(tmp_path: Path, make_instance: MakeIn
     ledger.close()
 
 
-def _hurry(connection: sa.Connection) -> None:
-    connection.connection.dbapi_connection.execute("PRAGMA busy_timeout=50")  # type: ignore[union-attr]
-
-
-def _hammer(url: str, process: int, count: int, instances: list[Instance]) -> None:
-    """What each of the writing processes does; at module level, so that it can be spawned."""
+def write_all(url: str, instances: list[Instance]) -> None:
+    """What each of the writing processes does."""
     ledger = Ledger(url)
     ledger.migrate()
     for instance in instances:
-        assert ledger.record_instance(instance, now=NOW + process)
+        assert ledger.record_instance(instance, now=NOW)
     ledger.close()
 
 
 def test_two_processes_write_at_once(database: str, make_instance: MakeInstance):
     """A service and a `porta submit`, both bringing instances of the same series: no row and no count is lost."""
     context = multiprocessing.get_context("spawn")
-    count = 150
-    batches = [[make_instance(index % 3, (number, index)) for index in range(count)] for number in (1, 2)]
-    processes = [
-        context.Process(target=_hammer, args=(database, number, count, batch)) for number, batch in enumerate(batches)
-    ]
+    batches = [[make_instance(index % 3, index) for index in range(start, start + 150)] for start in (0, 150)]
+    processes = [context.Process(target=write_all, args=(database, batch)) for batch in batches]
     for process in processes:
         process.start()
     for process in processes:

@@ -1,0 +1,55 @@
+"""docs/architecture.md says what the code says, and so do the tables of the README."""
+
+import re
+from pathlib import Path
+
+from daemon.config import parse
+from daemon.intake import STATUS, Verdict
+from daemon.jobs import TRANSITIONS, HaltCode, State
+from dicom_io.errors import RejectReason
+
+ROOT = Path(__file__).resolve().parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text()
+README = (ROOT / "README.md").read_text()
+
+
+def test_the_page_has_every_move_and_no_other() -> None:
+    """The table of moves is TRANSITIONS, each once."""
+    rows = re.findall(r"^\| `([A-Z]+)` \| `([A-Z_]+)` \| `([A-Z]+)` \|$", PAGE, re.MULTILINE)
+    moves = {(str(state), str(event)): str(target) for (state, event), target in TRANSITIONS.items()}
+    assert {(state, event): target for state, event, target in rows} == moves
+    assert len(rows) == len(moves)
+
+
+def test_the_page_explains_every_state() -> None:
+    """One row for each state."""
+    explained = re.findall(r"^\| `([A-Z]+)` \| [^|`]", PAGE, re.MULTILINE)
+    assert explained == [str(state) for state in State]
+
+
+def test_the_page_has_every_halt() -> None:
+    """Each code that `decide` gives stands in the table of errors."""
+    assert set(re.findall(r"Halt\(`([A-Z_]+)`\)", PAGE)) == set(HaltCode)
+
+
+def test_the_page_has_every_answer_to_a_c_store() -> None:
+    """The statuses of the promise, and the names that quarantined files bear."""
+    answered = {int(status, 16) for status in re.findall(r"\| (0x[0-9A-F]{4}) \|", PAGE)}
+    assert answered == {*STATUS.values(), 0xC002}
+    kept = {Verdict.DUPLICATE_DIFFERENT, Verdict.MISMATCH, Verdict.UNDECODABLE, Verdict.INVALID_UID}
+    assert all(f"`{verdict}`" in PAGE for verdict in kept)
+
+
+def test_the_readme_has_every_reason() -> None:
+    """Each RejectReason is explained, each once."""
+    cells = re.findall(r"^\| ([A-Z_]+(?:, [A-Z_]+)*) \| (?:a |no |is |holds |differs |has )", README, re.MULTILINE)
+    named = [reason for cell in cells for reason in cell.split(", ") if reason not in State.__members__]
+    assert sorted(named) == sorted(RejectReason)
+
+
+def test_the_readme_s_configuration_is_complete() -> None:
+    """It loads as it stands."""
+    (example,) = re.findall(r"```toml\n(.+?)```", README, re.DOTALL)
+    config = parse(example.encode(), known_models=["resnet50"])
+    assert [peer.name for peer in config.accepting_peers] == ["orthanc", "modality"]
+    assert (config.series.quiet_s, config.series.released_quiet_s) == (20, 5)

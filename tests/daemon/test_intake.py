@@ -1,0 +1,446 @@
+"""Every verdict with its answer, and after each the bytes, the row and the silence that belong to it."""
+
+import json
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from random import Random
+from typing import Any
+
+import pytest
+from pydicom import DataElement, Dataset
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRBigEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+)
+
+from daemon.errors import LedgerUnavailable
+from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict, decode
+from daemon.ledger import Ledger
+from daemon.spool import Spool
+from dicom_io.uids import derive_uid
+
+MakeCT = Callable[..., bytes]
+CANARY = "ZZPHI^CANARY"
+EXPLICIT_HEADER, LONG_HEADER = 8, 12
+
+
+@pytest.fixture
+def intake(spool: Spool, ledger: Ledger, clock: Callable[[], float]) -> Intake:
+    return Intake(spool, ledger, clock)
+
+
+def take(intake: Intake, content: bytes, requested: str | None = None) -> Verdict:
+    return intake.take(content, calling_ae_title="MODALITY", sop_instance_uid=requested).verdict
+
+
+def quarantined(root: Path) -> list[tuple[bytes, dict[str, str]]]:
+    folder = root / "quarantine"
+    return [(path.read_bytes(), json.loads(path.with_suffix(".reason").read_text())) for path in folder.glob("*.dcm")]
+
+
+def assert_nothing_stored(spool: Spool, ledger: Ledger) -> None:
+    assert ledger.all_jobs() == []
+    assert [path for path in (spool.root / "spool").rglob("*") if path.is_file()] == []
+    assert list((spool.root / "incoming").iterdir()) == []
+
+
+@pytest.fixture(autouse=True)
+def heard_by_nobody(
+    ledger: Ledger, tmp_path: Path, read_log: Any, assert_no_canary: Callable[[Path], None]
+) -> Iterator[None]:
+    """After each test of this module: every image in it is of ZZPHI^CANARY, who stands nowhere but in the images."""
+    yield
+    assert read_log.events is not None
+    assert_no_canary(tmp_path)
+
+
+# --- what is stored
+
+
+def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """The bytes as they came, under their UIDs, with their row."""
+    content = make_ct()
+    answer = intake.take(content, calling_ae_title="MODALITY", sop_instance_uid=derive_uid("instance", 1, 1))
+    assert answer == Accepted(Verdict.STORED, derive_uid("series", 1))
+    assert STATUS[answer.verdict] == 0x0000
+    instance = ledger.instance(derive_uid("instance", 1, 1))
+    assert instance is not None
+    assert instance.path == f"spool/{derive_uid('series', 1)}/{derive_uid('instance', 1, 1)}.dcm"
+    assert (spool.root / instance.path).read_bytes() == content
+    assert (instance.bytes, instance.transfer_syntax_uid) == (len(content), ExplicitVRLittleEndian)
+    assert instance.calling_ae_title == "MODALITY"
+    assert quarantined(spool.root) == []
+
+
+def test_every_verdict_has_an_answer():
+    """0x0000 for what is kept for good, failures of PS3.4 table B.2-1 for the rest."""
+    assert set(STATUS) == set(Verdict)
+    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.DUPLICATE_DIFFERENT}
+    assert {verdict for verdict, status in STATUS.items() if status == 0x0000} == kept
+    assert STATUS[Verdict.NO_ROOM] == 0xA700
+    assert STATUS[Verdict.MISMATCH] & 0xFF00 == 0xA900
+    assert all(STATUS[verdict] & 0xF000 == 0xC000 for verdict in (Verdict.UNDECODABLE, Verdict.INVALID_UID))
+
+
+def test_real_files_of_every_transfer_syntax(intake: Intake, ledger: Ledger, shared_data: Path):
+    """Nothing that a scanner, a PACS or a toolkit wrote whole is refused."""
+    files = sorted((shared_data / "ct_transfer_syntaxes").glob("CTImage.dcm_*.dcm"))
+    assert len(files) == 15
+    # They are one instance in many forms, the lossy ones under a UID of their own.
+    verdicts = [take(intake, file.read_bytes()) for file in files]
+    assert set(verdicts) == {Verdict.STORED, Verdict.DUPLICATE_DIFFERENT}
+    assert sum(job.instances for job in ledger.all_jobs()) == verdicts.count(Verdict.STORED)
+    for name in ("CT_small", "MR_small_implicit", "MR_small_jpeg_ls_lossless", "693_J2KI", "image_dfl", "liver_1frame"):
+        content = (shared_data / "pydicom_small" / f"{name}.dcm").read_bytes()
+        assert decode(content).SOPInstanceUID
+
+
+# --- the same again
+
+
+def test_the_same_instance_again(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """The same answer and one row; also when another sender wrote other file meta information before it."""
+    assert take(intake, make_ct()) == Verdict.STORED
+    assert take(intake, make_ct()) == Verdict.ALREADY_STORED
+    assert make_ct(source="OTHER") != make_ct()
+    answer = intake.take(make_ct(source="OTHER"), calling_ae_title="OTHER")
+    assert answer == Accepted(Verdict.ALREADY_STORED, derive_uid("series", 1))
+    (job,) = ledger.all_jobs()
+    assert job.instances == 1
+    assert quarantined(spool.root) == []
+
+
+def change_pixels(ds: Dataset) -> None:
+    ds.PixelData = bytes(128)
+
+
+def move_to_another_series(ds: Dataset) -> None:
+    ds.SeriesInstanceUID = "1.2.3"
+
+
+@pytest.mark.parametrize("change", [change_pixels, move_to_another_series])
+def test_the_same_uid_with_other_bytes(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, change: Callable[[Dataset], None]
+):
+    """The first wins; the second is kept aside, and its sender told that it was taken."""
+    first, second = make_ct(), make_ct(change=change)
+    assert take(intake, first) == Verdict.STORED
+    answer = intake.take(second, calling_ae_title="OTHER")
+    assert answer == Accepted(Verdict.DUPLICATE_DIFFERENT, None)
+    (job,) = ledger.all_jobs()
+    assert job.instances == 1
+    (path,) = ledger.instance_paths(job.series_instance_uid)
+    assert (spool.root / path).read_bytes() == first
+    assert quarantined(spool.root) == [(second, {"reason": "DUPLICATE_DIFFERENT", "source": "OTHER"})]
+
+
+def test_the_same_instance_from_many_threads(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """One stores it, the others find it stored; half of them bring other bytes, and one of the two wins."""
+    contents = [make_ct(), make_ct(change=change_pixels)]
+    start = threading.Barrier(8)
+    verdicts: list[Verdict] = []
+
+    def bring(content: bytes) -> None:
+        start.wait()
+        verdicts.append(take(intake, content))
+
+    threads = [threading.Thread(target=bring, args=(contents[number % 2],)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    counts = {verdict: verdicts.count(verdict) for verdict in verdicts}
+    assert counts == {Verdict.STORED: 1, Verdict.ALREADY_STORED: 3, Verdict.DUPLICATE_DIFFERENT: 4}
+    (job,) = ledger.all_jobs()
+    assert job.instances == 1
+    (path,) = ledger.instance_paths(job.series_instance_uid)
+    winner = (spool.root / path).read_bytes()
+    assert winner in contents
+    assert {content for content, _ in quarantined(spool.root)} == set(contents) - {winner}
+
+
+# --- what cannot be stored
+
+
+def assert_set_aside(intake: Intake, spool: Spool, ledger: Ledger, content: bytes, verdict: Verdict) -> None:
+    assert take(intake, content) == verdict
+    assert quarantined(spool.root) == [(content, {"reason": verdict, "source": "MODALITY"})]
+    assert_nothing_stored(spool, ledger)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"DICM", f"{CANARY} is no data set\n".encode() * 100, bytes(128) + b"DICM", bytes(1000), b"PK\x03\x04" * 99],
+    ids=["nothing", "four letters", "text", "a preamble", "zeros", "a zip"],
+)
+def test_bytes_that_are_no_data_set(intake: Intake, spool: Spool, ledger: Ledger, content: bytes):
+    """Are kept aside, whatever they are."""
+    assert_set_aside(intake, spool, ledger, content, Verdict.UNDECODABLE)
+
+
+def boundaries(content: bytes) -> set[int]:
+    """The lengths at which a file could be cut and be a whole data set: where one of its elements begins."""
+    ds = decode(content)
+    implicit = ds.original_encoding[0]
+    ends = set()
+    for tag in list(ds.keys()):
+        element = ds.get_item(tag)
+        tell = getattr(element, "value_tell", None) or getattr(element, "file_tell", 0)
+        long = not implicit and element.VR in ("OB", "OW", "SQ", "UN", "UT", "OF", "UC")
+        ends.add(int(tell) - (LONG_HEADER if long else EXPLICIT_HEADER))
+    return ends | {len(content)}
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian, ExplicitVRBigEndian])
+def test_a_file_that_is_cut_short_anywhere(make_ct: MakeCT, syntax: str):
+    """At every byte but those where an element begins, which no reader can tell from a shorter data set."""
+    content = make_ct(syntax=syntax)
+    allowed = boundaries(content)
+    if syntax == ExplicitVRBigEndian:
+        # One zero byte: the beginning of a tag, or padding.
+        allowed |= {length + 1 for length in allowed}
+    assert len(allowed) > 20
+    read = set()
+    for length in range(len(content) + 1):
+        try:
+            decode(content[:length])
+        except Undecodable:
+            continue
+        read.add(length)
+    assert read <= allowed
+    assert len(content) in read
+
+
+@pytest.mark.parametrize(
+    "name", ["MR_small_jpeg_ls_lossless", "MR_small_RLE", "693_J2KI", "CT_small", "MR_small_bigendian"]
+)
+def test_pixels_that_are_cut_short(shared_data: Path, name: str):
+    """Compressed ones too, where the length of the value stands nowhere."""
+    content = (shared_data / "pydicom_small" / f"{name}.dcm").read_bytes()
+    ds = decode(content)
+    assert "PixelData" in ds
+    start = content.rindex(ds.get_item("PixelData").value[:64])
+    for length in {*range(start, len(content), 97), start + 1}:
+        # Cut in the middle of the pixels; what follows them in some files (padding) is no part of this.
+        if length < start + len(ds.get_item("PixelData").value):
+            with pytest.raises(Undecodable):
+                decode(content[:length])
+
+
+def test_a_deflated_stream_that_is_cut_short(make_ct: MakeCT):
+    """The whole data set is one stream: any cut shows."""
+    content = make_ct(syntax=DeflatedExplicitVRLittleEndian)
+    assert decode(content).PatientName == CANARY
+    for length in range(200, len(content) - 2, 7):
+        with pytest.raises(Undecodable):
+            decode(content[:length])
+
+
+def test_real_files_that_were_cut(intake: Intake, spool: Spool, ledger: Ledger, shared_data: Path):
+    """Half of each, and one that came so: all aside, none stored."""
+    files = sorted((shared_data / "ct_transfer_syntaxes").glob("CTImage.dcm_*.dcm"))
+    broken = [(content := file.read_bytes())[: len(content) // 2] for file in files]
+    broken.append((shared_data / "pydicom_small" / "MR_truncated.dcm").read_bytes())
+    assert [take(intake, content) for content in broken] == [Verdict.UNDECODABLE] * 16
+    assert sorted(content for content, _ in quarantined(spool.root)) == sorted(broken)
+    assert_nothing_stored(spool, ledger)
+
+
+def test_zeros_after_the_data_set_are_padding(make_ct: MakeCT):
+    """Some archives fill their blocks up: what comes in may be odd."""
+    for padding in (1, 7, 8, 512):
+        assert decode(make_ct() + bytes(padding)).PatientName == CANARY
+
+
+def test_a_sequence_at_the_end(make_ct: MakeCT):
+    """Of undefined length, as toolkits write an SR: whole it is read, cut it is not."""
+
+    def add(ds: Dataset) -> None:
+        del ds.PixelData
+        item = Dataset()
+        item.TextValue = "text"
+        ds.ContentSequence = [item]
+        ds["ContentSequence"].is_undefined_length = True
+        item.is_undefined_length_sequence_item = True
+
+    content = make_ct(change=add)
+    assert len(decode(content).ContentSequence) == 1
+    for cut in range(1, 30):
+        with pytest.raises(Undecodable):
+            decode(content[:-cut])
+
+
+def test_damage_is_a_verdict_never_an_exception(intake: Intake, spool: Spool, ledger: Ledger, shared_data: Path):
+    """Bytes changed at random in the headers of real files: whatever pydicom makes of it, there is an answer."""
+    random = Random(7)
+    sources = [
+        (shared_data / "pydicom_small" / name).read_bytes()
+        for name in ("CT_small.dcm", "MR_small_implicit.dcm", "693_J2KI.dcm", "MR_small_bigendian.dcm")
+    ]
+    for _ in range(400):
+        content = bytearray(random.choice(sources)[: random.choice((1500, 4000))])
+        for _ in range(random.randint(1, 8)):
+            content[random.randrange(132, 1400)] = random.choice((0, 255, random.randrange(256)))
+        try:
+            decode(bytes(content))
+        except Undecodable:
+            continue
+
+
+@pytest.mark.parametrize("keyword", ["SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID"])
+@pytest.mark.parametrize(
+    "value", [None, "", "../../etc/passwd", "1." + "2" * 63, CANARY, "1.2\\1.3", "1.2.3/../4"], ids=str
+)
+def test_uids_that_are_none(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, keyword: str, value: str | None
+):
+    """Missing, empty, a path, too long, a name, two of them: none becomes a path or a key."""
+
+    def change(ds: Dataset) -> None:
+        if value is None:
+            del ds[keyword]
+        else:
+            setattr(ds, keyword, value.split("\\") if "\\" in value else value)
+
+    def outside() -> set[Path]:
+        return set(spool.root.parent.iterdir())
+
+    before = outside()
+    content = make_ct(change=change) if keyword != "SOPInstanceUID" else _patched(make_ct(), value)
+    assert_set_aside(intake, spool, ledger, content, Verdict.INVALID_UID)
+    assert outside() == before
+
+
+def _patched(content: bytes, value: str | None) -> bytes:
+    """The file with another SOPInstanceUID: pydicom writes no file whose meta information has none."""
+    ds = decode(content)
+    meta = content[: content.index(b"\x08\x00\x16\x00UI")]
+    if value is None:
+        del ds["SOPInstanceUID"]
+    else:
+        ds["SOPInstanceUID"] = DataElement("SOPInstanceUID", "UI", value.split("\\") if "\\" in value else value)
+    from pydicom.filebase import DicomBytesIO
+    from pydicom.filewriter import write_dataset
+
+    buffer = DicomBytesIO()
+    buffer.is_little_endian, buffer.is_implicit_VR = True, False
+    write_dataset(buffer, Dataset(dict(ds)))
+    return meta + bytes(buffer.getvalue())
+
+
+@pytest.mark.parametrize("vr", [b"US", b"FD", b"SQ", b"AT"])
+def test_a_uid_with_another_vr(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, vr: bytes):
+    """Its bytes are no such value: decoding it fails, and only when it is asked for."""
+    whole = make_ct(change=lambda ds: setattr(ds, "SeriesInstanceUID", "1.2.3"))
+    content = whole.replace(b"\x20\x00\x0e\x00UI", b"\x20\x00\x0e\x00" + vr)
+    assert content != whole
+    verdict = take(intake, content)
+    assert verdict in (Verdict.UNDECODABLE, Verdict.INVALID_UID)
+    assert quarantined(spool.root) == [(content, {"reason": verdict, "source": "MODALITY"})]
+    assert_nothing_stored(spool, ledger)
+
+
+@pytest.mark.parametrize("value", [CANARY, "../../x", "1." + "2" * 70])
+def test_a_transfer_syntax_that_is_no_uid(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, value: str):
+    """It would go into the ledger as it is, whatever somebody wrote there."""
+    content = make_ct()
+    raw = value.encode() + b"\0" * (len(value) % 2)
+    uid = ExplicitVRLittleEndian.encode() + b"\0"
+    old = b"UI" + len(uid).to_bytes(2, "little") + uid
+    changed = content.replace(old, b"UI" + len(raw).to_bytes(2, "little") + raw)
+    # The group length tells where the data set begins.
+    at = changed.index(b"UL\x04\x00") + 4
+    group = int.from_bytes(changed[at : at + 4], "little") + len(raw) - len(uid)
+    changed = changed[:at] + group.to_bytes(4, "little") + changed[at + 4 :]
+    assert len(changed) == len(content) + len(raw) - len(uid)
+    assert_set_aside(intake, spool, ledger, changed, Verdict.INVALID_UID)
+
+
+@pytest.mark.parametrize("requested", ["1.2.3", "", "../../etc/passwd", CANARY])
+def test_another_instance_than_was_announced(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, requested: str
+):
+    """The request names one instance and brings another: that is the sender's fault, not to be filed."""
+    content = make_ct()
+    assert take(intake, content, requested) == Verdict.MISMATCH
+    assert quarantined(spool.root) == [(content, {"reason": "MISMATCH", "source": "MODALITY"})]
+    assert_nothing_stored(spool, ledger)
+
+
+def test_padding_of_the_announced_uid_is_no_difference(intake: Intake, make_ct: MakeCT):
+    """A UID of odd length is padded with a zero byte; some pad with a space."""
+    uid = derive_uid("instance", 1, 1)
+    assert take(intake, make_ct(), f"{uid}\0") == Verdict.STORED
+    assert take(intake, make_ct(), f"{uid} ") == Verdict.ALREADY_STORED
+
+
+# --- when there is no room, or no ledger
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    point = tmp_path / "disk"
+    point.mkdir()
+    made = subprocess.run(["mount", "-t", "tmpfs", "-o", "size=256k", "tmpfs", str(point)], capture_output=True)
+    if made.returncode:
+        pytest.skip("a small file system cannot be mounted here")
+    yield point
+    subprocess.run(["umount", str(point)], check=True)
+
+
+def test_a_full_disk(small_disk: Path, ledger: Ledger, make_ct: MakeCT, read_log: Any):
+    """0xA700 and no row, for what could be stored and for what belongs into quarantine; then room, and it goes on."""
+    spool = Spool(small_disk)
+    spool.prepare()
+    intake = Intake(spool, ledger)
+    filler = small_disk / "filler"
+    with filler.open("wb", buffering=0) as file, pytest.raises(OSError, match="No space"):
+        while True:
+            file.write(bytes(4096))
+    for content in (make_ct(), b"text"):
+        answer = intake.take(content, calling_ae_title="MODALITY")
+        assert answer == Accepted(Verdict.NO_ROOM, None)
+        assert STATUS[answer.verdict] == 0xA700
+    assert_nothing_stored(spool, ledger)
+    assert quarantined(small_disk) == []
+    assert [line["code"] for line in read_log.named("instance.refused")] == ["NO_ROOM", "NO_ROOM"]
+    filler.unlink()
+    assert take(intake, make_ct()) == Verdict.STORED
+
+
+class LedgerAway:
+    """A ledger that does not answer, or no longer answers when it is to commit."""
+
+    def __init__(self, ledger: Ledger, *, reads: bool) -> None:
+        self._ledger = ledger
+        self._reads = reads
+
+    def instance(self, sop_instance_uid: str) -> Any:
+        if not self._reads:
+            raise LedgerUnavailable("OperationalError")
+        return self._ledger.instance(sop_instance_uid)
+
+    def record_instance(self, instance: Any, *, now: float) -> bool:
+        raise LedgerUnavailable("OperationalError")
+
+
+@pytest.mark.parametrize("reads", [False, True])
+def test_a_ledger_that_is_away(spool: Spool, ledger: Ledger, make_ct: MakeCT, read_log: Any, reads: bool):
+    """0xA700 and no row; when it is back, the sender's next try is as good as a first one."""
+    away = Intake(spool, LedgerAway(ledger, reads=reads))  # type: ignore[arg-type]
+    assert away.take(make_ct(), calling_ae_title="MODALITY") == Accepted(Verdict.NO_ROOM, None)
+    assert ledger.all_jobs() == []
+    (line,) = read_log.named("instance.refused")
+    assert line["error"] == ["daemon.errors.LedgerUnavailable"]
+    assert take(Intake(spool, ledger), make_ct()) == Verdict.STORED
+
+
+def test_a_ledger_without_its_file(spool: Spool, tmp_path: Path, make_ct: MakeCT):
+    """The same with a real one whose folder is gone."""
+    gone = Ledger(f"sqlite:///{tmp_path / 'nowhere' / 'ledger.sqlite'}")
+    assert take(Intake(spool, gone), make_ct()) == Verdict.NO_ROOM
+    gone.close()

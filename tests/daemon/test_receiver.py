@@ -1,0 +1,301 @@
+"""C-STORE over real associations: what is answered when, and when a series has no sender left."""
+
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from pydicom import dcmread
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian
+from pynetdicom import AE, build_context
+from pynetdicom.association import Association
+from pynetdicom.dimse_primitives import C_STORE
+
+from daemon.config import Config, Dicom
+from daemon.errors import LedgerUnavailable
+from daemon.intake import Intake
+from daemon.ledger import Ledger
+from daemon.receiver import Receiver
+from daemon.spool import Spool
+from dicom_io.uids import derive_uid
+
+PATIENCE_S = 30
+CANARY = "ZZPHI^CANARY"
+
+
+class WatchedLedger:
+    """A ledger that waits before it commits, or is away, when a test says so."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self.asked_to_commit = threading.Event()
+        self.may_commit = threading.Event()
+        self.may_commit.set()
+        self.error: Exception | None = None
+
+    def record_instance(self, *args: Any, **kwargs: Any) -> bool:
+        self.asked_to_commit.set()
+        assert self.may_commit.wait(PATIENCE_S)
+        if self.error:
+            raise self.error
+        return self._ledger.record_instance(*args, **kwargs)
+
+    def release_series(self, *args: Any, **kwargs: Any) -> None:
+        if self.error:
+            raise self.error
+        self._ledger.release_series(*args, **kwargs)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._ledger, name)
+
+
+@dataclass
+class Site:
+    """A running receiver."""
+
+    receiver: Receiver
+    port: int
+    ledger: Ledger
+    watched: WatchedLedger
+    spool: Spool
+    engine: sa.Engine
+    make_ct: Callable[..., bytes]
+
+    def associate(self, calling: str = "MODALITY", called: str = "PORTA") -> Association:
+        contexts = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
+        return AE(calling).associate("127.0.0.1", self.port, ae_title=called, contexts=contexts)
+
+    def send(self, assoc: Association, series: int = 1, index: int = 1) -> int:
+        return int(assoc.send_c_store(dcmread(BytesIO(self.make_ct(series, index)))).Status)
+
+    def released_at(self, series: int) -> float | None:
+        with self.engine.connect() as connection:
+            query = sa.text("SELECT released_at FROM series WHERE series_instance_uid = :uid")
+            found = connection.execute(query, {"uid": derive_uid("series", series)}).scalar_one()
+        return None if found is None else float(found)
+
+
+@pytest.fixture
+def site(
+    make_config: Callable[..., Config],
+    spool: Spool,
+    ledger: Ledger,
+    clock: Any,
+    make_ct: Callable[..., bytes],
+    read_log: Any,
+    tmp_path: Path,
+    assert_no_canary: Callable[[Path], None],
+) -> Iterator[Site]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = int(probe.getsockname()[1])
+    watched = WatchedLedger(ledger)
+    intake = Intake(spool, watched, clock)  # type: ignore[arg-type]
+    receiver = Receiver(make_config(dicom=Dicom(port=port)), intake, watched, clock)  # type: ignore[arg-type]
+    assert receiver.start() == port
+    engine = sa.create_engine(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    yield Site(receiver, port, ledger, watched, spool, engine, make_ct)
+    receiver.stop(PATIENCE_S)
+    engine.dispose()
+    assert read_log.events is not None
+    assert_no_canary(tmp_path)
+
+
+def send_raw(assoc: Association, instance_uid: str | None, data: bytes) -> int:
+    """A C-STORE request that pynetdicom's own SCU would not send; its answer."""
+    request = C_STORE()
+    request.MessageID = 1
+    request.Priority = 0
+    request.AffectedSOPClassUID = CTImageStorage
+    request.AffectedSOPInstanceUID = instance_uid
+    request.DataSet = BytesIO(data)
+    assoc._reactor_checkpoint.clear()
+    assoc.dimse.send_msg(request, 1)
+    _, response = assoc.dimse.get_msg(block=True)
+    assoc._reactor_checkpoint.set()
+    return int(response.Status)
+
+
+def data_set(content: bytes) -> bytes:
+    return content[content.index(b"\x08\x00\x16\x00UI") :]
+
+
+def test_success_is_said_after_the_commit(site: Site):
+    """While the row is not committed the sender has no answer; when it has one, file and row are there."""
+    site.watched.may_commit.clear()
+    answered = threading.Event()
+    statuses: list[int] = []
+    assoc = site.associate()
+
+    def send() -> None:
+        statuses.append(site.send(assoc))
+        answered.set()
+
+    thread = threading.Thread(target=send)
+    thread.start()
+    assert site.watched.asked_to_commit.wait(PATIENCE_S)
+    (path,) = (site.spool.root / "spool").rglob("*.dcm")
+    assert not answered.wait(0.3)
+    assert site.ledger.all_jobs() == []
+    site.watched.may_commit.set()
+    assert answered.wait(PATIENCE_S)
+    thread.join()
+    assert statuses == [0x0000]
+    instance = site.ledger.instance(derive_uid("instance", 1, 1))
+    assert instance is not None
+    assert site.spool.root / instance.path == path
+    assert data_set(path.read_bytes()) == data_set(site.make_ct(1, 1))
+    assert instance.calling_ae_title == "MODALITY"
+    assoc.release()
+
+
+def test_every_instance_is_answered_and_counted(site: Site):
+    """Two series over one association, one of them sent twice."""
+    assoc = site.associate()
+    assert [site.send(assoc, series, index) for series in (1, 2, 1) for index in range(4)] == [0x0000] * 12
+    assoc.release()
+    assert [job.instances for job in site.ledger.all_jobs()] == [4, 4]
+
+
+@pytest.mark.parametrize(
+    ("instance_uid", "data", "status", "reason"),
+    [
+        (derive_uid("instance", 1, 1), f"{CANARY} is no data set".encode(), 0xC000, "UNDECODABLE"),
+        ("1.2.3.4", None, 0xA900, "MISMATCH"),
+        ("../../etc/passwd", None, 0xA900, "MISMATCH"),
+    ],
+)
+def test_what_is_not_taken_is_answered_and_kept_aside(
+    site: Site, read_log: Any, instance_uid: str, data: bytes | None, status: int, reason: str
+):
+    """With the status of PS3.4 table B.2-1; the association goes on."""
+    assoc = site.associate()
+    content = data_set(site.make_ct()) if data is None else data
+    assert send_raw(assoc, instance_uid, content) == status
+    assert site.ledger.all_jobs() == []
+    (kept,) = (site.spool.root / "quarantine").glob("*.dcm")
+    assert kept.read_bytes().endswith(content)
+    assert f'"{reason}"' in kept.with_suffix(".reason").read_text()
+    (line,) = read_log.named("instance.quarantined")
+    assert (line["code"], line["level"]) == (reason, "error")
+    assert site.send(assoc) == 0x0000
+    assoc.release()
+
+
+def test_a_ledger_that_is_away_is_out_of_resources(site: Site):
+    """0xA700: the sender keeps the image and sends it again; then it is stored."""
+    assoc = site.associate()
+    site.watched.error = LedgerUnavailable("OperationalError")
+    assert site.send(assoc) == 0xA700
+    assert site.ledger.all_jobs() == []
+    site.watched.error = None
+    assert site.send(assoc) == 0x0000
+    assoc.release()
+
+
+def test_an_error_nobody_thought_of_is_answered(site: Site, read_log: Any):
+    """The sender gets a failure, the log a line with the type, and the next instance its chance."""
+    assoc = site.associate()
+    site.watched.error = ZeroDivisionError(CANARY)
+    assert site.send(assoc) == 0xC002
+    (line,) = read_log.named("instance.failed")
+    assert line["error"] == ["ZeroDivisionError"]
+    site.watched.error = None
+    assert site.send(assoc) == 0x0000
+    assoc.release()
+
+
+@pytest.mark.parametrize("end", ["release", "abort"])
+def test_the_end_of_the_association_is_written_down(
+    site: Site, clock: Any, until: Callable[[Callable[[], object]], None], end: str
+):
+    """For each series that it brought, however it ended."""
+    assoc = site.associate()
+    for series in (1, 2):
+        site.send(assoc, series)
+    clock.pass_s(3)
+    assert site.released_at(1) is None
+    getattr(assoc, end)()
+    until(lambda: site.released_at(1) is not None)
+    assert site.released_at(1) == site.released_at(2) == clock()
+    due = site.ledger.due_series(now=clock() + 5, quiet_s=20, released_quiet_s=5)
+    assert len(due) == 2
+
+
+def test_a_series_that_two_associations_bring(site: Site, clock: Any, until: Callable[[Callable[[], object]], None]):
+    """Is released with the second of them."""
+    first, second = site.associate(), site.associate()
+    site.send(first, 1, 1)
+    site.send(second, 1, 2)
+    site.send(first, 2, 1)
+    first.release()
+    # Series 2 was the first's alone: when that is written down, all that the first's end means is.
+    until(lambda: site.released_at(2) is not None)
+    assert site.released_at(1) is None
+    clock.pass_s(7)
+    second.release()
+    until(lambda: site.released_at(1) is not None)
+    assert site.released_at(1) == clock()
+
+
+def test_an_instance_that_was_there_already_counts_as_brought(
+    site: Site, until: Callable[[Callable[[], object]], None]
+):
+    """Who sends a series a second time will not send it a third: it need not wait for quiet."""
+    first, second = site.associate(), site.associate()
+    site.send(first, 1)
+    site.send(second, 1)
+    first.release()
+    second.release()
+    until(lambda: site.released_at(1) is not None)
+
+
+def test_a_release_while_the_ledger_is_away(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
+    """Is lost, said, and made good by `quiet_s`; the receiver goes on."""
+    assoc = site.associate()
+    site.send(assoc)
+    site.watched.error = LedgerUnavailable("OperationalError")
+    assoc.release()
+    until(lambda: read_log.named("release.lost"))
+    (line,) = read_log.named("release.lost")
+    assert (line["level"], line["series"]) == ("warning", 1)
+    site.watched.error = None
+    assoc = site.associate()
+    assert site.send(assoc, 2) == 0x0000
+    assoc.release()
+    until(lambda: site.released_at(2) is not None)
+    assert site.released_at(1) is None
+
+
+def test_strangers_are_refused_and_named(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
+    """Only peers with `accept` may associate, and only with our AE title; the archive has none."""
+    for calling, called in (("STRANGER", "PORTA"), ("ARCHIVE", "PORTA"), ("MODALITY", "ELSEWHERE")):
+        assert site.associate(calling, called).is_rejected
+    until(lambda: len(read_log.named("association.refused")) == 3)
+    assert [(line["reason"], line["calling_ae_title"]) for line in read_log.named("association.refused")] == [
+        ("CALLING_AE_TITLE", "STRANGER"),
+        ("CALLING_AE_TITLE", "ARCHIVE"),
+        ("CALLED_AE_TITLE", "MODALITY"),
+    ]
+
+
+def test_stop_gives_the_port_back(site: Site):
+    """Nobody is let in any more, and another service may listen there."""
+    assoc = site.associate()
+    assert site.send(assoc) == 0x0000
+    site.receiver.stop(PATIENCE_S)
+    assert not site.associate().is_established
+    with socket.socket() as again:
+        again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        again.bind(("127.0.0.1", site.port))
+
+
+def test_a_port_that_is_taken(site: Site, make_config: Callable[..., Config]):
+    """OSError at the start, before anything is accepted."""
+    with pytest.raises(OSError, match="in use"):
+        Receiver(make_config(dicom=Dicom(port=site.port)), None, site.ledger).start()  # type: ignore[arg-type]

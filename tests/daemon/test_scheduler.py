@@ -1,0 +1,128 @@
+"""The clock calls what it was given: now, again and again, once, sooner when woken, and never twice at once."""
+
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from daemon.scheduler import Clock
+
+PATIENCE_S = 20
+NEVER_S = 3600.0
+
+Until = Callable[[Callable[[], object]], None]
+
+
+@pytest.fixture
+def running() -> Iterator[Clock]:
+    clock = Clock()
+    yield clock
+    clock.stop()
+
+
+class Counter:
+    """A function that counts its calls."""
+
+    def __init__(self) -> None:
+        self.calls = 0
+
+    def __call__(self) -> None:
+        self.calls += 1
+
+
+def test_it_calls_at_once_and_at_its_interval(running: Clock, until: Until):
+    """Nothing before the start; from then on each function in its own time."""
+    often, seldom, once = Counter(), Counter(), Counter()
+    running.every(0.02, "often", often)
+    running.every(NEVER_S, "seldom", seldom)
+    running.once("once", once)
+    assert (often.calls, seldom.calls, once.calls) == (0, 0, 0)
+    running.start()
+    until(lambda: often.calls >= 5 and seldom.calls and once.calls)
+    assert (seldom.calls, once.calls) == (1, 1)
+
+
+def test_waking_is_sooner(running: Clock, until: Until):
+    """Not at its interval, which is an hour from now."""
+    seldom = Counter()
+    running.every(NEVER_S, "seldom", seldom)
+    running.start()
+    until(lambda: seldom.calls == 1)
+    running.wake("seldom")
+    until(lambda: seldom.calls == 2)
+
+
+def test_waking_what_is_not_there(running: Clock):
+    """Is no error: it may have been called once and be done."""
+    running.start()
+    running.wake("nothing")
+
+
+def test_never_twice_at_once(running: Clock, until: Until, read_log: Any):
+    """A stage of minutes under a tick of half a second: no second call, no line in the log, and then it goes on."""
+    entered, leave = threading.Event(), threading.Event()
+    others = Counter()
+    inside: list[int] = []
+    most: list[int] = []
+
+    def long() -> None:
+        inside.append(1)
+        most.append(len(inside))
+        entered.set()
+        leave.wait(PATIENCE_S)
+        inside.pop()
+
+    running.every(0.02, "long", long)
+    running.every(0.02, "others", others)
+    running.start()
+    assert entered.wait(PATIENCE_S)
+    running.wake("long")
+    before = others.calls
+    until(lambda: others.calls >= before + 10)
+    assert len(most) == 1
+    leave.set()
+    until(lambda: len(most) >= 3)
+    assert set(most) == {1}
+    assert read_log.events == []
+
+
+def test_a_function_that_raises_is_called_again(running: Clock, until: Until, read_log: Any):
+    """The log has its type; the others do not notice."""
+    others, failing = Counter(), Counter()
+
+    def fail() -> None:
+        failing()
+        raise ValueError("ZZPHI^CANARY")
+
+    running.every(0.02, "failing", fail)
+    running.every(0.02, "others", others)
+    running.start()
+    until(lambda: failing.calls >= 3 and others.calls >= 3)
+    lines = read_log.named("library.failed")
+    assert lines
+    assert {tuple(line["error"]) for line in lines} == {("ValueError",)}
+
+
+def test_stop_calls_nothing_any_more(until: Until):
+    """And does not wait for what is running."""
+    clock = Clock()
+    entered, leave = threading.Event(), threading.Event()
+    counter = Counter()
+
+    def long() -> None:
+        entered.set()
+        leave.wait(PATIENCE_S)
+
+    clock.every(0.02, "long", long)
+    clock.every(0.02, "counted", counter)
+    clock.start()
+    assert entered.wait(PATIENCE_S)
+    until(lambda: counter.calls > 2)
+    clock.stop()
+    assert not leave.is_set()
+    clock.wake("counted")
+    calls = counter.calls
+    assert not leave.wait(0.2)
+    assert counter.calls <= calls + 1
+    leave.set()
