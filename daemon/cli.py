@@ -1,5 +1,6 @@
 """The command line. Exit codes: 0 done, 1 failed, 2 the input or the configuration is wrong (one line on stderr)."""
 
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -46,6 +47,9 @@ def run(config: ConfigOption = None) -> None:
     except OSError as error:
         dicom = settings.dicom
         _fail(f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}", code=2)
+    # Python would wait for a delivery whose peer is silent. The ledger has it: it is due again at the next start.
+    sys.stderr.flush()
+    os._exit(0)
 
 
 @app.command()

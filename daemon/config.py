@@ -51,7 +51,6 @@ class Dicom(Section):
     maximum_pdu: int = Field(default=131072, ge=4096)
     network_timeout_s: Seconds = 60.0
     acse_timeout_s: Seconds = 30.0
-    dimse_timeout_s: Seconds = 60.0
 
 
 class Peer(Section):

@@ -24,7 +24,7 @@ RULE_TAGS = (
     "ConvolutionKernel",
     "ContrastBolusAgent",
 )
-"""What a rule may match on: keywords of PS3.6 that the receiver keeps in the sidecar, and the sender's AE title."""
+"""What a rule may match on: keywords of PS3.6 in the header of an image, and the sender's AE title."""
 
 
 def _ae_title(value: str) -> str:

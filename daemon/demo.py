@@ -93,10 +93,12 @@ def _show(
     say: Callable[[str], None],
     once: bool,
 ) -> int:
-    started = time.monotonic()
-    porta = scu.Remote("PORTA", "127.0.0.1", port)
-    scu.store(porta, paths, calling_ae_title=SENDER, timeout_s=60)
-    console.print(f"Sent by C-STORE in {time.monotonic() - started:.1f} s")
+    # The PACS has the images too, so that a viewer can lay the results over them.
+    for remote in (scu.Remote(pacs.ae_title, "127.0.0.1", pacs.port), scu.Remote("PORTA", "127.0.0.1", port)):
+        say(f"sending {len(paths)} slices to {remote}")
+        started = time.monotonic()
+        scu.store(remote, paths, calling_ae_title=SENDER, timeout_s=60)
+        console.print(f"Sent to {remote} by C-STORE in {time.monotonic() - started:.1f} s")
     study_instance_uid = _wait(directory, service, say)
     console.print(f"Results in the PACS {time.monotonic() - started:.0f} s after the first image was sent")
     results = directory / "results"

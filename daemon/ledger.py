@@ -84,7 +84,10 @@ class Ledger:
             sa.event.listen(self._engine, "begin", _begin_immediate)
 
     def migrate(self) -> None:
-        """Bring the tables to this version's form, one process at a time. Raises LedgerUnavailable if they are a later's."""
+        """Bring the tables to this version's form, one process at a time.
+
+        Raises LedgerUnavailable, also when they are of a later version.
+        """
         settings = AlembicConfig()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         with self._transaction() as connection:

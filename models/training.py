@@ -3,7 +3,6 @@
 import math
 import time
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from torch import nn
+from torch.utils.data import DataLoader, Dataset
 
 from models.augmentation import augment
 from models.cards import Preprocessing
@@ -45,6 +45,7 @@ def train(
     checkpoint: Path,
     report: Callable[[int, float, float], None],
     initial: nn.Module | None = None,
+    workers: int = 1,
 ) -> nn.Module:
     """Train from scratch, or from `initial`, or on from `checkpoint` where it exists; returns the averaged network.
 
@@ -67,42 +68,55 @@ def train(
         optimiser.load_state_dict(state["optimiser"])
         first = state["step"]
 
-    def sample(step: int) -> Batch:
-        draw = np.random.default_rng((recipe.seed, step))
-        size, pixels, share = recipe.batch, recipe.pixels, recipe.real_share
-        return augment(draw_batch(cases, phantoms, how, draw, size=size, pixels=pixels, real_share=share), draw)
-
+    # A process of its own: in a thread beside the network's, the samples' small operations wait for its cores.
+    batches = DataLoader(_Steps(cases, phantoms, how, recipe, first), batch_size=None, num_workers=workers)
     started = time.monotonic()
-    with ThreadPoolExecutor(1) as ahead:
-        upcoming = ahead.submit(sample, first)
-        for step in range(first, recipe.steps):
-            batch = upcoming.result()
-            upcoming = ahead.submit(sample, step + 1)
-            for group in optimiser.param_groups:
-                group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
-            network.train()
-            image = normalise(batch.image, how.window_hu).to(device, memory_format=torch.channels_last)
-            with torch.autocast(device.type, torch.bfloat16):
-                logits = network(image)
-            loss = segmentation_loss(logits, batch.labels.to(device), batch.merged.to(device))
-            optimiser.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-            optimiser.step()
-            _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
-            step_s = (time.monotonic() - started) / (step + 1 - first)
-            report(step + 1, float(loss.detach()), step_s * (recipe.steps - step - 1))
-            if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == recipe.steps:
-                state = {
-                    "network": network.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "step": step + 1,
-                }
-                part = checkpoint.with_suffix(".part")
-                torch.save(state, part)
-                part.replace(checkpoint)
+    for step, batch in enumerate(batches, start=first):
+        for group in optimiser.param_groups:
+            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
+        network.train()
+        image = normalise(batch.image, how.window_hu).to(device, memory_format=torch.channels_last)
+        with torch.autocast(device.type, torch.bfloat16):
+            logits = network(image)
+        loss = segmentation_loss(logits, batch.labels.to(device), batch.merged.to(device))
+        optimiser.zero_grad(set_to_none=True)
+        loss.backward()  # type: ignore[no-untyped-call]
+        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
+        optimiser.step()
+        _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
+        step_s = (time.monotonic() - started) / (step + 1 - first)
+        report(step + 1, float(loss.detach()), step_s * (recipe.steps - step - 1))
+        if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == recipe.steps:
+            state = {
+                "network": network.state_dict(),
+                "average": average.state_dict(),
+                "optimiser": optimiser.state_dict(),
+                "step": step + 1,
+            }
+            part = checkpoint.with_suffix(".part")
+            torch.save(state, part)
+            part.replace(checkpoint)
     return average
+
+
+@dataclass(frozen=True)
+class _Steps(Dataset[Batch]):
+    """The batches of a run, from step `first` on; each depends on the seed and its step alone."""
+
+    cases: Sequence[Case]
+    phantoms: Sequence[Case]
+    how: Preprocessing
+    recipe: Recipe
+    first: int
+
+    def __len__(self) -> int:
+        return self.recipe.steps - self.first
+
+    def __getitem__(self, index: int) -> Batch:
+        draw = np.random.default_rng((self.recipe.seed, self.first + index))
+        size, pixels, share = self.recipe.batch, self.recipe.pixels, self.recipe.real_share
+        drawn = draw_batch(self.cases, self.phantoms, self.how, draw, size=size, pixels=pixels, real_share=share)
+        return augment(drawn, draw)
 
 
 def schedule(step: int, steps: int) -> float:

@@ -15,7 +15,7 @@ import pytest
 from daemon.cli import main
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger import Instance, Ledger, Outgoing
-from daemon.spool import Spool
+from daemon.spool import Spool, write_durably
 from dicom_io.errors import RejectReason
 from dicom_io.uids import derive_uid
 
@@ -311,3 +311,38 @@ def test_submit_takes_what_is_good(desk: Desk, make_ct: Callable[..., bytes]):
     (kept,) = (desk.root / "quarantine").glob("*.dcm")
     assert kept.read_bytes() == text.read_bytes()
     assert desk.porta("submit", folder).code == 0
+
+
+def test_the_service_ends_while_a_peer_is_silent(
+    desk: Desk, make_instance: Callable[..., Instance], make_ct: Callable[..., bytes], until: Callable[..., None]
+):
+    """SIGTERM in the middle of a delivery that waits for an answer: exit 0 within ten seconds, and nothing is lost."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        without_rules = CONFIG[: CONFIG.index("[[rule]]")] + CONFIG[CONFIG.index("[storage]") :]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        desk.configure(without_rules, port=port, peer_port=silent.getsockname()[1])
+        ledger = desk.ledger()
+        fill(ledger, make_instance)
+        seg, sr = ledger.deliveries_of(3)
+        write_durably(desk.root / sr.path, make_ct())
+        command = [sys.executable, "-m", "daemon.cli", "run", "-c", str(desk.config)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=desk.directory) as service:
+            try:
+                silent.settimeout(120)
+                connection, _ = silent.accept()
+                # It has said what it wants, and waits for an answer now.
+                assert connection.recv(1) == b"\x01"
+                service.terminate()
+                assert service.wait(10) == 0
+            finally:
+                service.kill()
+        connection.close()
+    again = ledger.deliveries_of(3)
+    assert [(item.state, item.attempts) for item in again] == [("STORED", 0), ("PENDING", 1)]
+    assert seg.sop_instance_uid == again[0].sop_instance_uid
+    ledger.close()

@@ -428,6 +428,41 @@ class LedgerAway:
         raise LedgerUnavailable("OperationalError")
 
 
+class SlowLedger:
+    """A ledger that answers an unknown instance so late that another thread could ask for it meanwhile."""
+
+    def __init__(self, ledger: Ledger) -> None:
+        self._ledger = ledger
+        self._asking = 0
+        self.overtaken = threading.Event()
+
+    def instance(self, sop_instance_uid: str) -> Any:
+        found = self._ledger.instance(sop_instance_uid)
+        if found is None:
+            self._asking += 1
+            if self._asking > 1:
+                self.overtaken.set()
+            self.overtaken.wait(0.3)
+        return found
+
+    def record_instance(self, instance: Any, *, now: float) -> bool:
+        return self._ledger.record_instance(instance, now=now)
+
+
+def test_nobody_overtakes_between_the_question_and_the_row(spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """Or the file of the one would lie under the row of the other."""
+    slow = SlowLedger(ledger)
+    intake = Intake(spool, slow)  # type: ignore[arg-type]
+    contents = (make_ct(), make_ct(change=change_pixels))
+    threads = [threading.Thread(target=take, args=(intake, content)) for content in contents]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert not slow.overtaken.is_set()
+    assert len(quarantined(spool.root)) == 1
+
+
 @pytest.mark.parametrize("reads", [False, True])
 def test_a_ledger_that_is_away(spool: Spool, ledger: Ledger, make_ct: MakeCT, read_log: Any, reads: bool):
     """0xA700 and no row; when it is back, the sender's next try is as good as a first one."""

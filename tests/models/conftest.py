@@ -123,6 +123,16 @@ def _lopsided(geometry: Geometry) -> tuple[Volume, NDArray[np.uint8]]:
     return Volume(hu.astype(np.int16), geometry, "CT", "1.2.3.4"), truth
 
 
+@pytest.fixture
+def image_equal_to_label() -> Case:
+    """A case whose image is 100 HU where its label is liver and -100 HU elsewhere: an L, no two sides alike."""
+    labels = torch.zeros(12, 90, 100, dtype=torch.uint8)
+    labels[:, 20:70, 30:45] = 1
+    labels[:, 55:70, 30:80] = 1
+    image = (labels.float() * 200 - 100).to(torch.float16)
+    return Case("L", (image, labels), (image, labels), merged=False, step_mm=2.0)
+
+
 @pytest.fixture(scope="session")
 def tiny_case() -> Case:
     """A phantom with lesions on a grid of large voxels, prepared for training."""

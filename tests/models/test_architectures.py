@@ -72,7 +72,9 @@ def run_python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
 
 def test_torchvision_is_imported_in_a_fresh_interpreter() -> None:
     """Beside a CPU-only torch torchvision's own import stops; through the one place that imports it, it works."""
-    done = run_python("from models.architectures.backbones import resnet50; print(resnet50(weights=None).fc.in_features)")
+    done = run_python(
+        "from models.architectures.backbones import resnet50; print(resnet50(weights=None).fc.in_features)"
+    )
     assert done.stdout.strip() == "2048", done.stderr
 
 

@@ -1,0 +1,177 @@
+"""From a volume to numbered segments: at the right place for every orientation, or refused with the reason."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from itertools import product
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from dicom_io.geometry import Geometry
+from dicom_io.volume import Volume
+from models.cards import find
+from models.errors import DeviceUnavailable, WrongModality
+from models.inference import Model, load_model, segment
+from models.phantom import grid, make_phantom
+
+MakeGeometry = Callable[..., Geometry]
+Lopsided = Callable[[Geometry], tuple[Volume, NDArray[np.uint8]]]
+
+STACKS = {
+    "even": {"positions_mm": np.arange(34) * 4.0},
+    "thick slices": {"positions_mm": np.arange(17) * 9.0},
+    "thin slices": {"positions_mm": np.arange(110) * 1.25},
+    "oblong pixels": {"spacing_mm": (1.6, 3.9), "rows": 110, "columns": 46, "positions_mm": np.arange(34) * 4.0},
+    "uneven slices": {"positions_mm": np.cumsum(np.tile([3.0, 6.0, 2.0, 5.0], 9))},
+}
+SIZE = {"rows": 60, "columns": 52, "spacing_mm": (3.0, 3.5)}
+
+
+def dice(one: NDArray[np.bool_], two: NDArray[np.bool_]) -> float:
+    """Twice what is common over the sum of both."""
+    return float(2 * (one & two).sum() / (one.sum() + two.sum()))
+
+
+def centre_lps_mm(mask: NDArray[np.bool_], geometry: Geometry) -> NDArray[np.float64]:
+    """Mean position of a mask, each voxel with its own volume."""
+    index = np.argwhere(mask)
+    return np.average(geometry.index_to_lps(index), axis=0, weights=geometry.voxel_volumes_mm3[index[:, 0]])
+
+
+def check(model: Model, geometry: Geometry, lopsided: Lopsided) -> None:
+    """Liver and lesion are found where the truth has them, in LPS."""
+    volume, truth = lopsided(geometry)
+    segmentation = segment(model, volume)
+    labels = segmentation.labels
+    assert segmentation.geometry is geometry
+    assert segmentation.lesion_count == 1
+    assert dice(labels > 0, truth > 0) > 0.97
+    assert dice(labels == 2, truth == 2) > 0.88
+    for label in (1, 2):
+        np.testing.assert_allclose(
+            centre_lps_mm(labels >= label, geometry), centre_lps_mm(truth >= label, geometry), atol=1.0
+        )
+
+
+@pytest.mark.parametrize(("swap", "down", "right"), list(product((False, True), (1, -1), (1, -1))))
+def test_labels_come_back_at_their_place_in_every_orientation(
+    stand_in: Model, axial: MakeGeometry, lopsided: Lopsided, swap: bool, down: int, right: int
+) -> None:
+    """Rows and columns either way and exchanged, the normal up or down, as in LiTS 0."""
+    geometry = axial(swap=swap, down=down, right=right, **(SIZE | STACKS["even"]))
+    check(stand_in, geometry, lopsided)
+
+
+@pytest.mark.parametrize(("stack", "down"), list(product(STACKS, (1, -1))))
+def test_labels_come_back_at_their_place_on_every_stack(
+    stand_in: Model, axial: MakeGeometry, lopsided: Lopsided, stack: str, down: int
+) -> None:
+    """Thick, thin and uneven slices, pixels that are no squares; rows back to front with each."""
+    check(stand_in, axial(down=down, **(SIZE | STACKS[stack])), lopsided)
+
+
+def test_labels_of_a_slightly_oblique_stack_lie_right(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """A patient who lay turned by 12 degrees about each axis."""
+    geometry = axial(**(SIZE | STACKS["even"]))
+    c, s = np.cos(np.radians(12)), np.sin(np.radians(12))
+    about_x, about_z = np.array([[1, 0, 0], [0, c, -s], [0, s, c]]), np.array([[c, -s, 0], [s, c, 0], [0, 0, 1]])
+    turn = about_z @ about_x
+    check(
+        stand_in,
+        replace(
+            geometry,
+            origins_lps_mm=geometry.origins_lps_mm @ turn.T,
+            row_cosines=turn @ geometry.row_cosines,
+            column_cosines=turn @ geometry.column_cosines,
+        ),
+        lopsided,
+    )
+
+
+def test_segmentation_says_who_made_it_and_how_sure(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """Algorithm from the card, a confidence per lesion, and the volume's warnings handed on."""
+    volume, _ = lopsided(axial(**(SIZE | STACKS["even"])))
+    segmentation = segment(stand_in, replace(volume, warnings=("LEFT_OUT",)))
+    assert segmentation.algorithm == stand_in.algorithm
+    assert segmentation.warnings == ("LEFT_OUT",)
+    assert len(segmentation.confidences) == 1
+    assert 0.8 < segmentation.confidences[0] <= 1
+
+
+def test_same_volume_same_labels(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """And the volume is left as it was."""
+    volume, _ = lopsided(axial(**(SIZE | STACKS["even"])))
+    before = volume.array.copy()
+    one, two = segment(stand_in, volume), segment(stand_in, volume)
+    np.testing.assert_array_equal(one.labels, two.labels)
+    np.testing.assert_array_equal(volume.array, before)
+
+
+def test_float_volume_is_segmented_as_its_integers(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """Rescale slopes that are no whole numbers give float32."""
+    volume, _ = lopsided(axial(**(SIZE | STACKS["even"])))
+    as_float = replace(volume, array=volume.array.astype(np.float32))
+    np.testing.assert_array_equal(segment(stand_in, as_float).labels, segment(stand_in, volume).labels)
+
+
+def test_no_liver_is_an_answer(stand_in: Model, axial: MakeGeometry) -> None:
+    """Fat and air alone: zero labels, no lesions, nothing raised."""
+    geometry = axial(**(SIZE | STACKS["even"]))
+    volume = Volume(np.full(geometry.shape, -100, np.int16), geometry, "CT", "1.2.3")
+    segmentation = segment(stand_in, volume)
+    assert not segmentation.labels.any()
+    assert (segmentation.lesion_count, segmentation.confidences) == (0, ())
+
+
+def test_liver_that_the_image_cuts_off_is_kept_to_its_edge(stand_in: Model, axial: MakeGeometry) -> None:
+    """At the first and last slice, row and column nothing is lost."""
+    geometry = axial(**(SIZE | STACKS["even"]))
+    volume = Volume(np.full(geometry.shape, 110, np.int16), geometry, "CT", "1.2.3")
+    assert (segment(stand_in, volume).labels == 1).all()
+
+
+def test_single_slice_is_segmented(stand_in: Model, axial: MakeGeometry) -> None:
+    """A NIfTI of one plane has no neighbours to interpolate between; its liver is found all the same."""
+    geometry = replace(axial(rows=60, columns=60, positions_mm=(0.0,)), slice_spacing_mm=8.0)
+    array = np.full(geometry.shape, -100, np.int16)
+    array[0, 10:40, 15:45] = 110
+    labels = segment(stand_in, Volume(array, geometry, "CT", "1.2.3")).labels
+    assert dice(labels > 0, array > 0) > 0.95
+
+
+def test_other_modality_is_refused(stand_in: Model, axial: MakeGeometry) -> None:
+    """Weights for CT say nothing about MR."""
+    geometry = axial()
+    with pytest.raises(WrongModality, match="for CT, the volume is MR"):
+        segment(stand_in, Volume(np.zeros(geometry.shape, np.int16), geometry, "MR", "1.2.3"))
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
+@pytest.mark.parametrize("device", ["cuda", "cuda:1"])
+def test_cuda_where_there_is_none_is_refused(device: str) -> None:
+    """Configured for a GPU on a machine without: a plain error, before any work."""
+    with pytest.raises(DeviceUnavailable, match="CUDA"):
+        load_model(find("resnet50"), device=device)
+
+
+def test_progress_is_told_in_both_passes(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """Each pass counts up to its own total, and reaches it."""
+    calls: list[tuple[int, int]] = []
+    volume, _ = lopsided(axial(**(SIZE | STACKS["thin slices"])))
+    segment(stand_in, volume, lambda done, of: calls.append((done, of)))
+    ends = [index for index, (done, of) in enumerate(calls) if done == of]
+    assert len(ends) == 2
+    assert ends[-1] == len(calls) - 1
+    for passed in (calls[: ends[0] + 1], calls[ends[0] + 1 :]):
+        assert len({of for _, of in passed}) == 1
+        assert [done for done, _ in passed] == sorted({done for done, _ in passed})
+
+
+def test_shipped_weights_find_the_liver_of_a_phantom() -> None:
+    """The weights that `porta run` loads, on a small phantom that no weights were trained on (5 s on two CPU cores)."""
+    geometry = grid(slices=50, rows=110, columns=128, spacing_mm=(5.0, 3.0, 3.0), seed=1_000_003)
+    phantom = make_phantom(geometry, seed=1_000_003, lesions=2)
+    segmentation = segment(load_model(find("resnet50"), device="cpu"), phantom.volume)
+    assert dice(segmentation.labels > 0, phantom.truth > 0) >= 0.85
