@@ -94,7 +94,7 @@ def segment(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Segment one study without a service: SEG, SR, labels, findings and overlays."""
-    from daemon.submission import segment_input
+    from daemon.standalone import segment_input
 
     log.configure("warning", "auto")
     find(model)
@@ -160,7 +160,7 @@ def phantom(
     noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise, HU.")] = 12.0,
 ) -> None:
     """Write a phantom CT series with its truth: OUT/dicom, OUT/truth.nii.gz, OUT/truth.json."""
-    from daemon.submission import write_phantom
+    from daemon.standalone import write_phantom
 
     if min(spacing) <= 0:
         _fail("--spacing must be positive", code=2)

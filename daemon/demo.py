@@ -19,7 +19,7 @@ from daemon.demo_pacs import OrthancNode, OwnNode, Pacs, free_port
 from daemon.errors import DaemonError, StorageUnusable
 from daemon.jobs import State
 from daemon.ledger import Ledger
-from daemon.submission import write_phantom
+from daemon.standalone import write_phantom
 from dicom_io.errors import PeerError
 from dicom_io.geometry import Geometry
 from dicom_io.network import scu
@@ -34,7 +34,7 @@ from reports.overlays import write_overlays
 
 MARKER = ".porta-demo"
 LESIONS = 3
-LESION_AXES_MM = (10.0, 22.0)
+LESION_AXES_MM = (14.0, 22.0)
 MIN_LIVER_DICE, MAX_VOLUME_ERROR = 0.90, 0.10
 LONGEST_WAIT_S = 600.0
 SENDER = "MODALITY"
@@ -64,7 +64,7 @@ def run_demo(directory: Path, *, once: bool) -> int:
             spacing_mm=(2.5, 1.5, 1.5),
             lesions=LESIONS,
             lesion_axes_mm=LESION_AXES_MM,
-            noise_hu=12.0,
+            noise_hu=8.0,
         )
         console.print(f"Phantom: {len(written.paths)} slices, {LESIONS} lesions, seed {DEMO_SEED} (no weights saw it)")
         port = free_port(11112, say=console.print)

@@ -178,7 +178,11 @@ class OwnNode:
         say("Orthanc is not installed: a small storage node of our own stands in, which only keeps files.")
         self.port = free_port(4242, say=say)
         self._server = scp.start(
-            ae_title=self.ae_title, host="127.0.0.1", port=self.port, callers=[scp.Caller("PORTA"), scp.Caller("MODALITY")], store=self._keep
+            ae_title=self.ae_title,
+            host="127.0.0.1",
+            port=self.port,
+            callers=[scp.Caller("PORTA"), scp.Caller("MODALITY")],
+            store=self._keep,
         )
 
     def fetch(self, study_instance_uid: str, modality: str, directory: Path) -> list[Path]:

@@ -5,6 +5,7 @@
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
     ├── UnknownJob(job_id)                     no job bears this id
+    ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
@@ -59,6 +60,17 @@ class UnknownJob(DaemonError):
 
     def __reduce__(self) -> tuple[type["UnknownJob"], tuple[int | str]]:
         return UnknownJob, (self.job_id,)
+
+
+class RuleGone(DaemonError):
+    """The job was routed by a rule that the configuration does not have any more."""
+
+    def __init__(self, rule: str) -> None:
+        self.rule = rule
+        super().__init__(f"the configuration has no rule {rule} any more")
+
+    def __reduce__(self) -> tuple[type["RuleGone"], tuple[str]]:
+        return RuleGone, (self.rule,)
 
 
 class WrongState(DaemonError):

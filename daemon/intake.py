@@ -12,6 +12,7 @@ from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.uid import DeflatedExplicitVRLittleEndian
 
+from daemon.config import Config
 from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
 from daemon.ledger import Instance, Ledger
 from daemon.log import get_logger
@@ -99,7 +100,8 @@ class Intake:
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
             return self._set_aside(content, Verdict.MISMATCH, calling_ae_title)
 
-        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"])
+        sha256 = hashlib.sha256(_without_preamble(content, ds)).hexdigest()
+        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], sha256)
         instance = Instance(
             sop_instance_uid=uids["SOPInstanceUID"],
             sop_class_uid=uids["SOPClassUID"],
@@ -109,7 +111,7 @@ class Intake:
             calling_ae_title=calling_ae_title,
             path=str(path),
             bytes=len(content),
-            sha256=hashlib.sha256(_without_preamble(content, ds)).hexdigest(),
+            sha256=sha256,
         )
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
             known = self._ledger.instance(instance.sop_instance_uid)
@@ -117,7 +119,10 @@ class Intake:
                 self._spool.keep(path, [content])
                 if self._ledger.record_instance(instance, now=self._clock()):
                     return Accepted(Verdict.STORED, instance.series_instance_uid)
+                # Another process was faster.
                 known = self._ledger.instance(instance.sop_instance_uid)
+                if known and known.path != instance.path:
+                    self._spool.discard(path)
             if known and known.sha256 == instance.sha256:
                 return Accepted(Verdict.ALREADY_STORED, known.series_instance_uid)
         return self._set_aside(content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title)
@@ -125,6 +130,15 @@ class Intake:
     def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
         self._spool.quarantine(content, reason=verdict, source=calling_ae_title)
         return Accepted(verdict)
+
+
+def open_storage(config: Config) -> tuple[Spool, Ledger]:
+    """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable."""
+    spool = Spool(config.storage.root, config.storage.min_free_mb)
+    spool.prepare()
+    ledger = Ledger(config.ledger_url)
+    ledger.migrate()
+    return spool, ledger
 
 
 class Undecodable(DaemonError):

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable, WorkerFailed
+from daemon.errors import DaemonError, LedgerUnavailable, RuleGone, StorageUnusable, WorkerFailed
 from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected
 from models.errors import ModelError
 from reports.errors import GeometryNotProved, ReportError
@@ -94,6 +94,7 @@ class HaltCode(StrEnum):
     STORAGE_UNUSABLE = "STORAGE_UNUSABLE"
     SPOOL_UNREADABLE = "SPOOL_UNREADABLE"
     DELIVERY_FAILED = "DELIVERY_FAILED"
+    RULE_GONE = "RULE_GONE"
     UNEXPECTED = "UNEXPECTED"
 
 
@@ -183,6 +184,8 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
         return Halt(HaltCode.MODEL_UNUSABLE)
     if isinstance(error, NotDicom | FileNotFoundError):
         return Halt(HaltCode.SPOOL_UNREADABLE)
+    if isinstance(error, RuleGone):
+        return Halt(HaltCode.RULE_GONE)
     if isinstance(error, LedgerUnavailable | StorageUnusable):
         return Retry(now + FIRST_RETRY_S * (1 + jitter()), counts=False)
     if job.attempts + 1 >= max_attempts:

@@ -81,7 +81,7 @@ class Ledger:
         self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin_immediate)
+            sa.event.listen(self._engine, "begin", _begin)
 
     def migrate(self) -> None:
         """Bring the tables to this version's form, one process at a time.
@@ -107,7 +107,7 @@ class Ledger:
 
     def instance(self, sop_instance_uid: str) -> Instance | None:
         """The instance of this UID, if it was received."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(
                 sa.select(instances, series.c.study_instance_uid, series.c.calling_ae_title)
                 .join(series)
@@ -172,6 +172,7 @@ class Ledger:
                 "reject_reason": None,
                 "attempts": 0,
                 "not_before": None,
+                "halt": None,
                 "warnings": "[]",
             }
             _move(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
@@ -213,7 +214,7 @@ class Ledger:
         released = sa.and_(
             series.c.released_at >= series.c.last_received_at, series.c.released_at <= now - released_quiet_s
         )
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 sa.select(jobs.c.id, jobs.c.series_instance_uid, jobs.c.calling_ae_title, jobs.c.instances)
                 .join(series)
@@ -242,7 +243,7 @@ class Ledger:
 
     def instance_paths(self, series_instance_uid: str) -> list[str]:
         """Paths, relative to the storage root, of a series' instances, in the order of their UIDs."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return list(
                 connection.execute(
                     sa.select(instances.c.path)
@@ -358,7 +359,7 @@ class Ledger:
 
     def due_deliveries(self, *, now: float) -> list[Delivery]:
         """Objects that are to be stored or confirmed now, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 _select_deliveries()
                 .where(
@@ -373,7 +374,7 @@ class Ledger:
 
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(
                 _select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id)
             )
@@ -423,12 +424,12 @@ class Ledger:
 
     def all_jobs(self) -> list[Job]:
         """Every job, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             return [_job(row) for row in connection.execute(sa.select(jobs).order_by(jobs.c.id))]
 
     def job(self, job_id: int) -> Job:
         """One job. Raises UnknownJob."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
         if row is None:
             raise UnknownJob(job_id)
@@ -436,7 +437,7 @@ class Ledger:
 
     def history(self, job_id: int) -> list[dict[str, Any]]:
         """The events of a job, oldest first."""
-        with self._transaction() as connection:
+        with self._reading() as connection:
             rows = connection.execute(sa.select(events).where(events.c.job_id == job_id).order_by(events.c.id))
             return [dict(row._mapping) for row in rows]
 
@@ -467,9 +468,15 @@ class Ledger:
                 raise WrongState(job_id, job.state, "cancel")
 
     @contextmanager
-    def _transaction(self) -> Iterator[sa.Connection]:
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One consistent view; on SQLite it does not wait for a writer, nor make one wait."""
+        with self._transaction(begin="BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
         try:
-            with self._engine.begin() as connection:
+            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
                 yield connection
         except IntegrityError:
             raise
@@ -552,12 +559,12 @@ def _delivery(row: sa.Row[Any]) -> Delivery:
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
-    # sqlite3's own transactions are turned off: `_begin_immediate` says when one begins.
+    # sqlite3's own transactions are turned off: `_begin` says when one begins.
     connection.isolation_level = None
     for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
         connection.execute(f"PRAGMA {pragma}")
 
 
-def _begin_immediate(connection: sa.Connection) -> None:
-    """Take the write lock at once: a transaction that reads first could not take it later in WAL mode."""
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+def _begin(connection: sa.Connection) -> None:
+    """A writer takes the lock at once: a transaction that reads first could not take it later in WAL mode."""
+    connection.exec_driver_sql(connection.get_execution_options()["begin"])

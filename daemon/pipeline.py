@@ -8,8 +8,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from daemon.config import Config
-from daemon.errors import LedgerUnavailable, WorkerFailed
+from daemon.config import Config, Rule
+from daemon.errors import LedgerUnavailable, RuleGone, WorkerFailed
 from daemon.executor import WorkerStopped
 from daemon.jobs import Event, Halt, Job, Reject, Retry, State, decide
 from daemon.ledger import Due, Ledger, Outgoing
@@ -117,13 +117,14 @@ class Pipeline:
             log.info("stage.discarded", from_state=job.state)
 
     def _segment(self, job: Job) -> bool:
-        model = next((rule.model for rule in self.config.rules if rule.name == job.rule), None)
-        if model is None:
-            return self.ledger.finish_stage(job, Event.REJECTED, now=self.clock(), reject_reason=RejectReason.NO_RULE)
         # A walk that a late slice made void may have left results here; none of them was sent.
         self.spool.clear(job.id)
         warnings = self._run(
-            segment_series, self._paths(job.series_instance_uid), model, self._engine, self.spool.work(job.id)
+            segment_series,
+            self._paths(job.series_instance_uid),
+            self._rule(job).model,
+            self._engine,
+            self.spool.work(job.id),
         )
         return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
 
@@ -143,27 +144,37 @@ class Pipeline:
             identity,
         )
         moved = self.ledger.finish_stage(
-            job, Event.REPORTED, now=self.clock(), warnings=reported.findings.warnings, outgoing=self._outgoing(job, reported)
+            job,
+            Event.REPORTED,
+            now=self.clock(),
+            warnings=reported.findings.warnings,
+            outgoing=self._outgoing(job, reported),
         )
         if moved:
             self.spool.clear_work(job.id)
         return moved
 
     def _outgoing(self, job: Job, reported: Reported) -> list[Outgoing]:
-        rule = next(rule for rule in self.config.rules if rule.name == job.rule)
         return [
             Outgoing(
-                destination=name,
+                destination=destination.peer,
                 object=result.object,
                 sop_instance_uid=result.sop_instance_uid,
                 series_instance_uid=result.series_instance_uid,
                 path=str(result.path.relative_to(self.spool.root)),
-                confirm=self.config.destination(name).confirm,
+                confirm=destination.confirm,
             )
-            for name in rule.destinations
+            for destination in map(self.config.destination, self._rule(job).destinations)
             for result in reported.results
-            if result.object in self.config.destination(name).objects
+            if result.object in destination.objects
         ]
+
+    def _rule(self, job: Job) -> Rule:
+        """The rule that the job was routed by. Raises RuleGone: the service may have a new configuration."""
+        for rule in self.config.rules:
+            if rule.name == job.rule:
+                return rule
+        raise RuleGone(str(job.rule))
 
     def _settle(self, job: Job, error: Exception) -> None:
         now = self.clock()

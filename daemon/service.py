@@ -7,40 +7,24 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from importlib.metadata import version
 from types import FrameType
 
 from daemon.config import Config
 from daemon.delivery import Deliverer
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.executor import LocalExecutor, Setup, WorkerStopped
-from daemon.intake import Intake
+from daemon.intake import Intake, open_storage
 from daemon.ledger import LEASE_S, Ledger
 from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
-from daemon.spool import Spool
 
 TICK_S = 0.5
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
 log = get_logger()
-
-
-def software_version() -> str:
-    """The version that stands in every SEG and SR."""
-    return version("porta-hepatis")
-
-
-def open_storage(config: Config) -> tuple[Spool, Ledger]:
-    """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable."""
-    spool = Spool(config.storage.root, config.storage.min_free_mb)
-    spool.prepare()
-    ledger = Ledger(config.ledger_url)
-    ledger.migrate()
-    return spool, ledger
 
 
 def run(config: Config) -> None:

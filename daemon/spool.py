@@ -2,7 +2,7 @@
 
     service.lock                     held by the one service that runs on this root
     incoming/                        being written
-    spool/<SeriesInstanceUID>/<SOPInstanceUID>.dcm   as received
+    spool/<SeriesInstanceUID>/<SOPInstanceUID>-<sha256>.dcm   as received
     work/<job>/                      labels between segmentation and report
     outbox/<job>/                    results, written once
     quarantine/<id>.dcm, .reason     what could not be taken in, and why
@@ -16,7 +16,7 @@ import os
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
@@ -33,6 +33,8 @@ class Spool:
 
     root: Path
     min_free_mb: int = 0
+    _synced: set[Path] = field(default_factory=set, repr=False, compare=False)
+    """Folders whose own name this process knows to be durable: once is enough, and costs an fsync."""
 
     def prepare(self) -> None:
         """Make the folders and prove that they can be written. Raises StorageUnusable."""
@@ -66,9 +68,14 @@ class Spool:
         status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize // 2**20
 
-    def instance_path(self, series_instance_uid: str, sop_instance_uid: str) -> Path:
-        """Where an instance lies, relative to the root. Raises InvalidUID."""
-        return Path("spool") / checked_uid(series_instance_uid) / f"{checked_uid(sop_instance_uid)}.dcm"
+    def instance_path(self, series_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+        """Where an instance lies, relative to the root. Raises InvalidUID.
+
+        The first digits of its hash are in the name, so that other bytes under the same UID, taken in by another
+        process at the same moment, can never replace those that were acknowledged.
+        """
+        name = f"{checked_uid(sop_instance_uid)}-{sha256[:16]}.dcm"
+        return Path("spool") / checked_uid(series_instance_uid) / name
 
     def work(self, job_id: int) -> Path:
         """The folder of a job between two stages; absolute."""
@@ -95,14 +102,20 @@ class Spool:
                 os.fsync(file.fileno())
             part.replace(target)
             sync_folder(target.parent)
-            # Each time: whoever made the folder a moment ago may not have come to this line.
-            sync_folder(target.parent.parent)
+            if target.parent not in self._synced:
+                sync_folder(target.parent.parent)
+                self._synced.add(target.parent)
         except OSError as error:
             raise StorageUnusable(f"cannot write: {error.strerror}") from error
         finally:
             # On a disk that has gone read-only nothing can be removed, and nothing was written.
             with suppress(OSError):
                 part.unlink(missing_ok=True)
+
+    def discard(self, relative: Path) -> None:
+        """Remove a file that nothing refers to."""
+        with suppress(OSError):
+            (self.root / relative).unlink(missing_ok=True)
 
     def quarantine(self, content: bytes, *, reason: str, source: str) -> None:
         """Keep bytes that could not be taken in, with the reason (a code) and who sent them (an AE title)."""

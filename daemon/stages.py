@@ -6,15 +6,17 @@ an earlier walk has written whole is kept, never made again.
 
 import json
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
+from importlib.metadata import version
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from pydicom import Dataset, dcmread, dcmwrite
+from pydicom.uid import Comprehensive3DSRStorage
 
 from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
@@ -31,6 +33,11 @@ from reports.verification import verify_seg
 LABELS, FINDINGS = "labels.npz", "findings.json"
 
 Progress = Callable[[int, int], None]
+
+
+def software_version() -> str:
+    """The version that stands in every SEG and SR."""
+    return version("porta-hepatis")
 
 
 @dataclass(frozen=True)
@@ -107,7 +114,15 @@ def write_results(
         results.append(_result("seg", seg, path))
     path = outbox / "sr.dcm"
     sr = _written_once(
-        path, lambda: build_sr(series.headers, findings, segmentation.algorithm, identity=identity, seg=seg)
+        path,
+        lambda: build_sr(
+            series.headers,
+            findings,
+            segmentation.algorithm,
+            identity=identity,
+            seg=seg,
+            predecessor=predecessor_of(identity, series),
+        ),
     )
     results.append(_result("sr", sr, path))
     write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
@@ -152,6 +167,19 @@ def identity_of(
     """The identity of a series' results: the same whenever and wherever the same revision is made."""
     seed = f"{study_instance_uid}/{series_instance_uid}"
     return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)
+
+
+def predecessor_of(identity: ResultIdentity, series: Series) -> Dataset | None:
+    """The UIDs of the SR that this revision's supersedes; they derive from the same seed."""
+    if identity.revision == 1:
+        return None
+    before = replace(identity, revision=identity.revision - 1)
+    ds = Dataset()
+    ds.SOPClassUID = Comprehensive3DSRStorage
+    ds.SOPInstanceUID = before.sr_sop_instance_uid
+    ds.SeriesInstanceUID = before.sr_series_instance_uid
+    ds.StudyInstanceUID = str(series.headers[0].StudyInstanceUID)
+    return ds
 
 
 def _written_once(path: Path, build: Callable[[], Dataset]) -> Dataset:

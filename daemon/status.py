@@ -4,15 +4,16 @@ import json
 import sys
 import time
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
 from rich.table import Table
 
 from daemon.config import Config, Peer
+from daemon.errors import StorageUnusable
 from daemon.jobs import Delivery, Job
 from daemon.ledger import Ledger
-from daemon.service import open_storage
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 from models.cards import shipped
@@ -139,7 +140,11 @@ def print_models() -> None:
 
 
 def _ledger(config: Config) -> Ledger:
-    return open_storage(config)[1]
+    """The ledger as it is: to ask makes no folders and changes no tables. Raises StorageUnusable without one."""
+    path = Path(config.ledger_url.removeprefix("sqlite:///"))
+    if config.ledger_url.startswith("sqlite:///") and not path.exists():
+        raise StorageUnusable(f"{path}: no ledger here; the service has not run with this configuration")
+    return Ledger(config.ledger_url)
 
 
 def _iso(seconds: float | None) -> str | None:

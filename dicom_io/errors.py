@@ -81,6 +81,9 @@ class NotDicom(DicomIOError):
         self.why = why
         super().__init__(f"{path}: {why}")
 
+    def __reduce__(self) -> tuple[type["NotDicom"], tuple[Path, str]]:
+        return NotDicom, (self.path, self.why)
+
 
 class NotNifti(DicomIOError):
     """The file is no 3-D NIfTI image."""
@@ -112,3 +115,6 @@ class StoreRefused(PeerError):
     def __init__(self, status: int) -> None:
         self.status = status
         super().__init__(f"C-STORE refused with status 0x{status:04X}")
+
+    def __reduce__(self) -> tuple[type["StoreRefused"], tuple[int]]:
+        return StoreRefused, (self.status,)

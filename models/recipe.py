@@ -1,7 +1,7 @@
 """How the weights that ship were made: three real cases and forty phantoms in, weights and their card out.
 
     python -m models.recipe --data ../shared/data --out runs/chaos_ct3 --leave-out chaos_ct3 --evaluate
-    python -m models.recipe --data ../shared/data --out runs/all --evaluate --folds runs/chaos_ct3
+    python -m models.recipe --data ../shared/data --out runs/all --steps 1500 --refine --evaluate --folds runs/chaos_ct3
 
 The same recipe with one real case left out says how good the weights are on a patient that they never saw: `--folds`
 copies those figures into the card. A run that was stopped goes on from `checkpoint.pt` in its folder.
@@ -43,6 +43,9 @@ HOW = Preprocessing(
     window_hu=(-160.0, 240.0),
 )
 PHANTOMS = TRAINING_SEEDS[:40]
+REFINEMENT = Recipe(steps=600, learning_rate=4e-4, seed=1, real_share=0.35)
+"""A second, shorter run from the first one's weights, with more of the phantoms and more phantoms."""
+REFINEMENT_PHANTOMS = TRAINING_SEEDS[:100]
 TEST_SEEDS = range(TRAINING_SEEDS.stop, TRAINING_SEEDS.stop + 5)
 """Phantoms that the figures are measured on: of no seed that training may draw."""
 LEFT_OUT, TRAINING_CASE = "left out", "training case"
@@ -110,10 +113,15 @@ def claim(out: Path, leave_out: str | None, recipe: Recipe) -> None:
         raise RunMismatch(f"{error.filename or out}: {error.strerror}") from error
 
 
-def describe(sha256: str, leave_out: str | None, recipe: Recipe, quality: dict[str, Figures]) -> dict[str, Any]:
+def describe(
+    sha256: str, leave_out: str | None, recipe: Recipe, quality: dict[str, Figures], *, refined: bool = False
+) -> dict[str, Any]:
     """The card's content: what the weights are, what they learned from, how good they measured."""
     used = [source for source in SOURCES if source.name != leave_out]
     origins = ", ".join(source.origin for source in used)
+    phantoms, steps = len(PHANTOMS), f"{recipe.steps} steps"
+    if refined:
+        phantoms, steps = len(REFINEMENT_PHANTOMS), f"{steps}, then {REFINEMENT.steps} with more phantoms"
     licences = "; ".join(f"{source.origin.partition(' (')[0]} {source.licence}" for source in used)
     return {
         "name": recipe.architecture,
@@ -122,7 +130,7 @@ def describe(sha256: str, leave_out: str | None, recipe: Recipe, quality: dict[s
         "modalities": ["CT"],
         "sha256": sha256,
         "preprocessing": asdict(HOW),
-        "trained_on": f"{origins}, and {len(PHANTOMS)} synthetic phantoms; {recipe.steps} steps",
+        "trained_on": f"{origins}, and {phantoms} synthetic phantoms; {steps}",
         "licence": f"non-commercial research only, by the licences of the training data: {licences}",
         "quality": quality,
         "research_use_only": True,
@@ -198,7 +206,9 @@ def dice(found: NDArray[np.bool_], truth: NDArray[np.bool_]) -> float:
     return 2 * common / max(1, both)
 
 
-def run(data: Path, out: Path, *, leave_out: str | None, recipe: Recipe, tell: Callable[[str], None]) -> str:
+def run(
+    data: Path, out: Path, *, leave_out: str | None, recipe: Recipe, refine: bool, tell: Callable[[str], None]
+) -> str:
     """Train, write the weights into `out`, and return their sha256."""
     cases = []
     for source in SOURCES:
@@ -221,6 +231,11 @@ def run(data: Path, out: Path, *, leave_out: str | None, recipe: Recipe, tell: C
                 log.write(f"{step},{mean:.4f}\n")
 
     network = train(cases, phantoms, HOW, recipe, checkpoint=out / "checkpoint.pt", report=report)
+    if refine:
+        tell("refining")
+        phantoms += [phantom_case(seed, HOW) for seed in REFINEMENT_PHANTOMS[len(phantoms) :]]
+        checkpoint = out / "refinement.pt"
+        network = train(cases, phantoms, HOW, REFINEMENT, checkpoint=checkpoint, report=report, initial=network)
     path = out / f"{recipe.architecture}.safetensors"
     sha256 = save_network(network, path)
     path.chmod(0o644)  # safetensors makes the file its owner's alone; weights that ship are read by any account
@@ -239,13 +254,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def write_card(sha256: str, quality: dict[str, Figures]) -> None:
         part = path.with_suffix(".part")
-        part.write_text(json.dumps(describe(sha256, options.leave_out, recipe, quality), indent=2) + "\n")
+        card = describe(sha256, options.leave_out, recipe, quality, refined=options.refine)
+        part.write_text(json.dumps(card, indent=2) + "\n")
         part.replace(path)
 
     try:
         folds = fold_quality(options.folds)
         claim(options.out, options.leave_out, recipe)
-        sha256 = run(options.data, options.out, leave_out=options.leave_out, recipe=recipe, tell=tell)
+        sha256 = run(
+            options.data, options.out, leave_out=options.leave_out, recipe=recipe, refine=options.refine, tell=tell
+        )
         write_card(sha256, folds)
         if options.evaluate:
             model = load_model(read_card(path), threads=options.threads)
@@ -273,6 +291,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, required=True, help="where checkpoint, weights and card go")
     parser.add_argument("--leave-out", choices=[source.name for source in SOURCES], help="a real case not to train on")
     parser.add_argument("--steps", type=_positive, default=Recipe().steps, help="default %(default)s")
+    parser.add_argument("--refine", action="store_true", help="go on with more phantoms, as the shipped weights did")
     parser.add_argument("--evaluate", action="store_true", help="measure the weights and write it into the card")
     parser.add_argument("--folds", type=Path, nargs="+", default=[], help="runs whose left-out figures to copy")
     parser.add_argument("--threads", type=_positive, default=2, help="on the CPU; default %(default)s")

@@ -16,7 +16,7 @@ import pytest
 from daemon.demo_pacs import OrthancNode
 from daemon.jobs import Job
 from daemon.ledger import Ledger
-from daemon.submission import write_phantom
+from daemon.standalone import write_phantom
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 

@@ -111,7 +111,7 @@ class Desk:
             environment["PORTA_CONFIG"] = str(self.config)
         environment["PYTHONPATH"] = str(Path(__file__).parents[2])
         done = subprocess.run(
-            command, capture_output=True, text=True, env=environment, cwd=self.directory, timeout=120, check=False
+            command, capture_output=True, text=True, env=environment, cwd=self.directory, timeout=250, check=False
         )
         assert "Traceback" not in done.stderr
         assert "ZZPHI" not in done.stdout + done.stderr
@@ -333,7 +333,7 @@ def test_the_service_ends_while_a_peer_is_silent(
         environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])}
         with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=desk.directory) as service:
             try:
-                silent.settimeout(120)
+                silent.settimeout(250)
                 connection, _ = silent.accept()
                 # It has said what it wants, and waits for an answer now.
                 assert connection.recv(1) == b"\x01"

@@ -11,6 +11,7 @@ EVERY = [
     errors.StorageUnusable("/srv/porta is read-only"),
     errors.LedgerUnavailable("no answer"),
     errors.UnknownJob(3),
+    errors.RuleGone("liver-ct"),
     errors.WrongState(3, "RECEIVED", "retry"),
     errors.WorkerFailed("no result"),
     errors.WorkerCrashed("exit code -9"),

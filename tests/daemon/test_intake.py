@@ -69,7 +69,8 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
     assert STATUS[answer.verdict] == 0x0000
     instance = ledger.instance(derive_uid("instance", 1, 1))
     assert instance is not None
-    assert instance.path == f"spool/{derive_uid('series', 1)}/{derive_uid('instance', 1, 1)}.dcm"
+    name = f"{derive_uid('instance', 1, 1)}-{instance.sha256[:16]}.dcm"
+    assert instance.path == f"spool/{derive_uid('series', 1)}/{name}"
     assert (spool.root / instance.path).read_bytes() == content
     assert (instance.bytes, instance.transfer_syntax_uid) == (len(content), ExplicitVRLittleEndian)
     assert instance.calling_ae_title == "MODALITY"

@@ -154,6 +154,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.ConfigurationError(["porta.toml:1: a"]), None, HaltCode.UNEXPECTED),
     (daemon.errors.StorageUnusable("no room"), None, None),
     (daemon.errors.LedgerUnavailable("no answer"), None, None),
+    (daemon.errors.RuleGone("liver-ct"), HaltCode.RULE_GONE, HaltCode.RULE_GONE),
     (daemon.errors.UnknownJob(3), None, HaltCode.UNEXPECTED),
     (daemon.errors.WrongState(3, "RECEIVED", "retry"), None, HaltCode.UNEXPECTED),
     (daemon.errors.WorkerFailed("ValueError"), None, HaltCode.WORKER_FAILED),

@@ -716,21 +716,30 @@ def test_the_database_itself_refuses_what_cannot_be(
 ):
     """States, reasons and references are checked by the tables, whoever writes."""
     reported(any_ledger, make_instance(), outgoing())
-    with pytest.raises(sa.exc.IntegrityError), any_ledger._engine.begin() as connection:
+    with pytest.raises(sa.exc.IntegrityError), any_ledger._transaction() as connection:
         connection.execute(sa.text(statement))
 
 
 def test_sqlite_is_as_durable_as_it_can_be(ledger: Ledger):
     """WAL and synchronous=FULL are in force on every connection of the pool, and so are the references."""
-    with ledger._engine.connect() as first, ledger._engine.connect() as second:
+    with ledger._reading() as first, ledger._reading() as second:
         for connection in (first, second):
             pragmas = {
                 name: connection.exec_driver_sql(f"PRAGMA {name}").scalar_one()
                 for name in ("journal_mode", "synchronous", "foreign_keys", "busy_timeout")
             }
-            connection.rollback()
             assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1, "busy_timeout": 20000}
-            # The second one could not begin while the first one's transaction is open: it writes at once.
+
+
+def test_a_reader_does_not_wait_for_a_writer(any_ledger: Ledger, make_instance: MakeInstance):
+    """Nor sees what is not committed: the status is answered in the middle of a long write."""
+    any_ledger.record_instance(make_instance(), now=NOW)
+    with any_ledger._transaction() as writing:
+        writing.execute(sa.text("UPDATE jobs SET attempts = 7"))
+        assert only_job(any_ledger).attempts == 0
+        assert any_ledger.instance(make_instance().sop_instance_uid) == make_instance()
+        assert any_ledger.due_deliveries(now=NOW) == []
+    assert only_job(any_ledger).attempts == 7
 
 
 # --- when it is away, and when others write too

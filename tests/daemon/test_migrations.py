@@ -128,7 +128,7 @@ def test_a_database_of_a_later_version_is_refused(database: str):
     """Whoever goes back to an older Porta must not have it write into tables that it does not know."""
     ledger = Ledger(database)
     ledger.migrate()
-    with ledger._engine.begin() as connection:
+    with ledger._transaction() as connection:
         connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
     with pytest.raises(LedgerUnavailable):
         ledger.migrate()

@@ -261,13 +261,13 @@ def test_a_revision_is_said_in_the_identity(make_bench: Callable[..., Bench]):
 
 
 def test_a_rule_that_is_no_longer_configured(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
-    """The series was closed under it, and nobody knows any more what to do with it."""
+    """The series was closed under it, and only a person knows what to do with it now: the job halts."""
     bench = make_bench()
     bench.receive(1)
     bench.close()
     rule = Rule(name="other", match={}, model="resnet50", destinations=("archive",))
     make_bench(config=make_config(rule=(rule,))).pipeline.work_off()
-    assert (bench.job.state, bench.job.reject_reason) == (State.REJECTED, RejectReason.NO_RULE)
+    assert (bench.job.state, bench.job.halt) == (State.RECEIVED, HaltCode.RULE_GONE)
 
 
 # --- what errors do
