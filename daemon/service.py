@@ -19,6 +19,7 @@ from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
+from daemon.stages import software_version
 
 TICK_S = 0.5
 STOP_S = 8.0
