@@ -6,6 +6,7 @@ fails instead: skipped there would mean unproved.
 
 import os
 import shutil
+import socket
 import sys
 import zipfile
 from collections.abc import Callable
@@ -61,3 +62,15 @@ def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
         return sorted(path for path in folders[name].rglob("*") if path.is_file())
 
     return files
+
+
+@pytest.fixture(scope="session")
+def free_port() -> Callable[[], int]:
+    """`free_port()` is a TCP port of loopback that nobody listens on."""
+
+    def find() -> int:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            return int(probe.getsockname()[1])
+
+    return find

@@ -3,7 +3,6 @@
 import os
 import re
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -65,12 +64,6 @@ def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str 
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds:g} s")
         time.sleep(0.02)
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 @dataclass
@@ -181,7 +174,7 @@ class Site:
 
 
 @pytest.fixture
-def site(tmp_path: Path, require_binary: Callable[[str], str]) -> Iterator[Site]:
+def site(tmp_path: Path, require_binary: Callable[[str], str], free_port: Callable[[], int]) -> Iterator[Site]:
     """A running Orthanc, and a Porta that the test starts."""
     require_binary("Orthanc")
     dcmsend = require_binary("dcmsend")
