@@ -77,6 +77,22 @@ def test_sampled_label_lies_on_the_sampled_image(image_equal_to_label: Case, how
     assert clearly_wrong(image[1], label) <= 2
 
 
+def test_samples_stay_upright(how: Preprocessing) -> None:
+    """Values that grow with the row, and in the other case with the column, still do: no sample is turned over."""
+    labels = torch.ones(12, 90, 100, dtype=torch.uint8)
+    rows = torch.arange(90, dtype=torch.float16)[:, None].expand(12, -1, 100).contiguous()
+    columns = torch.arange(100, dtype=torch.float16)[None, :].expand(12, 90, -1).contiguous()
+    for image, axis in ((rows, 1), (columns, 2)):
+        case = Case("ramp", (image, labels), (image, labels), merged=False, step_mm=2.0)
+        for seed in range(6):
+            planes, label = draw_sample(case, how, np.random.default_rng(seed), pixels=32)
+            middle = planes[1].double().masked_fill(label == 0, float("nan"))
+            # The median: at the image's edge a pixel is read half from the air around it
+            along, across = (float(torch.diff(middle, dim=dim).nanmedian()) for dim in (axis - 1, 2 - axis))
+            assert 0.6 < along < 1.5
+            assert abs(across) < 0.5
+
+
 def test_neighbouring_planes_lie_above_and_below(how: Preprocessing) -> None:
     """A case whose value is its slice's position: the channels differ by the distance of the preprocessing."""
     positions = torch.arange(40, dtype=torch.float32) * 2

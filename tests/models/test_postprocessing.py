@@ -8,7 +8,13 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, MAX_LESIONS
-from models.postprocessing import LESIONS_TRUNCATED, component_volumes_mm3, largest_component, number_segments
+from models.postprocessing import (
+    LESIONS_TRUNCATED,
+    MIN_LESION_CONFIDENCE,
+    component_volumes_mm3,
+    largest_component,
+    number_segments,
+)
 
 MakeGeometry = Callable[..., Geometry]
 Labels = NDArray[np.uint8]
@@ -128,9 +134,25 @@ def test_confidence_is_the_mean_probability_of_its_own_lesion(cubes: Geometry) -
     tumour[large] = 255
     tumour[10:12, 10:14, 10:14] = 153
     tumour[small] = 204
-    assert number_segments(classes, tumour, cubes).confidences == pytest.approx((0.8, 0.8 * 255 / 255))
-    tumour[small] = 51
-    assert number_segments(classes, tumour, cubes).confidences == pytest.approx((0.8, 0.2))
+    assert number_segments(classes, tumour, cubes).confidences == pytest.approx((0.8, 0.8))
+    tumour[small] = 230
+    assert number_segments(classes, tumour, cubes).confidences == pytest.approx((0.8, 230 / 255))
+
+
+def test_doubtful_lesion_is_liver_and_takes_no_number(cubes: Geometry) -> None:
+    """Where the network was less sure than it is of real lesions; the smaller, sure one is then the first."""
+    classes = block(cubes, slice(1, 22), slice(1, 22), slice(1, 22))
+    sure, doubtful = (slice(3, 5), slice(3, 5), slice(3, 5)), (slice(10, 14), slice(10, 14), slice(10, 14))
+    classes = block(cubes, *sure, value=2, on=classes)
+    classes = block(cubes, *doubtful, value=2, on=classes)
+    tumour = certain(classes)
+    tumour[doubtful] = int(255 * MIN_LESION_CONFIDENCE) - 1
+    numbered = number_segments(classes, tumour, cubes)
+    assert (numbered.labels[doubtful] == LIVER).all()
+    assert (numbered.labels[sure] == 2).all()
+    assert numbered.confidences == (1.0,)
+    tumour[doubtful] = int(255 * MIN_LESION_CONFIDENCE) + 1
+    assert number_segments(classes, tumour, cubes).labels.max() == 3
 
 
 @pytest.mark.parametrize(("lesions", "warnings"), [(MAX_LESIONS, ()), (MAX_LESIONS + 6, (LESIONS_TRUNCATED,))])
