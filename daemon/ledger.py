@@ -27,8 +27,16 @@ from daemon.jobs import (
     HaltCode,
     Job,
     State,
-    advance,
     opens_revision,
+)
+from daemon.ledger_moves import (
+    awaits_confirmation,
+    delivery_of,
+    follow_deliveries,
+    job_of,
+    move_job,
+    note,
+    select_deliveries,
 )
 from daemon.migrations.schema import deliveries, events, instances, jobs, series
 
@@ -103,8 +111,6 @@ class Ledger:
         """Give the connections back."""
         self._engine.dispose()
 
-    # --- what comes in
-
     def instance(self, sop_instance_uid: str) -> Instance | None:
         """The instance of this UID, if it was received."""
         with self._reading() as connection:
@@ -175,7 +181,7 @@ class Ledger:
                 "halt": None,
                 "warnings": "[]",
             }
-            _move(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
+            move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
         else:
             count = sa.select(series.c.instances).where(series.c.series_instance_uid == instance.series_instance_uid)
             job_id = connection.execute(
@@ -194,7 +200,7 @@ class Ledger:
                 )
                 .returning(jobs.c.id)
             ).scalar_one()
-            _note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
+            note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
 
     def release_series(self, series_instance_uids: Sequence[str], *, now: float) -> None:
         """The last association that brought instances of these series has ended."""
@@ -230,7 +236,7 @@ class Ledger:
         event = Event.REJECTED if reject_reason else Event.CLOSED
         values = {"rule": rule, "priority": priority, "reject_reason": reject_reason}
         with self._transaction() as connection:
-            return _move(
+            return move_job(
                 connection,
                 due.job_id,
                 State.RECEIVING,
@@ -251,8 +257,6 @@ class Ledger:
                     .order_by(instances.c.sop_instance_uid)
                 ).scalars()
             )
-
-    # --- what is worked on
 
     def claim_job(self, lease: str, *, now: float) -> Job | None:
         """Take the most urgent job that a worker can go on with, for LEASE_S seconds; None when there is none.
@@ -278,7 +282,7 @@ class Ledger:
                 .values(lease=lease, lease_until=now + LEASE_S)
                 .returning(jobs)
             ).one_or_none()
-        return _job(row) if row else None
+        return job_of(row) if row else None
 
     def renew_lease(self, lease: str, *, now: float) -> None:
         """The heartbeat of the worker that holds `lease`."""
@@ -315,7 +319,7 @@ class Ledger:
             "reject_reason": reject_reason,
         }
         with self._transaction() as connection:
-            moved = _move(
+            moved = move_job(
                 connection,
                 job.id,
                 job.state,
@@ -333,7 +337,7 @@ class Ledger:
                         )
                     )
                 if event == Event.REPORTED:
-                    _follow_deliveries(connection, job.id, now=now)
+                    follow_deliveries(connection, job.id, now=now)
         return moved
 
     def postpone(self, job: Job, *, now: float, until: float, code: str, counts: bool) -> None:
@@ -353,32 +357,30 @@ class Ledger:
                 .values(lease=None, lease_until=None, **values)
             )
             if given.rowcount:
-                _note(connection, job.id, event, now=now, from_state=job.state, code=code)
-
-    # --- what goes out
+                note(connection, job.id, event, now=now, from_state=job.state, code=code)
 
     def due_deliveries(self, *, now: float) -> list[Delivery]:
         """Objects that are to be stored or confirmed now, oldest first."""
         with self._reading() as connection:
             rows = connection.execute(
-                _select_deliveries()
+                select_deliveries()
                 .where(
-                    sa.or_(deliveries.c.state == DeliveryState.PENDING, _awaits_confirmation()),
+                    sa.or_(deliveries.c.state == DeliveryState.PENDING, awaits_confirmation()),
                     jobs.c.state.in_([State.REPORTED, State.DELIVERED]),
                     jobs.c.halt.is_(None),
                     sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
                 )
                 .order_by(deliveries.c.id)
             ).all()
-        return [_delivery(row) for row in rows]
+        return [delivery_of(row) for row in rows]
 
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
         with self._reading() as connection:
             rows = connection.execute(
-                _select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id)
+                select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id)
             )
-            return [_delivery(row) for row in rows]
+            return [delivery_of(row) for row in rows]
 
     def advance_delivery(
         self, delivery: Delivery, state: DeliveryState, *, now: float, status: str, not_before: float | None = None
@@ -393,7 +395,7 @@ class Ledger:
                 .values(state=state, attempts=0, last_status=status, not_before=not_before)
             )
             if moved.rowcount:
-                _follow_deliveries(connection, delivery.job_id, now=now)
+                follow_deliveries(connection, delivery.job_id, now=now)
 
     def postpone_delivery(self, delivery: Delivery, *, until: float, status: str, counts: bool) -> None:
         """The next attempt is not before `until`; `counts` says whether there was one that failed."""
@@ -418,14 +420,12 @@ class Ledger:
                 .values(halt=HaltCode.DELIVERY_FAILED)
             )
             if halted.rowcount:
-                _note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
-
-    # --- what people ask and say
+                note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
 
     def all_jobs(self) -> list[Job]:
         """Every job, oldest first."""
         with self._reading() as connection:
-            return [_job(row) for row in connection.execute(sa.select(jobs).order_by(jobs.c.id))]
+            return [job_of(row) for row in connection.execute(sa.select(jobs).order_by(jobs.c.id))]
 
     def job(self, job_id: int) -> Job:
         """One job. Raises UnknownJob."""
@@ -433,7 +433,7 @@ class Ledger:
             row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
         if row is None:
             raise UnknownJob(job_id)
-        return _job(row)
+        return job_of(row)
 
     def history(self, job_id: int) -> list[dict[str, Any]]:
         """The events of a job, oldest first."""
@@ -455,7 +455,7 @@ class Ledger:
                 .where(deliveries.c.job_id == job_id, deliveries.c.state == DeliveryState.FAILED)
                 .values(state=DeliveryState.PENDING, attempts=0, not_before=None)
             )
-            _note(connection, job_id, "RETRIED", now=now, from_state=job.state)
+            note(connection, job_id, "RETRIED", now=now, from_state=job.state)
 
     def cancel(self, job_id: int, *, now: float) -> None:
         """End a job. Raises UnknownJob, WrongState when it has ended."""
@@ -464,7 +464,7 @@ class Ledger:
             raise WrongState(job_id, job.state, "cancel")
         with self._transaction() as connection:
             values = {"lease": None, "lease_until": None, "halt": None}
-            if not _move(connection, job_id, job.state, Event.CANCELLED, now=now, values=values):
+            if not move_job(connection, job_id, job.state, Event.CANCELLED, now=now, values=values):
                 raise WrongState(job_id, job.state, "cancel")
 
     @contextmanager
@@ -483,79 +483,6 @@ class Ledger:
         except (DBAPIError, sa.exc.TimeoutError) as error:
             # The driver's message may quote statements; the type is enough.
             raise LedgerUnavailable(type(error).__name__) from None
-
-
-def _move(
-    connection: sa.Connection,
-    job_id: int,
-    state: State,
-    event: Event,
-    *,
-    now: float,
-    values: Mapping[str, Any] | None = None,
-    code: str | None = None,
-    where: sa.ColumnElement[bool] | None = None,
-) -> bool:
-    """Change a job's state if it still is `state` (and `where` holds), with its event row; else False."""
-    target = advance(state, event)
-    moved = connection.execute(
-        sa.update(jobs)
-        .where(jobs.c.id == job_id, jobs.c.state == state, *([] if where is None else [where]))
-        .values(state=target, **(values or {}))
-    )
-    if not moved.rowcount:
-        return False
-    _note(connection, job_id, event, now=now, from_state=state, to_state=target, code=code)
-    return True
-
-
-def _note(
-    connection: sa.Connection,
-    job_id: int,
-    event: str,
-    *,
-    now: float,
-    from_state: str | None = None,
-    to_state: str | None = None,
-    code: str | None = None,
-) -> None:
-    connection.execute(
-        sa.insert(events).values(
-            job_id=job_id, at=now, event=event, from_state=from_state, to_state=to_state, code=code
-        )
-    )
-
-
-def _follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
-    """Move a reported job to where all of its deliveries are; without any it is committed at once."""
-    stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
-    if not _any_delivery(connection, job_id, sa.not_(stored)):
-        _move(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
-        if not _any_delivery(connection, job_id, _awaits_confirmation()):
-            _move(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
-
-
-def _awaits_confirmation() -> sa.ColumnElement[bool]:
-    return sa.and_(deliveries.c.state == DeliveryState.STORED, deliveries.c.confirm != "none")
-
-
-def _any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:
-    query = sa.select(sa.exists().where(deliveries.c.job_id == job_id, condition))
-    return bool(connection.execute(query).scalar_one())
-
-
-def _job(row: sa.Row[Any]) -> Job:
-    values = {field: row._mapping[field] for field in Job.__dataclass_fields__}
-    return Job(**values | {"state": State(row.state), "warnings": tuple(json.loads(row.warnings))})
-
-
-def _select_deliveries() -> sa.Select[Any]:
-    return sa.select(deliveries, jobs.c.study_instance_uid).join(jobs)
-
-
-def _delivery(row: sa.Row[Any]) -> Delivery:
-    values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__}
-    return Delivery(**values | {"state": DeliveryState(row.state)})
 
 
 def _prepare_sqlite(connection: Any, _: object) -> None:
