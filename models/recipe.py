@@ -220,21 +220,26 @@ def run(
         phantoms.append(phantom_case(seed, HOW))
         if len(phantoms) % 10 == 0:
             tell(f"phantom {len(phantoms)} of {len(PHANTOMS)}")
-    losses: list[float] = []
 
-    def report(step: int, loss: float, seconds_left: float) -> None:
-        losses.append(loss)
-        if step % REPORT_STEPS == 0 or step == recipe.steps:
-            mean = float(np.mean(losses[-REPORT_STEPS:]))
-            tell(f"step {step} of {recipe.steps}, loss {mean:.3f}, {seconds_left / 60:.1f} min left")
-            with (out / "loss.csv").open("a") as log:
-                log.write(f"{step},{mean:.4f}\n")
+    def reporter(steps: int, name: str) -> Callable[[int, float, float], None]:
+        losses: list[float] = []
 
+        def report(step: int, loss: float, seconds_left: float) -> None:
+            losses.append(loss)
+            if step % REPORT_STEPS == 0 or step == steps:
+                mean = float(np.mean(losses[-REPORT_STEPS:]))
+                tell(f"step {step} of {steps}, loss {mean:.3f}, {seconds_left / 60:.1f} min left")
+                with (out / name).open("a") as log:
+                    log.write(f"{step},{mean:.4f}\n")
+
+        return report
+
+    report = reporter(recipe.steps, "loss.csv")
     network = train(cases, phantoms, HOW, recipe, checkpoint=out / "checkpoint.pt", report=report)
     if refine:
         tell("refining")
         phantoms += [phantom_case(seed, HOW) for seed in REFINEMENT_PHANTOMS[len(phantoms) :]]
-        checkpoint = out / "refinement.pt"
+        checkpoint, report = out / "refinement.pt", reporter(REFINEMENT.steps, "refinement-loss.csv")
         network = train(cases, phantoms, HOW, REFINEMENT, checkpoint=checkpoint, report=report, initial=network)
     path = out / f"{recipe.architecture}.safetensors"
     sha256 = save_network(network, path)
