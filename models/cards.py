@@ -72,7 +72,7 @@ def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
 
 def find(name: str, directory: Path = PRETRAINED) -> Card:
     """The card of a model. Raises UnknownModel."""
-    try:
-        return shipped(directory)[name]
-    except KeyError:
-        raise UnknownModel(f"no model {name!r} in {directory}") from None
+    cards = shipped(directory)
+    if name not in cards:
+        raise UnknownModel(f"no model {name!r} in {directory}")
+    return cards[name]

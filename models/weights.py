@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import nn
@@ -32,7 +33,7 @@ def load_network(card: Card) -> nn.Module:
     network = ARCHITECTURES[card.architecture]()
     try:
         network.load_state_dict({name: _widened(tensor) for name, tensor in load_tensors(content).items()})
-    except RuntimeError as error:
+    except (RuntimeError, SafetensorError) as error:
         raise WeightsCorrupt(f"{card.weights.name} does not hold the layers of {card.architecture}") from error
     return network.eval()
 

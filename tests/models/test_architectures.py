@@ -86,3 +86,4 @@ def test_another_fault_of_torchvision_is_not_hidden(tmp_path: Path) -> None:
     done = run_python("import models.architectures.backbones", tmp_path)
     assert done.returncode != 0
     assert done.stderr.strip().endswith("RuntimeError: the disk is on fire")
+    assert "During handling" not in done.stderr  # it was not taken for the other, and tried again
