@@ -18,6 +18,7 @@ from alembic.util import CommandError
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
+from daemon import sqlite_session
 from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import (
     WORKABLE,
@@ -88,8 +89,8 @@ class Ledger:
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", _prepare_sqlite)
-            sa.event.listen(self._engine, "begin", _begin)
+            sa.event.listen(self._engine, "connect", sqlite_session.prepare)
+            sa.event.listen(self._engine, "begin", sqlite_session.begin)
 
     def migrate(self) -> None:
         """Bring the tables to this version's form, one process at a time.
@@ -483,15 +484,3 @@ class Ledger:
         except (DBAPIError, sa.exc.TimeoutError) as error:
             # The driver's message may quote statements; the type is enough.
             raise LedgerUnavailable(type(error).__name__) from None
-
-
-def _prepare_sqlite(connection: Any, _: object) -> None:
-    # sqlite3's own transactions are turned off: `_begin` says when one begins.
-    connection.isolation_level = None
-    for pragma in ("journal_mode=WAL", "synchronous=FULL", "foreign_keys=ON", "busy_timeout=20000"):
-        connection.execute(f"PRAGMA {pragma}")
-
-
-def _begin(connection: sa.Connection) -> None:
-    """A writer takes the lock at once: a transaction that reads first could not take it later in WAL mode."""
-    connection.exec_driver_sql(connection.get_execution_options()["begin"])

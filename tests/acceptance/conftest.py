@@ -106,7 +106,7 @@ class Site:
                 stderr=output,
                 start_new_session=True,
             )
-        until(self.answers, seconds=60, what="Porta's answer to C-ECHO")
+        until(self.answers, seconds=120, what="Porta's answer to C-ECHO")
 
     def answers(self) -> bool:
         assert self.service is not None

@@ -1,0 +1,30 @@
+"""What a connection to SQLite needs so that a commit is durable and writers wait for each other."""
+
+import sqlite3
+import time
+from typing import Any
+
+import sqlalchemy as sa
+
+
+def prepare(connection: Any, _: object) -> None:
+    """Set up a new connection: WAL, every commit fsynced, foreign keys, patience with other writers."""
+    # sqlite3's own transactions are turned off: `begin` says when one begins.
+    connection.isolation_level = None
+    for pragma in ("busy_timeout=20000", "synchronous=FULL", "foreign_keys=ON"):
+        connection.execute(f"PRAGMA {pragma}")
+    # A new file becomes WAL once, and while another process makes it so, SQLite says "locked" without waiting.
+    deadline = time.monotonic() + 20
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > deadline:
+                raise
+            time.sleep(0.05)
+
+
+def begin(connection: sa.Connection) -> None:
+    """A writer takes the lock at once: a transaction that reads first could not take it later in WAL mode."""
+    connection.exec_driver_sql(connection.get_execution_options()["begin"])
