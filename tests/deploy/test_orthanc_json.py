@@ -3,11 +3,11 @@
 import base64
 import json
 import os
-import shutil
 import socket
 import subprocess
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -51,10 +51,11 @@ def free_port() -> int:
         return int(server.getsockname()[1])
 
 
-def test_a_real_orthanc_runs_with_it(deploy: Path, orthanc: dict[str, Any], tmp_path: Path):
+def test_a_real_orthanc_runs_with_it(
+    deploy: Path, orthanc: dict[str, Any], tmp_path: Path, require_binary: Callable[[str], str]
+):
     """With other ports and folders: it reads the comments, takes the password, knows Porta and speaks DICOMweb."""
-    if not (program := shutil.which("Orthanc")):
-        pytest.skip("Orthanc is not installed (Debian package orthanc)")
+    program = require_binary("Orthanc")
     http, text = free_port(), (deploy / "orthanc.json").read_text()
     for key, value in {"HttpPort": http, "DicomPort": free_port(), "StorageDirectory": tmp_path.name}.items():
         assert f'"{key}": {json.dumps(orthanc[key])}' in text
