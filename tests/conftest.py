@@ -74,3 +74,9 @@ def free_port() -> Callable[[], int]:
             return int(probe.getsockname()[1])
 
     return find
+
+
+@pytest.fixture(scope="session")
+def missing() -> Callable[[str], None]:
+    """`missing("what is not here")` skips the test, or fails it where nothing may be skipped."""
+    return _missing
