@@ -19,41 +19,73 @@ from pathlib import Path
 
 
 class RejectReason(StrEnum):
-    """Why a series, or the job that holds it, is not processed. Each has a sentence in `SENTENCES`."""
+    """Why a series, or the job that holds it, is not processed. Each has a sentence in `SENTENCES`.
 
-    NOT_CT = "NOT_CT"
+    The first thirteen are verdicts on the images; the last four are a job's.
+    """
+
+    NOT_CT_OR_MR = "NOT_CT_OR_MR"
     NOT_IMAGES = "NOT_IMAGES"
+    NO_UID = "NO_UID"
     LOCALIZER_ONLY = "LOCALIZER_ONLY"
-    MULTIFRAME = "MULTIFRAME"
     NO_POSITION = "NO_POSITION"
     MIXED_ORIENTATION = "MIXED_ORIENTATION"
-    NOT_AXIAL = "NOT_AXIAL"
-    MIXED_GRID = "MIXED_GRID"
     DUPLICATE_POSITIONS = "DUPLICATE_POSITIONS"
-    UNEVEN_SPACING = "UNEVEN_SPACING"
-    TILT = "TILT"
+    MISSING_SLICES = "MISSING_SLICES"
     TOO_FEW_SLICES = "TOO_FEW_SLICES"
     TOO_SHORT = "TOO_SHORT"
+    TOO_LARGE = "TOO_LARGE"
+    UNSUPPORTED_SYNTAX = "UNSUPPORTED_SYNTAX"
     UNREADABLE_PIXELS = "UNREADABLE_PIXELS"
     NO_RULE = "NO_RULE"
+    NO_MODEL = "NO_MODEL"
+    SUPERSEDED_BY_BETTER = "SUPERSEDED_BY_BETTER"
 
 
 SENTENCES: dict[RejectReason, str] = {
-    RejectReason.NOT_CT: "The series is not CT.",
-    RejectReason.NOT_IMAGES: "The series holds no images.",
+    RejectReason.NOT_CT_OR_MR: "The series is neither CT nor MR.",
+    RejectReason.NOT_IMAGES: "The series holds no images of slices.",
+    RejectReason.NO_UID: "An image lacks the UIDs that a result must refer to.",
     RejectReason.LOCALIZER_ONLY: "The series holds localizer images only.",
-    RejectReason.MULTIFRAME: "The series holds multi-frame images, which are not read yet.",
     RejectReason.NO_POSITION: "An image has no usable position, orientation or pixel spacing.",
-    RejectReason.MIXED_ORIENTATION: "The images of the series do not lie in parallel planes.",
-    RejectReason.NOT_AXIAL: "The series is not axial.",
-    RejectReason.MIXED_GRID: "The images of the series differ in rows, columns, pixel spacing or frame of reference.",
-    RejectReason.DUPLICATE_POSITIONS: "Several images lie at the same position: more than one volume in the series.",
-    RejectReason.UNEVEN_SPACING: "The distance between neighbouring slices is not the same throughout the series.",
-    RejectReason.TILT: "The gantry was tilted: the slices are not stacked along their normal.",
+    RejectReason.MIXED_ORIENTATION: "The images of the series lie in several orientations, and in none of them enough.",
+    RejectReason.DUPLICATE_POSITIONS: "Several images lie at the same position, and nothing tells their volumes apart.",
+    RejectReason.MISSING_SLICES: "Too many slices are missing from the stack.",
     RejectReason.TOO_FEW_SLICES: "The series has too few slices to be a volume.",
     RejectReason.TOO_SHORT: "The stack is too short to hold a liver.",
+    RejectReason.TOO_LARGE: "The volume is too large for the memory that Porta may use.",
+    RejectReason.UNSUPPORTED_SYNTAX: "The pixel data are in a transfer syntax that cannot be decoded here.",
     RejectReason.UNREADABLE_PIXELS: "The pixel data of an image cannot be decoded.",
     RejectReason.NO_RULE: "No rule of the configuration matches the series.",
+    RejectReason.NO_MODEL: "The model of the rule is not made for this modality.",
+    RejectReason.SUPERSEDED_BY_BETTER: "Another series of the study suits better, and is the one that is reported.",
+}
+
+
+class SeriesWarning(StrEnum):
+    """What a reader of the results must know of the series. Each has a sentence in `WARNING_SENTENCES`."""
+
+    TILT = "TILT"
+    UNEVEN_SPACING = "UNEVEN_SPACING"
+    MISSING_SLICES = "MISSING_SLICES"
+    LEFT_OUT = "LEFT_OUT"
+    SEVERAL_VOLUMES = "SEVERAL_VOLUMES"
+    DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
+    THICK_SLICES = "THICK_SLICES"
+    NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
+    NO_RESCALE = "NO_RESCALE"
+
+
+WARNING_SENTENCES: dict[SeriesWarning, str] = {
+    SeriesWarning.TILT: "The gantry was tilted: the slices are not stacked along their normal.",
+    SeriesWarning.UNEVEN_SPACING: "The distance between neighbouring slices is not the same throughout.",
+    SeriesWarning.MISSING_SLICES: "Slices are missing; what lies between is measured from their neighbours.",
+    SeriesWarning.LEFT_OUT: "Images of the series that belong to no volume were left out.",
+    SeriesWarning.SEVERAL_VOLUMES: "The series holds several volumes.",
+    SeriesWarning.DUPLICATE_DIFFERENT: "Images came twice under one UID with different content; the first were used.",
+    SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
+    SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
+    SeriesWarning.NO_RESCALE: "The images state no rescale intercept; their values were taken as Hounsfield units.",
 }
 
 

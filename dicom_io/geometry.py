@@ -19,8 +19,14 @@ SPACING_TOLERANCE_MM = 0.02
 """How far a slice distance may be from the median for the stack to count as regular; positions are often
 written with two decimals, so that neighbouring distances differ by up to 0.01 mm twice."""
 
+GRID_TOLERANCE = 0.02
+"""How far, in steps, a plane may lie from its place on a regular grid; or SPACING_TOLERANCE_MM where that is more."""
+
 SHEAR_TOLERANCE = 5e-3
 """In-plane drift per millimetre along the normal above which a stack counts as tilted (about 0.3 degrees)."""
+
+OFF_LINE_TOLERANCE_MM = 0.1
+"""How far the first pixels may lie from a straight line through the stack for it to count as not tilted."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -102,9 +108,56 @@ class Geometry:
         )
 
     @cached_property
+    def grid_step_mm(self) -> float | None:
+        """The step of the regular grid that the planes lie on, also where some are missing; None when there is none.
+
+        A grid has most of its planes: at least half of the gaps are single steps. Where they are not, the distances
+        are as they were meant to be.
+        """
+        if self.slices == 1:
+            return None
+        gaps = np.diff(self.positions_mm)
+        length = float(gaps.sum())
+        if self.is_even:
+            # The whole length, not one gap: positions are rounded, and a reader multiplies what is written here
+            return length / len(gaps)
+        step = float(gaps.min())
+        for _ in range(2):  # the smallest gap is a rounded one; what it says of the whole length is not
+            steps = np.rint(gaps / step)
+            step = length / float(steps.sum())
+        off_grid_mm = float(np.abs(np.cumsum(gaps) - np.cumsum(steps) * step).max())
+        is_near = off_grid_mm <= max(GRID_TOLERANCE * step, SPACING_TOLERANCE_MM)
+        return step if is_near and 2 * np.count_nonzero(steps == 1) >= len(steps) else None
+
+    @cached_property
+    def missing_slices(self) -> int:
+        """How many planes are missing from the grid that the others lie on; 0 when there is no such grid.
+
+        Three and more equal wide gaps in a row are no holes: a scanner was told to go on in wider steps.
+        """
+        if self.grid_step_mm is None:
+            return 0
+        steps = np.rint(np.diff(self.positions_mm) / self.grid_step_mm).astype(np.intp)
+        runs = np.split(steps, np.flatnonzero(np.diff(steps)) + 1)
+        return sum(int((run - 1).sum()) for run in runs if len(run) < 3)
+
+    @cached_property
+    def plane_name(self) -> str:
+        """How the planes lie in the patient: axial, sagittal, coronal; oblique when over 30 degrees from all three."""
+        axis = int(np.abs(self.normal).argmax())
+        return ("sagittal", "coronal", "axial")[axis] if abs(self.normal[axis]) >= np.cos(np.pi / 6) else "oblique"
+
+    @cached_property
     def is_tilted(self) -> bool:
         """Whether the first pixels drift in the plane from slice to slice (gantry tilt, or a shifted table)."""
-        return bool(np.abs(self._drift()).max() > SHEAR_TOLERANCE) if self.slices > 1 else False
+        if self.slices == 1:
+            return False
+        steps = self.origins_lps_mm - self.origins_lps_mm[0]
+        in_plane = np.stack([steps @ self.row_cosines, steps @ self.column_cosines], axis=-1)
+        along = steps @ self.normal
+        drift = in_plane[-1] / along[-1]
+        off_line_mm = np.abs(in_plane - along[:, None] * drift).max()
+        return bool(np.abs(drift).max() > SHEAR_TOLERANCE or off_line_mm > OFF_LINE_TOLERANCE_MM)
 
     @cached_property
     def tilt_degrees(self) -> float:
@@ -181,12 +234,6 @@ class Geometry:
         row = offset @ self.column_cosines / self.row_spacing_mm
         column = offset @ self.row_cosines / self.column_spacing_mm
         return np.stack([plane, row, column], axis=-1)
-
-    def _drift(self) -> Float:
-        """In-plane movement of the first pixel per millimetre along the normal, (slices - 1, 2)."""
-        steps = np.diff(self.origins_lps_mm, axis=0)
-        in_plane = np.stack([steps @ self.row_cosines, steps @ self.column_cosines], axis=-1)
-        return np.asarray(in_plane / (steps @ self.normal)[:, None])
 
 
 def is_orthonormal(row_cosines: Float, column_cosines: Float) -> bool:

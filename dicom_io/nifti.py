@@ -28,6 +28,11 @@ RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 GRID_TOLERANCE = 0.1
 """How far, in voxels, corresponding voxel centres of two grids may lie apart and still be the same grid."""
 
+STACK_TOLERANCE_MM = 0.05
+"""How far a slice may lie from where an affine of the whole stack has it (positions carry two decimals)."""
+
+SHEARED = "the image is sheared, its axes are not at right angles; give the DICOM series of a tilted gantry instead"
+
 UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gzip.BadGzipFile, zlib.error)
 """What nibabel raises on a file that is no image, is cut off or is damaged."""
 
@@ -35,11 +40,12 @@ UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gz
 def read_nifti(path: Path) -> Volume:
     """A 3-D NIfTI image as a Volume, int16 where every value fits exactly, else float32.
 
-    Values are HU if the file's author wrote a CT: NIfTI does not say. The Volume's `modality` is therefore CT, its
-    SeriesInstanceUID is derived from the file name, and it names no source images.
+    A fourth axis of one time point is no axis. Values are HU if the file's author wrote a CT: NIfTI does not say. The
+    Volume's `modality` is therefore CT, its SeriesInstanceUID is derived from the file name, and it names no source
+    images.
 
-    Raises NotNifti for a file that is no NIfTI, is not 3-D, has no orientation, is sheared, or holds values that are
-    not finite.
+    Raises NotNifti for a file that is no NIfTI, is not 3-D (a 4-D one is several volumes), has no orientation, is
+    sheared, or holds values that are not finite.
     """
     image = _load(path)
     values = _values(image, path)
@@ -50,25 +56,51 @@ def read_nifti(path: Path) -> Volume:
     try:
         geometry = from_affine(affine, array.shape, derive_uid("nifti-frame-of-reference", path.name))
     except ValueError as error:
-        raise NotNifti(f"{path}: the axes are not at right angles") from error
+        raise NotNifti(f"{path}: {SHEARED}") from error
     if geometry.is_tilted:
-        raise NotNifti(f"{path}: the image is sheared")
+        raise NotNifti(f"{path}: {SHEARED}")
     return Volume(array=_narrowed(array), geometry=geometry, modality="CT", series_instance_uid=uid)
 
 
 def write_labels(labels: NDArray[np.uint8], geometry: Geometry, path: Path) -> None:
     """Write labels (slice, row, column) on `geometry` as a uint8 NIfTI, its axes (column, row, slice).
 
-    Raises ValueError when the labels do not fill the geometry, or the stack is not regular.
+    A tilted stack gets a sheared sform and no qform, which cannot hold a shear. Raises ValueError when the labels do
+    not fill the geometry, or its slices are not evenly spaced: see `has_affine`.
     """
     if labels.shape != geometry.shape:
         raise ValueError(f"labels are {labels.shape}, their geometry {geometry.shape}")
-    affine = RAS_TO_LPS @ geometry.affine[:, [2, 1, 0, 3]]
+    if not has_affine(geometry):
+        raise ValueError("an uneven stack has no affine")
+    affine = RAS_TO_LPS @ _stack_affine(geometry)[:, [2, 1, 0, 3]]
     image: Any = Nifti1Image(labels.astype(np.uint8).transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
     image.set_sform(affine, code="scanner")
-    image.set_qform(affine, code="scanner")
+    if geometry.is_tilted:
+        image.set_qform(None, code="unknown")
+    else:
+        image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
     nib.save(image, path)
+
+
+def has_affine(geometry: Geometry) -> bool:
+    """Whether one affine, sheared or not, places all slices: they are even, and drift evenly if they drift."""
+    if not geometry.is_even:
+        return False
+    ideal = np.linspace(geometry.origins_lps_mm[0], geometry.origins_lps_mm[-1], geometry.slices)
+    return bool(np.abs(geometry.origins_lps_mm - ideal).max() <= STACK_TOLERANCE_MM)
+
+
+def _stack_affine(geometry: Geometry) -> Float:
+    """(4, 4) from (slice, row, column, 1) to LPS mm; the slice axis goes where the first pixels go."""
+    if geometry.is_regular:
+        return geometry.affine
+    matrix = np.eye(4)
+    matrix[:3, 0] = (geometry.origins_lps_mm[-1] - geometry.origins_lps_mm[0]) / (geometry.slices - 1)
+    matrix[:3, 1] = geometry.column_cosines * geometry.row_spacing_mm
+    matrix[:3, 2] = geometry.row_cosines * geometry.column_spacing_mm
+    matrix[:3, 3] = geometry.origins_lps_mm[0]
+    return matrix
 
 
 def read_labels(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
@@ -105,9 +137,14 @@ def _load(path: Path) -> SpatialImage:
         raise NotNifti(f"{path}: not a NIfTI image") from error
     if not isinstance(image, Nifti1Image):  # NIfTI-2 is a subclass; Analyze and others carry no safe orientation
         raise NotNifti(f"{path}: not a NIfTI image")
-    if len(image.shape) != 3 or 0 in image.shape:
-        raise NotNifti(f"{path}: not a 3-D image, its shape is {image.shape}")
+    if len(_without_ones(image.shape)) != 3 or 0 in image.shape:
+        raise NotNifti(f"{path}: not a 3-D image, its shape is {' x '.join(map(str, image.shape))}")
     return image
+
+
+def _without_ones(shape: tuple[int, ...]) -> tuple[int, ...]:
+    """The first three lengths, and those of the others that are not 1."""
+    return shape[:3] + tuple(length for length in shape[3:] if length != 1)
 
 
 def _values(image: SpatialImage, path: Path) -> NDArray[np.generic]:
@@ -118,7 +155,7 @@ def _values(image: SpatialImage, path: Path) -> NDArray[np.generic]:
         raise NotNifti(f"{path}: the voxels cannot be read") from error
     if values.dtype.kind not in "iuf":
         raise NotNifti(f"{path}: holds no plain numbers")
-    return values
+    return values.reshape(values.shape[:3])
 
 
 def _lps_affine(image: SpatialImage, path: Path) -> Float:
@@ -131,7 +168,7 @@ def _lps_affine(image: SpatialImage, path: Path) -> Float:
         raise NotNifti(f"{path}: its affine places no volume")
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
     if np.abs(directions.T @ directions - np.eye(3)).max() > 10 * COSINE_TOLERANCE:
-        raise NotNifti(f"{path}: the image is sheared")
+        raise NotNifti(f"{path}: {SHEARED}")
     return affine
 
 

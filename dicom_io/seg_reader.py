@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID, ExplicitVRBigEndian
 
 from dicom_io.errors import SegmentationUnreadable
@@ -34,9 +35,10 @@ class SegmentMask:
     """One segment: its masks and the planes they lie on, sorted along the normal. Empty frames are left out.
 
     `masks` (frames, rows, columns). `origins_lps_mm` (frames, 3): centre of each frame's first pixel.
-    `slice_widths_mm` (frames,): what each frame stands for along the normal: SpacingBetweenSlices, or where it
-    is absent half-way to the neighbouring positions of the object. `source_sop_instance_uids`: for each frame
-    the images it was derived from.
+    `spacing_between_slices_mm`: SpacingBetweenSlices, None where it is absent. `slice_widths_mm` (frames,): what each
+    frame stands for along the normal: that spacing, or half-way to the neighbouring positions of the object.
+    `source_sop_instance_uids`: for each frame the images it was derived from, and in `source_frame_numbers`, of the
+    same shape, the frame of each (None: the whole image). An image with several frames stands there once for each.
     """
 
     number: int
@@ -49,8 +51,10 @@ class SegmentMask:
     column_cosines: Float
     row_spacing_mm: float
     column_spacing_mm: float
+    spacing_between_slices_mm: float | None
     slice_widths_mm: Float
     source_sop_instance_uids: tuple[tuple[str, ...], ...]
+    source_frame_numbers: tuple[tuple[int | None, ...], ...]
 
     @property
     def normal(self) -> Float:
@@ -69,19 +73,23 @@ class SegmentMask:
         return float(self.counts @ self.slice_widths_mm) * area_mm2 / 1000
 
     @cached_property
-    def centroid_lps_mm(self) -> Float | None:
-        """(3,) centre of volume, None for a segment without voxels."""
-        if not self.counts.sum():
-            return None
+    def centres_lps_mm(self) -> Float:
+        """(frames, 3) the middle of each frame's voxels."""
         rows = np.count_nonzero(self.masks, axis=2) @ np.arange(self.masks.shape[1]) / self.counts
         columns = np.count_nonzero(self.masks, axis=1) @ np.arange(self.masks.shape[2]) / self.counts
-        centres = (
+        return np.asarray(
             self.origins_lps_mm
             + rows[:, None] * self.column_cosines * self.row_spacing_mm
             + columns[:, None] * self.row_cosines * self.column_spacing_mm
         )
+
+    @cached_property
+    def centroid_lps_mm(self) -> Float | None:
+        """(3,) centre of volume by the object's own spacing, None for a segment without voxels."""
+        if not self.counts.sum():
+            return None
         weights = self.counts * self.slice_widths_mm
-        return np.asarray(weights @ centres / weights.sum())
+        return np.asarray(weights @ self.centres_lps_mm / weights.sum())
 
 
 def read_seg(source: Path | Dataset) -> list[SegmentMask]:
@@ -101,6 +109,7 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
         pixels = _stored_pixels(ds, len(frames))
         descriptions = {int(item.SegmentNumber): item for item in ds.SegmentSequence}
         frame_of_reference_uid = str(ds.FrameOfReferenceUID)
+        spacing_mm = _spacing_between_slices_mm(_pixel_measures(ds))
     except SegmentationUnreadable:
         raise
     except (AttributeError, KeyError, IndexError, TypeError, ValueError) as error:
@@ -108,9 +117,9 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
     if not frames:
         raise SegmentationUnreadable("The SEG holds no frames.")
     _require_one_grid(frames)
-    widths = _slice_widths_mm(ds, frames)
+    widths = _slice_widths_mm(ds, frames, spacing_mm)
     return [
-        _segment(ds, number, item, frames, widths, pixels, frame_of_reference_uid)
+        _segment(ds, number, item, frames, spacing_mm, widths, pixels, frame_of_reference_uid)
         for number, item in sorted(descriptions.items())
         if number > 0  # segment 0 of a label map is its background
     ]
@@ -124,7 +133,7 @@ class _Frame:
     origin: Float
     orientation: Float
     spacing: tuple[float, float]
-    sources: tuple[str, ...]
+    sources: tuple[tuple[str, int | None], ...]
 
     @classmethod
     def read(cls, ds: Dataset, index: int) -> "_Frame":
@@ -145,11 +154,20 @@ class _Frame:
             orientation=_floats(macro("PlaneOrientationSequence").ImageOrientationPatient, 6),
             spacing=(float(row_spacing), float(column_spacing)),
             sources=tuple(
-                str(image.ReferencedSOPInstanceUID)
+                (str(image.ReferencedSOPInstanceUID), number)
                 for derivation in derivations
                 for image in derivation.get("SourceImageSequence") or []
+                for number in _frame_numbers(image)
             ),
         )
+
+
+def _frame_numbers(image: Dataset) -> list[int | None]:
+    """ReferencedFrameNumber, one or several; None where the whole image is meant."""
+    value = image.get("ReferencedFrameNumber")
+    if value is None or value == "":
+        return [None]
+    return [int(number) for number in (value if isinstance(value, MultiValue) else [value])]
 
 
 def _floats(values: Any, count: int) -> Float:
@@ -168,20 +186,27 @@ def _require_one_grid(frames: list[_Frame]) -> None:
             raise SegmentationUnreadable("The frames of the SEG do not share orientation and spacing.")
 
 
-def _slice_widths_mm(ds: Dataset, frames: list[_Frame]) -> Float:
+def _pixel_measures(ds: Dataset) -> Dataset:
+    shared: Sequence[Dataset] | None = ds.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence")
+    measures: Sequence[Dataset] = shared or ds.PerFrameFunctionalGroupsSequence[0].PixelMeasuresSequence
+    return measures[0]
+
+
+def _spacing_between_slices_mm(measures: Dataset) -> float | None:
+    spacing = measures.get("SpacingBetweenSlices")
+    return float(spacing) if spacing and float(spacing) > 0 else None
+
+
+def _slice_widths_mm(ds: Dataset, frames: list[_Frame], spacing_mm: float | None) -> Float:
     """(frames,) the extent along the normal that each frame stands for."""
-    measures = ds.SharedFunctionalGroupsSequence[0].get("PixelMeasuresSequence") or (
-        ds.PerFrameFunctionalGroupsSequence[0].PixelMeasuresSequence
-    )
-    spacing = measures[0].get("SpacingBetweenSlices")
-    if spacing and float(spacing) > 0:
-        return np.full(len(frames), float(spacing))
+    if spacing_mm is not None:
+        return np.full(len(frames), spacing_mm)
     normal = np.cross(frames[0].orientation[:3], frames[0].orientation[3:])
     positions = np.array([frame.origin for frame in frames]) @ normal
     ordered = np.sort(positions)
     distinct = ordered[np.r_[True, np.diff(ordered) > SAME_PLANE_MM]]
     if len(distinct) == 1:
-        thickness = measures[0].get("SliceThickness")
+        thickness = _pixel_measures(ds).get("SliceThickness")
         if not thickness or not float(thickness) > 0:
             raise SegmentationUnreadable("The SEG has one plane and no thickness: its volume is unknown.")
         return np.full(len(frames), float(thickness))
@@ -224,6 +249,7 @@ def _segment(
     number: int,
     description: Dataset,
     frames: list[_Frame],
+    spacing_mm: float | None,
     widths: Float,
     pixels: NDArray[np.uint8] | NDArray[np.uint16],
     frame_of_reference_uid: str,
@@ -254,6 +280,8 @@ def _segment(
         column_cosines=orientation[3:],
         row_spacing_mm=spacing[0],
         column_spacing_mm=spacing[1],
+        spacing_between_slices_mm=spacing_mm,
         slice_widths_mm=widths[chosen][order],
-        source_sop_instance_uids=tuple(frames[chosen[index]].sources for index in order),
+        source_sop_instance_uids=tuple(tuple(uid for uid, _ in frames[chosen[index]].sources) for index in order),
+        source_frame_numbers=tuple(tuple(number for _, number in frames[chosen[index]].sources) for index in order),
     )

@@ -45,7 +45,9 @@ class Segmentation:
             raise ValueError(f"labels are {self.labels.shape}, their geometry {self.geometry.shape}")
         if len(self.confidences) not in (0, self.lesion_count):
             raise ValueError("one confidence per lesion, or none")
-        present = np.flatnonzero(np.bincount(self.labels.ravel(), minlength=2)[LIVER + 1 :])
+        # A plane at a time: bincount makes eight bytes of each voxel
+        counts = sum((np.bincount(plane.ravel(), minlength=256) for plane in self.labels), np.zeros(256, np.int64))
+        present = np.flatnonzero(counts[LIVER + 1 :])
         if len(present) and present[-1] + 1 != len(present):
             raise ValueError("lesion numbers must be consecutive from 2")
         self.labels.setflags(write=False)

@@ -1,299 +1,375 @@
-"""The files of one series, put in order and read as one Volume, or refused with a RejectReason.
+"""The files of one series, put in order: the volumes they hold, or the RejectReason why they hold none.
 
-Axial CT of single-frame images on a regular stack is read; whatever else comes is named and refused.
+What is read right: any orientation, direction and spacing, also uneven and tilted stacks; several volumes in one
+series; single-frame and Enhanced images. What is left out is counted, what a reader must know is a warning.
 """
 
-import struct
-import zlib
-from collections.abc import Callable, Sequence
+import filecmp
+from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
-from numpy.typing import NDArray
-from pydicom import Dataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
+from pydicom import Dataset
+from pydicom.uid import (
+    CTImageStorage,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
+)
 
-from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
-from dicom_io.geometry import Geometry, is_orthonormal
+from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.geometry import Float, Geometry, is_orthonormal
+from dicom_io.image_file import ImageFile, read_dataset, read_image_file
+from dicom_io.image_header import ImageHeader, Plane
+from dicom_io.partition import Placed, volumes_of
 from dicom_io.uids import derive_uid
-from dicom_io.volume import Volume
 
 MIN_SLICES = 5
 MIN_EXTENT_MM = 50.0
 """A stack shorter than this along its normal cannot hold a liver worth measuring."""
-MIN_AXIAL_COSINE = 0.8
-"""The least cosine between the normal and the patient's long axis for a series to count as axial."""
+MAX_GAP_MM = 20.0
+"""The widest distance between neighbouring slices that is read: a wider hole could hide a lesion of 2 cm."""
+MAX_MISSING_SHARE = 0.1
+"""How many slices may be missing from a regular grid, of those that belong to it."""
+THICK_MM = 5.0
+"""RECIST 1.1 asks for slices of at most 5 mm."""
+THICK_QUANTILE = 0.75
+"""Slices count as thick when a quarter of them are: a part of the stack that may hold the liver."""
 ORIENTATION_TOLERANCE = 1e-3
 """How far the orientation cosines of two images may differ and still be the same plane direction."""
 
-NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
-LEFT_OUT = "LEFT_OUT"
+MODALITIES = ("CT", "MR")
 
-DECODED_BY_SIMPLEITK = frozenset(f"1.2.840.10008.1.2.4.{process}" for process in (51, 52, 53, 55))
-"""JPEG processes (2/4, 3/5, 6/8, 10/12) that no plugin of pydicom decodes with 12 bits; SimpleITK's values are
-rescaled."""
-
-NEEDED = (
-    *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality", "ImageType"),
-    *("NumberOfFrames", "Rows", "Columns", "FrameOfReferenceUID", "PixelSpacing"),
-    *("ImagePositionPatient", "ImageOrientationPatient"),
+SLICE_CLASSES = frozenset(
+    (
+        *(CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage),
+        *(MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage),
+    )
 )
-"""The attributes that a series is arranged by."""
+"""The SOP classes whose images are slices. Others in a series (secondary captures, raw data) are left out."""
 
-DAMAGED = (
-    *(InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError),
-    *(RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error),
-)
-"""What pydicom and its decoders raise on bytes that are no data set, or a damaged one (found by changing bytes of
-files at random, 20 000 times). NotImplementedError is a RuntimeError; a decoder's own errors come as RuntimeError."""
+FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
 
-DECODE_THREADS = 2
+
+@dataclass(frozen=True)
+class Slice:
+    """One plane of a volume: the file that holds its pixels, and what is said of it."""
+
+    path: Path
+    header: ImageHeader
+    plane: Plane
+
+
+@dataclass(frozen=True, eq=False)
+class Stack:
+    """The slices of one volume, in order along `geometry.normal`.
+
+    `index` counts the volumes of the series from 0, `label` says what tells this one from the others ("" for an only
+    one) and holds no patient's data. `warnings` are SeriesWarning codes for the report.
+    """
+
+    slices: tuple[Slice, ...]
+    geometry: Geometry
+    index: int = 0
+    label: str = ""
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def modality(self) -> str:
+        """Modality: CT or MR."""
+        return self.slices[0].header.modality
+
+    @property
+    def series_instance_uid(self) -> str:
+        """SeriesInstanceUID of all its images."""
+        return self.slices[0].header.series_instance_uid
+
+    @property
+    def study_instance_uid(self) -> str:
+        """StudyInstanceUID of all its images."""
+        return self.slices[0].header.study_instance_uid
+
+    @property
+    def sop_instance_uids(self) -> tuple[str, ...]:
+        """SOPInstanceUID for each slice; the frames of one file share theirs."""
+        return tuple(item.header.sop_instance_uid for item in self.slices)
+
+    @property
+    def frame_numbers(self) -> tuple[int | None, ...]:
+        """The frame of each slice, from 1; None for a single-frame image."""
+        return tuple(item.plane.frame_number for item in self.slices)
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """Single-frame images in slice order along `geometry.normal`, and where they lie.
+    """What a series holds: its volumes, and how many of its objects belong to none."""
 
-    `headers` are the data sets without pixel data, `paths` their files. `left_out` counts images of the
-    series that are no part of the volume (localizers). `warnings` are codes for the report.
-    """
-
-    headers: tuple[Dataset, ...]
-    paths: tuple[Path, ...]
-    geometry: Geometry
+    stacks: tuple[Stack, ...]
     left_out: int = 0
     warnings: tuple[str, ...] = ()
 
     @property
     def series_instance_uid(self) -> str:
         """SeriesInstanceUID of all its images."""
-        return str(self.headers[0].SeriesInstanceUID)
+        return self.stacks[0].series_instance_uid
 
     @property
-    def sop_instance_uids(self) -> tuple[str, ...]:
-        """SOPInstanceUID of each image, in slice order."""
-        return tuple(str(header.SOPInstanceUID) for header in self.headers)
+    def study_instance_uid(self) -> str:
+        """StudyInstanceUID of all its images."""
+        return self.stacks[0].study_instance_uid
 
-
-def read_header(path: Path) -> Dataset:
-    """The data set of a DICOM file without its pixel data. Raises NotDicom when there is none to read.
-
-    OSError goes through when the disk failed, as it says nothing about the file.
-    """
-    try:
-        header = dcmread(path, stop_before_pixels=True)
-        for keyword in NEEDED:  # values are decoded when first asked for: a damaged one shows here, not later
-            header.get(keyword)
-    except (*DAMAGED, OSError) as error:
-        if _is_of_the_disk(error):
-            raise
-        raise NotDicom(path) from error
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not header.get(keyword):
-            raise NotDicom(path, f"no {keyword}")
-    return header
+    @property
+    def modality(self) -> str:
+        """Modality: CT or MR."""
+        return self.stacks[0].modality
 
 
 def open_series(paths: Sequence[Path]) -> Series:
     """Read the headers of one series' files and arrange them. Raises NotDicom, or SeriesRejected."""
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        return arrange(list(pool.map(read_header, paths)), paths)
+    with ThreadPoolExecutor(2) as pool:
+        return arrange(list(pool.map(read_image_file, paths)))
 
 
-def arrange(headers: Sequence[Dataset], paths: Sequence[Path]) -> Series:
-    """Sort the images of one series into a regular axial stack. Raises SeriesRejected with the reason.
-
-    Slices are sorted by the projection of ImagePositionPatient on the normal (PS3.3 section C.7.6.2.1.1),
-    never by InstanceNumber or file name.
-    """
-    images = [(header, path) for header, path in zip(headers, paths, strict=True) if "Rows" in header]
-    if not images:
-        raise SeriesRejected(RejectReason.NOT_IMAGES)
-    if any(header.get("Modality") != "CT" for header, _ in images):
-        raise SeriesRejected(RejectReason.NOT_CT)
-    if any(int(header.get("NumberOfFrames") or 1) > 1 for header, _ in images):
-        raise SeriesRejected(RejectReason.MULTIFRAME)
-    sliced = [(header, path) for header, path in images if not _is_localizer(header)]
-    if not sliced:
-        raise SeriesRejected(RejectReason.LOCALIZER_ONLY)
-    left_out = len(headers) - len(sliced)
-    if len(sliced) < MIN_SLICES:
-        raise SeriesRejected(RejectReason.TOO_FEW_SLICES, f"{len(sliced)} of at least {MIN_SLICES}.")
-
-    planes = [_plane(header) for header, _ in sliced]
-    first = planes[0]
-    if any(np.abs(plane.orientation - first.orientation).max() > ORIENTATION_TOLERANCE for plane in planes):
-        raise SeriesRejected(RejectReason.MIXED_ORIENTATION)
-    if any(plane.grid != first.grid for plane in planes):
-        raise SeriesRejected(RejectReason.MIXED_GRID)
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    if abs(normal[2]) < MIN_AXIAL_COSINE:
-        raise SeriesRejected(RejectReason.NOT_AXIAL)
-
-    positions = np.array([plane.origin @ normal for plane in planes])
-    order = np.argsort(positions, kind="stable")
-    if np.diff(positions[order]).min() < 1e-3:
-        raise SeriesRejected(RejectReason.DUPLICATE_POSITIONS)
-    frame_of_reference, warnings = first.frame_of_reference_uid, []
-    if not frame_of_reference:
-        frame_of_reference = derive_uid("frame-of-reference", str(sliced[0][0].SeriesInstanceUID))
-        warnings.append(NO_FRAME_OF_REFERENCE)
-    if left_out:
-        warnings.append(LEFT_OUT)
-    geometry = Geometry(
-        origins_lps_mm=np.array([planes[i].origin for i in order]),
-        row_cosines=first.orientation[:3],
-        column_cosines=first.orientation[3:],
-        row_spacing_mm=first.row_spacing_mm,
-        column_spacing_mm=first.column_spacing_mm,
-        rows=first.rows,
-        columns=first.columns,
-        frame_of_reference_uid=frame_of_reference,
-    )
-    if not geometry.is_even:
-        gaps = np.diff(geometry.positions_mm)
-        detail = f"From {gaps.min():.2f} to {gaps.max():.2f} mm."
-        raise SeriesRejected(RejectReason.UNEVEN_SPACING, detail)
-    if geometry.is_tilted:
-        raise SeriesRejected(RejectReason.TILT, f"{geometry.tilt_degrees:.1f} degrees.")
-    if geometry.step_mm * geometry.slices < MIN_EXTENT_MM:
-        raise SeriesRejected(RejectReason.TOO_SHORT, f"{geometry.step_mm * geometry.slices:.0f} mm.")
-    return Series(
-        headers=tuple(sliced[i][0] for i in order),
-        paths=tuple(sliced[i][1] for i in order),
-        geometry=geometry,
-        left_out=left_out,
-        warnings=tuple(warnings),
-    )
-
-
-def read_volume(series: Series, progress: Callable[[int, int], None] | None = None) -> Volume:
-    """Decode the pixels of a series and rescale them, slice by slice, to HU.
-
-    Integers stay int16 where every value fits exactly; else float32. Raises SeriesRejected(UNREADABLE_PIXELS).
-    """
-    array: NDArray[np.int16] | NDArray[np.float32] = np.empty(series.geometry.shape, dtype=np.int16)
-    with ThreadPoolExecutor(DECODE_THREADS) as pool:
-        for index, plane in enumerate(pool.map(_read_plane, series.paths)):
-            if plane.shape != series.geometry.shape[1:]:
-                raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "The pixels do not fill the image.")
-            if plane.dtype != array.dtype and array.dtype == np.int16:
-                array = array.astype(np.float32)
-            array[index] = plane
-            if progress:
-                progress(index + 1, series.geometry.slices)
-    return Volume(
-        array=array,
-        geometry=series.geometry,
-        modality=str(series.headers[0].Modality),
-        series_instance_uid=series.series_instance_uid,
-        sop_instance_uids=series.sop_instance_uids,
-        warnings=series.warnings,
-    )
-
-
-def group_by_series(paths: Sequence[Path]) -> tuple[dict[str, list[tuple[Dataset, Path]]], list[NotDicom]]:
-    """Headers and files by SeriesInstanceUID, each SOP instance once, and what could not be read."""
-    groups: dict[str, list[tuple[Dataset, Path]]] = {}
-    seen: set[str] = set()
+def group_by_series(paths: Iterable[Path]) -> tuple[dict[str, list[ImageFile]], list[NotDicom]]:
+    """Files by SeriesInstanceUID ("" where it is blank), and what could not be read."""
+    groups: dict[str, list[ImageFile]] = {}
     unreadable: list[NotDicom] = []
     for path in paths:
         try:
-            header = read_header(path)
+            file = read_image_file(path)
         except NotDicom as error:
             unreadable.append(error)
             continue
-        if header.SOPInstanceUID not in seen:
-            seen.add(header.SOPInstanceUID)
-            groups.setdefault(str(header.SeriesInstanceUID), []).append((header, path))
+        groups.setdefault(file.header.series_instance_uid, []).append(file)
     return groups, unreadable
 
 
-@dataclass(frozen=True, eq=False)
-class _Plane:
-    origin: NDArray[np.float64]
-    orientation: NDArray[np.float64]
-    row_spacing_mm: float
-    column_spacing_mm: float
-    rows: int
-    columns: int
-    frame_of_reference_uid: str
+def arrange(files: Sequence[ImageFile]) -> Series:
+    """Sort the images of one series into stacks. Raises SeriesRejected with the reason.
 
-    @property
-    def grid(self) -> tuple[float, float, int, int, str]:
-        return (
-            round(self.row_spacing_mm, 4),
-            round(self.column_spacing_mm, 4),
-            self.rows,
-            self.columns,
-            self.frame_of_reference_uid,
-        )
+    Slices are sorted by the projection of ImagePositionPatient on the normal (PS3.3 section C.7.6.2.1.1), never by
+    InstanceNumber or file name. Volumes are in the order of what tells them apart.
+    """
+    files, conflicting = _each_once(files)
+    images = _images(files)
+    placed = [
+        _placed(Slice(file.path, file.header, plane))
+        for file in images
+        for plane in file.header.planes
+        if not _is_localizer(plane)
+    ]
+    if not placed:
+        raise SeriesRejected(RejectReason.LOCALIZER_ONLY)
+    if any(
+        np.isnan([p.slice.plane.rescale_slope or 0.0, p.slice.plane.rescale_intercept or 0.0]).any() for p in placed
+    ):
+        raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "The rescale values are no numbers.")
+    stacks = _stacks(_by_direction(placed))
+    used = {id(item.header) for stack in stacks for item in stack.slices}
+    left_out = sum(id(file.header) not in used for file in files)
+    found = [SeriesWarning.DUPLICATE_DIFFERENT] if conflicting else []
+    found += [SeriesWarning.LEFT_OUT] if left_out else []
+    found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
+    codes = tuple(map(str, found))
+    stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
+    return Series(tuple(stacks), left_out, codes)
 
 
-def _plane(header: Dataset) -> _Plane:
-    """Position, orientation and grid of one image. Raises SeriesRejected(NO_POSITION) when they are unusable."""
+def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
+    """A data set without pixels for each slice: the first with all that its file says, the others with their plane.
+
+    Decimal strings are those of the files. The frames of an Enhanced image look like images of their own that share
+    its SOPInstanceUID. Raises NotDicom.
+    """
+    first = read_dataset(stack.slices[0].path)
+    for keyword in FUNCTIONAL_GROUPS:
+        first.pop(keyword, None)
+    headers = [first, *(Dataset() for _ in stack.slices[1:])]
+    for ds, item in zip(headers, stack.slices, strict=True):
+        header, plane = item.header, item.plane
+        ds.SOPClassUID, ds.SOPInstanceUID = header.sop_class_uid, header.sop_instance_uid
+        ds.StudyInstanceUID, ds.SeriesInstanceUID = header.study_instance_uid, header.series_instance_uid
+        ds.Modality, ds.Rows, ds.Columns = header.modality, header.rows, header.columns
+        if header.frame_of_reference_uid:
+            ds.FrameOfReferenceUID = header.frame_of_reference_uid
+        ds.ImagePositionPatient = list(plane.image_position_patient)
+        ds.ImageOrientationPatient = list(plane.image_orientation_patient)
+        ds.PixelSpacing = list(plane.pixel_spacing)
+        if plane.slice_thickness:
+            ds.SliceThickness = plane.slice_thickness
+    return tuple(headers)
+
+
+def _each_once(files: Sequence[ImageFile]) -> tuple[list[ImageFile], int]:
+    """Each SOP instance once, the first of its files, and how many came again with other bytes."""
+    first: dict[str, ImageFile] = {}
+    conflicting = 0
+    for file in files:
+        header = file.header
+        if not (header.sop_instance_uid and header.sop_class_uid and header.series_instance_uid):
+            raise SeriesRejected(RejectReason.NO_UID)
+        if not header.study_instance_uid:
+            raise SeriesRejected(RejectReason.NO_UID)
+        known = first.setdefault(header.sop_instance_uid, file)
+        if known is not file and known.path != file.path and not filecmp.cmp(known.path, file.path, shallow=False):
+            conflicting += 1
+    return list(first.values()), conflicting
+
+
+def _images(files: Sequence[ImageFile]) -> list[ImageFile]:
+    """The grey-scale CT or MR images among the objects of a series."""
+    if not any(file.header.modality in MODALITIES for file in files):
+        raise SeriesRejected(RejectReason.NOT_CT_OR_MR)
+    images = [
+        file
+        for file in files
+        if file.header.sop_class_uid in SLICE_CLASSES
+        and file.header.pixels is not None
+        and file.header.pixels.samples_per_pixel == 1
+    ]
+    if not images:
+        raise SeriesRejected(RejectReason.NOT_IMAGES)
+    if len({file.header.modality for file in images}) > 1 or images[0].header.modality not in MODALITIES:
+        raise SeriesRejected(RejectReason.NOT_CT_OR_MR)
+    return images
+
+
+def _is_localizer(plane: Plane) -> bool:
+    return "LOCALIZER" in (value.upper() for value in plane.image_type)
+
+
+def _placed(item: Slice) -> Placed[Slice]:
+    """Where an image lies. Raises SeriesRejected(NO_POSITION) when that is not usable."""
+    plane = item.plane
     try:
-        origin = np.array([float(value) for value in header.ImagePositionPatient])
-        orientation = np.array([float(value) for value in header.ImageOrientationPatient])
-        row_spacing, column_spacing = (float(value) for value in header.PixelSpacing)
-        rows, columns = int(header.Rows), int(header.Columns)
-    except (AttributeError, TypeError, ValueError) as error:
+        origin = np.array([float(value) for value in plane.image_position_patient])
+        orientation = np.array([float(value) for value in plane.image_orientation_patient])
+        spacing = tuple(float(value) for value in plane.pixel_spacing)
+    except ValueError as error:
         raise SeriesRejected(RejectReason.NO_POSITION) from error
     usable = (
         origin.shape == (3,)
         and np.isfinite(origin).all()
         and orientation.shape == (6,)
         and is_orthonormal(orientation[:3], orientation[3:])
-        and 0 < row_spacing < np.inf
-        and 0 < column_spacing < np.inf
+        and len(spacing) == 2
+        and all(0 < value < np.inf for value in spacing)
     )
     if not usable:
         raise SeriesRejected(RejectReason.NO_POSITION)
-    frame_of_reference = str(header.get("FrameOfReferenceUID") or "")
-    return _Plane(origin, orientation, row_spacing, column_spacing, rows, columns, frame_of_reference)
+    return Placed(item, origin, orientation, plane.marks)
 
 
-def _is_localizer(header: Dataset) -> bool:
-    return "LOCALIZER" in [str(value).upper() for value in (header.get("ImageType") or [])]
+def _by_direction(placed: Sequence[Placed[Slice]]) -> list[list[Placed[Slice]]]:
+    """Images that share plane direction, size, spacing and frame of reference; the largest group first."""
+    parts: list[list[Placed[Slice]]] = []
+    for item in placed:
+        for part in parts:
+            near = np.abs(part[0].orientation - item.orientation).max() <= ORIENTATION_TOLERANCE
+            if near and _grid(part[0].slice) == _grid(item.slice):
+                part.append(item)
+                break
+        else:
+            parts.append([item])
+    return sorted(parts, key=len, reverse=True)
 
 
-def _read_plane(path: Path) -> NDArray[np.int16] | NDArray[np.float32]:
-    """Rescaled pixels (row, column) of one single-frame file: int16 when exact, else float32."""
-    try:
-        ds = dcmread(path)
-        if ds.file_meta.TransferSyntaxUID in DECODED_BY_SIMPLEITK:
-            return _narrowed(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))[0])
-        if int(ds.get("SamplesPerPixel") or 1) != 1:
-            raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "A colour image.")
-        stored = ds.pixel_array
-        slope, intercept = _number(ds, "RescaleSlope", 1.0), _number(ds, "RescaleIntercept", 0.0)
-    except (*DAMAGED, OSError) as error:
-        if _is_of_the_disk(error):
-            raise
-        raise SeriesRejected(RejectReason.UNREADABLE_PIXELS) from error
-    if not np.isfinite([slope, intercept]).all():
-        raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "The rescale values are no numbers.")
-    if slope == int(slope) and intercept == int(intercept):
-        return _narrowed(stored.astype(np.int32) * int(slope) + int(intercept))
-    return (stored * np.float32(slope) + np.float32(intercept)).astype(np.float32)
+def _grid(item: Slice) -> tuple[object, ...]:
+    row_spacing, column_spacing = (round(float(value), 4) for value in item.plane.pixel_spacing)
+    header = item.header
+    return row_spacing, column_spacing, header.rows, header.columns, header.frame_of_reference_uid
 
 
-def _is_of_the_disk(error: Exception) -> bool:
-    """Whether an error is the operating system's, which says nothing about the file; pydicom's own have no errno."""
-    return isinstance(error, OSError) and error.errno is not None and not isinstance(error, IsADirectoryError)
+def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> list[Stack]:
+    """The volumes of a series, from its images by direction and grid. Raises SeriesRejected when there are none."""
+    stacks: list[Stack] = []
+    refusals: list[tuple[bool, int, SeriesRejected]] = []
+    for part in parts:
+        try:
+            volumes = volumes_of(part, MIN_SLICES)
+        except SeriesRejected as error:
+            refusals.append((not _is_derived([item.slice for item in part]), len(part), error))
+            continue
+        for volume in volumes:
+            try:
+                stacks.append(_stack(volume.placed, volume.label))
+            except SeriesRejected as error:
+                original = not _is_derived([item.slice for item in volume.placed])
+                refusals.append((original, len(volume.placed), error))
+    read = max(((not _is_derived(stack.slices), stack.geometry.slices) for stack in stacks), default=(False, 0))
+    original, count, refusal = max(refusals, key=lambda item: item[:2], default=(False, 0, None))
+    if refusal is not None and (original, count) > read:
+        if refusal.reason == RejectReason.TOO_FEW_SLICES and len(parts) > 1:
+            raise SeriesRejected(RejectReason.MIXED_ORIENTATION, refusal.detail)
+        raise refusal
+    return _without_reformats(stacks)
 
 
-def _narrowed(values: NDArray[np.generic]) -> NDArray[np.int16] | NDArray[np.float32]:
-    low, high = float(values.min()), float(values.max())
-    integral = np.issubdtype(values.dtype, np.integer)
-    if integral and low >= np.iinfo(np.int16).min and high <= np.iinfo(np.int16).max:
-        return values.astype(np.int16)
-    return values.astype(np.float32)
+def _without_reformats(stacks: list[Stack]) -> list[Stack]:
+    """The stacks without those that were computed from another one of the series, each with a label of its own."""
+    kept = [stack for stack in stacks if not _is_derived(stack.slices)] or stacks
+    labels = [stack.label for stack in kept]
+    if len({stack.geometry.plane_name for stack in kept}) > 1:
+        labels = [", ".join(filter(None, (stack.geometry.plane_name, stack.label))) for stack in kept]
+    if len(set(labels)) < len(labels):
+        labels = [", ".join(filter(None, (label, f"part {n} of {len(kept)}"))) for n, label in enumerate(labels, 1)]
+    return [replace(stack, label=label if len(kept) > 1 else "") for stack, label in zip(kept, labels, strict=True)]
 
 
-def _number(ds: Dataset, keyword: str, default: float) -> float:
-    value = ds.get(keyword)
-    return default if value is None or value == "" else float(value)
+def _is_derived(slices: Sequence[Slice]) -> bool:
+    """Whether most of the images say DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2)."""
+    return 2 * sum(bool({"DERIVED", "SECONDARY"} & set(item.plane.image_type[:2])) for item in slices) > len(slices)
+
+
+def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
+    """One volume in slice order, with what must be known of it. Raises SeriesRejected."""
+    if len(placed) < MIN_SLICES:
+        raise SeriesRejected(RejectReason.TOO_FEW_SLICES, f"{len(placed)} of at least {MIN_SLICES}.")
+    first = placed[0]
+    normal = np.cross(first.orientation[:3], first.orientation[3:])
+    ordered = sorted(placed, key=lambda item: float(item.origin @ normal))
+    items = tuple(item.slice for item in ordered)
+    header, plane = items[0].header, items[0].plane
+    frame_of_reference_uid = header.frame_of_reference_uid
+    geometry = Geometry(
+        origins_lps_mm=np.array([item.origin for item in ordered]),
+        row_cosines=first.orientation[:3],
+        column_cosines=first.orientation[3:],
+        row_spacing_mm=float(plane.pixel_spacing[0]),
+        column_spacing_mm=float(plane.pixel_spacing[1]),
+        rows=header.rows,
+        columns=header.columns,
+        frame_of_reference_uid=frame_of_reference_uid or derive_uid("frame-of-reference", header.series_instance_uid),
+    )
+    extent_mm = float(geometry.slice_widths_mm.sum())
+    if extent_mm < MIN_EXTENT_MM:
+        raise SeriesRejected(RejectReason.TOO_SHORT, f"{extent_mm:.0f} mm.")
+    found = _spacing_warnings(geometry)
+    if geometry.is_tilted:
+        found.append(SeriesWarning.TILT)
+    if np.quantile(geometry.slice_widths_mm, THICK_QUANTILE) > THICK_MM + 0.01:
+        found.append(SeriesWarning.THICK_SLICES)
+    if not frame_of_reference_uid:
+        found.append(SeriesWarning.NO_FRAME_OF_REFERENCE)
+    if header.modality == "CT" and any(item.plane.rescale_intercept is None for item in items):
+        found.append(SeriesWarning.NO_RESCALE)
+    return Stack(items, geometry, label=label, warnings=tuple(map(str, found)))
+
+
+def _spacing_warnings(geometry: Geometry) -> list[SeriesWarning]:
+    """What the distances between neighbouring slices say. Raises SeriesRejected(MISSING_SLICES) beyond the limits."""
+    if geometry.is_even:
+        return []
+    gaps: Float = np.diff(geometry.positions_mm)
+    if gaps.max() > MAX_GAP_MM:
+        raise SeriesRejected(RejectReason.MISSING_SLICES, f"A gap of {gaps.max():.1f} mm.")
+    missing = geometry.missing_slices
+    if not missing:
+        return [SeriesWarning.UNEVEN_SPACING]
+    if missing > max(1.0, MAX_MISSING_SHARE * (geometry.slices + missing)):
+        raise SeriesRejected(RejectReason.MISSING_SLICES, f"{missing} of {geometry.slices + missing}.")
+    return [SeriesWarning.MISSING_SLICES]

@@ -5,7 +5,7 @@ Errors are `PeerUnreachable`, `AssociationRefused` and `StoreRefused`; a call th
 
 import socket
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -176,6 +176,33 @@ def holds(
         return any(found.get("SOPInstanceUID") == sop_instance_uid for found in _find(assoc, query, remote))
 
 
+def series_sizes(
+    remote: Remote, series_of: Mapping[str, Collection[str]], *, calling_ae_title: str, timeout_s: float
+) -> dict[str, int]:
+    """How many instances the peer says it has of series, by C-FIND at SERIES level, one for each study.
+
+    `series_of` holds SeriesInstanceUIDs by StudyInstanceUID. NumberOfSeriesRelatedInstances is optional for a peer
+    (PS3.4 table C.3-3): series that it does not know or count, or counts as none, are left out.
+
+    Raises PeerUnreachable, AssociationRefused, or PeerError when a query fails.
+    """
+    sizes: dict[str, int] = {}
+    contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
+    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        for study_instance_uid, uids in series_of.items():
+            query = Dataset()
+            query.QueryRetrieveLevel = "SERIES"
+            query.StudyInstanceUID = study_instance_uid
+            # Not every peer matches a list of UIDs; all of them can list a study.
+            query.SeriesInstanceUID = next(iter(uids)) if len(uids) == 1 else ""
+            query.NumberOfSeriesRelatedInstances = None
+            for found in _find(assoc, query, remote):
+                uid, size = str(found.get("SeriesInstanceUID", "")), _count(found)
+                if uid in uids and size > 0:
+                    sizes[uid] = size
+    return sizes
+
+
 def fetch(
     remote: Remote,
     *,
@@ -222,6 +249,14 @@ def fetch(
                 if status not in PENDING and status != 0x0000:
                     raise PeerError(f"{remote} ended a C-GET with status 0x{status:04X}")
     return sorted(files)
+
+
+def _count(found: Dataset) -> int:
+    """NumberOfSeriesRelatedInstances, 0 where a peer says nothing or nonsense."""
+    try:
+        return int(found.get("NumberOfSeriesRelatedInstances") or 0)
+    except (TypeError, ValueError):
+        return 0
 
 
 PENDING = (0xFF00, 0xFF01)

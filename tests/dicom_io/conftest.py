@@ -1,4 +1,4 @@
-"""CT series made for a test: small, valid, and changed where the test wants it."""
+"""CT and MR series made for a test: small, valid, and changed where the test wants it."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
+from dicom_io.image_writer import decimal_string, write_ct_series
+from dicom_io.uids import derive_uid
 
 MakeSeries = Callable[..., list[Path]]
 
@@ -47,5 +49,78 @@ def make_series(tmp_path: Path) -> MakeSeries:
                 change(ds, index)
                 ds.save_as(path)
         return paths
+
+    return make
+
+
+@pytest.fixture
+def make_volumes(make_series: MakeSeries) -> MakeSeries:
+    """Write several volumes at the same positions into one series; `change(ds, volume, slice)` tells them apart."""
+
+    def make(
+        count: int, change: Callable[[Dataset, int, int], None], *, modality: str = "CT", slices: int = 12
+    ) -> list[Path]:
+        def altered(volume: int) -> Callable[[Dataset, int], None]:
+            def alter(ds: Dataset, index: int) -> None:
+                ds.SeriesInstanceUID = derive_uid("volumes")
+                ds.AcquisitionNumber = None
+                if modality == "MR":
+                    ds.Modality, ds.SOPClassUID = "MR", MRImageStorage
+                change(ds, volume, index)
+
+            return alter
+
+        return [
+            path
+            for volume in range(count)
+            for path in make_series(altered(volume), stack(slices), folder=f"volume-{volume}", seed=f"volume {volume}")
+        ]
+
+    return make
+
+
+@pytest.fixture
+def make_enhanced(make_series: MakeSeries, tmp_path: Path) -> Callable[..., Path]:
+    """Write an Enhanced MR image whose frames walk `times` times through a stack, each with its own rescale."""
+
+    def make(geometry: Geometry | None = None, times: int = 1, folder: str = "enhanced") -> Path:
+        geometry = geometry or stack()
+        ds = dcmread(make_series(geometry=geometry, folder=folder)[0])
+        for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness"):
+            del ds[keyword]
+        del ds.RescaleIntercept, ds.RescaleSlope
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = EnhancedMRImageStorage
+        ds.Modality = "MR"
+        ds.NumberOfFrames = geometry.slices * times
+        spacing = [decimal_string(geometry.row_spacing_mm), decimal_string(geometry.column_spacing_mm)]
+        shared = Dataset()
+        shared.PixelMeasuresSequence = [Dataset()]
+        shared.PixelMeasuresSequence[0].PixelSpacing = spacing
+        shared.PixelMeasuresSequence[0].SliceThickness = "2"
+        cosines = [*geometry.row_cosines, *geometry.column_cosines]
+        shared.PlaneOrientationSequence = [Dataset()]
+        shared.PlaneOrientationSequence[0].ImageOrientationPatient = [decimal_string(float(c)) for c in cosines]
+        frames = []
+        for time in range(times):
+            for index in range(geometry.slices):
+                frame = Dataset()
+                frame.PlanePositionSequence = [Dataset()]
+                frame.PlanePositionSequence[0].ImagePositionPatient = [
+                    decimal_string(float(value)) for value in geometry.origins_lps_mm[index]
+                ]
+                frame.FrameContentSequence = [Dataset()]
+                frame.FrameContentSequence[0].TemporalPositionIndex = time + 1
+                frame.PixelValueTransformationSequence = [Dataset()]
+                frame.PixelValueTransformationSequence[0].RescaleIntercept = str(-10 * time)
+                frame.PixelValueTransformationSequence[0].RescaleSlope = "1"
+                frames.append(frame)
+        ds.SharedFunctionalGroupsSequence = [shared]
+        ds.PerFrameFunctionalGroupsSequence = frames
+        pixels = np.arange(len(frames) * geometry.rows * geometry.columns, dtype=np.int16)
+        ds.PixelData = pixels.astype("<i2").tobytes()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        path = tmp_path / f"{folder}.dcm"
+        ds.save_as(path)
+        return path
 
     return make

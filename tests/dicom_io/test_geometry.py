@@ -167,3 +167,53 @@ def test_from_affine_refuses_a_left_handed_stack() -> None:
 def test_orthonormal() -> None:
     assert is_orthonormal(np.array([0.999999, 0.001, 0.0]), np.array([-0.001, 0.999999, 0.0]))
     assert not is_orthonormal(np.array([np.nan, 0, 0]), np.array([0, 1.0, 0]))
+
+
+@pytest.mark.parametrize(
+    ("heights", "missing"),
+    [
+        ([0, 5, 10, 15, 20], 0),
+        ([0, 5, 10, 20, 25], 1),
+        ([0, 5, 10.02, 25, 30.01], 2),
+        ([0, 3, 7, 14, 18, 25, 26, 30], 0),  # whole millimetres are no grid
+        ([0, 1, 6, 11, 16, 21], 0),
+        ([0, 5, 11, 17, 22], 0),
+        ([0, 5, 10, 15, 20, 30, 40, 50], 0),  # wider steps from there on
+        ([0, 5, 10, 20, 30, 35, 40], 2),
+        ([0], 0),
+    ],
+)
+def test_missing_slices(heights: list[float], missing: int) -> None:
+    """Slices that a regular grid would have between the others."""
+    assert plain(heights).missing_slices == missing
+
+
+@pytest.mark.parametrize(
+    ("row", "column", "name"),
+    [
+        ([1, 0, 0], [0, 1, 0], "axial"),
+        ([-1, 0, 0], [0, -1, 0], "axial"),
+        ([0, 1, 0], [0, 0, -1], "sagittal"),
+        ([1, 0, 0], [0, 0, 1], "coronal"),
+        ([1, 0, 0], [0, np.cos(0.5), np.sin(0.5)], "axial"),
+        ([1, 0, 0], [0, np.cos(0.6), np.sin(0.6)], "oblique"),
+    ],
+)
+def test_plane_name(row: list[float], column: list[float], name: str) -> None:
+    origins = np.array([[0.0, 0, 0], np.cross(row, column)])
+    turned = plain([0, 5], origins_lps_mm=origins, row_cosines=np.array(row), column_cosines=np.array(column))
+    assert turned.plane_name == name
+
+
+def test_rounded_positions_of_an_oblique_stack_are_no_tilt() -> None:
+    """1 mm apart and written to a hundredth: single gaps drift by a hundredth, the stack does not."""
+    row, column = np.array([0.8, 0.6, 0.0]), np.array([-0.36, 0.48, 0.8])
+    origins = np.round(np.arange(80)[:, None] * np.cross(row, column), 2)
+    assert not plain([0], origins_lps_mm=origins, row_cosines=row, column_cosines=column).is_tilted
+
+
+def test_one_slice_out_of_line_is_seen() -> None:
+    """An affine would place it wrong."""
+    origins = np.array([[0.0, 0, 5 * index] for index in range(12)])
+    origins[4, 0] = 0.5
+    assert plain([0], origins_lps_mm=origins).is_tilted

@@ -12,7 +12,8 @@ from pydicom import dcmread
 
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import decimal_string, write_ct_series
-from dicom_io.series import open_series, read_volume
+from dicom_io.pixels import read_volume
+from dicom_io.series import open_series
 
 
 def test_there_and_back(tmp_path: Path, make_stack: Callable[..., Geometry]) -> None:
@@ -20,7 +21,7 @@ def test_there_and_back(tmp_path: Path, make_stack: Callable[..., Geometry]) -> 
     geometry = make_stack()
     array = np.random.default_rng(0).integers(-1024, 3072, geometry.shape, dtype=np.int16)
     paths = write_ct_series(array, geometry, tmp_path / "a" / "b", seed=7, patient_name="A^B", patient_id="4711")
-    volume = read_volume(open_series(paths))
+    volume = read_volume(open_series(paths).stacks[0])
     assert np.array_equal(volume.array, array)
     assert np.allclose(volume.geometry.affine, geometry.affine)
     assert volume.geometry.frame_of_reference_uid == geometry.frame_of_reference_uid
@@ -32,7 +33,7 @@ def test_out_of_range_values_are_cut(tmp_path: Path, make_stack: Callable[..., G
     geometry = make_stack()
     array = np.zeros(geometry.shape, np.float32)
     array[0, 0, :4] = (-5000, 40000, 12.6, -0.4)
-    volume = read_volume(open_series(write_ct_series(array, geometry, tmp_path, seed=1)))
+    volume = read_volume(open_series(write_ct_series(array, geometry, tmp_path, seed=1)).stacks[0])
     assert volume.array[0, 0, :4].tolist() == [-1024, 3071, 13, 0]
 
 

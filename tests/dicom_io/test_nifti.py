@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import permutations, product
 from pathlib import Path
 
@@ -12,8 +13,9 @@ import SimpleITK as sitk
 
 from dicom_io.errors import NotNifti
 from dicom_io.geometry import Geometry
-from dicom_io.nifti import read_labels, read_nifti, write_labels
-from dicom_io.series import open_series, read_volume
+from dicom_io.nifti import has_affine, read_labels, read_nifti, write_labels
+from dicom_io.pixels import read_volume
+from dicom_io.series import open_series
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray, sform: int = 1, qform: int = 0) -> Path:
@@ -87,7 +89,8 @@ def sheared() -> np.ndarray:
     ("array", "affine", "why"),
     [
         (np.zeros((3, 4, 5), np.int16), sheared(), "sheared"),
-        (np.zeros((3, 4, 5, 2), np.int16), np.eye(4), "3-D"),
+        (np.zeros((3, 4, 5, 2), np.int16), np.eye(4), "not a 3-D image, its shape is 3 x 4 x 5 x 2"),
+        (np.zeros((3, 4, 5, 1, 2), np.int16), np.eye(4), "3-D"),
         (np.zeros((3, 4), np.int16), np.eye(4), "3-D"),
         (np.full((3, 4, 5), np.nan, np.float32), np.eye(4), "finite"),
         (np.zeros((3, 4, 5), np.complex64), np.eye(4), "plain numbers"),
@@ -164,22 +167,64 @@ def test_labels_that_are_none(tmp_path: Path) -> None:
         read_labels(path, read_nifti(path).geometry)
 
 
-def test_write_refuses_what_has_no_affine(tmp_path: Path, make_stack: Callable[..., Geometry]) -> None:
-    geometry = make_stack(slices=3)
-    uneven = Geometry(
-        geometry.origins_lps_mm + [[0, 0, 0], [0, 0, 1], [0, 0, 4]],
-        geometry.row_cosines,
-        geometry.column_cosines,
-        0.75,
-        0.5,
-        6,
-        8,
-        "1.2.3",
+def test_one_time_point_is_a_volume(tmp_path: Path) -> None:
+    """Tools write (x, y, z, 1), and labels so too."""
+    array = np.arange(60, dtype=np.int16).reshape(3, 4, 5)
+    flat = read_nifti(save(tmp_path / "flat.nii", array, np.eye(4)))
+    for shape in ((3, 4, 5, 1), (3, 4, 5, 1, 1)):
+        path = save(tmp_path / "deep.nii.gz", array.reshape(shape), np.eye(4))
+        deep = read_nifti(path)
+        assert np.array_equal(deep.array, flat.array)
+        assert np.array_equal(deep.geometry.origins_lps_mm, flat.geometry.origins_lps_mm)
+        assert np.array_equal(read_labels(path, flat.geometry), flat.array)
+
+
+def oblique_stack(drift_mm: tuple[float, float]) -> Geometry:
+    """Turned about two axes, feet first; first pixels drift by (row, column) mm from slice to slice."""
+    a, b = np.radians(25), np.radians(-12)
+    turn = np.array([[np.cos(a), -np.sin(a), 0], [np.sin(a), np.cos(a), 0], [0, 0, 1]]) @ np.array(
+        [[1, 0, 0], [0, np.cos(b), -np.sin(b)], [0, np.sin(b), np.cos(b)]]
     )
-    with pytest.raises(ValueError, match="no affine"):
-        write_labels(np.zeros(uneven.shape, np.uint8), uneven, tmp_path / "x.nii.gz")
+    row, column = turn[:, 0], -turn[:, 1]
+    step = 4.0 * np.cross(row, column) + drift_mm[0] * column + drift_mm[1] * row
+    origins = np.array([-20.5, 10.25, 100.0]) + np.arange(12)[:, None] * step
+    return Geometry(origins, row, column, 0.75, 0.5, 6, 8, "1.2.3")
+
+
+@pytest.mark.parametrize("drift_mm", [(1.3, 0.0), (0.0, -0.8), (-2.0, 1.0)])
+def test_labels_of_a_tilted_stack(tmp_path: Path, drift_mm: tuple[float, float]) -> None:
+    """A sheared sform and no qform: nibabel places every voxel where the Geometry has it, 7.5 mm drift and more."""
+    geometry = oblique_stack(drift_mm)
+    assert geometry.is_tilted
+    assert not geometry.is_regular
+    labels = np.random.default_rng(0).integers(0, 3, geometry.shape).astype(np.uint8)
+    write_labels(labels, geometry, tmp_path / "labels.nii.gz")
+    written = nib.load(tmp_path / "labels.nii.gz")
+    assert (int(written.header["sform_code"]), int(written.header["qform_code"])) == (1, 0)
+    places = np.array(list(np.ndindex(*geometry.shape)))
+    ras = nib.affines.apply_affine(written.affine, places[:, ::-1])
+    assert np.abs(ras - geometry.index_to_lps(places) * [-1, -1, 1]).max() < 1e-4
+    assert np.array_equal(np.asarray(written.dataobj).transpose(2, 1, 0), labels)
+    with pytest.raises(NotNifti, match="sheared"):
+        read_nifti(tmp_path / "labels.nii.gz")
+
+
+def test_write_refuses_what_has_no_affine(tmp_path: Path) -> None:
+    """Uneven gaps, or a table that was moved once in an even stack; a geometry that the labels do not fill."""
+    even = oblique_stack((0.0, 0.0))
+    wider, moved = np.zeros((12, 1)), np.zeros((12, 1))
+    wider[7:], moved[7:] = 3.0, 5.0
+    uneven = replace(even, origins_lps_mm=even.origins_lps_mm + wider * even.normal)
+    shifted = replace(even, origins_lps_mm=even.origins_lps_mm + moved * even.row_cosines)
+    assert shifted.is_even
+    for geometry in (uneven, shifted):
+        assert not has_affine(geometry)
+        with pytest.raises(ValueError, match="no affine"):
+            write_labels(np.zeros(geometry.shape, np.uint8), geometry, tmp_path / "x.nii.gz")
+    assert has_affine(even)
     with pytest.raises(ValueError, match="labels are"):
-        write_labels(np.zeros((1, 2, 3), np.uint8), geometry, tmp_path / "x.nii.gz")
+        write_labels(np.zeros((1, 2, 3), np.uint8), even, tmp_path / "x.nii.gz")
+    assert not (tmp_path / "x.nii.gz").exists()
 
 
 @pytest.mark.parametrize(
@@ -201,7 +246,7 @@ def test_truth_lies_on_the_liver(
 ) -> None:
     """The masks' affines may be trusted: read by them, the voxels are as many as MANIFEST.md says and as bright as an
     enhanced liver; upside down they are not. (LiTS 0's series and mask count their slices in opposite directions.)"""
-    volume = read_volume(open_series(unpacked(f"{folder}/ct_dicom")))
+    volume = read_volume(open_series(unpacked(f"{folder}/ct_dicom")).stacks[0])
     labels = read_labels(shared_data / folder / file, volume.geometry)
     assert (np.count_nonzero(labels), np.count_nonzero(labels == 2)) == (liver, tumour)
     inside = volume.array[labels > 0]
@@ -215,3 +260,19 @@ def test_labels_of_another_reader(shared_data: Path) -> None:
     folder = shared_data / "totalsegmentator_example"
     volume = read_nifti(folder / "example_ct_sm.nii.gz")
     assert np.count_nonzero(read_labels(folder / "example_seg.nii.gz", volume.geometry) == 5) == 38_634
+
+
+@pytest.mark.parametrize("name", ["example_ct_sm.nii.gz", "example_ct.nii.gz", "example_mr_sm.nii.gz"])
+def test_real_images_lie_where_simpleitk_has_them(shared_data: Path, name: str) -> None:
+    """Every corner, and the values at random voxels."""
+    path = shared_data / "totalsegmentator_example" / name
+    volume, image = read_nifti(path), sitk.ReadImage(str(path))
+    rng = np.random.default_rng(0)
+    corners = [
+        tuple(end * (n - 1) for end, n in zip(ends, image.GetSize(), strict=True)) for ends in product((0, 1), repeat=3)
+    ]
+    inside = [tuple(int(rng.integers(n)) for n in image.GetSize()) for _ in range(200)]
+    for index in corners + inside:
+        ours = volume.geometry.lps_to_index(image.TransformIndexToPhysicalPoint(index))
+        assert np.allclose(ours, np.rint(ours), atol=1e-3)
+        assert volume.array[tuple(np.rint(ours).astype(int))] == pytest.approx(image[index], abs=1e-3)

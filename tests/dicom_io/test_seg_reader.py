@@ -93,6 +93,21 @@ def test_one_plane_takes_its_thickness(pixels) -> None:
     assert read_seg(ds)[0].volume_ml == pytest.approx(3 * 3 * 0.5 * 0.25 / 1000)
 
 
+def test_the_frames_of_a_source_are_named(pixels) -> None:
+    """None is the whole image; an image with several frames stands there once for each."""
+    ds = minimal_seg(pixels)
+    for index, numbers in ((1, None), (2, [7, 9])):
+        source, derivation = Dataset(), Dataset()
+        source.ReferencedSOPInstanceUID = "1.2.3.9"
+        if numbers:
+            source.ReferencedFrameNumber = numbers
+        derivation.SourceImageSequence = [source]
+        ds.PerFrameFunctionalGroupsSequence[index].DerivationImageSequence = [derivation]
+    (segment,) = read_seg(ds)
+    assert segment.source_sop_instance_uids == (("1.2.3.9", "1.2.3.9"), ("1.2.3.9",))
+    assert segment.source_frame_numbers == ((7, 9), (None,))
+
+
 def test_an_empty_segment_has_no_centre(pixels) -> None:
     """It is listed, without frames."""
     (segment,) = read_seg(minimal_seg(np.zeros_like(pixels)))

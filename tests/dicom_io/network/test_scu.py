@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
 from pydicom.filereader import read_file_meta_info
 from pydicom.uid import (
     CTImageStorage,
@@ -27,7 +27,7 @@ from dicom_io.errors import AssociationRefused, NotDicom, PeerError, PeerUnreach
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network.scp import Caller, Received, start
-from dicom_io.network.scu import Remote, echo, fetch, holds, store
+from dicom_io.network.scu import Remote, echo, fetch, holds, series_sizes, store
 
 MakeSeries = Callable[..., list[Path]]
 PATIENCE_S = 10
@@ -243,6 +243,83 @@ def test_a_query_that_fails(start_peer: StartPeer) -> None:
         )
 
 
+FIND = "1.2.840.10008.5.1.4.1.2.2.1"
+
+
+def answering(*answers: dict[str, object]) -> Callable[[Event], Iterator[tuple[int, Dataset | None]]]:
+    """A C-FIND that gives these answers to whatever it is asked."""
+
+    def answer(event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        for values in answers:
+            ds = Dataset()
+            ds.QueryRetrieveLevel = "SERIES"
+            for keyword, value in values.items():
+                setattr(ds, keyword, value)
+            yield 0xFF00, ds
+
+    return answer
+
+
+@pytest.mark.parametrize(
+    ("answers", "sizes"),
+    [
+        ([], {}),
+        ([{"SeriesInstanceUID": "1.2.3", "NumberOfSeriesRelatedInstances": 40}], {"1.2.3": 40}),
+        ([{"SeriesInstanceUID": "1.2.3", "NumberOfSeriesRelatedInstances": 0}], {}),
+        ([{"SeriesInstanceUID": "1.2.3", "NumberOfSeriesRelatedInstances": None}], {}),
+        ([{"SeriesInstanceUID": "1.2.3", "NumberOfSeriesRelatedInstances": [3, 4]}], {}),
+        ([{"SeriesInstanceUID": "1.2.3"}], {}),
+        ([{"NumberOfSeriesRelatedInstances": 40}], {}),
+        # a peer that ignores the key, and one that pads
+        (
+            [
+                {"SeriesInstanceUID": "1.2.9", "NumberOfSeriesRelatedInstances": 7},
+                {"SeriesInstanceUID": "1.2.3", "NumberOfSeriesRelatedInstances": " 40 "},
+            ],
+            {"1.2.3": 40},
+        ),
+    ],
+    ids=str,
+)
+def test_what_peers_say_of_the_size_of_a_series(
+    start_peer: StartPeer, answers: list[dict[str, object]], sizes: dict[str, int]
+) -> None:
+    """Only of what was asked, and only a number that is one: the key is optional for a peer."""
+    peer = start_peer([(FIND, [ImplicitVRLittleEndian])], [(evt.EVT_C_FIND, answering(*answers))])
+    assert series_sizes(peer, {"1.2": {"1.2.3"}}, calling_ae_title="US", timeout_s=PATIENCE_S) == sizes
+
+
+def test_one_association_asks_about_several_studies(start_peer: StartPeer) -> None:
+    """A query each: for an only series by its UID, for several by their study."""
+    asked: list[Dataset] = []
+
+    def answer(event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        asked.append(event.identifier)
+        for uid in ("1.1", "1.2", "1.3") if event.identifier.StudyInstanceUID == "1" else ("2.1",):
+            ds = Dataset()
+            ds.SeriesInstanceUID, ds.NumberOfSeriesRelatedInstances = uid, 10 * int(uid[-1])
+            yield 0xFF00, ds
+
+    peer = start_peer([(FIND, [ImplicitVRLittleEndian])], [(evt.EVT_C_FIND, answer)])
+    wanted = {"1": {"1.1", "1.3"}, "2": {"2.1"}}
+    assert series_sizes(peer, wanted, calling_ae_title="US", timeout_s=PATIENCE_S) == {"1.1": 10, "1.3": 30, "2.1": 10}
+    assert [(ds.StudyInstanceUID, ds.SeriesInstanceUID) for ds in asked] == [("1", ""), ("2", "2.1")]
+    assert {ds.QueryRetrieveLevel for ds in asked} == {"SERIES"}
+
+
+def test_a_size_that_is_not_said(start_peer: StartPeer, ours: tuple[Remote, list[Received]]) -> None:
+    """A query that fails, and a peer that takes none, are errors of the peer: nothing was learned."""
+
+    def refuse(event: Event) -> Iterator[tuple[int, None]]:
+        yield 0xC001, None
+
+    peer = start_peer([(FIND, [ImplicitVRLittleEndian])], [(evt.EVT_C_FIND, refuse)])
+    with pytest.raises(PeerError, match="0xC001"):
+        series_sizes(peer, {"1.2": {"1.2.3"}}, calling_ae_title="US", timeout_s=PATIENCE_S)
+    with pytest.raises(AssociationRefused):
+        series_sizes(ours[0], {"1.2": {"1.2.3"}}, calling_ae_title="US", timeout_s=PATIENCE_S)
+
+
 # A real archive.
 
 
@@ -321,6 +398,10 @@ def test_orthanc_takes_and_gives_back(orthanc: Remote, tmp_path: Path, make_stac
     assert store(orthanc, paths[:1], calling_ae_title="US", timeout_s=PATIENCE_S) == (0x0000,)
     assert is_held(first.SOPInstanceUID)
     assert not is_held("1.2.3.4")
+    for others in ((), ("1.2.3.4",)):
+        wanted = {first.StudyInstanceUID: {first.SeriesInstanceUID, *others}, "1.2.3": {"1.2.3.4"}}
+        sizes = series_sizes(orthanc, wanted, calling_ae_title="US", timeout_s=PATIENCE_S)
+        assert sizes == {first.SeriesInstanceUID: 12}
     back = fetched("CT")
     assert {path.stem for path in back} == {str(dcmread(path).SOPInstanceUID) for path in paths}
     assert sorted(dcmread(path).ImagePositionPatient[2] for path in back) == [100 + 5 * index for index in range(12)]

@@ -1,0 +1,201 @@
+"""Which images of one direction and grid make up which volume: phases, echoes, components, time points, b-values.
+
+Different positions are one volume, whatever ImageType says. Where several images lie at one position, the attributes
+that tell them apart there tell the volumes apart everywhere.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from itertools import combinations, pairwise
+from typing import Generic, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.geometry import SPACING_TOLERANCE_MM, Float
+from dicom_io.image_file import SPLITTING
+
+T = TypeVar("T")
+
+SAME_PLACE_MM = 0.01
+"""Images nearer to one another along the normal lie at the same position."""
+
+MOST_KEYS = 3
+"""By how many attributes at once volumes are told apart (echo, component and time point, say)."""
+
+SEAM_SLICES = 2
+"""At how many positions two acquisitions that follow one another along the table may overlap and be one volume."""
+
+TIMES = ("AcquisitionDateTime", "ContentTime")
+
+INTERLEAVING = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers")
+"""What tells apart volumes that lie between one another's slices, as two breath-holds of free position do."""
+
+SPOKEN = frozenset(SPLITTING) - {"ContrastBolusAgent", "AcquisitionDateTime", "ContentTime", "StackID"}
+"""Attributes whose values are numbers and codes, and may stand in a label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Placed(Generic[T]):
+    """An image and where it lies: `origin` (3,) LPS mm, `orientation` (6,) cosines, `marks` by keyword."""
+
+    slice: T
+    origin: Float
+    orientation: Float
+    marks: Mapping[str, str]
+
+
+@dataclass(frozen=True, eq=False)
+class Part(Generic[T]):
+    """The images of one volume, in no order, and what tells them from the others."""
+
+    placed: tuple[Placed[T], ...]
+    label: str
+
+
+def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
+    """The volumes that parallel images on one grid make up; some may be too small to be read.
+
+    Raises SeriesRejected(DUPLICATE_POSITIONS) when several images lie at the same positions and nothing tells the
+    volumes apart.
+    """
+    places = _places(images)
+    counts = np.bincount(places)
+    if counts.max() == 1:
+        return _interleaved(images, min_slices) or [Part(tuple(images), "")]
+    if len(counts) < min_slices:  # too few slices in any case: no need to know which is which
+        return [Part(tuple(images[int(np.flatnonzero(places == place)[0])] for place in range(len(counts))), "")]
+    keys = [key for key in SPLITTING if _varies_at_one_place(images, places, key)]
+    splits = []
+    for size in range(1, min(MOST_KEYS, len(keys)) + 1):
+        for combination in combinations(keys, size):
+            groups = _grouped(images, combination)
+            if all(len(np.unique(places[group])) == len(group) for group in groups.values()):
+                splits.append((len(groups), size, groups, combination))
+    if splits:
+        _, _, groups, combination = min(splits, key=lambda split: split[:2])
+        if max(map(len, groups.values())) >= min_slices:
+            return _end_to_end(images, places, groups) or list(_parts(images, groups, combination))
+    for key in TIMES:
+        groups = _by_time(images, key, int(counts.max()))
+        if groups and all(len(np.unique(places[group])) == len(group) >= min_slices for group in groups.values()):
+            return list(_parts(images, groups, (key,)))
+    raise SeriesRejected(RejectReason.DUPLICATE_POSITIONS, f"{counts.max()} at one position.")
+
+
+def _places(images: Sequence[Placed[T]]) -> NDArray[np.intp]:
+    """The number of the position along the normal at which each image lies."""
+    orientation = images[0].orientation
+    positions = np.array([image.origin for image in images]) @ np.cross(orientation[:3], orientation[3:])
+    order = np.argsort(positions, kind="stable")
+    places = np.empty(len(images), dtype=np.intp)
+    places[order] = np.r_[0, np.cumsum(np.diff(positions[order]) > SAME_PLACE_MM)]
+    return places
+
+
+def _varies_at_one_place(images: Sequence[Placed[T]], places: NDArray[np.intp], key: str) -> bool:
+    values: dict[int, str] = {}
+    pairs = zip(places.tolist(), (_mark(image, key) for image in images), strict=True)
+    return any(values.setdefault(place, value) != value for place, value in pairs)
+
+
+def _grouped(images: Sequence[Placed[T]], keys: Sequence[str]) -> dict[tuple[str, ...], list[int]]:
+    groups: dict[tuple[str, ...], list[int]] = {}
+    for index, image in enumerate(images):
+        groups.setdefault(tuple(_mark(image, key) for key in keys), []).append(index)
+    return groups
+
+
+def _by_time(images: Sequence[Placed[T]], key: str, count: int) -> dict[tuple[str, ...], list[int]]:
+    """Images in `count` runs of time, divided by the longest pauses; {} where not all of them have a time.
+
+    Scanners give every slice a time of its own: those of one phase lie close together, phases do not.
+    """
+    try:
+        seconds = np.array([_seconds(_mark(image, key)) for image in images])
+    except ValueError:
+        return {}
+    order = np.argsort(seconds, kind="stable")
+    pauses = np.sort(np.argsort(-np.diff(seconds[order]), kind="stable")[: count - 1]) + 1
+    runs = np.split(order, pauses)
+    if any(seconds[before[-1]] == seconds[after[0]] for before, after in pairwise(runs)):
+        return {}
+    return {(f"{number}",): run.tolist() for number, run in enumerate(runs)}
+
+
+def _seconds(text: str) -> float:
+    """The time of day of a DT or TM value in seconds. Raises ValueError."""
+    date, time = (text[:8], text[8:]) if len(text.partition(".")[0]) > 6 else ("", text)
+    days = datetime.strptime(date, "%Y%m%d").toordinal() if date else 0
+    whole, _, fraction = time.partition(".")
+    if len(whole) != 6 or not whole.isdigit():
+        raise ValueError("not a time")
+    return days * 86400 + int(whole[:2]) * 3600 + int(whole[2:4]) * 60 + float(f"{whole[4:]}.{fraction[:6] or 0}")
+
+
+def _end_to_end(
+    images: Sequence[Placed[T]], places: NDArray[np.intp], groups: Mapping[tuple[str, ...], Sequence[int]]
+) -> list[Part[T]]:
+    """One volume, where groups follow one another along the normal and share a seam at most; [] where they do not."""
+    held: dict[int, int] = {}
+    shared = 0
+    for group in sorted(groups.values(), key=len, reverse=True):
+        shared = max(shared, sum(int(places[index]) in held for index in group))
+        for index in group:
+            held.setdefault(int(places[index]), index)
+    whole = sorted(groups.values(), key=len)
+    is_seam = shared <= SEAM_SLICES < len(whole[0])
+    return [Part(tuple(images[index] for index in held.values()), "")] if is_seam else []
+
+
+def _interleaved(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
+    """Even volumes that lie between one another's slices and together make no even one; [] if that is not so."""
+    orientation = images[0].orientation
+    positions = np.array([image.origin for image in images]) @ np.cross(orientation[:3], orientation[3:])
+    if _is_even(positions):
+        return []
+    for key in INTERLEAVING:
+        groups = _grouped(images, (key,))
+        if len(groups) < 2 or min(map(len, groups.values())) < min_slices:
+            continue
+        spans = [positions[group] for group in groups.values()]
+        shared = min(float(span.max()) for span in spans) - max(float(span.min()) for span in spans)
+        if all(map(_is_even, spans)) and shared > 0.5 * max(float(np.ptp(span)) for span in spans):
+            return list(_parts(images, groups, (key,)))
+    return []
+
+
+def _is_even(positions_mm: Float) -> bool:
+    gaps = np.diff(np.sort(positions_mm))
+    return len(gaps) < 2 or bool(np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM)
+
+
+def _parts(
+    images: Sequence[Placed[T]], groups: Mapping[tuple[str, ...], Sequence[int]], keys: Sequence[str]
+) -> Iterator[Part[T]]:
+    values = sorted(groups, key=lambda value: [_sortable(text) for text in value])
+    for number, value in enumerate(values, start=1):
+        words = []
+        for position, (key, text) in enumerate(zip(keys, value, strict=True)):
+            if key in SPOKEN:
+                others = [set(other[position].split("\\")) for other in values]
+                common = set.intersection(*others) if len(others) > 1 else set()
+                own = [part for part in text.split("\\") if part not in common]
+                words.append(f"{key} {' '.join(own) or 'none'}")
+            else:
+                words.append(f"{key} {number} of {len(values)}")
+        yield Part(tuple(images[index] for index in groups[value]), ", ".join(words))
+
+
+def _mark(image: Placed[T], key: str) -> str:
+    return image.marks.get(key, "")
+
+
+def _sortable(text: str) -> tuple[int, float, str]:
+    """Numbers by value, before texts."""
+    try:
+        return 0, float(text), ""
+    except ValueError:
+        return 1, 0.0, text

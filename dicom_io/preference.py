@@ -1,0 +1,162 @@
+"""Which volume of a series, and which series of a study, is the one to segment; pure.
+
+The phase of a contrast series is seldom stated. What says it, the most certain first: a word in a description or
+protocol; the seconds since the bolus; a volume without contrast beside one with it; the order of two acquisitions in
+a series that is described as one of several phases (the first arterial, the second portal venous). Whatever none of
+these decides is unknown, and then no volume is dropped.
+"""
+
+import re
+from collections.abc import Sequence
+from datetime import datetime
+from enum import StrEnum
+
+from dicom_io.series import THICK_MM, Series, Stack
+
+
+class Phase(StrEnum):
+    """When after the contrast bolus a volume was acquired."""
+
+    NATIVE = "native"
+    ARTERIAL = "arterial"
+    PORTAL = "portal"
+    DELAYED = "delayed"
+
+
+ALL = "all"
+
+PHASE_WORDS = {
+    Phase.PORTAL: r"portal|porto|\bpv[pi]?\b|ven(ous|oes|ös|eux|osa)|\bven\b|pfortader",
+    Phase.ARTERIAL: r"arter|\bart\b|\bhap\b|aort",
+    Phase.DELAYED: r"delay|\blate\b|equilib|spaet|spät|tardi|excret",
+    Phase.NATIVE: r"nativ|non.?contrast|without|w/?o\b|unenhanced|plain|\bpre\b|precontrast|sans",
+}
+MULTIPHASE = r"phase|phas|bolus|dynam"
+UNSUITED_KERNEL = r"lung|bone|knochen|poumon|\bos\b|osteo"
+
+ARTERIAL_S = (10.0, 45.0)
+PORTAL_S = (45.0, 110.0)
+"""Seconds after the start of the bolus, around what protocols aim at (25 to 35 s, 60 to 80 s); later is delayed."""
+
+CLOSE_MM = 20.0
+"""Coverages that differ by less cover the liver alike."""
+
+
+def chosen_stacks(series: Series, prefer: str) -> tuple[tuple[Stack, ...], str]:
+    """The volumes of a series to segment, and a sentence for the report ("" for an only volume).
+
+    `prefer` is a Phase or "all". Phase maps are no anatomy and are dropped where a magnitude is there. All volumes
+    are taken where it is not certain which one is meant.
+    """
+    stacks = series.stacks
+    if len(stacks) == 1:
+        return stacks, ""
+    images = tuple(stack for stack in stacks if not _is_phase_map(stack)) or stacks
+    phases = phases_of(images)
+    wanted = tuple(stack for stack, phase in zip(images, phases, strict=True) if phase == prefer)
+    if prefer != ALL and len(wanted) == 1:
+        stack = wanted[0]
+        return wanted, (
+            f"The series holds {len(stacks)} volumes; volume {stack.index + 1} ({stack.label}) was segmented, "
+            f"taken for the {prefer} phase."
+        )
+    if len(images) == 1:
+        return images, (
+            f"The series holds {len(stacks)} volumes; volume {images[0].index + 1} ({images[0].label}) was segmented."
+        )
+    why = "as configured" if prefer == ALL else f"as it is not certain which one is the {prefer} phase"
+    return (
+        images,
+        f"The series holds {len(stacks)} volumes; {len(images)} of them were segmented each for itself, {why}.",
+    )
+
+
+def phases_of(stacks: Sequence[Stack]) -> tuple[Phase | None, ...]:
+    """The phase of each volume of one series, None where nothing says it."""
+    stated = [_stated_phase(stack) for stack in stacks]
+    if len(stacks) == 2 and stated[0] == stated[1] and stacks[0].modality == "CT":
+        enhanced = [bool(_mark(stack, "ContrastBolusAgent")) for stack in stacks]
+        if enhanced[0] != enhanced[1]:
+            return tuple(stated[0] if contrast else Phase.NATIVE for contrast in enhanced)
+        order = _acquisition_order(stacks)
+        if order and re.search(MULTIPHASE, _words(stacks[0])):
+            pair = (Phase.ARTERIAL, Phase.PORTAL)
+            return tuple(pair[order.index(index)] for index in range(2))
+    # A word that all volumes of the series share tells nothing of any one of them
+    return tuple(stated) if len(stacks) == 1 or len(set(stated)) > 1 else (None,) * len(stacks)
+
+
+def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
+    """Sortable: of the series of a study, the one with the largest suits best.
+
+    In this order: original axial images; the preferred phase, or none stated; no kernel for lung or bone; slices of at
+    most 5 mm; the most coverage along the patient; the most slices.
+    """
+    stacks, _ = chosen_stacks(series, prefer)
+    stack = stacks[0]
+    geometry, kind = stack.geometry, stack.slices[0].plane.image_type
+    original = tuple(value.upper() for value in kind[:2]) == ("ORIGINAL", "PRIMARY") and geometry.plane_name == "axial"
+    phase = phases_of(stacks)[0] if len(stacks) == 1 else None
+    in_phase = 2 if phase == prefer or prefer == ALL else 1 if phase is None else 0
+    coverage_mm = float(geometry.slice_widths_mm.sum())
+    return (
+        int(original),
+        in_phase,
+        int(not re.search(UNSUITED_KERNEL, _words(stack))),
+        int(geometry.step_mm <= THICK_MM + 0.01),
+        round(coverage_mm / CLOSE_MM),
+        geometry.slices,
+    )
+
+
+def _stated_phase(stack: Stack) -> Phase | None:
+    words = _words(stack)
+    named = [phase for phase, pattern in PHASE_WORDS.items() if re.search(pattern, words)]
+    if len(named) == 1:
+        return named[0]
+    seconds = _seconds_since_bolus(stack)
+    if seconds is None:
+        return None
+    if seconds < ARTERIAL_S[0]:
+        return Phase.NATIVE
+    return Phase.ARTERIAL if seconds < ARTERIAL_S[1] else Phase.PORTAL if seconds < PORTAL_S[1] else Phase.DELAYED
+
+
+def _words(stack: Stack) -> str:
+    """What people wrote of a volume, in small letters."""
+    return " ".join(_mark(stack, key) for key in ("SeriesDescription", "ProtocolName", "ConvolutionKernel")).casefold()
+
+
+def _seconds_since_bolus(stack: Stack) -> float | None:
+    start, acquired = _mark(stack, "ContrastBolusStartTime"), _mark(stack, "AcquisitionDateTime")
+    try:
+        began = datetime.strptime(start[:6], "%H%M%S")
+        taken = datetime.strptime(acquired[8:14], "%H%M%S")
+    except ValueError:
+        return None
+    seconds = (taken - began).total_seconds()
+    return seconds if 0 <= seconds < 3600 else None
+
+
+def _acquisition_order(stacks: Sequence[Stack]) -> list[int] | None:
+    """The indices of volumes by acquisition: by time, else by number; None where neither tells all apart."""
+    for key in ("AcquisitionDateTime", "AcquisitionNumber"):
+        try:
+            values = [float(_mark(stack, key)) for stack in stacks]
+        except ValueError:
+            continue
+        if len(set(values)) == len(values):
+            return sorted(range(len(stacks)), key=values.__getitem__)
+    return None
+
+
+def _is_phase_map(stack: Stack) -> bool:
+    """Whether a volume holds the phase of the MR signal (PS3.3 section C.8.13.3.1.1)."""
+    plane = stack.slices[0].plane
+    kinds = {value.upper() for value in (*plane.image_type[2:], plane.marks.get("ComplexImageComponent", ""))}
+    return stack.modality == "MR" and bool(kinds & {"PHASE", "PHASE MAP", "P"})
+
+
+def _mark(stack: Stack, key: str) -> str:
+    """A value of the first slice."""
+    return stack.slices[0].plane.marks.get(key, "")
