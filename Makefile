@@ -32,7 +32,7 @@ lint: install-test
 install-test: .venv/.installed-test
 
 .venv/.installed-test: .venv/.installed
-	$(PIP_INSTALL) -e ".[dev]"
+	$(PIP_INSTALL) -e ".[dev,export]"
 	@touch $@
 
 # Real peers and validators. Without root or apt the tests that need them say so and are skipped.

@@ -18,7 +18,10 @@ class Preprocessing:
     `coarse_spacing_mm`, `fine_spacing_mm`: in-plane pixel of the pass that finds the liver, and of the one
     that segments inside its box. `coarse_step_mm`, `fine_step_mm`: distance between predicted slices.
     `neighbour_mm`: how far above and below lie the slices of the first and third channel.
-    `window_hu`: values mapped to -1 and 1, clipped beyond.
+    `window_hu`: values of CT mapped to -1 and 1, clipped beyond. `window_percentiles`: the same for MR, whose values
+    have no unit, as percentiles of the volume's own voxels; None for weights that know no MR.
+
+    Raises ValueError for percentiles that are no range within 0 and 100.
     """
 
     coarse_spacing_mm: float
@@ -27,6 +30,14 @@ class Preprocessing:
     fine_step_mm: float
     neighbour_mm: float
     window_hu: tuple[float, float]
+    window_percentiles: tuple[float, float] | None = None
+
+    def __post_init__(self) -> None:
+        if (
+            self.window_percentiles is not None
+            and not 0 <= self.window_percentiles[0] < self.window_percentiles[1] <= 100
+        ):
+            raise ValueError("window_percentiles must be two growing percentiles")
 
 
 @dataclass(frozen=True)
@@ -45,11 +56,19 @@ class Card:
     quality: Mapping[str, Any]
     research_use_only: bool
 
+    def takes(self, modality: str) -> bool:
+        """Whether the weights are for this modality; for MR the card must also say how values are normalised."""
+        return modality in self.modalities and (modality == "CT" or self.preprocessing.window_percentiles is not None)
+
 
 def read_card(path: Path) -> Card:
     """The card at `path`; its weights lie beside it under the same stem."""
     raw = json.loads(path.read_text())
-    preprocessing = raw["preprocessing"] | {"window_hu": tuple(raw["preprocessing"]["window_hu"])}
+    preprocessing = raw["preprocessing"] | {
+        name: tuple(raw["preprocessing"][name])
+        for name in ("window_hu", "window_percentiles")
+        if raw["preprocessing"].get(name) is not None
+    }
     return Card(
         name=raw["name"],
         version=raw["version"],

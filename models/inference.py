@@ -9,16 +9,30 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from dicom_io.geometry import SPACING_TOLERANCE_MM, Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.cards import Card, Preprocessing
 from models.errors import DeviceUnavailable, WrongModality
 from models.postprocessing import largest_component, number_segments
-from models.preprocessing import Canonical, channels, interpolation, shrink, slice_positions, to_canonical
+from models.preprocessing import (
+    Canonical,
+    Shrunk,
+    channels,
+    interpolation,
+    shrunk_stack,
+    slice_positions,
+    spread,
+    to_canonical,
+    value_window,
+)
+from models.reslicing import Box, is_axial, read_back, reslice
 from models.weights import load_network
 
 MARGIN_MM = 15.0
 """How far the fine pass reaches beyond the liver that the coarse pass found."""
+CLASSES = 3
+"""Background, liver, tumour."""
 BATCH_PIXELS = 16 * 128 * 128
 """Pixels of a batch: bounds memory whatever the image size."""
 
@@ -60,87 +74,139 @@ def computes_bfloat16(device: torch.device) -> bool:
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
+@dataclass(frozen=True, eq=False)
+class Found:
+    """What the fine pass says: `probabilities` (slice, class, row, column) float16 of a box in a canonical stack.
+
+    Its slices lie at `centres_mm`; its pixels fill `rows` and `columns` of the stack, whatever their own number.
+    """
+
+    probabilities: Tensor
+    centres_mm: NDArray[np.float64]
+    rows: slice
+    columns: slice
+
+
 def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: None) -> Segmentation:
-    """Liver and lesions of a volume on its own grid. Raises WrongModality."""
-    card = model.card
-    if volume.modality not in card.modalities:
+    """Liver and lesions of a volume of any orientation on its own grid. Raises WrongModality."""
+    card, geometry = model.card, volume.geometry
+    if not card.takes(volume.modality):
         raise WrongModality(f"model {card.name} is for {', '.join(card.modalities)}, the volume is {volume.modality}")
-    canonical = to_canonical(volume)
-    classes, tumour = predict(model, canonical, progress)
-    numbered = number_segments(canonical.restore(classes), canonical.restore(tumour), volume.geometry)
+    how = replace(card.preprocessing, window_hu=value_window(volume, card.preprocessing))
+    axial = volume if is_axial(geometry) else reslice(volume, how)
+    canonical = to_canonical(axial)
+    found = look_twice(model, canonical, how, progress)
+    classes, tumour = np.zeros(geometry.shape, np.uint8), np.zeros(geometry.shape, np.uint8)
+    if found is not None and axial is volume:
+        draw(found, canonical, canonical.turn(classes), canonical.turn(tumour))
+    elif found is not None:
+        carry_back(found, axial.geometry, geometry, classes, tumour)
+    numbered = number_segments(classes, tumour, geometry)
+    del classes, tumour
     return Segmentation(
         labels=numbered.labels,
-        geometry=volume.geometry,
+        geometry=geometry,
         algorithm=model.algorithm,
         confidences=numbered.confidences,
         warnings=volume.warnings + numbered.warnings,
     )
 
 
-def predict(
-    model: Model, canonical: Canonical, progress: Progress = lambda done, of: None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Classes (0, 1, 2) and the probability of tumour in 1/255, both on the canonical grid."""
+def look_twice(model: Model, canonical: Canonical, how: Preprocessing, progress: Progress) -> Found | None:
+    """The coarse and the fine pass on a canonical stack; None where the coarse one finds no liver."""
     if len(canonical.positions_mm) == 1:  # nothing to interpolate between: the one slice stands for two
-        twice = np.repeat(canonical.array, 2, axis=0)
-        doubled = replace(canonical, array=twice, positions_mm=canonical.positions_mm + np.array([0.0, 1.0]))
-        classes, tumour = predict(model, doubled, progress)
-        return classes[:1], tumour[:1]
-    how = model.card.preprocessing
-    shape = canonical.array.shape
-    classes, tumour = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
-    image = torch.from_numpy(np.ascontiguousarray(canonical.array))
-
-    coarse = shrink(image, canonical.spacing_mm, how.coarse_spacing_mm)
+        twice = np.repeat(canonical.values, 2, axis=0)
+        canonical = replace(canonical, values=twice, positions_mm=canonical.positions_mm + np.array([0.0, 1.0]))
     centres = slice_positions(canonical, how.coarse_step_mm)
-    found = _probabilities(model, coarse, canonical.positions_mm, centres, progress)
-    box = _liver_box(found, centres, canonical, how)
+    coarse = shrunk_stack(canonical, centres, how, target_mm=how.coarse_spacing_mm)
+    box = _liver_box(_probabilities(model, coarse, centres, how, progress), centres, canonical)
     if box is None:
-        return classes, tumour
-
+        return None
     rows, columns, (first, last) = box
-    fine = shrink(image[:, rows, columns], canonical.spacing_mm, how.fine_spacing_mm)
-    step = max(how.fine_step_mm, float(np.median(np.diff(canonical.positions_mm))))
-    centres = np.linspace(first, last, max(2, int(np.ceil((last - first) / step)) + 1))
-    probabilities = _probabilities(model, fine, canonical.positions_mm, centres, progress)
-    size = (rows.stop - rows.start, columns.stop - columns.start)
-    inside = np.flatnonzero((canonical.positions_mm >= first) & (canonical.positions_mm <= last))
-    below, part = interpolation(centres, canonical.positions_mm[inside])
+    centres = _fine_centres(canonical.positions_mm, first, last, how)
+    fine = shrunk_stack(canonical, centres, how, target_mm=how.fine_spacing_mm, rows=rows, columns=columns)
+    return Found(_probabilities(model, fine, centres, how, progress), centres, rows, columns)
+
+
+def draw(found: Found, canonical: Canonical, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> None:
+    """Fill in classes (0, 1, 2) and the probability of tumour in 1/255, both on the canonical grid."""
+    size = (found.rows.stop - found.rows.start, found.columns.stop - found.columns.start)
+    positions, centres = canonical.positions_mm, found.centres_mm
+    inside = np.flatnonzero((positions >= centres[0]) & (positions <= centres[-1]))
+    below, part = interpolation(centres, positions[inside])
     for plane, b, weight in zip(inside, below.tolist(), part.tolist(), strict=True):
-        p = torch.lerp(probabilities[b].float(), probabilities[b + 1].float(), weight)
+        p = torch.lerp(found.probabilities[b].float(), found.probabilities[b + 1].float(), weight)
         p = F.interpolate(p[None], size=size, mode="bilinear", align_corners=False)[0]
-        liver_or_tumour, lesion = p[1] + p[2], p[2]
-        drawn = (liver_or_tumour > 0.5).to(torch.uint8) * (1 + (lesion > p[1]).to(torch.uint8))
-        classes[plane, rows, columns] = drawn.numpy()
-        tumour[plane, rows, columns] = (lesion * 255).round().to(torch.uint8).numpy()
-    return classes, tumour
+        drawn, lesion = _classes(p[1], p[2])
+        classes[plane, found.rows, found.columns] = drawn.numpy()
+        tumour[plane, found.rows, found.columns] = lesion.numpy()
+
+
+def carry_back(
+    found: Found, grid: Geometry, source: Geometry, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]
+) -> None:
+    """The same on the `source` of a resliced stack: each voxel reads its own centre in the network's `grid`."""
+    step = found.centres_mm[1] - found.centres_mm[0]
+    rows, columns = found.rows, found.columns
+    first = grid.index_to_lps([0, rows.start - 0.5, columns.start - 0.5])
+    last = grid.index_to_lps([0, rows.stop - 0.5, columns.stop - 0.5])
+    box = Box(
+        found.probabilities[:, 1:].transpose(0, 1).float(),
+        np.array([first[0], first[1], found.centres_mm[0] - step / 2]),
+        np.array([last[0], last[1], found.centres_mm[-1] + step / 2]),
+    )
+    for voxels, p, inside in read_back(box, source):
+        drawn, lesion = _classes(p[0], p[1])
+        classes[voxels] = (drawn * inside).numpy()
+        tumour[voxels] = (lesion * inside).numpy()
+
+
+def _classes(liver: Tensor, lesion: Tensor) -> tuple[Tensor, Tensor]:
+    """Class (0, 1, 2) and probability of tumour in 1/255, both uint8."""
+    drawn = (liver + lesion > 0.5).to(torch.uint8) * (1 + (lesion > liver).to(torch.uint8))
+    return drawn, (lesion * 255).round().to(torch.uint8)
+
+
+def _fine_centres(
+    positions_mm: NDArray[np.float64], first_mm: float, last_mm: float, how: Preprocessing
+) -> NDArray[np.float64]:
+    """Where the fine pass predicts: evenly, as close as the slices lie; at the slices themselves where these do not.
+
+    Between slices that lie unevenly nothing is known that they do not say, and evenly placed centres would blend them.
+    """
+    gaps = np.diff(positions_mm)
+    if np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM:
+        return spread(first_mm, last_mm, max(how.fine_step_mm, float(np.median(gaps))))
+    within = positions_mm[(positions_mm > first_mm) & (positions_mm < last_mm)]
+    centres = [first_mm]
+    for position in within.tolist():
+        if position - centres[-1] >= how.fine_step_mm:
+            centres.append(position)
+    return np.array([*(centre for centre in centres if last_mm - centre >= how.fine_step_mm / 2), last_mm])
 
 
 def _probabilities(
-    model: Model,
-    stack: Tensor,
-    positions_mm: NDArray[np.float64],
-    centres_mm: NDArray[np.float64],
-    progress: Progress,
+    model: Model, stack: Shrunk, centres_mm: NDArray[np.float64], how: Preprocessing, progress: Progress
 ) -> Tensor:
     """(slice, class, row, column) float16 on the CPU, for slices at `centres_mm`."""
-    rows, columns = stack.shape[-2:]
+    rows, columns = stack.planes.shape[-2:]
     fast = computes_bfloat16(model.device)
     size = max(1, BATCH_PIXELS // (rows * columns))
-    results = []
+    results = torch.empty(len(centres_mm), CLASSES, rows, columns, dtype=torch.float16)
     with torch.inference_mode():
         for start in range(0, len(centres_mm), size):
-            batch = channels(stack, positions_mm, centres_mm[start : start + size], model.card.preprocessing)
+            at = slice(start, start + size)
+            batch = channels(stack.planes, stack.positions_mm, centres_mm[at], how, stack.drift)
             batch = batch.to(model.device, memory_format=torch.channels_last)
             with torch.autocast(model.device.type, torch.bfloat16, enabled=fast):
                 logits = model.network(batch)
-            results.append(logits.float().softmax(dim=1).to("cpu", torch.float16))
+            results[at] = logits.float().softmax(dim=1).to("cpu", torch.float16)
             progress(min(start + size, len(centres_mm)), len(centres_mm))
-    return torch.cat(results)
+    return results
 
 
 def _liver_box(
-    probabilities: Tensor, centres_mm: NDArray[np.float64], canonical: Canonical, how: Preprocessing
+    probabilities: Tensor, centres_mm: NDArray[np.float64], canonical: Canonical
 ) -> tuple[slice, slice, tuple[float, float]] | None:
     """Source rows and columns, and positions along the normal, around the coarse pass's liver; None without one."""
     likely = (probabilities[:, 1:].float().sum(dim=1) > 0.5).numpy()

@@ -4,7 +4,8 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from SimpleITK import BinaryFillhole, ConnectedComponent, GetArrayFromImage, GetImageFromArray
+from scipy.ndimage import find_objects, label
+from SimpleITK import BinaryFillhole, GetArrayFromImage, GetImageFromArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, MAX_LESIONS
@@ -34,17 +35,29 @@ def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geome
 
     `classes` (slice, row, column): 0, 1 liver, 2 tumour; `tumour`: probability of tumour in 1/255.
     """
-    volumes = geometry.voxel_volumes_mm3
     labels = np.zeros(geometry.shape, dtype=np.uint8)
+    box = _bounding_box(classes)
+    if box is None:
+        return Numbered(labels, (), ())
+    # Nothing outside the box counts, and the components of a mask need four bytes a voxel.
+    classes, tumour, drawn = classes[box], tumour[box], labels[box]
+    volumes = geometry.voxel_volumes_mm3[box[0]]
     whole, count = _components(classes > 0)
     sizes = component_volumes_mm3(whole, count, volumes)
-    if count == 0 or sizes.max() < MIN_LIVER_ML * 1000:
+    if sizes.max() < MIN_LIVER_ML * 1000:
         return Numbered(labels, (), ())
-    liver = GetImageFromArray((whole == int(sizes.argmax()) + 1).astype(np.uint8))
-    filled = GetArrayFromImage(BinaryFillhole(liver)).astype(bool)  # type: ignore[no-untyped-call]
-    labels[filled] = LIVER
+    liver = whole == int(sizes.argmax()) + 1
+    del whole
+    filled = _without_holes(liver)
+    del liver
+    drawn[filled] = LIVER
 
-    lesions, count = _components((classes == 2) & filled)
+    suspected = ((classes == 2) & filled).view(np.uint8)
+    box = _bounding_box(suspected)
+    if box is None:
+        return Numbered(labels, (), ())
+    tumour, drawn, volumes = tumour[box], drawn[box], volumes[box[0]]
+    lesions, count = _components(suspected[box] > 0)
     sizes = component_volumes_mm3(lesions, count, volumes)
     inside = lesions > 0
     components = lesions[inside]  # of these voxels alone: bincount makes eight bytes of each, twice
@@ -56,7 +69,7 @@ def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geome
     kept = np.array(order[:MAX_LESIONS], dtype=np.intp)
     numbers = np.full(count + 1, LIVER, dtype=np.uint8)
     numbers[kept + 1] = LIVER + 1 + np.arange(len(kept))
-    labels[inside] = numbers[components]
+    drawn[inside] = numbers[components]
     return Numbered(labels, tuple(confidences[kept].tolist()), warnings)
 
 
@@ -78,8 +91,27 @@ def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return np.asarray(components == int(np.bincount(components.ravel())[1:].argmax()) + 1)
 
 
+def _bounding_box(classes: NDArray[np.uint8]) -> tuple[slice, slice, slice] | None:
+    """The smallest box that holds every voxel above 0; None without one."""
+    planes = classes.any(axis=(1, 2))
+    if not planes.any():
+        return None
+    found = np.flatnonzero(planes)
+    slices = slice(int(found[0]), int(found[-1]) + 1)
+    face = np.zeros(classes.shape[1:], dtype=bool)
+    for plane in classes[slices]:
+        face |= plane > 0
+    rows, columns = find_objects(face.astype(np.uint8))[0]
+    return slices, rows, columns
+
+
+def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
+    """A mask with what it encloses. In a box that fits it, what reaches the border of the box is not enclosed."""
+    image = BinaryFillhole(GetImageFromArray(mask.view(np.uint8)))  # type: ignore[no-untyped-call]
+    return np.asarray(GetArrayFromImage(image).view(np.bool_))
+
+
 def _components(mask: NDArray[np.bool_]) -> tuple[NDArray[np.integer], int]:
     """Connected components (faces only) and their number."""
-    image = ConnectedComponent(GetImageFromArray(mask.astype(np.uint8)))  # type: ignore[no-untyped-call]
-    components = GetArrayFromImage(image)
-    return components, int(components.max(initial=0))
+    components, count = label(mask)
+    return components, int(count)

@@ -23,7 +23,8 @@ from numpy.typing import NDArray
 
 from dicom_io.errors import DicomIOError
 from dicom_io.nifti import read_labels
-from dicom_io.series import open_series, read_volume
+from dicom_io.pixels import read_volume
+from dicom_io.series import open_series
 from dicom_io.volume import Volume
 from models.cards import Preprocessing, read_card
 from models.dataset import phantom_case, prepare
@@ -85,7 +86,8 @@ def read_case(data: Path, source: Source) -> tuple[Volume, NDArray[np.uint8]]:
     try:
         with TemporaryDirectory(prefix="porta-recipe-") as folder, ZipFile(archive) as content:
             content.extractall(folder)
-            volume = read_volume(open_series(sorted(path for path in Path(folder).rglob("*") if path.is_file())))
+            files = sorted(path for path in Path(folder).rglob("*") if path.is_file())
+            volume = read_volume(open_series(files).stacks[0])
     except BadZipFile as error:
         raise CaseUnreadable(f"{archive}: not a zip file, or a damaged one") from error
     except OSError as error:

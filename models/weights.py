@@ -9,11 +9,11 @@ from safetensors.torch import load as load_tensors
 from safetensors.torch import save_file
 from torch import nn
 
-from models.architectures.resnet50 import ResNet50Segmenter
+from models.architectures.registry import ARCHITECTURES
 from models.cards import Card
 from models.errors import UnknownModel, WeightsCorrupt
 
-ARCHITECTURES: dict[str, type[nn.Module]] = {"resnet50": ResNet50Segmenter}
+__all__ = ["ARCHITECTURES", "load_network", "save_network"]
 
 
 def load_network(card: Card) -> nn.Module:

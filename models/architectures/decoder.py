@@ -1,8 +1,12 @@
-"""The decoder that the encoders share: up by two, join the skip connection, convolve, until full resolution."""
+"""What the decoders share; and the one of `resnet50` and `vgg16`: up by two, join the skip connection, convolve."""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+CLASSES = 3  # background, liver, tumour
 
 
 def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Sequential:
@@ -12,6 +16,16 @@ def conv_bn_relu(in_channels: int, out_channels: int, kernel_size: int) -> nn.Se
         nn.BatchNorm2d(out_channels),
         nn.ReLU(inplace=True),
     )
+
+
+def enlarge(x: Tensor, times: int, like: Tensor) -> Tensor:
+    """Bilinearly by `times`, then cut to the rows and columns of `like`.
+
+    A map at stride s of an image of n pixels has n / s rounded up, so the last of its pixels may lie partly beyond the
+    image. Resizing to n would squeeze that overhang in, and shift what lies at the far edge by up to s - 1 pixels.
+    """
+    larger = F.interpolate(x, scale_factor=float(times), mode="bilinear", align_corners=False)
+    return larger[..., : like.shape[-2], : like.shape[-1]]
 
 
 class Joint(nn.Module):
@@ -35,7 +49,7 @@ class Decoder(nn.Module):
     `skips` are the channels of the encoder's maps from fine to coarse, the first at stride 1.
     """
 
-    def __init__(self, skips: list[int], widths: list[int], classes: int) -> None:
+    def __init__(self, skips: Sequence[int], widths: Sequence[int], classes: int) -> None:
         super().__init__()
         deep = [skips[-1], *widths[:-1]]
         self.joints = nn.ModuleList(
@@ -43,7 +57,7 @@ class Decoder(nn.Module):
         )
         self.head = nn.Conv2d(widths[-1], classes, 1)
 
-    def forward(self, features: list[Tensor]) -> Tensor:
+    def forward(self, features: Sequence[Tensor]) -> Tensor:
         x = features[-1]
         for joint, skip in zip(self.joints, reversed(features[:-1]), strict=True):
             x = joint(x, skip)

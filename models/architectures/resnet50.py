@@ -3,21 +3,17 @@
 from torch import Tensor, nn
 
 from models.architectures import backbones
-from models.architectures.decoder import Decoder, conv_bn_relu
-
-CHANNELS, CLASSES = 3, 3
+from models.architectures.decoder import CLASSES, Decoder, conv_bn_relu
 
 
 class ResNet50Segmenter(nn.Module):
     """(N, 3, row, column) to logits (N, 3, row, column), of any size from 32 pixels on."""
 
-    def __init__(self) -> None:
+    def __init__(self, backbone_weights: backbones.BackboneWeights = "none") -> None:
         super().__init__()
-        encoder = backbones.resnet50(weights=None)
-        self.full = conv_bn_relu(CHANNELS, 32, 3)
-        self.stem = nn.Sequential(encoder.conv1, encoder.bn1, encoder.relu)
-        self.pool = encoder.maxpool
-        self.layers = nn.ModuleList([encoder.layer1, encoder.layer2, encoder.layer3, encoder.layer4])
+        encoder = backbones.resnet(50, backbone_weights)
+        self.full = conv_bn_relu(3, 32, 3)
+        self.stem, self.pool, self.layers = encoder
         self.decoder = Decoder(skips=[32, 64, 256, 512, 1024, 2048], widths=[192, 128, 96, 64, 32], classes=CLASSES)
 
     def forward(self, x: Tensor) -> Tensor:

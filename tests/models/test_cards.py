@@ -4,14 +4,15 @@ import hashlib
 import json
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from models.cards import PRETRAINED, find, read_card, shipped
+from models.cards import PRETRAINED, Preprocessing, find, read_card, shipped
 from models.errors import UnknownModel
 from models.weights import ARCHITECTURES
 
-CONTENT = {
+CONTENT: dict[str, Any] = {
     "name": "small",
     "version": "1.2.0",
     "architecture": "resnet50",
@@ -40,9 +41,35 @@ def test_card_is_read_with_its_weights_beside_it(tmp_path: Path) -> None:
     assert card.weights == tmp_path / "small.safetensors"
     assert card.modalities == ("CT", "MR")
     assert card.preprocessing.window_hu == (-160, 240)
-    assert json.loads(json.dumps(asdict(card.preprocessing))) == CONTENT["preprocessing"]
+    assert json.loads(json.dumps(asdict(card.preprocessing))) == CONTENT["preprocessing"] | {"window_percentiles": None}
     for name in ("name", "version", "architecture", "sha256", "trained_on", "licence", "quality", "research_use_only"):
         assert getattr(card, name) == CONTENT[name]
+
+
+@pytest.mark.parametrize(("written", "read"), [([1, 99.5], (1, 99.5)), (None, None)])
+def test_percentiles_are_read_where_a_card_has_them(
+    tmp_path: Path, written: list[float] | None, read: tuple[float, float] | None
+) -> None:
+    """Of weights that know MR; null, as a dataclass is written, and absence mean the same."""
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(CONTENT | {"preprocessing": CONTENT["preprocessing"] | {"window_percentiles": written}}))
+    card = read_card(path)
+    assert card.preprocessing.window_percentiles == read
+    assert (card.takes("CT"), card.takes("MR"), card.takes("PT")) == (True, read is not None, False)
+
+
+@pytest.mark.parametrize("percentiles", [(5.0, 5.0), (99.0, 1.0), (-1.0, 99.0), (1.0, 101.0)])
+def test_percentiles_that_are_no_range_are_refused(percentiles: tuple[float, float]) -> None:
+    """Before any image is divided by it."""
+    with pytest.raises(ValueError, match="percentiles"):
+        Preprocessing(3.0, 1.5, 4.0, 2.0, 4.0, (-160.0, 240.0), percentiles)
+
+
+def test_shipped_model_takes_ct_alone() -> None:
+    """A card that was written before percentiles were known is read as it was."""
+    card = find("resnet50")
+    assert (card.takes("CT"), card.takes("MR")) == (True, False)
+    assert card.preprocessing.window_percentiles is None
 
 
 def test_cards_of_a_folder_are_found_by_name_not_by_file(tmp_path: Path) -> None:

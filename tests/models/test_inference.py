@@ -148,6 +148,53 @@ def test_other_modality_is_refused(stand_in: Model, axial: MakeGeometry) -> None
         segment(stand_in, Volume(np.zeros(geometry.shape, np.int16), geometry, "MR", "1.2.3"))
 
 
+def for_mr(model: Model, percentiles: tuple[float, float] | None) -> Model:
+    """The stand-in with a card that lists CT and MR."""
+    how = replace(model.card.preprocessing, window_percentiles=percentiles)
+    return replace(model, card=replace(model.card, modalities=("CT", "MR"), preprocessing=how))
+
+
+@pytest.mark.parametrize("dtype", [np.int16, np.float32])
+def test_mr_is_normalised_by_its_own_percentiles(
+    stand_in: Model, axial: MakeGeometry, lopsided: Lopsided, dtype: type[np.int16] | type[np.float32]
+) -> None:
+    """Whatever slope and intercept the scanner has, below -1024 too, the labels are those of the CT."""
+    volume, _ = lopsided(axial(**(SIZE | STACKS["even"])))
+    ct = volume.array.copy()
+    ct[0, 0, :2] = stand_in.card.preprocessing.window_hu
+    both = for_mr(stand_in, (0.0, 100.0))
+    expected = segment(both, replace(volume, array=ct)).labels
+    assert expected.any()
+    for slope, intercept in ((1, 0), (7, -9000), (3, 2000)):
+        mr = replace(volume, array=(ct.astype(dtype) * dtype(slope) + dtype(intercept)).astype(dtype), modality="MR")
+        assert np.mean(segment(both, mr).labels != expected) < 1e-4
+
+
+def test_mr_without_percentiles_is_refused(stand_in: Model, axial: MakeGeometry) -> None:
+    """A card that lists MR and does not say how its values are read is not for MR."""
+    geometry = axial()
+    with pytest.raises(WrongModality, match="MR"):
+        segment(for_mr(stand_in, None), Volume(np.zeros(geometry.shape, np.int16), geometry, "MR", "1.2.3"))
+
+
+def test_uneven_slices_are_predicted_where_they_lie(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """A gantry's mix of 4.2, 7.4 and 1.1 mm: as exact as an even stack, both ways up."""
+    gaps = np.tile([4.22, 7.38, 1.14, 4.22], 8)
+    for down in (1, -1):
+        check(stand_in, axial(down=down, **(SIZE | {"positions_mm": np.cumsum(gaps)})), lopsided)
+
+
+@pytest.mark.parametrize("slices", [1, 2, 5])
+def test_a_few_slices_are_segmented(stand_in: Model, axial: MakeGeometry, slices: int) -> None:
+    """Also where they lie far apart."""
+    for gap_mm in (5.0, 60.0, 900.0):
+        geometry = replace(axial(rows=60, columns=60, positions_mm=np.arange(slices) * gap_mm), slice_spacing_mm=gap_mm)
+        array = np.full(geometry.shape, -100, np.int16)
+        array[:, 10:40, 15:45] = 110
+        labels = segment(stand_in, Volume(array, geometry, "CT", "1.2.3")).labels
+        assert dice(labels > 0, array > 0) > 0.95
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA is here")
 @pytest.mark.parametrize("device", ["cuda", "cuda:1"])
 def test_cuda_where_there_is_none_is_refused(device: str) -> None:

@@ -1,6 +1,7 @@
 """The way to the network's grid and back: exact for every orientation, linear for every spacing."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from itertools import product
 
 import numpy as np
@@ -12,14 +13,17 @@ from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.preprocessing import (
     AIR_HU,
+    PERCENTILE_VOXELS,
     Canonical,
     channels,
     labels_to_canonical,
     normalise,
     resample_slices,
     shrink,
+    shrunk_stack,
     slice_positions,
     to_canonical,
+    value_window,
 )
 
 MakeGeometry = Callable[..., Geometry]
@@ -110,6 +114,105 @@ def test_whatever_lies_outside_the_reconstruction_is_air(axial: MakeGeometry) ->
     canonical = to_canonical(Volume(array, geometry, "CT", "1.2.3")).array
     assert canonical[0, 0, 0] == 55
     assert canonical[1:].min() == canonical[1:].max() == AIR_HU
+
+
+def test_values_of_mr_are_left_alone(axial: MakeGeometry) -> None:
+    """They have no unit, and below -1024 is no air: phase images and odd slopes reach far down."""
+    geometry = axial()
+    array = np.full(geometry.shape, -30000.5, np.float32)
+    canonical = to_canonical(Volume(array, geometry, "MR", "1.2.3"))
+    assert (canonical.array == array[0, 0, 0]).all()
+    assert (canonical.planes(np.array([2, 5]), slice(1, 4), slice(None)) == -30000.5).all()
+
+
+@pytest.mark.parametrize(("swap", "down", "right"), ORIENTATIONS)
+def test_planes_are_parts_of_the_whole(axial: MakeGeometry, swap: bool, down: int, right: int) -> None:
+    """What inference reads slab by slab is what training reads at once; and the way back is a view of the source."""
+    geometry = axial(swap=swap, down=down, right=right)
+    volume = numbered(geometry)
+    canonical = to_canonical(volume)
+    slices, rows, columns = np.array([1, 2, 7]), slice(2, 9), slice(3, 11)
+    planes = canonical.planes(slices, rows, columns)
+    np.testing.assert_array_equal(planes.numpy(), canonical.array[slices, rows, columns])
+    labels = np.zeros(geometry.shape, np.uint8)
+    canonical.turn(labels)[4, 5, 6] = 9
+    np.testing.assert_array_equal(volume.array[labels == 9], canonical.array[4, 5, 6])
+
+
+@pytest.mark.parametrize("spacing", ["dense", "sparse", "uneven"])
+def test_only_the_slices_that_are_read_are_shrunk(axial: MakeGeometry, how: Preprocessing, spacing: str) -> None:
+    """And what `channels` reads of them is what it would read of all."""
+    positions = {
+        "dense": np.arange(60) * 0.7,
+        "sparse": np.arange(9) * 9.0,
+        "uneven": np.cumsum(np.r_[0.0, np.tile([1.1, 7.4, 4.2], 5)]),
+    }[spacing]
+    canonical = to_canonical(numbered(axial(rows=40, columns=44, positions_mm=positions)))
+    centres = slice_positions(canonical, 4.0)
+    part = shrunk_stack(canonical, centres, how, target_mm=3.0)
+    everything = shrink(torch.from_numpy(canonical.array), canonical.spacing_mm, 3.0)
+    assert (len(part.positions_mm) < len(positions)) == (spacing == "dense")
+    read = channels(part.planes, part.positions_mm, centres, how, part.drift)
+    assert torch.equal(read, channels(everything, canonical.positions_mm, centres, how))
+
+
+@pytest.mark.parametrize(("swap", "down", "right"), ORIENTATIONS)
+@pytest.mark.parametrize("drift", [(0.0, np.tan(np.radians(18.5))), (0.3, -0.2)])
+def test_neighbours_of_a_tilted_stack_lie_along_the_normal(
+    axial: MakeGeometry, how: Preprocessing, swap: bool, down: int, right: int, drift: tuple[float, float]
+) -> None:
+    """Where the value is the place, the three channels of a pixel differ by the way along the normal alone."""
+    geometry = axial(swap=swap, down=down, right=right, rows=64, columns=70, positions_mm=np.arange(12) * 5.0)
+    geometry = replace(
+        geometry,
+        origins_lps_mm=geometry.origins_lps_mm + np.outer(np.arange(12) * 5.0, [drift[0], drift[1], 0.0]),
+    )
+    assert geometry.is_tilted
+    lps = geometry.index_to_lps(np.stack(np.meshgrid(*map(np.arange, geometry.shape), indexing="ij"), axis=-1))
+    for place in (lps[..., 0], lps[..., 1]):
+        canonical = to_canonical(Volume(place.astype(np.float32), geometry, "CT", "1.2.3"))
+        centres = np.array([20.0, 30.0, 41.0]) + canonical.positions_mm[0]
+        stack = shrunk_stack(canonical, centres, how, target_mm=1.5)
+        wide = replace(how, window_hu=(-1000.0, 1000.0))
+        hu = channels(stack.planes, stack.positions_mm, centres, wide, stack.drift)[..., 20:-20, 20:-20] * 1000
+        for neighbour in (0, 2):
+            np.testing.assert_allclose(hu[:, neighbour], hu[:, 1], atol=0.05)
+
+
+def test_window_of_ct_is_the_cards_and_of_mr_its_own(axial: MakeGeometry, how: Preprocessing) -> None:
+    """Percentiles of the voxels, for a card that has both."""
+    geometry = axial()
+    both = replace(how, window_percentiles=(5.0, 95.0))
+    array = np.arange(np.prod(geometry.shape), dtype=np.float32).reshape(geometry.shape)
+    assert value_window(Volume(array, geometry, "CT", "1.2.3"), both) == how.window_hu
+    low, high = value_window(Volume(array, geometry, "MR", "1.2.3"), both)
+    assert (low, high) == pytest.approx((0.05 * (array.size - 1), 0.95 * (array.size - 1)))
+    with pytest.raises(ValueError, match="percentiles"):
+        value_window(Volume(array, geometry, "MR", "1.2.3"), how)
+
+
+def test_window_of_an_image_of_one_value_is_none_that_divides_by_nothing(
+    axial: MakeGeometry, how: Preprocessing
+) -> None:
+    """An empty MR becomes numbers, not NaN."""
+    geometry = axial()
+    volume = Volume(np.full(geometry.shape, 400, np.int16), geometry, "MR", "1.2.3")
+    window = value_window(volume, replace(how, window_percentiles=(1.0, 99.0)))
+    assert normalise(torch.tensor([0.0, 400.0, 401.0]), window).tolist() == [-1.0, -1.0, 1.0]
+
+
+def test_window_of_a_large_volume_is_taken_of_a_part_evenly_spread(axial: MakeGeometry, how: Preprocessing) -> None:
+    """Close to that of all voxels, where they are too many to sort."""
+    geometry = axial(rows=700, columns=710)
+    array = np.random.default_rng(0).normal(300, 50, geometry.shape).astype(np.float32)
+    assert array.size > PERCENTILE_VOXELS
+    window = value_window(Volume(array, geometry, "MR", "1.2.3"), replace(how, window_percentiles=(1.0, 99.0)))
+    np.testing.assert_allclose(window, np.percentile(array, (1.0, 99.0)), atol=0.5)
+
+
+def test_no_plane_is_enlarged_without_bound() -> None:
+    """A pixel spacing of 40 mm is a mistake of the file, and no reason to need gigabytes."""
+    assert shrink(torch.zeros(1, 64, 300), (40.0, 40.0), 1.5).shape == (1, 1024, 1024)
 
 
 @pytest.mark.parametrize(("size", "spacing_mm"), [((96, 120), (0.7, 0.75)), ((40, 44), (3.1, 4.0))])
