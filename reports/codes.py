@@ -22,6 +22,8 @@ ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
+IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
+"""What a rejected series of another modality reports on."""
 
 # Document: CID 7021, TID 1500
 ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")

@@ -12,6 +12,9 @@ from reports import codes
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
 from reports.source_headers import character_set
 
+LONG_STRING = 64
+"""Characters of an LO value (PS3.5 section 6.2)."""
+
 RESEARCH_USE = "For research use, not a diagnosis."
 
 
@@ -42,6 +45,12 @@ def contributing_equipment(algorithm: Algorithm, identity: ResultIdentity) -> Co
         device_serial_number=identity.device_observer_uid,
         contribution_description=f"Segmentation by {algorithm.name} {algorithm.version}. {RESEARCH_USE}",
     )
+
+
+def series_description(result: str, identity: ResultIdentity) -> str:
+    """SeriesDescription of a result: what it is, and of which volume of the series if there are several (LO)."""
+    room = LONG_STRING - len(f"{result} ()")
+    return _long_string(f"{result} ({identity.volume_label[:room]})" if identity.volume_label else result)
 
 
 def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
@@ -79,5 +88,5 @@ def _stated_offset(source: Dataset) -> timezone | None:
 
 
 def _long_string(text: str) -> str:
-    """`text` as an LO value (PS3.5 section 6.2)."""
-    return text.replace("\\", "/")[:64] or "unknown"
+    """`text` as an LO value."""
+    return text.replace("\\", "/")[:LONG_STRING] or "unknown"

@@ -14,8 +14,10 @@ class ResultIdentity:
 
     `seed` names the job; every UID derives from it, so that walking an edge twice makes the same objects.
     `volume_index` counts the volumes of one series. `created` is UTC; in the objects it is written in the
-    node's own time, as the study's times are, unless the source states its offset. SEG and SR get the series
-    numbers `series_number` + 1 and + 2: high ones, so that viewers list the results after the images.
+    node's own time, as the study's times are, unless the source states its offset. SEG and SR of the first volume
+    get the series numbers `series_number` + 1 and + 2, of the next ones 10 more each: high ones, so that viewers
+    list the results after the images. `volume_label` is what tells the volume from its siblings and stands in the
+    SeriesDescription ("AcquisitionNumber 3"); "" for an only one.
     """
 
     seed: str
@@ -23,6 +25,7 @@ class ResultIdentity:
     created: datetime
     software_version: str
     volume_index: int = 0
+    volume_label: str = ""
     manufacturer: str = "Porta Hepatis"
     series_number: int = 9000
 
@@ -65,6 +68,11 @@ class ResultIdentity:
         return derive_uid("device", self.manufacturer, self.software_version)
 
     @property
+    def tracking_seed(self) -> str:
+        """What the tracking UIDs of a volume's lesions derive from: other volumes, other lesions."""
+        return f"{self.seed}/{self.volume_index}" if self.volume_index else self.seed
+
+    @property
     def liver_tracking_uid(self) -> str:
         """Tracking UID of the liver, in SEG and SR; revisions share it, as they share the lesions'."""
         return derive_uid("liver", self.seed, self.volume_index)
@@ -77,12 +85,12 @@ class ResultIdentity:
     @property
     def seg_series_number(self) -> int:
         """SeriesNumber of the SEG."""
-        return self.series_number + 1
+        return self.series_number + 10 * self.volume_index + 1
 
     @property
     def sr_series_number(self) -> int:
         """SeriesNumber of the SR."""
-        return self.series_number + 2
+        return self.series_number + 10 * self.volume_index + 2
 
     def _uid(self, kind: str) -> str:
         return derive_uid(kind, self.seed, self.revision, self.volume_index)

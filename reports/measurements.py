@@ -23,6 +23,13 @@ from dicom_io.volume import Volume
 
 NO_LIVER = "NO_LIVER"
 
+UNEVEN_VOLUME_ERROR = 0.375
+"""The volume of an ellipsoid on uneven slices is off by at most this times (widest gap / semi-axis across the
+slices) squared, for gaps up to that semi-axis. The worst case has wide gaps at both ends and narrow ones between:
+each end adds up to half of it, and the slices between take away up to 0.25. With gaps of up to
+8 mm that is 1.5 % at 40 mm, 6 % at 20 mm, 24 % at 10 mm. Gaps of 1 to 8 mm drawn at random are kinder: 0 on average, at
+40 mm a standard deviation of 0.3 % (more than 1 % in 4 of 60 000 draws), at 20 mm of 1.1 %, at 10 mm of 4.3 %."""
+
 Point = tuple[float, float, float]
 Bool = NDArray[np.bool_]
 Box = tuple[slice, slice, slice]
@@ -35,10 +42,15 @@ HALF_STEPS_3D = np.vstack([0.5 * np.eye(3), -0.5 * np.eye(3)])
 class Lesion:
     """One lesion: `number` counts from 1, `segment` is its SegmentNumber in the SEG.
 
-    Long and short axis follow RECIST 1.1: the longest diameter in one axial slice, and the longest chord at a
-    right angle to it in that slice, both on the convex outline; `axis_end_points_lps_mm` are ((p, q), (p, q)),
-    long before short. `key_slice` is that slice. `diameter_3d_mm` is the largest distance in space, another
-    number with another name. `confidence` is the model's mean tumour probability, uncalibrated.
+    Long and short axis follow RECIST 1.1: the longest diameter in one slice, and the longest chord at a right angle
+    to it in that slice, both on the convex outline; `axis_end_points_lps_mm` are ((p, q), (p, q)), long before
+    short. The slice, `key_slice`, is one of those acquired, as RECIST has it: of an axial stack an axial one, of a
+    sagittal, coronal or oblique stack one of that plane, where the axes are other ones than an axial slice would
+    show. `key_sop_instance_uid` and, in an Enhanced image, `key_frame_number` name its image.
+
+    `diameter_3d_mm` is the largest distance in space, another number with another name. `hu_mean` and `hu_sd` are
+    None where the values are no Hounsfield units (MR). `confidence` is the model's mean tumour probability,
+    uncalibrated.
     """
 
     number: int
@@ -49,23 +61,28 @@ class Lesion:
     short_axis_mm: float
     axis_end_points_lps_mm: tuple[tuple[Point, Point], tuple[Point, Point]]
     diameter_3d_mm: float
-    hu_mean: float
-    hu_sd: float
+    hu_mean: float | None
+    hu_sd: float | None
     key_slice: int
     key_sop_instance_uid: str | None
     confidence: float | None
     centroid_lps_mm: Point
+    key_frame_number: int | None = None
 
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found. The liver includes its lesions; no lesion, and no liver, are findings too."""
+    """What was found. The liver includes its lesions; no lesion, and no liver, are findings too.
+
+    `plane` is the one that the slices lie in, and the lesions' axes with them (`Geometry.plane_name`).
+    """
 
     liver_volume_ml: float
     liver_centroid_lps_mm: Point | None
     lesions: tuple[Lesion, ...]
     burden_percent: float | None
     warnings: tuple[str, ...]
+    plane: str = "axial"
 
     @property
     def lesion_count(self) -> int:
@@ -75,6 +92,11 @@ class Findings:
 
 def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -> Findings:
     """Measure the liver and every lesion of `segmentation` on the voxel values of `volume`.
+
+    A voxel's volume is its pixel's area times the width that its slice stands for, half-way to its neighbours: what
+    is between slices, missing ones too, is measured from both sides. That holds on tilted stacks, for widths are
+    taken along the normal. On uneven ones it is right on average, and for an ellipsoid never wrong by more than
+    UNEVEN_VOLUME_ERROR says.
 
     Tracking UIDs derive from `tracking_seed` and the lesion's number. Raises ValueError when the two do not
     share a grid.
@@ -101,6 +123,7 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         lesions=lesions,
         burden_percent=100 * sum(lesion.volume_ml for lesion in lesions) / liver_volume_ml if liver_volume_ml else None,
         warnings=tuple(dict.fromkeys(warnings)),
+        plane=geometry.plane_name,
     )
 
 
@@ -136,6 +159,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
                 "hu_sd": _rounded(lesion.hu_sd),
                 "key_slice": lesion.key_slice,
                 "key_sop_instance_uid": lesion.key_sop_instance_uid,
+                "key_frame_number": lesion.key_frame_number,
                 "confidence": _rounded(lesion.confidence),
                 "centroid_lps_mm": _rounded(lesion.centroid_lps_mm),
             }
@@ -144,6 +168,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
         "lesion_count": findings.lesion_count,
         "burden_percent": _rounded(findings.burden_percent),
         "severity": None,
+        "plane": findings.plane,
         "warnings": list(findings.warnings),
     }
 
@@ -160,7 +185,7 @@ def _lesion(volume: Volume, segmentation: Segmentation, box: Box, number: int, t
     segment = number + LIVER
     mask: Bool = segmentation.labels[box] == segment
     corner = np.array([part.start for part in box], dtype=np.float64)
-    values = volume.array[box][mask].astype(np.float64)
+    values = volume.array[box][mask].astype(np.float64) if volume.modality == "CT" else None
     axes = _recist_axes(mask, geometry)
     key_slice = int(corner[0]) + axes.plane
 
@@ -179,12 +204,13 @@ def _lesion(volume: Volume, segmentation: Segmentation, box: Box, number: int, t
             (to_lps(axes.short_ends[0]), to_lps(axes.short_ends[1])),
         ),
         diameter_3d_mm=_diameter_3d_mm(mask, lambda indices: geometry.index_to_lps(indices + corner)),
-        hu_mean=float(values.mean()),
-        hu_sd=float(values.std()),
+        hu_mean=None if values is None else float(values.mean()),
+        hu_sd=None if values is None else float(values.std()),
         key_slice=key_slice,
         key_sop_instance_uid=volume.sop_instance_uids[key_slice] if volume.sop_instance_uids else None,
         confidence=float(segmentation.confidences[number - 1]) if segmentation.confidences else None,
         centroid_lps_mm=_centroid(mask, geometry, corner),
+        key_frame_number=volume.frame_numbers[key_slice] if volume.frame_numbers else None,
     )
 
 

@@ -1,8 +1,8 @@
 """Pictures of a few slices with the outlines drawn in, to look at without a viewer.
 
-Shown as radiologists hang axial slices: the patient's right on the left, the front at the top. The axes are
-patient space, and the image is laid into them by the geometry's cosines: rows that run back to front or
-columns that run to the right need no case of their own.
+Shown as radiologists hang slices of that plane (see `reports.hanging`), with letters at the edges. The axes are
+millimetres in the plane, and the image is laid into them by the geometry's cosines: rows that run back to front,
+columns that run to the right, pixels that are not square, planes of any direction need no case of their own.
 """
 
 from pathlib import Path
@@ -19,10 +19,13 @@ from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.volume import Volume
 from reports.envelope import RESEARCH_USE
+from reports.hanging import hanging, letters
 from reports.measurements import Findings
 
 WINDOW_CENTER_HU = 60.0
 WINDOW_WIDTH_HU = 300.0
+WINDOW_PERCENTILES = (1.0, 99.5)
+"""What is black and white in MR, whose values have no unit, in percent of the volume's voxels."""
 
 LESION_SLICES = 4
 LIVER_COLOUR = "#35d04f"
@@ -39,15 +42,27 @@ def write_overlays(volume: Volume, segmentation: Segmentation, findings: Finding
     areas = np.count_nonzero(segmentation.labels, axis=(1, 2))
     largest = int(areas.argmax()) if areas.any() else segmentation.geometry.slices // 2
     planes = dict.fromkeys([largest, *(lesion.key_slice for lesion in findings.lesions[:LESION_SLICES])])
+    window = display_window(volume)
     paths = []
     for number, plane in enumerate(planes, start=1):
         path = directory / f"overlay-{number:03d}.png"
-        _draw(volume, segmentation, findings, plane).savefig(path, dpi=110, facecolor="black")
+        _draw(volume, segmentation, findings, plane, window).savefig(path, dpi=110, facecolor="black")
         paths.append(path)
     return paths
 
 
-def _draw(volume: Volume, segmentation: Segmentation, findings: Findings, plane: int) -> Figure:
+def display_window(volume: Volume) -> tuple[float, float]:
+    """The values that are shown black and white: a liver window for CT, percentiles of the volume for MR."""
+    if volume.modality == "CT":
+        return WINDOW_CENTER_HU - WINDOW_WIDTH_HU / 2, WINDOW_CENTER_HU + WINDOW_WIDTH_HU / 2
+    # Every second pixel will do, and a copy of the whole would be as large as the volume
+    low, high = np.percentile(volume.array[:, ::2, ::2], WINDOW_PERCENTILES)
+    return (float(low), float(high)) if high > low else (float(low), float(low) + 1)
+
+
+def _draw(
+    volume: Volume, segmentation: Segmentation, findings: Findings, plane: int, window: tuple[float, float]
+) -> Figure:
     # No pyplot: its figures live in a module global, and workers may draw at once
     figure = Figure(figsize=(7, 7.4), facecolor="black")
     FigureCanvasAgg(figure)
@@ -55,39 +70,37 @@ def _draw(volume: Volume, segmentation: Segmentation, findings: Findings, plane:
     axes.set_axis_off()
     axes.set_aspect("equal")
     geometry = volume.geometry
-    low, high = WINDOW_CENTER_HU - WINDOW_WIDTH_HU / 2, WINDOW_CENTER_HU + WINDOW_WIDTH_HU / 2
-    image = axes.imshow(volume.array[plane], cmap="gray", vmin=low, vmax=high, interpolation="bilinear")
-    image.set_transform(_pixels_to_lps_mm(geometry, plane) + axes.transData)
+    # (3, 2) from LPS to the picture: what is drawn to the right, and downwards
+    hung = np.column_stack(hanging(geometry.normal))
+    image = axes.imshow(volume.array[plane], cmap="gray", vmin=window[0], vmax=window[1], interpolation="bilinear")
+    image.set_transform(_pixels_to_picture_mm(geometry, plane, hung) + axes.transData)
 
     labels = segmentation.labels[plane]
     for outline in _outlines(geometry, plane, labels >= LIVER):
-        axes.plot(outline[:, 0], outline[:, 1], color=LIVER_COLOUR, linewidth=1.1)
+        axes.plot(*(outline @ hung).T, color=LIVER_COLOUR, linewidth=1.1)
     for lesion in findings.lesions:
         for outline in _outlines(geometry, plane, labels == lesion.segment):
-            axes.plot(outline[:, 0], outline[:, 1], color=LESION_COLOUR, linewidth=1.1)
+            axes.plot(*(outline @ hung).T, color=LESION_COLOUR, linewidth=1.1)
         if lesion.key_slice == plane:
-            for start, end in lesion.axis_end_points_lps_mm:
-                axes.plot([start[0], end[0]], [start[1], end[1]], color="#ffd34d", linewidth=0.9)
+            for ends in lesion.axis_end_points_lps_mm:
+                axes.plot(*(np.array(ends) @ hung).T, color="#ffd34d", linewidth=0.9)
 
-    corners = geometry.index_to_lps(
-        [[plane, row, column] for row in (0, geometry.rows - 1) for column in (0, geometry.columns - 1)]
-    )
-    # x grows to the patient's left, y to the back: left is drawn on the right, the back at the bottom
+    extremes = [[plane, row, column] for row in (0, geometry.rows - 1) for column in (0, geometry.columns - 1)]
+    corners = geometry.index_to_lps(extremes) @ hung
     axes.set_xlim(corners[:, 0].min(), corners[:, 0].max())
     axes.set_ylim(corners[:, 1].max(), corners[:, 1].min())
-    _letter(axes)
+    _letter(axes, hung)
     figure.text(0.012, 0.028, _caption(findings, geometry, plane), color="white", fontsize=8.5)
     figure.text(0.012, 0.008, RESEARCH_USE, color="#ffd34d", fontsize=8.5)
     return figure
 
 
-def _pixels_to_lps_mm(geometry: Geometry, plane: int) -> Affine2D:
-    """Image coordinates (column, row) to patient (x, y), as the position of the slice and its cosines say."""
-    origin = geometry.origins_lps_mm[plane]
-    by_column = geometry.row_cosines * geometry.column_spacing_mm
-    by_row = geometry.column_cosines * geometry.row_spacing_mm
+def _pixels_to_picture_mm(geometry: Geometry, plane: int, hung: Float) -> Affine2D:
+    """Image coordinates (column, row) to the picture's, as the position of the slice and its cosines say."""
     matrix = np.eye(3)
-    matrix[:2, 0], matrix[:2, 1], matrix[:2, 2] = by_column[:2], by_row[:2], origin[:2]
+    matrix[:2, 0] = geometry.row_cosines * geometry.column_spacing_mm @ hung
+    matrix[:2, 1] = geometry.column_cosines * geometry.row_spacing_mm @ hung
+    matrix[:2, 2] = geometry.origins_lps_mm[plane] @ hung
     return Affine2D(matrix)
 
 
@@ -98,16 +111,28 @@ def _outlines(geometry: Geometry, plane: int, mask: NDArray[np.bool_]) -> list[F
     return [geometry.index_to_lps(np.column_stack([np.full(len(line), plane), line - 1])) for line in lines]
 
 
-def _letter(axes: Axes) -> None:
-    for text, x, y in (("R", 0.02, 0.5), ("L", 0.98, 0.5), ("A", 0.5, 0.975), ("P", 0.5, 0.025)):
+def _letter(axes: Axes, hung: Float) -> None:
+    right, down = hung.T
+    for direction, x, y in ((-right, 0.01, 0.5), (right, 0.99, 0.5), (-down, 0.5, 0.975), (down, 0.5, 0.025)):
         axes.text(
-            x, y, text, transform=axes.transAxes, color="white", fontsize=12, ha="center", va="center", weight="bold"
+            x,
+            y,
+            letters(direction),
+            transform=axes.transAxes,
+            color="white",
+            fontsize=12,
+            # Up to three letters: those at the sides grow inwards
+            ha="center" if x == 0.5 else ("left" if x < 0.5 else "right"),
+            va="center",
+            weight="bold",
         )
 
 
 def _caption(findings: Findings, geometry: Geometry, plane: int) -> str:
     here = [lesion for lesion in findings.lesions if lesion.key_slice == plane]
-    parts = [f"Slice {plane + 1} of {geometry.slices}, z {geometry.origins_lps_mm[plane][2]:.1f} mm"]
+    axis = int(np.abs(geometry.normal).argmax())
+    middle = geometry.index_to_lps([plane, (geometry.rows - 1) / 2, (geometry.columns - 1) / 2])
+    parts = [f"Slice {plane + 1} of {geometry.slices}, {geometry.plane_name}, {'xyz'[axis]} {middle[axis]:.1f} mm"]
     parts.append(f"liver {findings.liver_volume_ml:.0f} mL" if findings.liver_volume_ml else "no liver found")
     parts.append("no lesion" if not findings.lesions else f"{findings.lesion_count} lesion(s)")
     parts += [f"lesion {item.number}: {item.long_axis_mm:.0f} x {item.short_axis_mm:.0f} mm" for item in here[:3]]

@@ -7,7 +7,6 @@ left out where they are empty (PS3.3 section A.51).
 from collections.abc import Sequence
 
 import highdicom as hd
-import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 from pydicom.valuerep import DS
@@ -15,16 +14,21 @@ from pydicom.valuerep import DS
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from reports import codes
-from reports.envelope import algorithm_identification, contributing_equipment, seal, software_versions
+from reports.envelope import (
+    algorithm_identification,
+    contributing_equipment,
+    seal,
+    series_description,
+    software_versions,
+)
 from reports.errors import SourceUnusable
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
 from reports.measurements import Findings
+from reports.slice_grid import spacing_between_slices_mm
+from reports.source_frames import as_single_frames, name_true_sources, source_frames
 from reports.source_headers import UNICODE, quietly, usable_headers
 
 SERIES_DESCRIPTION = "Porta: liver + lesions"
-
-GRID_TOLERANCE = 0.02
-"""How far a gap may be from a whole number of steps and still be slices missing from a regular grid."""
 
 
 def build_seg(
@@ -33,13 +37,17 @@ def build_seg(
     findings: Findings,
     *,
     identity: ResultIdentity,
+    frame_numbers: Sequence[int | None] = (),
 ) -> Dataset:
     """A BINARY SEG of every segment, in its own series of the source's study.
 
-    `headers` are the source images in slice order, without pixel data; they are not changed. The same
-    arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
-    headers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a result
-    without a liver is an SR alone.
+    `headers` are the images of one volume in slice order, without pixel data; they are not changed, and no other
+    image is referred to. The first has patient and study. `frame_numbers` says which frame each of them is (None: a
+    single-frame image); empty means that none is one. The frames of one Enhanced image share their UIDs.
+
+    The same arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
+    headers, frame numbers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a
+    result without a liver is an SR alone.
     """
     geometry = segmentation.geometry
     if len(headers) != geometry.slices:
@@ -47,6 +55,7 @@ def build_seg(
     if not segmentation.labels.any():
         raise ValueError("an empty segmentation has no SEG")
     sources = usable_headers(headers, geometry.frame_of_reference_uid)
+    meant = as_single_frames(sources, source_frames(sources, frame_numbers))
     equipment = contributing_equipment(segmentation.algorithm, identity)
     with quietly():
         try:
@@ -68,35 +77,17 @@ def build_seg(
                 transfer_syntax_uid=ExplicitVRLittleEndian,
                 omit_empty_frames=True,
                 contributing_equipment=[equipment],
-                series_description=SERIES_DESCRIPTION,
+                series_description=series_description(SERIES_DESCRIPTION, identity),
                 specific_character_set=UNICODE,
             )
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             # highdicom's own message may quote a value of the header
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+        name_true_sources(seg, meant)
         _set_spacing_between_slices(seg, geometry)
         _set_dimension_organization_uid(seg, identity.seg_dimension_organization_uid)
         seal(seg, headers[0], identity)
     return seg
-
-
-def grid_step_mm(geometry: Geometry) -> float | None:
-    """The step of the grid that the slices lie on, also where some are missing; None when there is none.
-
-    Written as SpacingBetweenSlices: dcmqi, and Slicer with it, else takes the slice thickness for it and loses
-    voxels without a word.
-    """
-    if geometry.is_tilted or geometry.slices == 1:
-        return None
-    positions = geometry.positions_mm - geometry.positions_mm[0]
-    steps = positions / np.diff(positions).min()
-    numbers = np.rint(steps)
-    if geometry.is_even:
-        numbers = np.arange(geometry.slices)
-    elif np.abs(steps - numbers).max() > GRID_TOLERANCE:
-        return None
-    # The whole length, not one gap: positions are rounded, and a reader multiplies what is written here
-    return float(positions[-1] / numbers[-1])
 
 
 def lesion_label(number: int, long_axis_mm: float) -> str:
@@ -154,7 +145,7 @@ def _content_description(findings: Findings, identity: ResultIdentity) -> str:
 
 def _set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
-    step = grid_step_mm(geometry)
+    step = spacing_between_slices_mm(geometry)
     if step is not None:
         measures.SpacingBetweenSlices = DS(step, auto_format=True)
     else:

@@ -59,7 +59,7 @@ def quietly() -> Iterator[None]:
 
 
 def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | None) -> list[Dataset]:
-    """Copies of a series' headers: the first with patient, study and equipment, all with plane and UIDs.
+    """Copies of a volume's headers: the first with patient, study and equipment, all with plane and UIDs.
 
     They lie in `frame_of_reference_uid`, which is the source's own wherever it has one. Decimal strings keep
     the source's characters where PS3.5 allows them (at most 16), so that positions are copied bit by bit. A
@@ -68,7 +68,7 @@ def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | Non
     if not headers:
         raise SourceUnusable("There are no source images.")
     with quietly():
-        copies = [_plane_header(header) for header in headers]
+        copies = [_plane_header(header, headers[0]) for header in headers]
     for keyword, value in study_header(headers[0]).items():
         copies[0].setdefault(keyword, value)
     step = _step_mm(copies)
@@ -129,11 +129,13 @@ def character_set(header: Dataset) -> str | list[str] | None:
     return terms if len(terms) > 1 else terms[0]
 
 
-def _plane_header(header: Dataset) -> Dataset:
+def _plane_header(header: Dataset, first: Dataset) -> Dataset:
+    """UIDs, size and place of one image. What its series has in common may stand in the `first` alone."""
     copy = Dataset()
     try:
-        for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"):
-            setattr(copy, keyword, str(header[keyword].value))
+        copy.SOPInstanceUID = str(header["SOPInstanceUID"].value)
+        for keyword in ("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"):
+            setattr(copy, keyword, str((header if keyword in header else first)[keyword].value))
         copy.Rows, copy.Columns = int(header.Rows), int(header.Columns)
         for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
             values = [DS(value, auto_format=True) for value in header[keyword].value]

@@ -32,15 +32,22 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
-from reports.envelope import RESEARCH_USE, contributing_equipment, seal, software_versions
+from reports.caveats import caveat
+from reports.envelope import RESEARCH_USE, contributing_equipment, seal, series_description, software_versions
 from reports.errors import SourceUnusable
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
 from reports.measurements import Findings, Lesion
 from reports.seg import LIVER_TRACKING_ID, lesion_tracking_id
+from reports.source_frames import source_frames
 from reports.source_headers import UNICODE, quietly, study_header, usable_headers
 
 SERIES_DESCRIPTION = "Porta: findings"
 SUMMARY_TRACKING_ID = "Summary"
+
+PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
+"""ProcedureReported by Modality."""
+
+IMAGE_LIBRARY = "111028"
 
 LIBRARY_IMAGES = 10
 """How many key images the Image Library lists at most; each costs 4.3 kB, and viewers need only that it is there."""
@@ -54,29 +61,37 @@ def build_sr(
     identity: ResultIdentity,
     seg: Dataset | None,
     predecessor: Dataset | None = None,
+    frame_numbers: Sequence[int | None] = (),
+    volume_note: str = "",
 ) -> Dataset:
     """The SR of one result, in its own series of the source's study: complete, preliminary, unverified.
 
-    `headers` are the source images in slice order; they are not changed. `seg` is the SEG it refers to, None
-    only when no liver was found. `predecessor` is the SR of the revision that this one supersedes (its UIDs are
-    enough). The same arguments give the same bytes. Raises SourceUnusable.
+    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg` has them; they are not
+    changed. `seg` is the SEG it refers to, None only when no liver was found. `predecessor` is the SR that this one
+    supersedes, of an earlier revision or of another series of the study (its UIDs are enough). `volume_note` is a
+    sentence that says which volume of the series was segmented. The same arguments give the same bytes. Raises
+    SourceUnusable.
     """
     if (seg is None) != (findings.liver_volume_ml == 0):
         raise ValueError("a SEG goes with a liver, and with nothing else")
     sources = usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
-    groups = [_summary_group(findings, algorithm, identity)]
+    frames = source_frames(sources, frame_numbers)
+    groups = [_summary_group(findings, algorithm, identity, volume_note)]
     if seg is not None:
         groups = [*_segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
     evidence = sources if seg is None else [*sources, seg]
-    return _document(
+    key_slices = _key_slices(findings, len(sources))
+    sr = _document(
         groups,
         evidence,
-        library=_key_images(sources, findings),
+        library=[sources[plane] for plane in key_slices],
         source=headers[0],
         algorithm=algorithm,
         identity=identity,
         predecessor=predecessor,
     )
+    _name_frames(sr, [frames[plane].frame_number for plane in key_slices])
+    return sr
 
 
 def build_rejection_sr(
@@ -89,13 +104,16 @@ def build_rejection_sr(
 ) -> Dataset:
     """The SR of a series that was not processed: why there is no overlay, where the radiologist looks.
 
-    `reason_code` is a RejectReason or halt code, `reason_sentence` what it means. The headers need no usable
-    geometry. Raises SourceUnusable when they hold no UIDs.
+    `reason_code` is a RejectReason or halt code, `reason_sentence` what it means. The headers may be of any object,
+    an image or not: those that lack UIDs cannot be referred to and are passed over, and the first of the others has
+    patient and study. Raises SourceUnusable when none has UIDs.
     """
-    if not headers:
-        raise SourceUnusable("There are no source images.")
-    sources = [_bare_header(header) for header in headers]
-    for tag, element in study_header(headers[0]).items():
+    named = [header for header in headers if _has_uids(header)]
+    if not named:
+        raise SourceUnusable("No source object has the UIDs to refer to.")
+    with quietly():
+        sources = [_bare_header(header) for header in named]
+    for tag, element in study_header(named[0]).items():
         sources[0].setdefault(tag, element)
     meaning = f"Not processed: {reason_code.replace('_', ' ').lower()}"
     reason = Code(reason_code, codes.PRIVATE_SCHEME, meaning[:64])
@@ -108,7 +126,7 @@ def build_rejection_sr(
         [group],
         sources,
         library=[],
-        source=headers[0],
+        source=named[0],
         algorithm=algorithm or Algorithm("none", "none", ""),
         identity=identity,
         predecessor=None,
@@ -132,7 +150,7 @@ def _document(
         try:
             report = MeasurementReport(
                 observation_context=_observation_context(algorithm, identity),
-                procedure_reported=codes.MR_PROCEDURE if evidence[0].Modality == "MR" else codes.CT_PROCEDURE,
+                procedure_reported=PROCEDURES.get(evidence[0].Modality, codes.IMAGING_PROCEDURE),
                 imaging_measurements=groups,
                 title=codes.ONCOLOGY_MEASUREMENT_REPORT,
                 referenced_images=library or None,
@@ -154,7 +172,7 @@ def _document(
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
                 software_versions=software_versions(algorithm, identity),
                 device_serial_number=identity.device_observer_uid,
-                series_description=SERIES_DESCRIPTION,
+                series_description=series_description(SERIES_DESCRIPTION, identity),
                 coding_schemes=[codes.private_scheme()],
                 specific_character_set=UNICODE,
             )
@@ -216,17 +234,21 @@ def _segment_groups(
 
 
 def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
-    return [
+    sizes = [
         _measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITER),
         _measurement(codes.LONG_AXIS, lesion.long_axis_mm, codes.MILLIMETER),
         _measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
         _measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
-        _measurement(codes.ATTENUATION_COEFFICIENT, lesion.hu_mean, codes.HOUNSFIELD_UNIT, codes.MEAN),
-        _measurement(codes.ATTENUATION_COEFFICIENT, lesion.hu_sd, codes.HOUNSFIELD_UNIT, codes.STANDARD_DEVIATION),
     ]
+    attenuation = [
+        _measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
+        for value, derivation in ((lesion.hu_mean, codes.MEAN), (lesion.hu_sd, codes.STANDARD_DEVIATION))
+        if value is not None  # MR values have no unit, and no meaning outside their own series
+    ]
+    return [*sizes, *attenuation]
 
 
-def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity) -> _Group:
+def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> _Group:
     """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
@@ -242,7 +264,8 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
-    _add_comments(group, [RESEARCH_USE, _in_words(findings), *(f"Warning: {code}" for code in findings.warnings)])
+    notes = [volume_note, _plane_note(findings), *(caveat(code) for code in findings.warnings)]
+    _add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])
     return group
 
 
@@ -254,6 +277,12 @@ def _in_words(findings: Findings) -> str:
     one = findings.lesion_count == 1
     count = "1 liver lesion was found." if one else f"{findings.lesion_count} liver lesions were found."
     return f"{count} Liver volume {findings.liver_volume_ml:.0f} mL, lesions included."
+
+
+def _plane_note(findings: Findings) -> str:
+    if not findings.lesions or findings.plane == "axial":
+        return ""
+    return f"Long and short axes were measured in the {findings.plane} plane, as the images were acquired."
 
 
 def _add_comments(group: _Group, texts: Sequence[str]) -> None:
@@ -290,17 +319,31 @@ def _observation_context(algorithm: Algorithm, identity: ResultIdentity) -> Obse
     return ObservationContext(observer_device_context=observer)
 
 
-def _key_images(sources: Sequence[Dataset], findings: Findings) -> list[Dataset]:
-    """The slices that hold the lesions' axes, the largest lesions first; else the middle of the stack."""
+def _key_slices(findings: Findings, slices: int) -> list[int]:
+    """The slices that hold the axes of the largest lesions, in slice order; else the middle of the stack."""
     planes = list(dict.fromkeys(lesion.key_slice for lesion in findings.lesions))[:LIBRARY_IMAGES]
-    return [sources[plane] for plane in sorted(planes or [len(sources) // 2])]
+    return sorted(planes or [slices // 2])
+
+
+def _name_frames(sr: Dataset, frame_numbers: Sequence[int | None]) -> None:
+    """Say in the Image Library which frame each entry is; the entries stand in the order that they were given in."""
+    (library,) = [item for item in sr.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == IMAGE_LIBRARY]
+    entries = [item for group in library.ContentSequence for item in group.ContentSequence if item.ValueType == "IMAGE"]
+    for entry, number in zip(entries, frame_numbers, strict=True):
+        if number is not None:
+            entry.ReferencedSOPSequence[0].ReferencedFrameNumber = number
+
+
+REFERENCED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+def _has_uids(header: Dataset) -> bool:
+    return all(str(header.get(keyword) or "").strip() for keyword in REFERENCED)
 
 
 def _bare_header(header: Dataset) -> Dataset:
     copy = Dataset()
-    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
-        if not header.get(keyword):
-            raise SourceUnusable(f"A source object has no {keyword}.")
+    for keyword in REFERENCED:
         setattr(copy, keyword, str(header[keyword].value))
     copy.Modality = str(header.get("Modality") or "OT")
     return copy

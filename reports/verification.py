@@ -16,6 +16,7 @@ from dicom_io.seg_reader import SegmentMask, read_seg
 from dicom_io.segmentation import LIVER, Segmentation
 from reports.errors import GeometryNotProved
 from reports.measurements import Findings, Point
+from reports.slice_grid import spacing_between_slices_mm
 
 CENTROID_TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 0.005
@@ -29,13 +30,16 @@ def verify_seg(
     segmentation: Segmentation,
     findings: Findings,
     sop_instance_uids: Sequence[str],
+    frame_numbers: Sequence[int | None] = (),
 ) -> None:
     """Read the SEG at `path` back and compare it with what should be in it. Raises GeometryNotProved.
 
-    `volume_geometry` and `sop_instance_uids` are the source's, in slice order. Checked are: the frame of
-    reference; the segments' numbers; each frame's corners against a source plane, and its named source image
-    against that plane; every voxel; each segment's volume and centroid against the findings.
+    `volume_geometry`, `sop_instance_uids` and `frame_numbers` (empty: single-frame images) are the source's, in
+    slice order. Checked are: the frame of reference; the segments' numbers; each frame's corners against a source
+    plane, and its named source image and frame against that plane; every voxel; the stated spacing of a regular
+    grid; each segment's volume and centroid against the findings.
     """
+    images = list(zip(sop_instance_uids, frame_numbers or [None] * len(sop_instance_uids), strict=True))
     try:
         segments = read_seg(path)
     except SegmentationUnreadable as error:
@@ -43,7 +47,8 @@ def verify_seg(
     expected = list(range(LIVER, LIVER + 1 + findings.lesion_count))
     if [segment.number for segment in segments] != expected:
         raise GeometryNotProved(f"The SEG holds {len(segments)} segments, the findings {len(expected)}.")
-    planes = {segment.number: _proved_planes(segment, volume_geometry, sop_instance_uids) for segment in segments}
+    planes = {segment.number: _proved_planes(segment, volume_geometry, images) for segment in segments}
+    _prove_spacing(segments, volume_geometry)
     for segment in segments:
         _prove_voxels(segment, planes[segment.number], segmentation)
     for lesion, segment in zip(findings.lesions, segments[1:], strict=True):
@@ -54,8 +59,11 @@ def verify_seg(
     _prove_measures(segments, planes, volume_geometry, findings.liver_volume_ml, findings.liver_centroid_lps_mm)
 
 
-def _proved_planes(segment: SegmentMask, geometry: Geometry, sop_instance_uids: Sequence[str]) -> list[int]:
-    """The source slice of each frame, if its corners lie on that slice's and it names that slice's image."""
+def _proved_planes(segment: SegmentMask, geometry: Geometry, images: Sequence[tuple[str, int | None]]) -> list[int]:
+    """The source slice of each frame, if its corners lie on that slice's and it names that slice's image.
+
+    `images` are SOPInstanceUID and frame number of each slice.
+    """
     if segment.frame_of_reference_uid != geometry.frame_of_reference_uid:
         raise GeometryNotProved("The SEG lies in another frame of reference.")
     if segment.masks.shape[1:] != (geometry.rows, geometry.columns):
@@ -67,18 +75,27 @@ def _proved_planes(segment: SegmentMask, geometry: Geometry, sop_instance_uids: 
         + corners[:, 1:] * segment.row_cosines * segment.column_spacing_mm
     )
     planes = []
-    for origin, sources in zip(segment.origins_lps_mm, segment.source_sop_instance_uids, strict=True):
+    named = zip(segment.source_sop_instance_uids, segment.source_frame_numbers, strict=True)
+    for origin, (uids, numbers) in zip(segment.origins_lps_mm, named, strict=True):
         indices = geometry.lps_to_index(origin + in_plane)
         plane = int(np.rint(indices[0, 0]))
         error = np.abs(indices - np.column_stack([np.full(4, plane), corners])).max()
         if not 0 <= plane < geometry.slices or error > PIXEL_TOLERANCE:
             raise GeometryNotProved(f"A frame of segment {segment.number} lies {error:.2f} pixels off the source.")
-        if sources != (sop_instance_uids[plane],):
+        if list(zip(uids, numbers, strict=True)) != [images[plane]]:
             raise GeometryNotProved(f"A frame of segment {segment.number} names an image that lies elsewhere.")
         planes.append(plane)
     if len(set(planes)) != len(planes):
         raise GeometryNotProved(f"Two frames of segment {segment.number} lie on one slice.")
     return planes
+
+
+def _prove_spacing(segments: Sequence[SegmentMask], geometry: Geometry) -> None:
+    """Readers that rebuild a volume go by SpacingBetweenSlices: it must be the grid's, or absent if there is none."""
+    step = spacing_between_slices_mm(geometry) or 0.0
+    for segment in segments:
+        if abs((segment.spacing_between_slices_mm or 0.0) - step) > VOLUME_TOLERANCE * step:
+            raise GeometryNotProved(f"Segment {segment.number} states another spacing between slices.")
 
 
 def _prove_voxels(segment: SegmentMask, planes: Sequence[int], segmentation: Segmentation) -> None:
@@ -99,36 +116,22 @@ def _prove_measures(
     volume_ml: float,
     centroid_lps_mm: Point,
 ) -> None:
-    """Volume and centroid of the segments together, from the object's own spacing where the stack is even."""
-    volumes, centres = [], []
+    """Volume and centroid of the segments together, from the object's voxels and the widths of the source's slices.
+
+    What a frame stands for is not the object's to say: of an uneven or tilted stack it states no spacing, and its
+    empty frames are left out.
+    """
+    volumes_mm3: list[float] = []
+    centres: list[Float] = []
     for segment in segments:
-        centroid = segment.centroid_lps_mm
-        if centroid is None:
-            continue
-        if geometry.is_even:
-            volumes.append(segment.volume_ml)
-            centres.append(centroid)
-        else:
-            # An uneven stack's frames stand for what lies between the slices of the source, not of the object
-            volume, centre = _by_source_widths(segment, planes[segment.number], geometry)
-            volumes.append(volume)
-            centres.append(centre)
+        area_mm2 = segment.row_spacing_mm * segment.column_spacing_mm
+        volumes_mm3 += list(segment.counts * geometry.slice_widths_mm[planes[segment.number]] * area_mm2)
+        centres += list(segment.centres_lps_mm)
     number = segments[0].number
-    total = sum(volumes)
-    if not volumes or abs(total - volume_ml) > VOLUME_TOLERANCE * volume_ml:
-        raise GeometryNotProved(f"From segment {number} on: {total:.3f} mL in the SEG, {volume_ml:.3f} mL found.")
-    offset = float(np.linalg.norm(np.array(volumes) @ np.array(centres) / total - np.array(centroid_lps_mm)))
+    total_ml = sum(volumes_mm3) / 1000
+    if not volumes_mm3 or abs(total_ml - volume_ml) > VOLUME_TOLERANCE * volume_ml:
+        raise GeometryNotProved(f"From segment {number} on: {total_ml:.3f} mL in the SEG, {volume_ml:.3f} mL found.")
+    centre = np.average(np.array(centres), axis=0, weights=np.array(volumes_mm3))
+    offset = float(np.linalg.norm(centre - np.array(centroid_lps_mm)))
     if offset > CENTROID_TOLERANCE_MM:
         raise GeometryNotProved(f"From segment {number} on: the centre lies {offset:.2f} mm from where it was found.")
-
-
-def _by_source_widths(segment: SegmentMask, planes: Sequence[int], geometry: Geometry) -> tuple[float, Float]:
-    weights = segment.counts * geometry.voxel_volumes_mm3[list(planes)]
-    frames, rows, columns = np.nonzero(segment.masks)
-    points = (
-        segment.origins_lps_mm[frames]
-        + rows[:, None] * segment.column_cosines * segment.row_spacing_mm
-        + columns[:, None] * segment.row_cosines * segment.column_spacing_mm
-    )
-    each = geometry.voxel_volumes_mm3[np.array(planes)[frames]]
-    return float(weights.sum()) / 1000, np.asarray(each @ points / each.sum())

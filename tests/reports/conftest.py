@@ -9,6 +9,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.valuerep import DS
@@ -16,7 +17,7 @@ from scipy import ndimage
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import open_series
+from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, measure
@@ -39,7 +40,8 @@ class Case:
 
     def seg(self, identity: ResultIdentity = IDENTITY) -> Dataset:
         """Its SEG."""
-        return build_seg(self.headers, self.segmentation, self.findings, identity=identity)
+        numbers = self.volume.frame_numbers
+        return build_seg(self.headers, self.segmentation, self.findings, identity=identity, frame_numbers=numbers)
 
     def write_seg(self, path: Path) -> Path:
         """Its SEG on disk."""
@@ -47,12 +49,23 @@ class Case:
         return path
 
 
+SOP_CLASSES = {
+    ("CT", False): "1.2.840.10008.5.1.4.1.1.2",
+    ("CT", True): "1.2.840.10008.5.1.4.1.1.2.1",
+    ("MR", False): "1.2.840.10008.5.1.4.1.1.4",
+    ("MR", True): "1.2.840.10008.5.1.4.1.1.4.1",
+}
+"""By modality, and whether the image is an Enhanced one."""
+
 MakeCase = Callable[..., Case]
 
 
 @pytest.fixture
 def make_case() -> MakeCase:
-    """Build a Case; every part of its geometry and each header attribute can be set."""
+    """Build a Case; every part of its geometry and each header attribute can be set.
+
+    `frame_numbers` makes it one Enhanced image, of which these frames are the volume.
+    """
     return _make_case
 
 
@@ -67,6 +80,8 @@ def _make_case(
     lesions: bool = True,
     liver: bool = True,
     frame_of_reference_uid: str | None = "1.2.3.4",
+    modality: str = "CT",
+    frame_numbers: Sequence[int] = (),
     **attributes: object,
 ) -> Case:
     row_cosines, column_cosines = np.array(orientation[:3], float), np.array(orientation[3:], float)
@@ -77,11 +92,11 @@ def _make_case(
     headers = []
     for index, origin in enumerate(origins):
         header = Dataset()
-        header.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2"
-        header.SOPInstanceUID = f"1.2.826.0.1.77.{index + 1}"
+        header.SOPClassUID = SOP_CLASSES[modality, bool(frame_numbers)]
+        header.SOPInstanceUID = "1.2.826.0.1.77.0" if frame_numbers else f"1.2.826.0.1.77.{index + 1}"
         header.SeriesInstanceUID = "1.2.826.0.1.7.2"
         header.StudyInstanceUID = "1.2.826.0.1.7.1"
-        header.Modality = "CT"
+        header.Modality = modality
         header.Manufacturer = "Scanner Works"
         header.PatientName, header.PatientID = "Doe^Jane", "P-1"
         header.PatientBirthDate, header.PatientSex = "19600102", "F"
@@ -116,7 +131,7 @@ def _make_case(
         labels[labels > 1] = 1
     array = np.random.default_rng(7).integers(-50, 150, geometry.shape).astype(np.int16)
     uids = tuple(str(header.SOPInstanceUID) for header in headers)
-    volume = Volume(array, geometry, "CT", "1.2.826.0.1.7.2", uids)
+    volume = Volume(array, geometry, modality, "1.2.826.0.1.7.2", uids, tuple(frame_numbers))
     segmentation = Segmentation(labels, geometry, ALGORITHM)
     return Case(tuple(headers), volume, segmentation, measure(volume, segmentation, tracking_seed="job-7"))
 
@@ -137,27 +152,43 @@ def real_case(unpacked: Callable[[str], list[Path]], shared_data: Path) -> Calla
     """A real series with its truth as segmentation; the pixels, which no object holds, are left unread."""
 
     def case(name: str) -> Case:
-        series = open_series(unpacked(f"{name}/ct_dicom"))
+        (stack,) = open_series(unpacked(f"{name}/ct_dicom")).stacks
         truth_path = next((shared_data / name).glob("l*.nii.gz"))
         truth = np.asarray(nibabel.load(truth_path).dataobj).transpose(2, 1, 0)
-        truth = truth[np.argsort(np.argsort(series.geometry.origins_lps_mm[:, 2]))]
+        truth = truth[np.argsort(np.argsort(stack.geometry.origins_lps_mm[:, 2]))]
         labels = (truth > 0).astype(np.uint8)
         parts, _ = ndimage.label(truth == 2)
         sizes = np.bincount(parts.ravel())[1:]
         for number, part in enumerate(np.argsort(-sizes, kind="stable"), start=2):
             labels[parts == part + 1] = number
-        volume = Volume(
-            np.zeros(series.geometry.shape, np.int16),
-            series.geometry,
-            "CT",
-            series.series_instance_uid,
-            series.sop_instance_uids,
-            series.warnings,
-        )
-        segmentation = Segmentation(labels, series.geometry, ALGORITHM)
-        return Case(series.headers, volume, segmentation, measure(volume, segmentation, tracking_seed="job-7"))
+        return _case_of(stack, labels)
 
     return case
+
+
+@pytest.fixture
+def real_volumes(unpacked: Callable[[str], list[Path]]) -> Callable[[str], list[Case]]:
+    """Every volume of a real series, with a liver and lesions that were never there; the pixels are left unread."""
+
+    def volumes(name: str) -> list[Case]:
+        return [_case_of(stack, _labels(stack.geometry.shape)) for stack in open_series(unpacked(name)).stacks]
+
+    return volumes
+
+
+def _case_of(stack: Stack, labels: NDArray[np.uint8]) -> Case:
+    volume = Volume(
+        array=np.zeros(stack.geometry.shape, np.int16),
+        geometry=stack.geometry,
+        modality=stack.modality,
+        series_instance_uid=stack.series_instance_uid,
+        sop_instance_uids=stack.sop_instance_uids,
+        frame_numbers=stack.frame_numbers,
+        warnings=stack.warnings,
+    )
+    segmentation = Segmentation(labels, stack.geometry, ALGORITHM)
+    findings = measure(volume, segmentation, tracking_seed="job-7")
+    return Case(stack_headers(stack), volume, segmentation, findings)
 
 
 @pytest.fixture
@@ -173,6 +204,8 @@ def validate(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[[
     excused = (
         "needed to build DICOMDIR",
         "Retired Person Name form",
+        "LongitudinalTemporalEventType",  # the source's own terms (HCC-TACE-Seg: DIAGNOSIS)
+        "RequestingService(0032,1033)",  # General Study has it (PS3.3 C.7.2.1), dciodvfy 2022 not
         "Unrecognized defined term = <99PORTA>",  # a private scheme is by its nature in no list
     )
 
@@ -185,3 +218,33 @@ def validate(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[[
         return [line for line in marked if not any(phrase in line for phrase in excused)]
 
     return complaints
+
+
+@pytest.fixture
+def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[[Case], NDArray[np.uint8]]:
+    """What dcmqi, and Slicer with it, makes of a case's SEG, laid on the source's grid by physical space."""
+    program = require_binary("segimage2itkimage")
+
+    def labels_of(case: Case) -> NDArray[np.uint8]:
+        path = case.write_seg(tmp_path / "seg.dcm")
+        command = [program, "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd", "-p", "s"]
+        subprocess.run(command, check=True, capture_output=True)
+        geometry, labels = case.volume.geometry, np.zeros(case.segmentation.labels.shape, np.uint8)
+        # The grid that it rebuilds has the slices that are missing in the source, and nothing may lie on them
+        for file in tmp_path.glob("*.nrrd"):
+            image = sitk.ReadImage(str(file))
+            array = sitk.GetArrayViewFromImage(image)
+            steps = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+            where = []
+            for axis, size in enumerate(array.shape):
+                # One index line per axis: the grid is rectangular, so these three place every voxel
+                line = np.array(image.GetOrigin()) + np.arange(size)[:, None] * steps[:, 2 - axis]
+                places = geometry.lps_to_index(line)[:, axis]
+                filled = array.any(axis=tuple({0, 1, 2} - {axis}))
+                assert np.abs(places - np.rint(places))[filled].max() < 0.05
+                where.append(np.rint(places).astype(int))
+            found = np.argwhere(array)
+            labels[tuple(where[axis][found[:, axis]] for axis in range(3))] = array.max()
+        return labels
+
+    return labels_of

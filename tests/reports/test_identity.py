@@ -31,6 +31,14 @@ def test_tracking_survives_a_revision_and_the_device_a_job(identity) -> None:
     assert replace(identity, software_version="0.2.0").device_observer_uid != identity.device_observer_uid
 
 
+def test_volumes_of_one_series_share_no_series_number(identity) -> None:
+    """Viewers sort by it, and some take it for the series."""
+    volumes = [replace(identity, volume_index=index) for index in range(3)]
+    numbers = [number for each in volumes for number in (each.seg_series_number, each.sr_series_number)]
+    assert numbers == [9001, 9002, 9011, 9012, 9021, 9022]
+    assert len({each.tracking_seed for each in volumes}) == 3 and identity.tracking_seed == identity.seed
+
+
 @pytest.mark.parametrize(
     "wrong",
     [

@@ -2,21 +2,17 @@
 
 import copy
 import io
-import subprocess
-from collections.abc import Callable
 from dataclasses import replace
-from pathlib import Path
 
 import highdicom as hd
 import numpy as np
 import pydicom
 import pytest
-import SimpleITK as sitk
 from pydicom import Dataset
 from pydicom.valuerep import DS
 
 from reports.errors import SourceUnusable
-from reports.seg import build_seg, grid_step_mm
+from reports.seg import build_seg
 
 CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
 
@@ -147,52 +143,90 @@ def test_highdicom_reads_the_labels_back(make_case, tmp_path) -> None:
     np.testing.assert_array_equal(pixels, case.segmentation.labels)
 
 
-def itk_labels(require_binary: Callable[[str], str], path: Path, folder: Path, case) -> np.ndarray:
-    """What dcmqi makes of a SEG, laid on the source's grid by physical space."""
-    program = require_binary("segimage2itkimage")
-    command = [program, "--inputDICOM", str(path), "--outputDirectory", str(folder), "-t", "nrrd", "--prefix", "s"]
-    subprocess.run(command, check=True, capture_output=True)
-    labels = np.zeros(case.segmentation.labels.shape, np.uint8)
-    for file in sorted(folder.glob("*.nrrd")):
-        image = sitk.ReadImage(str(file))
-        indices = np.argwhere(sitk.GetArrayFromImage(image))
-        points = [image.TransformIndexToPhysicalPoint([int(x), int(y), int(z)]) for z, y, x in indices]
-        where = case.volume.geometry.lps_to_index(np.array(points))
-        assert np.abs(where - np.rint(where)).max() < 0.02
-        number = int(sitk.GetArrayViewFromImage(image).max())
-        labels[tuple(np.rint(where).astype(int).T)] = number
-    return labels
+@pytest.mark.parametrize(
+    "how",
+    [
+        {},
+        {"orientation": (1, 0, 0, 0, -1, 0)},
+        {"orientation": (-1, 0, 0, 0, 1, 0)},
+        {"orientation": (0, 1, 0, 0, 0, -1)},
+        {"orientation": (1, 0, 0, 0, 0, -1)},
+        {"orientation": (0.6, 0.64, 0.48, -0.8, 0.48, 0.36)},
+        {"spacing_mm": (2.1, 0.4), "positions_mm": np.arange(14) * 0.9},
+        {"positions_mm": np.delete(np.arange(16) * 2.5, [4, 9])},
+        {"positions_mm": np.round(np.delete(np.arange(40) * 2 / 3, [4, 9, 10]), 2)},
+        {"positions_mm": np.delete(np.arange(16) * 2.5, [7]), "orientation": (0.6, 0.64, 0.48, -0.8, 0.48, 0.36)},
+        {"frame_numbers": range(15, 29), "modality": "MR"},
+    ],
+    ids=[
+        "plain", "rows back", "feet", "sagittal", "coronal", "oblique", "anisotropic", "missing", "missing and rounded",
+        "missing and oblique", "frames",
+    ],
+)  # fmt: skip
+def test_dcmqi_finds_every_voxel(make_case, dcmqi_labels, how) -> None:
+    """Slicer's reader, judged voxel by voxel (its exit status says nothing), wherever there is a grid.
+
+    Where slices are missing it needs SpacingBetweenSlices: without it, it takes the thickness and loses voxels.
+    """
+    case = make_case(**how)
+    np.testing.assert_array_equal(dcmqi_labels(case), case.segmentation.labels)
 
 
 @pytest.mark.parametrize(
-    "orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0), (-1, 0, 0, 0, 1, 0)], ids=["plain", "rows back", "feet"]
+    "how",
+    [{"positions_mm": np.cumsum(np.linspace(2, 3.3, 14))}, {"drift_mm": 0.2}],
+    ids=["uneven", "tilted"],
 )
-def test_dcmqi_finds_every_voxel(make_case, require_binary, tmp_path, orientation) -> None:
-    """Slicer's reader, judged voxel by voxel (its exit status says nothing)."""
-    case = make_case(orientation=orientation)
-    labels = itk_labels(require_binary, case.write_seg(tmp_path / "seg.dcm"), tmp_path, case)
-    np.testing.assert_array_equal(labels, case.segmentation.labels)
+def test_without_a_grid_no_spacing_is_stated(make_case, how) -> None:
+    """Nor is the source's copied, which a reader would multiply."""
+    seg = make_case(**how, SpacingBetweenSlices="2.5").seg()
+    assert "SpacingBetweenSlices" not in seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    assert "DimensionOrganizationType" not in seg
 
 
-def test_dcmqi_finds_every_voxel_when_slices_are_missing(make_case, require_binary, tmp_path) -> None:
-    """With SpacingBetweenSlices, the grid's step; without it dcmqi takes the thickness and loses voxels."""
-    positions = np.delete(np.arange(16) * 2.5, [4, 9])
-    case = make_case(positions_mm=positions)
+def test_frames_of_an_enhanced_image_are_named(make_case, validate) -> None:
+    """UID, class and frame number of each source; the image itself is listed once, with the frames that were used."""
+    numbers = list(range(40, 26, -1))
+    case = make_case(frame_numbers=numbers, modality="MR")
     seg = case.seg()
-    assert seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices == 2.5
-    labels = itk_labels(require_binary, case.write_seg(tmp_path / "seg.dcm"), tmp_path, case)
-    np.testing.assert_array_equal(labels, case.segmentation.labels)
+    for frame in seg.PerFrameFunctionalGroupsSequence:
+        (source,) = frame.DerivationImageSequence[0].SourceImageSequence
+        plane = numbers.index(source.ReferencedFrameNumber)
+        assert source.ReferencedSOPInstanceUID == case.volume.sop_instance_uids[0]
+        assert source.ReferencedSOPClassUID == "1.2.840.10008.5.1.4.1.1.4.1"
+        assert source.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
+        position = frame.PlanePositionSequence[0].ImagePositionPatient
+        assert list(position) == list(case.headers[plane].ImagePositionPatient)
+    (series,) = seg.ReferencedSeriesSequence
+    (image,) = series.ReferencedInstanceSequence
+    assert image.ReferencedSOPInstanceUID == case.volume.sop_instance_uids[0] and "ReferencedFrameNumber" not in image
+    assert list(seg.SourceImageSequence[0].ReferencedFrameNumber) == sorted(numbers)
+    assert validate(seg) == []
 
 
-def test_the_grid_step_is_stated_where_there_is_a_grid(make_case) -> None:
-    """Even: the mean step. Uneven or tilted: none, and none of the source's is copied."""
-    rounded = np.round(np.arange(14) * 1.6667, 2)
-    assert grid_step_mm(make_case(positions_mm=rounded).volume.geometry) == pytest.approx(1.6667, abs=1e-3)
-    uneven = make_case(positions_mm=np.cumsum(np.linspace(2, 3.3, 14)), SpacingBetweenSlices="2.5")
-    tilted = make_case(drift_mm=0.2, SpacingBetweenSlices="2.5")
-    for case in (uneven, tilted):
-        assert grid_step_mm(case.volume.geometry) is None
-        assert "SpacingBetweenSlices" not in case.seg().SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+def test_frames_are_one_for_each_slice(make_case, identity) -> None:
+    """A number too many, or too few, is a mistake of the caller."""
+    case = make_case()
+    with pytest.raises(ValueError, match="zip"):
+        build_seg(case.headers, case.segmentation, case.findings, identity=identity, frame_numbers=[1, 2])
+
+
+def test_only_the_first_header_needs_what_the_series_has_in_common(make_case) -> None:
+    """Modality, class and the series' UIDs of the others are the first's."""
+    case = make_case()
+    for header in case.headers[1:]:
+        del header.Modality, header.SOPClassUID, header.PatientName, header.SeriesInstanceUID
+    assert written(case.seg()) == written(make_case().seg())
+
+
+def test_a_second_volume_has_a_series_number_and_a_name_of_its_own(make_case, identity, validate) -> None:
+    """What tells it from the first stands in the list of series, in at most 64 characters."""
+    seg = make_case().seg(replace(identity, volume_index=1, volume_label="AcquisitionNumber 3"))
+    assert seg.SeriesNumber == 9011
+    assert seg.SeriesDescription == "Porta: liver + lesions (AcquisitionNumber 3)"
+    seg = make_case().seg(replace(identity, volume_index=1, volume_label="ImageType ORIGINAL PRIMARY " * 4))
+    assert len(seg.SeriesDescription) == 64 and seg.SeriesDescription.endswith(")")
+    assert validate(seg) == []
 
 
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)], ids=["plain", "rows run backwards"])
@@ -214,30 +248,10 @@ def test_the_real_series_pass_dciodvfy(real_case, validate, name) -> None:
 
 
 @pytest.mark.parametrize("name", CT_SERIES)
-def test_dcmqi_finds_every_voxel_of_the_real_series(real_case, require_binary, tmp_path, name) -> None:
+def test_dcmqi_finds_every_voxel_of_the_real_series(real_case, dcmqi_labels, name) -> None:
     """Counted and placed: every voxel of the truth, on the source's grid."""
     case = real_case(name)
-    program = require_binary("segimage2itkimage")
-    path = case.write_seg(tmp_path / "seg.dcm")
-    command = [program, "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd", "--prefix", "s"]
-    subprocess.run(command, check=True, capture_output=True)
-    geometry, labels = case.volume.geometry, np.zeros(case.segmentation.labels.shape, np.uint8)
-    for file in tmp_path.glob("*.nrrd"):
-        image = sitk.ReadImage(str(file))
-        array = sitk.GetArrayViewFromImage(image)
-        size = image.GetSize()
-        axes = [np.arange(size[2]), np.arange(size[1]), np.arange(size[0])]
-        origin = np.array(image.GetOrigin())
-        steps = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-        # One index line per axis: the grid is rectangular, so these three place every voxel
-        lines = [geometry.lps_to_index(origin + axis[:, None] * steps[:, 2 - i]) for i, axis in enumerate(axes)]
-        where = [np.rint(lines[axis][:, axis]).astype(int) for axis in range(3)]
-        for axis in range(3):
-            assert np.abs(lines[axis][:, axis] - where[axis]).max() < 0.05
-        view = labels[np.ix_(*where)]
-        view[array > 0] = array.max()
-        labels[np.ix_(*where)] = view
-    np.testing.assert_array_equal(labels, case.segmentation.labels)
+    np.testing.assert_array_equal(dcmqi_labels(case), case.segmentation.labels)
 
 
 @pytest.mark.parametrize(

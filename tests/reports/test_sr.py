@@ -1,5 +1,6 @@
 """The SR: its content tree, what validators and Slicer's reader make of it, and that nothing found is said."""
 
+import contextlib
 import io
 import json
 import subprocess
@@ -10,7 +11,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from dicom_io.errors import SENTENCES, RejectReason
+from dicom_io.errors import SENTENCES, NotDicom, RejectReason
+from dicom_io.image_file import read_dataset
 from reports.errors import SourceUnusable
 from reports.sr import build_rejection_sr, build_sr
 
@@ -20,6 +22,7 @@ CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
 def sr_of(case, identity, seg: Dataset | None = None, **options) -> Dataset:
     if seg is None and case.findings.liver_volume_ml:
         seg = case.seg(identity)
+    options = {"frame_numbers": case.volume.frame_numbers, **options}
     return build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg, **options)
 
 
@@ -133,7 +136,7 @@ def test_no_liver_is_stated_without_a_seg(make_case, identity, validate) -> None
     (evaluation,) = [item for item in summary.ContentSequence if concept(item) == "10200004"]
     assert evaluation.ConceptCodeSequence[0].CodeValue == "260415000"
     assert values(summary) == {}
-    assert "Warning: NO_LIVER" in comments(summary)
+    assert "Warning: NO_LIVER. No liver was found in the images." in comments(summary)
     assert validate(sr) == []
 
 
@@ -154,6 +157,74 @@ def test_a_revision_names_its_predecessor(make_case, identity) -> None:
     assert second.SOPInstanceUID != first.SOPInstanceUID
 
 
+def test_an_sr_may_replace_that_of_another_series(make_case, identity, validate) -> None:
+    """A better series of the study came later: its report supersedes the earlier one's, and stays clean."""
+    case = make_case()
+    earlier = sr_of(case, replace(identity, seed="job-6"))
+    ds = Dataset()
+    for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
+        setattr(ds, keyword, earlier[keyword].value)
+    sr = sr_of(case, identity, predecessor=ds)
+    (study,) = sr.PredecessorDocumentsSequence
+    (series,) = study.ReferencedSeriesSequence
+    assert study.StudyInstanceUID == sr.StudyInstanceUID
+    assert series.SeriesInstanceUID == earlier.SeriesInstanceUID != sr.SeriesInstanceUID
+    assert series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID == earlier.SOPInstanceUID
+    (current,) = sr.CurrentRequestedProcedureEvidenceSequence
+    assert earlier.SeriesInstanceUID not in [item.SeriesInstanceUID for item in current.ReferencedSeriesSequence]
+    assert validate(sr) == []
+
+
+def test_the_volume_is_said(make_case, identity, validate) -> None:
+    """Which one of the series, in a sentence and in the name of the result's series."""
+    second = replace(identity, volume_index=1, volume_label="AcquisitionNumber 3")
+    note = "Of 2 volumes the portal-venous one (AcquisitionNumber 3) was segmented."
+    sr = sr_of(make_case(), second, volume_note=note)
+    assert note in comments(groups_of(sr)[-1])
+    assert sr.SeriesNumber == 9012
+    assert sr.SeriesDescription == "Porta: findings (AcquisitionNumber 3)"
+    assert validate(sr) == []
+    assert len(comments(groups_of(sr_of(make_case(), identity))[-1])) == 2
+
+
+def test_references_to_frames_say_which(make_case, identity, validate) -> None:
+    """Each entry of the Image Library is a frame; the evidence lists the image once."""
+    case = make_case(frame_numbers=range(40, 26, -1), modality="MR")
+    sr = sr_of(case, identity)
+    (library,) = [item for item in sr.ContentSequence if concept(item) == "111028"]
+    images = [item.ReferencedSOPSequence[0] for item in library.ContentSequence[0].ContentSequence]
+    expected = sorted({(lesion.key_slice, lesion.key_frame_number) for lesion in case.findings.lesions})
+    assert [image.ReferencedFrameNumber for image in images] == [number for _, number in expected]
+    assert {image.ReferencedSOPClassUID for image in images} == {"1.2.840.10008.5.1.4.1.1.4.1"}
+    (study,) = sr.CurrentRequestedProcedureEvidenceSequence
+    listed = [ref.ReferencedSOPInstanceUID for series in study.ReferencedSeriesSequence
+              for ref in series.ReferencedSOPSequence]  # fmt: skip
+    assert listed == ["1.2.826.0.1.77.0", identity.seg_sop_instance_uid]
+    assert validate(sr) == []
+
+
+def test_mr_is_reported_without_hounsfield_units(make_case, identity, validate) -> None:
+    """An MR procedure; sizes alone."""
+    sr = sr_of(make_case(modality="MR"), identity)
+    _, first, _, _ = groups_of(sr)
+    assert set(values(first)) == {(code, None) for code in ("118565006", "103339001", "103340004", "L0JK")}
+    (procedure,) = [item for item in sr.ContentSequence if concept(item) == "121058"]
+    assert procedure.ConceptCodeSequence[0].CodeValue == "25056-3"
+    assert validate(sr) == []
+
+
+@pytest.mark.parametrize(
+    ("orientation", "plane"),
+    [((0, 1, 0, 0, 0, -1), "sagittal"), ((1, 0, 0, 0, 0, -1), "coronal"), ((0.8, 0.6, 0, -0.36, 0.48, 0.8), "oblique")],
+)
+def test_axes_off_the_axial_plane_are_said_to_be(make_case, identity, orientation, plane) -> None:
+    """RECIST means axial slices; with no lesion there is no axis to speak of."""
+    note = f"Long and short axes were measured in the {plane} plane, as the images were acquired."
+    assert note in comments(groups_of(sr_of(make_case(orientation=orientation), identity))[-1])
+    assert note not in comments(groups_of(sr_of(make_case(orientation=orientation, lesions=False), identity))[-1])
+    assert not [text for text in comments(groups_of(sr_of(make_case(), identity))[-1]) if "plane" in text]
+
+
 def test_the_same_input_gives_the_same_bytes(make_case, identity) -> None:
     """As the SEG: nothing of the clock, nothing by lot."""
     case = make_case()
@@ -172,8 +243,12 @@ def test_the_image_library_is_short(make_case, identity) -> None:
 def test_warnings_become_comments(make_case, identity) -> None:
     """What must be known to read the numbers stands beside them."""
     case = make_case()
-    case = replace(case, findings=replace(case.findings, warnings=("TILT", "LEFT_OUT")))
-    assert comments(groups_of(sr_of(case, identity))[-1])[-2:] == ["Warning: TILT", "Warning: LEFT_OUT"]
+    case = replace(case, findings=replace(case.findings, warnings=("TILT", "LESIONS_TRUNCATED", "NEWER_THAN_THIS")))
+    assert comments(groups_of(sr_of(case, identity))[-1])[-3:] == [
+        "Warning: TILT. The gantry was tilted: the slices are not stacked along their normal.",
+        "Warning: LESIONS_TRUNCATED. More lesions were found than a result can hold; the smallest were left out.",
+        "Warning: NEWER_THAN_THIS.",
+    ]
 
 
 @pytest.mark.parametrize("lesions", [True, False])
@@ -246,6 +321,41 @@ def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, vali
     assert comments(group)[0] == f"NOT PROCESSED. {SENTENCES[reason]}"
     assert str(reason) in strings(group)
     assert validate(sr) == []
+
+
+REJECTED = [
+    "dcm_qa_ct/philips_exam_summary_sc_and_survey_dicom",
+    "dcm_qa_mr/philips_enhanced_mr_plus_raw_data_same_series_dicom",
+    "pydicom_small/dicomdirtests_77654033_mixed_cr_ct", "pydicom_small/dicomdirtests_98892003_mr",
+    "totalsegmentator_example/example_ct_dicom_blank_uids_j2k", "hcc_tace_seg_007/ct_precontrast_10mm_dicom",
+    "dicom2nifti_oddities_noise_pixels/generic_rgb_001", "dicom2nifti_oddities_noise_pixels/philips_enhanced_fmri_001",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("name", REJECTED)
+def test_whatever_comes_can_be_rejected(unpacked, identity, validate, name) -> None:
+    """Secondary captures, raw data, radiographs, whole Enhanced images, objects without UIDs: the report is clean."""
+    datasets = []
+    for path in unpacked(name):
+        with contextlib.suppress(NotDicom):
+            datasets.append(read_dataset(path))
+    named = [ds for ds in datasets if ds.get("SOPInstanceUID") and ds.get("SOPClassUID")]
+    if not named:
+        with pytest.raises(SourceUnusable):
+            build_rejection_sr(datasets, "No UIDs.", "NO_UID", identity=identity)
+        return
+    for uid in {ds.SeriesInstanceUID for ds in named}:
+        series = [ds for ds in named if ds.SeriesInstanceUID == uid]
+        sr = build_rejection_sr(series, "The series holds no images.", "NOT_IMAGES", identity=identity)
+        assert validate(sr) == []
+        assert sr.StudyInstanceUID == series[0].StudyInstanceUID
+
+
+def test_what_has_no_uids_is_passed_over(make_case, identity, validate) -> None:
+    """The others of its series still say where the report belongs."""
+    case = make_case()
+    sr = build_rejection_sr([Dataset(), *case.headers], "No UIDs.", "NO_UID", identity=identity)
+    assert sr.PatientID == case.headers[0].PatientID and validate(sr) == []
 
 
 def test_a_rejection_needs_uids(identity) -> None:

@@ -21,6 +21,7 @@ def check(case, path: Path, **changed) -> None:
         "segmentation": case.segmentation,
         "findings": case.findings,
         "sop_instance_uids": case.volume.sop_instance_uids,
+        "frame_numbers": case.volume.frame_numbers,
     }
     verify_seg(path, **{**arguments, **changed})
 
@@ -97,6 +98,10 @@ def widen_slices(ds: Dataset) -> None:
     ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices = 3
 
 
+def forget_spacing(ds: Dataset) -> None:
+    del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0].SpacingBetweenSlices
+
+
 def drop_frame(ds: Dataset) -> None:
     keep = int(ds.NumberOfFrames) - 1
     repack(ds, pixels_of(ds)[:keep])
@@ -128,7 +133,7 @@ FAULTS: list[Callable[[Dataset], None]] = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [*FAULTS, forget_spacing], ids=lambda fault: fault.__name__)
 @pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0)], ids=["plain", "rows back"])
 def test_a_wrong_seg_is_held_back(make_case, tmp_path, fault, orientation) -> None:
     """Each fault by itself, in a SEG that was right before; a turn to what it was already is none."""
@@ -174,13 +179,73 @@ def test_flips_that_keep_centroid_and_volume_are_held_back(make_case, tmp_path, 
         {"orientation": (0.995004, 0.099833, 0, -0.099833, 0.995004, 0)},
         {"frame_of_reference_uid": None},
         {"lesions": False},
+        {"orientation": (0, 1, 0, 0, 0, -1), "modality": "MR"},
+        {"frame_numbers": range(3, 17)},
+        {"positions_mm": np.cumsum(np.linspace(2, 3.3, 14)), "drift_mm": 0.3},
+        {"positions_mm": np.round(np.arange(14) / 3, 2)},
     ],
-    ids=["uneven", "slices missing", "tilted", "feet first", "turned", "no frame of reference", "liver alone"],
-)
+    ids=["uneven", "slices missing", "tilted", "feet first", "turned", "no frame of reference", "liver alone",
+         "sagittal MR", "frames", "uneven and tilted", "rounded"],
+)  # fmt: skip
 def test_a_right_seg_is_let_through(make_case, tmp_path, how) -> None:
     """Odd stacks are not wrong ones."""
     case = make_case(**how)
     check(case, case.write_seg(tmp_path / "seg.dcm"))
+
+
+@pytest.mark.parametrize("how", [{"drift_mm": 0.2}, {"positions_mm": np.cumsum(np.linspace(2, 3.3, 14))}, {}])
+def test_what_is_found_on_scattered_slices_is_let_through(make_case, tmp_path, how) -> None:
+    """Empty slices are left out of the SEG: what a frame stands for is known from the source alone."""
+    case = make_case(**how)
+    labels = np.zeros(case.segmentation.labels.shape, np.uint8)
+    labels[[2, 3, 9], 5:20, 5:20], labels[3, 8, 8] = 1, 2
+    segmentation = replace(case.segmentation, labels=labels)
+    findings = measure(case.volume, segmentation, tracking_seed="job-7")
+    case = replace(case, segmentation=segmentation, findings=findings)
+    check(case, case.write_seg(tmp_path / "seg.dcm"))
+
+
+@pytest.mark.parametrize("how", [{"drift_mm": 0.2}, {"positions_mm": np.cumsum(np.linspace(2, 3.3, 14))}])
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_a_wrong_seg_of_an_odd_stack_is_held_back(make_case, tmp_path, fault, how) -> None:
+    """The same faults in tilted and uneven stacks, which have no spacing to be stated."""
+    case = make_case(**how)
+    path = case.write_seg(tmp_path / "seg.dcm")
+    ds = pydicom.dcmread(path)
+    fault(ds)
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(GeometryNotProved):
+        check(case, path)
+
+
+def name_another_frame(ds: Dataset) -> None:
+    source = ds.PerFrameFunctionalGroupsSequence[4].DerivationImageSequence[0].SourceImageSequence[0]
+    source.ReferencedFrameNumber += 1
+
+
+def forget_a_frame(ds: Dataset) -> None:
+    source = ds.PerFrameFunctionalGroupsSequence[4].DerivationImageSequence[0].SourceImageSequence[0]
+    del source.ReferencedFrameNumber
+
+
+def name_two_frames(ds: Dataset) -> None:
+    source = ds.PerFrameFunctionalGroupsSequence[4].DerivationImageSequence[0].SourceImageSequence[0]
+    source.ReferencedFrameNumber = [source.ReferencedFrameNumber, 1]
+
+
+@pytest.mark.parametrize(
+    "fault", [name_another_frame, forget_a_frame, name_two_frames], ids=lambda fault: fault.__name__
+)
+def test_the_frames_are_proved_too(make_case, tmp_path, fault) -> None:
+    """A viewer draws where the frame says."""
+    case = make_case(frame_numbers=range(3, 17))
+    path = case.write_seg(tmp_path / "seg.dcm")
+    check(case, path)
+    ds = pydicom.dcmread(path)
+    fault(ds)
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(GeometryNotProved, match="names an image"):
+        check(case, path)
 
 
 def test_findings_of_another_segmentation_are_noticed(make_case, tmp_path) -> None:

@@ -1,0 +1,20 @@
+"""Every code that a result may carry is said in words."""
+
+import pytest
+
+from dicom_io.errors import SeriesWarning
+from models.postprocessing import LESIONS_TRUNCATED
+from reports.caveats import caveat
+from reports.measurements import NO_LIVER
+
+
+@pytest.mark.parametrize("code", [*SeriesWarning, LESIONS_TRUNCATED, NO_LIVER])
+def test_a_code_has_its_sentence(code) -> None:
+    """The code, so that it can be looked up, and what it means."""
+    text = caveat(code)
+    assert text.startswith(f"Warning: {code}. ") and text.endswith(".") and len(text) > len(code) + 25
+
+
+def test_an_unknown_code_stands_alone() -> None:
+    """A newer model may know more."""
+    assert caveat("NEWER_THAN_THIS") == "Warning: NEWER_THAN_THIS."
