@@ -103,7 +103,7 @@ def measure(directory: Path, node: Porta, pacs: scu.Remote, *, runs: int, quiet_
         return passages[-1].overhead
 
     def peer(run: int) -> float:
-        outbox = sorted((node.root / "outbox").iterdir(), key=lambda path: int(path.name))[run]
+        outbox = sorted((node.root / "outbox").iterdir(), key=lambda path: int(path.name))[run] / "0"
         renamed = under_other_uids(outbox, directory / f"renamed{run}", run)
         return storescu(renamed, pacs)
 
@@ -140,7 +140,7 @@ def pass_through(series: Path, node: Porta, pacs: scu.Remote, *, quiet_s: float)
         if bad := [event for event in events if event["level"] == "error" or event["event"] == "job.rejected"]:
             raise SystemExit(f"no results: {bad}")
         finished = [event for event in events if event["event"] == "stage.finished"]
-        if len(finished) == 2 and not (node.root / "outbox" / str(finished[0]["job_id"]) / "seg.dcm").exists():
+        if len(finished) == 2 and not (node.root / "outbox" / str(finished[0]["job_id"]) / "0" / "seg.dcm").exists():
             raise SystemExit("the model found no liver in the phantom, so there is no SEG to time")
         time.sleep(0.1)
     else:

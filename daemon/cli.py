@@ -4,6 +4,7 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -23,11 +24,23 @@ app = typer.Typer(
     help="Porta Hepatis: liver CT in from the PACS, SEG and SR back. For research use, not a diagnosis.",
 )
 
+
+class Prefer(StrEnum):
+    """What a rule's `prefer` may be."""
+
+    PORTAL = "portal"
+    ARTERIAL = "arterial"
+    NATIVE = "native"
+    DELAYED = "delayed"
+    ALL = "all"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
+PreferOption = Annotated[Prefer, typer.Option(help="Which volume of a series that holds several.")]
 
 
 def main() -> None:
@@ -92,13 +105,28 @@ def segment(
     model: Annotated[str, typer.Option(help="One of `porta models`.")] = "resnet50",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    prefer: PreferOption = Prefer.PORTAL,
 ) -> None:
     """Segment one study without a service: SEG, SR, labels, findings and overlays."""
     from daemon.standalone import segment_input
 
     log.configure("warning", "auto")
     find(model)
-    segment_input(source, out, model=model, device=device, threads=threads)
+    segment_input(source, out, model=model, device=device, threads=threads, prefer=prefer.value)
+
+
+@app.command()
+def series(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A DICOM folder, a zip, or a file.")],
+    as_json: JsonOption = False,
+    prefer: PreferOption = Prefer.PORTAL,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Decode the pixels too.")] = False,
+) -> None:
+    """The verdict on each series: its volumes and what is odd about them, or why it cannot be segmented."""
+    from daemon.verdicts import print_verdicts
+
+    log.configure("error", "auto")
+    print_verdicts(source, as_json=as_json, prefer=prefer.value, pixels=pixels)
 
 
 @app.command()

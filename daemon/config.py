@@ -54,7 +54,10 @@ class Dicom(Section):
 
 
 class Peer(Section):
-    """An application entity we talk with. One without a port only sends; one with `accept` may associate with us."""
+    """An application entity we talk with. One without a port only sends; one with `accept` may associate with us.
+
+    One with `query` is asked, by C-FIND, how many images a series has that it sends.
+    """
 
     name: Name
     ae_title: AETitle
@@ -62,6 +65,13 @@ class Peer(Section):
     port: Port | None = None
     accept: bool = False
     query: bool = False
+
+    @field_validator("query")
+    @classmethod
+    def _query_has_port(cls, query: bool, info: ValidationInfo) -> bool:
+        if query and info.data.get("port", "malformed") is None:
+            raise ValueError("a peer is asked at its host and port; it has none")
+        return query
 
     @field_validator("port")
     @classmethod
@@ -101,7 +111,8 @@ class Rule(Section):
     """Which series get which model and go where; the first rule that matches wins.
 
     A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
-    matches the attribute, or one of its values where it has several.
+    matches the attribute, or one of its values where it has several. Of the series of one study that fall under the
+    rule, the `per_study` best for `prefer` are reported.
     """
 
     name: Name
@@ -109,6 +120,8 @@ class Rule(Section):
     model: str
     destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
     priority: int = 0
+    per_study: int = Field(default=1, ge=1)
+    prefer: Literal["portal", "arterial", "native", "delayed", "all"] = "portal"
 
 
 class Storage(Section):
@@ -139,7 +152,7 @@ class Ledger(Section):
 
 
 class Series(Section):
-    """When a series counts as complete."""
+    """When a series counts as complete, where its sender cannot say how many images it has."""
 
     quiet_s: Seconds = 20.0
     released_quiet_s: Seconds = _RELEASED_QUIET_S

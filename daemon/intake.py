@@ -4,21 +4,24 @@ import hashlib
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from enum import StrEnum
 from io import BytesIO
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.uid import DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from daemon.config import Config
 from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
 from daemon.ledger import Instance, Ledger
 from daemon.log import get_logger
+from daemon.sidecar import write_sidecar
 from daemon.spool import Spool
 from dicom_io.errors import InvalidUID
-from dicom_io.series import DAMAGED
+from dicom_io.image_file import DAMAGED, PIXEL_DATA, image_header
+from dicom_io.image_header import ImageHeader
 from dicom_io.uids import checked_uid
 
 LOCKS = 64
@@ -75,6 +78,8 @@ class Intake:
         self._clock = clock
         # Two associations may bring the same instance at once: the second waits, and then finds it stored.
         self._locks = [threading.Lock() for _ in range(LOCKS)]
+        # What was parsed is put in order while the disk is busy with the file: the answer does not wait for it.
+        self._describers = ThreadPoolExecutor(2, thread_name_prefix="describe")
 
     def take(self, content: bytes, *, calling_ae_title: str, sop_instance_uid: str | None = None) -> Accepted:
         """Take in one instance, a whole file (PS3.10) as bytes; `sop_instance_uid` is what the request called it.
@@ -116,8 +121,11 @@ class Intake:
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
             known = self._ledger.instance(instance.sop_instance_uid)
             if known is None:
+                described = self._describers.submit(_described, ds)
                 self._spool.keep(path, [content])
                 if self._ledger.record_instance(instance, now=self._clock()):
+                    if header := described.result():
+                        write_sidecar(self._spool.root / path, header, size=len(content))
                     return Accepted(Verdict.STORED, instance.series_instance_uid)
                 # Another process was faster.
                 known = self._ledger.instance(instance.sop_instance_uid)
@@ -160,6 +168,23 @@ def decode(content: bytes) -> FileDataset:
     if not whole:
         raise Undecodable("the data set is cut short")
     return ds
+
+
+def _described(ds: FileDataset) -> ImageHeader | None:
+    """What the instance says of its images; None where that cannot be said, and is for those who read it."""
+    try:
+        return image_header(ds, native_pixels(ds))
+    except DAMAGED:
+        return None
+
+
+def native_pixels(ds: FileDataset) -> int | None:
+    """Where the value of native PixelData begins in the file that `ds` was read from; None where there is none."""
+    element = ds.get_item(PIXEL_DATA)
+    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ""))
+    if syntax == DeflatedExplicitVRLittleEndian or not isinstance(element, RawDataElement):
+        return None
+    return None if element.length == UNDEFINED_LENGTH else element.value_tell
 
 
 def _is_whole(ds: FileDataset, content: bytes) -> bool:

@@ -5,7 +5,8 @@ A state is a fact made durable; a stage is an edge; a worker's hold is a lease. 
     RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> COMMITTED
 
 REJECTED (with a reason) and CANCELLED end a job. An error that repeats itself, or cannot pass, puts a `halt` on the
-job: its state still says where to resume.
+job: its state still says where to resume. Of the series of one study only those that are `chosen` are worked on; which
+ones, `daemon.choice` says.
 """
 
 from collections.abc import Callable
@@ -42,6 +43,7 @@ class Event(StrEnum):
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
     LATE_INSTANCE = "LATE_INSTANCE"
+    REOPENED = "REOPENED"
 
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
@@ -57,22 +59,35 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.REPORTED, Event.DELIVERED): State.DELIVERED,
     (State.DELIVERED, Event.COMMITTED): State.COMMITTED,
     (State.REJECTED, Event.LATE_INSTANCE): State.RECEIVING,
+    (State.REJECTED, Event.REOPENED): State.RECEIVED,
     **{
         (state, Event.CANCELLED): State.CANCELLED
         for state in (State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REPORTED, State.DELIVERED)
     },
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
-the next revision, which is a job of its own (see `opens_revision`)."""
+the next revision, which is a job of its own (see `opens_revision`). REOPENED is for SUPERSEDED_BY_BETTER alone: the
+better series turned out to be none."""
 
 
 def opens_revision(state: State) -> bool:
     """Whether a late instance needs a new job: results of this one are on their way, or out."""
-    return state in (State.REPORTED, State.DELIVERED, State.COMMITTED)
+    return state in OUT
 
 
 WORKABLE = (State.RECEIVED, State.SEGMENTED)
 """The states from which the pipeline's worker goes on."""
+
+OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
+"""The states in which the results are written, and on their way or there: nothing takes them back."""
+
+
+class Evidence(StrEnum):
+    """Why a series counts as complete: its sender has no more, its sender has gone, nothing came for long."""
+
+    PROVED = "PROVED"
+    RELEASED = "RELEASED"
+    QUIET = "QUIET"
 
 
 class DeliveryState(StrEnum):
@@ -100,7 +115,11 @@ class HaltCode(StrEnum):
 
 @dataclass(frozen=True)
 class Job:
-    """One revision of one series; times are seconds since 1970, UTC. Holds no patient attribute."""
+    """One revision of one series; times are seconds since 1970, UTC. Holds no patient attribute.
+
+    `chosen`: it is of the series of its study that are reported. `replaces_series_instance_uid` and
+    `replaces_revision` name the job, of another series of the study, whose results those of this one supersede.
+    """
 
     id: int
     series_instance_uid: str
@@ -118,11 +137,17 @@ class Job:
     warnings: tuple[str, ...]
     created_at: float
     lease: str | None = None
+    chosen: bool = False
+    replaces_series_instance_uid: str | None = None
+    replaces_revision: int | None = None
 
 
 @dataclass(frozen=True)
 class Delivery:
-    """One object of a job on its way to one destination; `confirm` says how it is confirmed ("none": not at all)."""
+    """One object of a job on its way to one destination; `confirm` says how it is confirmed ("none": not at all).
+
+    `volume_index` is that of the volume of the series that it is about.
+    """
 
     id: int
     job_id: int
@@ -137,6 +162,7 @@ class Delivery:
     attempts: int
     not_before: float | None
     last_status: str | None
+    volume_index: int = 0
 
 
 @dataclass(frozen=True)

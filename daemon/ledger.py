@@ -15,29 +15,32 @@ import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
 from alembic.util import CommandError
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from daemon import sqlite_session
+from daemon.choice import Choice
 from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
-from daemon.jobs import (
-    WORKABLE,
-    Delivery,
-    DeliveryState,
-    Event,
-    HaltCode,
-    Job,
-    State,
-    opens_revision,
-)
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, State
 from daemon.ledger_moves import (
-    awaits_confirmation,
-    delivery_of,
+    apply_choice,
+    count_in_series,
     follow_deliveries,
-    job_of,
+    is_as_seen,
+    lock_study,
     move_job,
     note,
+    open_job,
+    reopen_superseded,
+)
+from daemon.ledger_queries import (
+    delivery_of,
+    job_of,
+    select_claimable,
     select_deliveries,
+    select_due,
+    select_due_deliveries,
+    select_incoming,
+    select_studies_to_choose,
 )
 from daemon.migrations.schema import deliveries, events, instances, jobs, series
 
@@ -63,12 +66,26 @@ class Instance:
 
 @dataclass(frozen=True)
 class Due:
-    """A job whose series is due to be closed, as it stood then."""
+    """A job whose series is due to be closed, as it stood then; `expected` is how many its sender said it has."""
 
     job_id: int
     series_instance_uid: str
     calling_ae_title: str
     instances: int
+    expected: int | None = None
+    evidence: Evidence = Evidence.QUIET
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A series that is being received, as it stands; `expected` is how many instances its sender said it has."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    instances: int
+    expected: int | None
+    last_received_at: float
+    released_at: float | None
 
 
 @dataclass(frozen=True)
@@ -81,6 +98,7 @@ class Outgoing:
     series_instance_uid: str
     path: str
     confirm: str
+    volume_index: int = 0
 
 
 class Ledger:
@@ -129,79 +147,28 @@ class Ledger:
         """
         try:
             with self._transaction() as connection:
-                self._count_in_series(connection, instance, now)
+                count_in_series(
+                    connection,
+                    instance.series_instance_uid,
+                    study_instance_uid=instance.study_instance_uid,
+                    calling_ae_title=instance.calling_ae_title,
+                    now=now,
+                )
                 connection.execute(
                     sa.insert(instances).values(
                         {column.name: getattr(instance, column.name, now) for column in instances.c}
                     )
                 )
-                self._open_job(connection, instance, now)
+                open_job(
+                    connection,
+                    instance.series_instance_uid,
+                    study_instance_uid=instance.study_instance_uid,
+                    calling_ae_title=instance.calling_ae_title,
+                    now=now,
+                )
         except IntegrityError:
             return False
         return True
-
-    def _count_in_series(self, connection: sa.Connection, instance: Instance, now: float) -> None:
-        insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
-        connection.execute(
-            insert(series)
-            .values(
-                series_instance_uid=instance.series_instance_uid,
-                study_instance_uid=instance.study_instance_uid,
-                calling_ae_title=instance.calling_ae_title,
-                instances=1,
-                last_received_at=now,
-            )
-            .on_conflict_do_update(
-                index_elements=["series_instance_uid"],
-                set_={"instances": series.c.instances + 1, "last_received_at": now},
-            )
-        )
-
-    def _open_job(self, connection: sa.Connection, instance: Instance, now: float) -> None:
-        row = connection.execute(
-            sa.select(jobs.c.id, jobs.c.state, jobs.c.revision)
-            .where(jobs.c.series_instance_uid == instance.series_instance_uid)
-            .order_by(jobs.c.revision.desc())
-            .limit(1)
-            .with_for_update()
-        ).one_or_none()
-        state = State(row.state) if row else None
-        if row and state == State.RECEIVING:
-            connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(instances=jobs.c.instances + 1))
-        elif row and state == State.CANCELLED:
-            return
-        elif row and state and not opens_revision(state):
-            # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
-            values = {
-                "instances": jobs.c.instances + 1,
-                "lease": None,
-                "lease_until": None,
-                "reject_reason": None,
-                "attempts": 0,
-                "not_before": None,
-                "halt": None,
-                "warnings": "[]",
-            }
-            move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
-        else:
-            count = sa.select(series.c.instances).where(series.c.series_instance_uid == instance.series_instance_uid)
-            job_id = connection.execute(
-                sa.insert(jobs)
-                .values(
-                    series_instance_uid=instance.series_instance_uid,
-                    study_instance_uid=instance.study_instance_uid,
-                    revision=row.revision + 1 if row else 1,
-                    calling_ae_title=instance.calling_ae_title,
-                    priority=0,
-                    state=State.RECEIVING,
-                    attempts=0,
-                    instances=count.scalar_subquery(),
-                    warnings="[]",
-                    created_at=now,
-                )
-                .returning(jobs.c.id)
-            ).scalar_one()
-            note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
 
     def release_series(self, series_instance_uids: Sequence[str], *, now: float) -> None:
         """The last association that brought instances of these series has ended."""
@@ -213,22 +180,29 @@ class Ledger:
     def due_series(
         self, *, now: float, quiet_s: float, released_quiet_s: float, listening_since: float = 0.0
     ) -> list[Due]:
-        """Jobs in RECEIVING whose series has been quiet for long enough.
+        """Jobs in RECEIVING whose series is all there, or has been quiet for long enough.
 
-        A service that was down could not hear a sender: its silence counts from `listening_since` on.
+        One of which the sender said that it has more than came waits `quiet_s`. A service that was down could not
+        hear a sender: its silence counts from `listening_since` on.
         """
-        quiet = sa.and_(series.c.last_received_at <= now - quiet_s, sa.literal(listening_since <= now - quiet_s))
-        released = sa.and_(
-            series.c.released_at >= series.c.last_received_at, series.c.released_at <= now - released_quiet_s
-        )
+        quiet_since = now - quiet_s if listening_since <= now - quiet_s else None
         with self._reading() as connection:
-            rows = connection.execute(
-                sa.select(jobs.c.id, jobs.c.series_instance_uid, jobs.c.calling_ae_title, jobs.c.instances)
-                .join(series)
-                .where(jobs.c.state == State.RECEIVING, jobs.c.halt.is_(None), sa.or_(quiet, released))
-                .order_by(jobs.c.id)
-            ).all()
-        return [Due(*row) for row in rows]
+            rows = connection.execute(select_due(quiet_since=quiet_since, released_since=now - released_quiet_s)).all()
+        return [Due(**{**row._mapping, "evidence": Evidence(row.evidence)}) for row in rows]
+
+    def incoming(self, calling_ae_title: str) -> list[Incoming]:
+        """The series that this peer is sending, as far as they are here."""
+        with self._reading() as connection:
+            query = select_incoming(calling_ae_title, columns=list(Incoming.__dataclass_fields__))
+            return [Incoming(*row) for row in connection.execute(query)]
+
+    def expect(self, instances_of: Mapping[str, int]) -> None:
+        """How many instances the sender says that each of these series has."""
+        with self._transaction() as connection:
+            for uid, expected in sorted(instances_of.items()):
+                connection.execute(
+                    sa.update(series).where(series.c.series_instance_uid == uid).values(expected=expected)
+                )
 
     def close_series(
         self, due: Due, *, now: float, rule: str | None, priority: int = 0, reject_reason: str | None = None
@@ -248,6 +222,32 @@ class Ledger:
                 where=jobs.c.instances == due.instances,
             )
 
+    def studies_to_choose(self, *, now: float) -> list[str]:
+        """Studies with a closed series of which it is not said yet whether it is reported, and none still coming in.
+
+        Nor one whose judgement is to be tried again later.
+        """
+        with self._reading() as connection:
+            return list(connection.execute(select_studies_to_choose(now=now)).scalars())
+
+    def jobs_of_study(self, study_instance_uid: str) -> list[Job]:
+        """Every job of a study, oldest first."""
+        with self._reading() as connection:
+            query = sa.select(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+            return [job_of(row) for row in connection.execute(query.order_by(jobs.c.id))]
+
+    def choose(self, choice: Choice, seen: Sequence[Job], *, now: float) -> bool:
+        """Commit a choice that was made of `seen`, all jobs of one study under one rule.
+
+        False, and nothing changes, when they are not what they were, or another series of the study is coming in.
+        """
+        with self._transaction() as connection:
+            locked = lock_study(connection, seen[0].study_instance_uid)
+            if not is_as_seen(locked, seen):
+                return False
+            apply_choice(connection, choice, now=now)
+        return True
+
     def instance_paths(self, series_instance_uid: str) -> list[str]:
         """Paths, relative to the storage root, of a series' instances, in the order of their UIDs."""
         with self._reading() as connection:
@@ -260,22 +260,11 @@ class Ledger:
             )
 
     def claim_job(self, lease: str, *, now: float) -> Job | None:
-        """Take the most urgent job that a worker can go on with, for LEASE_S seconds; None when there is none.
+        """Take the most urgent chosen job that a worker can go on with, for LEASE_S seconds; None if there is none.
 
         A worker that asks holds nothing: a job still under its lease is one that it could not give back.
         """
-        waiting = (
-            sa.select(jobs.c.id)
-            .where(
-                jobs.c.state.in_(WORKABLE),
-                jobs.c.halt.is_(None),
-                sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
-                sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease == lease),
-            )
-            .order_by(jobs.c.priority.desc(), jobs.c.id)
-            .limit(1)
-            .with_for_update(skip_locked=True)
-        )
+        waiting = select_claimable(lease, now=now).with_for_update(skip_locked=True)
         with self._transaction() as connection:
             row = connection.execute(
                 sa.update(jobs)
@@ -310,7 +299,10 @@ class Ledger:
         reject_reason: str | None = None,
         outgoing: Sequence[Outgoing] = (),
     ) -> bool:
-        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere."""
+        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere.
+
+        When a chosen one is rejected, the series that it had superseded are to be chosen from again.
+        """
         values: dict[str, Any] = {
             "lease": None,
             "lease_until": None,
@@ -320,6 +312,9 @@ class Ledger:
             "reject_reason": reject_reason,
         }
         with self._transaction() as connection:
+            if event == Event.REJECTED:
+                lock_study(connection, job.study_instance_uid)
+                values["chosen"] = False
             moved = move_job(
                 connection,
                 job.id,
@@ -339,6 +334,8 @@ class Ledger:
                     )
                 if event == Event.REPORTED:
                     follow_deliveries(connection, job.id, now=now)
+                if event == Event.REJECTED and job.chosen:
+                    reopen_superseded(connection, job, now=now)
         return moved
 
     def postpone(self, job: Job, *, now: float, until: float, code: str, counts: bool) -> None:
@@ -363,17 +360,7 @@ class Ledger:
     def due_deliveries(self, *, now: float) -> list[Delivery]:
         """Objects that are to be stored or confirmed now, oldest first."""
         with self._reading() as connection:
-            rows = connection.execute(
-                select_deliveries()
-                .where(
-                    sa.or_(deliveries.c.state == DeliveryState.PENDING, awaits_confirmation()),
-                    jobs.c.state.in_([State.REPORTED, State.DELIVERED]),
-                    jobs.c.halt.is_(None),
-                    sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
-                )
-                .order_by(deliveries.c.id)
-            ).all()
-        return [delivery_of(row) for row in rows]
+            return [delivery_of(row) for row in connection.execute(select_due_deliveries(now=now))]
 
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
@@ -443,13 +430,23 @@ class Ledger:
             return [dict(row._mapping) for row in rows]
 
     def retry(self, job_id: int, *, now: float) -> None:
-        """Clear the halt of a job and of its failed deliveries. Raises UnknownJob, WrongState when it has none."""
+        """Clear the halt of a job and of its failed deliveries. Raises UnknownJob, WrongState when it has none.
+
+        Meanwhile another series of the study may have been reported: one without results is to be chosen again.
+        """
         job = self.job(job_id)
         if job.halt is None:
             raise WrongState(job_id, job.state, "retry")
         with self._transaction() as connection:
             connection.execute(
-                sa.update(jobs).where(jobs.c.id == job_id).values(halt=None, attempts=0, not_before=None)
+                sa.update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(
+                    halt=None,
+                    attempts=0,
+                    not_before=None,
+                    chosen=sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE)),
+                )
             )
             connection.execute(
                 sa.update(deliveries)

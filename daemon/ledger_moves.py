@@ -1,13 +1,23 @@
-"""The moves of a job within a transaction, and rows as values. Used by the ledger alone."""
+"""The moves of a job within a transaction. Used by the ledger alone.
 
-import json
-from collections.abc import Mapping
+Who changes several jobs of a study locks them all first, in the order of their ids (`lock_study`): no two wait for
+each other. A late instance changes one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
 
-from daemon.jobs import Delivery, DeliveryState, Event, Job, State, advance
-from daemon.migrations.schema import deliveries, events, jobs
+from daemon.choice import Choice
+from daemon.jobs import DeliveryState, Event, Job, State, advance, opens_revision
+from daemon.ledger_queries import awaits_confirmation, job_of
+from daemon.migrations.schema import deliveries, events, jobs, series
+from dicom_io.errors import RejectReason
+
+NOT_CHOSEN: dict[str, Any] = {"chosen": False, "replaces_series_instance_uid": None, "replaces_revision": None}
 
 
 def move_job(
@@ -52,6 +62,157 @@ def note(
     )
 
 
+def count_in_series(
+    connection: sa.Connection,
+    series_instance_uid: str,
+    *,
+    study_instance_uid: str,
+    calling_ae_title: str,
+    now: float,
+) -> None:
+    """One more instance of a series, which may be its first."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(
+        insert(series)
+        .values(
+            series_instance_uid=series_instance_uid,
+            study_instance_uid=study_instance_uid,
+            calling_ae_title=calling_ae_title,
+            instances=1,
+            last_received_at=now,
+        )
+        .on_conflict_do_update(
+            index_elements=["series_instance_uid"],
+            set_={"instances": series.c.instances + 1, "last_received_at": now},
+        )
+    )
+
+
+def open_job(
+    connection: sa.Connection,
+    series_instance_uid: str,
+    *,
+    study_instance_uid: str,
+    calling_ae_title: str,
+    now: float,
+) -> None:
+    """What an instance of a series means for its jobs: the first opens one, a late one reopens it or the next."""
+    row = connection.execute(
+        sa.select(jobs.c.id, jobs.c.state, jobs.c.revision)
+        .where(jobs.c.series_instance_uid == series_instance_uid)
+        .order_by(jobs.c.revision.desc())
+        .limit(1)
+        .with_for_update()
+    ).one_or_none()
+    state = State(row.state) if row else None
+    if row and state == State.RECEIVING:
+        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(instances=jobs.c.instances + 1))
+    elif row and state == State.CANCELLED:
+        return
+    elif row and state and not opens_revision(state):
+        # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
+        values = NOT_CHOSEN | {
+            "instances": jobs.c.instances + 1,
+            "lease": None,
+            "lease_until": None,
+            "reject_reason": None,
+            "attempts": 0,
+            "not_before": None,
+            "halt": None,
+            "warnings": "[]",
+        }
+        move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
+    else:
+        count = sa.select(series.c.instances).where(series.c.series_instance_uid == series_instance_uid)
+        job_id = connection.execute(
+            sa.insert(jobs)
+            .values(
+                series_instance_uid=series_instance_uid,
+                study_instance_uid=study_instance_uid,
+                revision=row.revision + 1 if row else 1,
+                calling_ae_title=calling_ae_title,
+                priority=0,
+                state=State.RECEIVING,
+                attempts=0,
+                instances=count.scalar_subquery(),
+                warnings="[]",
+                created_at=now,
+            )
+            .returning(jobs.c.id)
+        ).scalar_one()
+        note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
+
+
+def lock_study(connection: sa.Connection, study_instance_uid: str) -> list[Job]:
+    """Every job of a study, oldest first, for this transaction alone."""
+    query = sa.select(jobs).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.id)
+    return [job_of(row) for row in connection.execute(query.with_for_update())]
+
+
+def is_as_seen(locked: Sequence[Job], seen: Sequence[Job]) -> bool:
+    """Whether the jobs of a study under one rule are still as they were, and none of the study is coming in.
+
+    What only concerns how they are worked on may have changed.
+    """
+    if any(job.state == State.RECEIVING and job.halt is None for job in locked):
+        return False
+    before, after = (
+        [
+            replace(job, lease=None, attempts=0, not_before=None, warnings=())
+            for job in known
+            if job.rule == seen[0].rule
+        ]
+        for known in (seen, locked)
+    )
+    return before == after
+
+
+def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> None:
+    """Write a choice down; the jobs of its study are locked."""
+    for chosen in choice.chosen:
+        job, replaced = chosen.job, chosen.replaces
+        if job.state == State.REJECTED:
+            move_job(connection, job.id, job.state, Event.REOPENED, now=now, values={"reject_reason": None})
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(
+                chosen=True,
+                not_before=None,
+                attempts=0,
+                replaces_series_instance_uid=replaced.series_instance_uid if replaced else None,
+                replaces_revision=replaced.revision if replaced else None,
+            )
+        )
+        note(connection, job.id, "CHOSEN", now=now, from_state=job.state)
+    ended = [*choice.rejected, *((job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded)]
+    for job, reason in ended:
+        values = NOT_CHOSEN | {
+            "reject_reason": reason,
+            "lease": None,
+            "lease_until": None,
+            "attempts": 0,
+            "not_before": None,
+        }
+        move_job(connection, job.id, job.state, Event.REJECTED, now=now, values=values, code=reason)
+
+
+def reopen_superseded(connection: sa.Connection, rejected: Job, *, now: float) -> None:
+    """Let the series that were superseded under the rule of a rejected job be chosen from again."""
+    superseded = connection.execute(
+        sa.select(jobs.c.id)
+        .where(
+            jobs.c.study_instance_uid == rejected.study_instance_uid,
+            jobs.c.rule == rejected.rule,
+            jobs.c.state == State.REJECTED,
+            jobs.c.reject_reason == RejectReason.SUPERSEDED_BY_BETTER,
+        )
+        .order_by(jobs.c.id)
+    ).scalars()
+    for job_id in superseded.all():
+        move_job(connection, job_id, State.REJECTED, Event.REOPENED, now=now, values={"reject_reason": None})
+
+
 def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
     """Move a reported job to where all of its deliveries are; without any it is committed at once."""
     stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
@@ -61,28 +222,6 @@ def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> 
             move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
 
 
-def awaits_confirmation() -> sa.ColumnElement[bool]:
-    """Stored, and to be confirmed."""
-    return sa.and_(deliveries.c.state == DeliveryState.STORED, deliveries.c.confirm != "none")
-
-
 def _any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:
     query = sa.select(sa.exists().where(deliveries.c.job_id == job_id, condition))
     return bool(connection.execute(query).scalar_one())
-
-
-def job_of(row: sa.Row[Any]) -> Job:
-    """A row of `jobs` as a value."""
-    values = {field: row._mapping[field] for field in Job.__dataclass_fields__}
-    return Job(**values | {"state": State(row.state), "warnings": tuple(json.loads(row.warnings))})
-
-
-def select_deliveries() -> sa.Select[Any]:
-    """Deliveries with the study of their job."""
-    return sa.select(deliveries, jobs.c.study_instance_uid).join(jobs)
-
-
-def delivery_of(row: sa.Row[Any]) -> Delivery:
-    """A row of `select_deliveries` as a value."""
-    values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__}
-    return Delivery(**values | {"state": DeliveryState(row.state)})

@@ -34,7 +34,7 @@ _KEYS = """
     series_instance_uid study_instance_uid sop_instance_uid sop_class_uid transfer_syntax_uid
     revision state from_state to_state stage verb reason code halt rule model priority attempts not_before lease
     calling_ae_title called_ae_title peer destination object objects status result
-    instances slices lesions series jobs deliveries associations contexts bytes count warnings
+    instances slices lesions series jobs deliveries associations contexts bytes count missing warnings
     quiet_s released_quiet_s duration_s delay_s deadline_s free_mb memory_mb
     host port root version sha256 device threads pid exit_code signal
     logger place error frames dropped

@@ -1,4 +1,7 @@
-"""The clock: wakes closing, work, delivery and heartbeat. It holds no state; all of that is in the ledger."""
+"""The clock: wakes asking, closing, choice, work, delivery and heartbeat.
+
+It holds no state; all of that is in the ledger.
+"""
 
 import logging
 from collections.abc import Callable
@@ -15,12 +18,15 @@ logging.getLogger("apscheduler").setLevel(logging.ERROR)
 
 
 class Clock:
-    """Calls functions at intervals, each never twice at once, and sooner when woken."""
+    """Calls functions at intervals, each never twice at once, and sooner when woken.
 
-    def __init__(self) -> None:
+    At most `threads` of them at the same time.
+    """
+
+    def __init__(self, threads: int = 8) -> None:
         self._scheduler = BackgroundScheduler(
             timezone=UTC,
-            executors={"default": ThreadPoolExecutor(8)},
+            executors={"default": ThreadPoolExecutor(threads)},
             job_defaults={"coalesce": True, "max_instances": 1},
         )
 

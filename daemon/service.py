@@ -7,21 +7,27 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from types import FrameType
 
+from daemon.completeness import Asker, Closer
 from daemon.config import Config
 from daemon.delivery import Deliverer
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.executor import LocalExecutor, Setup, WorkerStopped
 from daemon.intake import Intake, open_storage
+from daemon.judgement import Judge
 from daemon.ledger import LEASE_S, Ledger
 from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
+from daemon.sources import open_spooled
 from daemon.stages import software_version
 
 TICK_S = 0.5
+ASKING_TICK_S = 0.2
+THREADS = 8
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -40,11 +46,13 @@ def run(config: Config) -> None:
         freed = ledger.free_leases(host)
         executor = LocalExecutor(Setup(config.log.level, config.log.format, config.engine.memory_mb))
         lease = f"{host}/{os.getpid()}"
-        pipeline = Pipeline(config, spool, ledger, executor, lease, software_version(), listening_since=time.time())
+        judge = Judge(config, spool, ledger, open_spooled)
+        closer = Closer(config, spool, ledger, judge, listening_since=time.time())
+        pipeline = Pipeline(config, spool, ledger, judge, executor, lease, software_version())
         deliverer = Deliverer(config, spool, ledger)
         receiver = Receiver(config, Intake(spool, ledger), ledger)
         stopping = _stop_on_signals()
-        clock = _wound(pipeline, deliverer, ledger, lease)
+        clock = _wound(config, closer, pipeline, deliverer, ledger, lease)
         try:
             port = receiver.start()
             log.info(
@@ -71,12 +79,23 @@ def run(config: Config) -> None:
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
-def _wound(pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str) -> Clock:
-    """The clock with everything that it wakes."""
-    clock = Clock()
+def _wound(
+    config: Config, closer: Closer, pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str
+) -> Clock:
+    """The clock with everything that it wakes. Each peer is asked by itself: a slow one holds up nobody."""
+    askers = [Asker(config, peer, ledger) for peer in config.peers if peer.query]
+    clock = Clock(threads=THREADS + len(askers))
+
+    def ask(asker: Asker) -> None:
+        if asker.ask_due():
+            clock.wake("closing")
 
     def close() -> None:
-        if pipeline.close_due():
+        if closer.close_due():
+            clock.wake("choice")
+
+    def choose() -> None:
+        if pipeline.choose_due():
             clock.wake("work")
 
     def work() -> None:
@@ -89,7 +108,10 @@ def _wound(pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str)
             deliverer.deliver_due()
 
     clock.once("models", _guarded(pipeline.warm_up))
+    for asker in askers:
+        clock.every(ASKING_TICK_S, f"asking/{asker.peer.name}", _guarded(partial(ask, asker)))
     clock.every(TICK_S, "closing", _guarded(close))
+    clock.every(TICK_S, "choice", _guarded(choose))
     clock.every(TICK_S, "work", _guarded(work))
     clock.every(TICK_S, "delivery", _guarded(deliver))
     clock.every(LEASE_S / 3, "heartbeat", _guarded(lambda: ledger.renew_lease(lease, now=time.time())))

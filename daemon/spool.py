@@ -3,8 +3,9 @@
     service.lock                     held by the one service that runs on this root
     incoming/                        being written
     spool/<SeriesInstanceUID>/<SOPInstanceUID>-<sha256>.dcm   as received
-    work/<job>/                      labels between segmentation and report
-    outbox/<job>/                    results, written once
+    spool/…/<the same>.dcm.header    what was read of it, as `daemon.sidecar` keeps it
+    work/<job>/<volume>/             labels between segmentation and report
+    outbox/<job>/<volume>/           results, written once
     quarantine/<id>.dcm, .reason     what could not be taken in, and why
 
 Folders are 0700, files 0600: they hold patients' images.
@@ -22,6 +23,7 @@ from typing import IO
 from uuid import uuid4
 
 from daemon.errors import StorageUnusable
+from daemon.sidecar import sidecar_path
 from dicom_io.uids import checked_uid
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
@@ -113,9 +115,10 @@ class Spool:
                 part.unlink(missing_ok=True)
 
     def discard(self, relative: Path) -> None:
-        """Remove a file that nothing refers to."""
-        with suppress(OSError):
-            (self.root / relative).unlink(missing_ok=True)
+        """Remove a file that nothing refers to, and what was kept beside it."""
+        for path in (self.root / relative, sidecar_path(self.root / relative)):
+            with suppress(OSError):
+                path.unlink(missing_ok=True)
 
     def quarantine(self, content: bytes, *, reason: str, source: str) -> None:
         """Keep bytes that could not be taken in, with the reason (a code) and who sent them (an AE title)."""

@@ -3,97 +3,184 @@
 import json
 import sys
 import tempfile
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from rich.progress import Progress
-
+from daemon.decoding import Decoder, decoder
+from daemon.progress import progress_bar
+from daemon.sources import find_series, named, refuse_unfit
 from daemon.spool import write_durably
-from daemon.stages import FINDINGS, Engine, findings_bytes, identity_of, model_on, software_version, write_results
+from daemon.stages import (
+    FINDINGS,
+    Engine,
+    findings_bytes,
+    identity_of,
+    model_on,
+    refuse_without_model,
+    software_version,
+    write_results,
+)
 from dicom_io.archive import dicom_files
-from dicom_io.errors import NotDicom, SeriesRejected
+from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
+from dicom_io.image_file import ImageFile
 from dicom_io.image_writer import write_ct_series
-from dicom_io.nifti import read_nifti, write_labels
+from dicom_io.nifti import has_affine, read_nifti, write_labels
+from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import Series, arrange, group_by_series, read_volume
+from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
 from models.inference import segment
 from models.phantom import Phantom, grid, make_phantom
 from reports.measurements import Findings, measure
 from reports.overlays import write_overlays
 
+SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
 
-def segment_input(source: Path, out: Path, *, model: str, device: str, threads: int | None) -> None:
+
+@dataclass(frozen=True)
+class Task:
+    """One volume to segment, and what the report says of its siblings."""
+
+    stack: Stack
+    note: str
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of one input."""
+        uid = f"series {self.stack.series_instance_uid}"
+        return f"{uid}, {self.stack.label}" if self.stack.label else uid
+
+
+def segment_input(
+    source: Path, out: Path, *, model: str, device: str, threads: int | None, prefer: str = "portal"
+) -> None:
     """Segment every series of a DICOM folder or zip, or one NIfTI, and write the results below `out`.
 
-    Raises NotDicom, NotNifti, SeriesRejected (when no series could be read), ModelError.
+    The first volume's results lie in `out`, those of further series or volumes in `out`/2, `out`/3, … What an earlier
+    run left there is removed once it is certain that there is something to segment.
+
+    Raises NotDicom, NotNifti, SeriesRejected (when nothing could be segmented), ModelError.
     """
     engine = Engine(device=device, threads=threads)
     if source.name.endswith((".nii", ".nii.gz")):
         _segment_nifti(source, out, model, engine)
         return
     with tempfile.TemporaryDirectory(prefix="porta-segment-") as workdir:
-        groups, unreadable = group_by_series(dicom_files(source, Path(workdir)))
-        if not groups:
-            raise unreadable[0] if unreadable else NotDicom(source, "holds no files")
-        for error in unreadable:
-            print(f"porta: {error}", file=sys.stderr)
-        refused: list[SeriesRejected] = []
-        done = 0
-        for uid, members in sorted(groups.items()):
+        files = dicom_files(source, Path(workdir))
+        with progress_bar("reading the headers") as progress:
+            found = find_series(files, progress)
+        if not found.groups:
+            raise NotDicom(source, found.unreadable[0].why if len(files) == 1 else "holds no DICOM files")
+        for unreadable in found.unreadable:
+            _say(str(named(unreadable, source, Path(workdir))))
+        refused: dict[str, SeriesRejected] = {}
+        tasks: list[Task] = []
+        for uid, members in sorted(found.groups.items()):
             try:
-                series = arrange([header for header, _ in members], [path for _, path in members])
-                _segment_series(series, out if done == 0 else out / str(done + 1), model, engine)
-                done += 1
+                tasks += _tasks(members, model, prefer)
             except SeriesRejected as error:
-                if len(groups) == 1:
-                    raise
-                print(f"porta: series {uid}: {error}", file=sys.stderr)
-                refused.append(error)
-        if not done:
-            raise refused[0]
+                refused[f"series {uid}"] = error
+        if tasks:
+            model_on(model, engine)
+            _clear(out)
+        done = 0
+        with decoder() as decode:
+            for task in tasks:
+                try:
+                    volume = _read(task.stack, decode)
+                except SeriesRejected as error:
+                    refused[task.name] = error
+                    continue
+                done += 1
+                _segment_task(task, volume, out if done == 1 else out / str(done), model, engine)
+                if len(tasks) > 1:
+                    print(f"  {task.name}")
+    if not done and len(refused) == 1:
+        raise next(iter(refused.values()))
+    for name, refusal in refused.items():
+        _say(f"{name}: {refusal}")
+    if not done:
+        raise NotDicom(source, "nothing in it can be segmented")
+
+
+def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[Task]:
+    """The volumes of one series to segment. Raises SeriesRejected."""
+    series = arrange(members)
+    refuse_without_model(series, model)
+    refuse_unfit(series, None)
+    stacks, note = chosen_stacks(series, prefer)
+    if note:
+        _say(f"series {series.series_instance_uid}: {note}")
+    return [Task(stack, note) for stack in stacks]
+
+
+def _read(stack: Stack, decode: Decoder) -> Volume:
+    with progress_bar("reading the pixels") as progress:
+        return decode.read(stack, progress)
 
 
 def _segment_nifti(source: Path, out: Path, model: str, engine: Engine) -> None:
+    if source.resolve() == (out / LABELS).resolve():
+        raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
     volume = read_nifti(source)
+    model_on(model, engine)
+    _clear(out)
     segmentation = _segmented(volume, model, engine)
     findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
     write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
     _write_pictures(volume, segmentation, findings, out)
 
 
-def _segment_series(series: Series, out: Path, model: str, engine: Engine) -> None:
-    volume = read_volume(series)
+def _segment_task(task: Task, volume: Volume, out: Path, model: str, engine: Engine) -> None:
+    stack = task.stack
     segmentation = _segmented(volume, model, engine)
     identity = identity_of(
-        str(series.headers[0].StudyInstanceUID),
-        series.series_instance_uid,
+        stack.study_instance_uid,
+        stack.series_instance_uid,
         revision=1,
         created=datetime.now(UTC),
         software_version=software_version(),
     )
-    for earlier in (*out.glob("seg.dcm"), *out.glob("sr.dcm"), *out.glob("overlay-*.png")):
-        earlier.unlink()
-    reported = write_results(series, volume, segmentation, out, identity)
-    _write_pictures(volume, segmentation, reported.findings, out)
+    identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
+    findings, _ = write_results(stack, volume, segmentation, out, identity=identity, volume_note=task.note)
+    _write_pictures(volume, segmentation, findings, out)
 
 
 def _segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
     network = model_on(model, engine)
-    with Progress(transient=True) as progress:
-        task = progress.add_task(f"segmenting on {network.device}", total=None)
-        return segment(network, volume, lambda done, of: progress.update(task, completed=done, total=of))
+    with progress_bar(f"segmenting on {network.device}") as progress:
+        return segment(network, volume, progress)
 
 
 def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findings, out: Path) -> None:
     """Labels as NIfTI (0, 1 liver, 2 every lesion) and the overlays; a line a result on stdout."""
-    write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / "labels.nii.gz")
+    if has_affine(volume.geometry):
+        write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / LABELS)
+    else:
+        _say(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
     write_overlays(volume, segmentation, findings, out)
     print(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
     for lesion in findings.lesions:
-        axes = f"{lesion.long_axis_mm:.0f} x {lesion.short_axis_mm:.0f} mm"
-        print(f"  lesion {lesion.number}: {axes}, {lesion.volume_ml:.1f} mL, {lesion.hu_mean:.0f} HU")
+        said = [f"{lesion.long_axis_mm:.0f} x {lesion.short_axis_mm:.0f} mm", f"{lesion.volume_ml:.1f} mL"]
+        said += [] if lesion.hu_mean is None else [f"{lesion.hu_mean:.0f} HU"]
+        print(f"  lesion {lesion.number}: {', '.join(said)}")
+
+
+def _clear(out: Path) -> None:
+    """Remove the results of an earlier run, which could be taken for this one's; nothing else."""
+    numbered = [folder for folder in out.glob("[0-9]*") if folder.name.isdecimal() and folder.is_dir()]
+    for folder in (out, *numbered):
+        for name in (SEG, SR, LABELS, FINDINGS, OVERLAYS):
+            for earlier in folder.glob(name):
+                earlier.unlink()
+        if folder in numbered and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def _say(line: str) -> None:
+    print(f"porta: {line}", file=sys.stderr)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rich.table import Table
 
 from daemon.config import Config, Peer
 from daemon.errors import StorageUnusable
-from daemon.jobs import Delivery, Job
+from daemon.jobs import WORKABLE, Delivery, Job
 from daemon.ledger import Ledger
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
@@ -62,7 +62,9 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
     table = Table("ID", "Series", "Rev", "From", "Rule", "Images", "State", "Why", "Deliveries")
     for job, deliveries in rows:
         sent = ", ".join(f"{d.object}→{d.destination} {d.state}{_tries(d)}" for d in deliveries)
-        why = job.halt or job.reject_reason or (f"again at {_iso(job.not_before)}" if job.not_before else "")
+        waits = job.state in WORKABLE and not job.chosen
+        again = f"again at {_iso(job.not_before)}" if job.not_before else "waits for its study" if waits else ""
+        why = job.halt or job.reject_reason or again
         state = f"{job.state} (halted)" if job.halt else str(job.state)
         table.add_row(
             str(job.id),

@@ -5,6 +5,7 @@ Times are seconds since 1970, UTC.
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     Double,
@@ -16,6 +17,7 @@ from sqlalchemy import (
     Table,
     Text,
     UniqueConstraint,
+    false,
 )
 
 from daemon.jobs import DeliveryState, State
@@ -43,6 +45,7 @@ series = Table(
     Column("instances", Integer, nullable=False),
     Column("last_received_at", Double, nullable=False),
     Column("released_at", Double),
+    Column("expected", Integer),
 )
 
 instances = Table(
@@ -78,6 +81,9 @@ jobs = Table(
     Column("instances", Integer, nullable=False),
     Column("warnings", Text, nullable=False),
     Column("created_at", Double, nullable=False),
+    Column("chosen", Boolean, nullable=False, server_default=false()),
+    Column("replaces_series_instance_uid", UID),
+    Column("replaces_revision", Integer),
     UniqueConstraint("series_instance_uid", "revision"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
     CheckConstraint("(state = 'REJECTED') = (reject_reason IS NOT NULL)", name="reason"),
@@ -111,7 +117,8 @@ deliveries = Table(
     Column("attempts", Integer, nullable=False),
     Column("not_before", Double),
     Column("last_status", CODE),
-    UniqueConstraint("job_id", "destination", "object"),
+    Column("volume_index", Integer, nullable=False, server_default="0"),
+    UniqueConstraint("job_id", "destination", "sop_instance_uid"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in DeliveryState)), name="state"),
     Index("ix_deliveries_state_not_before", "state", "not_before"),
 )

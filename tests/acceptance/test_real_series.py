@@ -14,8 +14,9 @@ from pydicom import dcmread
 from daemon.demo import labels_on
 from daemon.jobs import State
 from dicom_io.nifti import read_labels
+from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import read_seg
-from dicom_io.series import open_series, read_volume
+from dicom_io.series import open_series
 from dicom_io.sr_reader import read_measurement_groups
 from tests.acceptance.conftest import Site, until
 
@@ -44,12 +45,12 @@ def test_one_seg_and_one_sr_in_the_study(
 ) -> None:
     """One SEG and one SR in the source's study, clean, readable by all, and the mask lies on the liver."""
     paths = unpacked(f"{case}/ct_dicom")
-    source = open_series(paths)
+    source = open_series(paths).stacks[0]
     site.start()
     assert site.send(paths) == len(paths)
     until(lambda: site.states() == [State.COMMITTED], seconds=280, what="COMMITTED")
 
-    header = source.headers[0]
+    header = dcmread(paths[0], stop_before_pixels=True)
     seg_paths, sr_paths = site.results(str(header.StudyInstanceUID))
     assert (len(seg_paths), len(sr_paths)) == (1, 1)
     seg, sr = dcmread(seg_paths[0]), dcmread(sr_paths[0])

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from daemon.choice import Choice, Chosen
 from daemon.cli import main
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger import Instance, Ledger, Outgoing
@@ -140,6 +141,9 @@ def fill(ledger: Ledger, make_instance: Callable[..., Instance]) -> None:
     ledger.close_series(rejected, now=NOW + 100, rule=None, reject_reason=RejectReason.NO_RULE)
     ledger.close_series(halted, now=NOW + 100, rule="liver-ct", priority=9)
     ledger.close_series(delivered, now=NOW + 100, rule="liver-ct")
+    for number in (2, 3):
+        closed = ledger.job(number)
+        assert ledger.choose(Choice(chosen=(Chosen(closed),)), [closed], now=NOW + 100)
     job = ledger.claim_job("host/1", now=NOW + 100)
     assert job is not None
     ledger.halt(job, HaltCode.WORKER_FAILED, now=NOW + 101)
@@ -223,7 +227,7 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
     assert answer.code == 0
     job = json.loads(answer.out)
     assert list(job) == [*JOB_KEYS, "events"]
-    assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "HALTED"]
+    assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "CHOSEN", "HALTED"]
     assert job["events"][-1]["at"] == "2026-01-01T00:01:41+00:00"
 
     assert desk.porta_here("retry", "2").code == 0

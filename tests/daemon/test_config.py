@@ -70,6 +70,17 @@ def test_the_configuration_of_the_contract_loads_as_it_is():
     assert config.series.released_quiet_s == 5
 
 
+def test_one_series_of_a_study_is_reported_the_portal_venous_one_unless_the_rule_says_otherwise():
+    """The defaults, and other values."""
+    text = PEER + "query = true\n" + DESTINATION + RULE
+    config = loaded(text)
+    assert config.peers[0].query
+    assert (config.rules[0].per_study, config.rules[0].prefer) == (1, "portal")
+    for prefer in ("portal", "arterial", "native", "delayed", "all"):
+        (rule,) = loaded(f'{text}per_study = 3\nprefer = "{prefer}"').rules
+        assert (rule.per_study, rule.prefer) == (3, prefer)
+
+
 def test_an_empty_file_is_a_node_that_refuses_everyone():
     """Every table has defaults; nobody is accepted by default."""
     config = loaded("")
@@ -149,6 +160,14 @@ ONE_FAULT = [
         '2: peer[0].name: a name is 1 to 64 letters, digits, dots, dashes or underscores, not "a b"',
     ),
     ('[[peer]]\nname = "a"\nae_title = "A"\nport = 104', "4: peer[0].port: a port needs a host"),
+    (
+        '[[peer]]\nname = "a"\nae_title = "A"\nquery = true',
+        "4: peer[0].query: a peer is asked at its host and port; it has none",
+    ),
+    (
+        '[[peer]]\nname = "a"\nae_title = "A"\nhost = "h"\nquery = true',
+        "5: peer[0].query: a peer is asked at its host and port; it has none",
+    ),
     ('[[peer]]\nname = "a"\nae_title = "A"\naccept = "yes"', '4: peer[0].accept: must be true or false, not "yes"'),
     (PEER + PEER.replace("104", "105"), '7: peer[1].name: "pacs" is already peer[0]'),
     (
@@ -209,6 +228,12 @@ ONE_FAULT = [
         '10: rule[0].match.Modality[0]: must not be empty; "*" matches everything',
     ),
     (PEER + DESTINATION + RULE.replace('{ Modality = "CT" }', '"CT"'), '10: rule[0].match: must be a table, not "CT"'),
+    (PEER + DESTINATION + RULE + "per_study = 0", "13: rule[0].per_study: must be at least 1, not 0"),
+    (PEER + DESTINATION + RULE + "per_study = 1.0", "13: rule[0].per_study: must be a whole number, not 1.0"),
+    (
+        PEER + DESTINATION + RULE + 'prefer = "venous"',
+        '13: rule[0].prefer: must be "portal", "arterial", "native", "delayed" or "all", not "venous"',
+    ),
     ('[storage]\nroot = "var/porta"', '2: storage.root: must be an absolute path, not "var/porta"'),
     ("[storage]\nroot = 5", "2: storage.root: must be a path in quotes, not 5"),
     ("[storage]\nmin_free_mb = -1", "2: storage.min_free_mb: must be at least 0, not -1"),

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from daemon.choice import Choice, Chosen
 from daemon.config import Config, Destination, Peer, Rule
 from daemon.delivery import Deliverer
 from daemon.jobs import DeliveryState, Event, HaltCode, State
@@ -81,6 +82,8 @@ class Office:
         self.ledger.record_instance(self.make_instance(number), now=self.clock() - 1000)
         (due,) = self.ledger.due_series(now=self.clock(), quiet_s=20, released_quiet_s=5)
         self.ledger.close_series(due, now=self.clock(), rule="liver-ct")
+        closed = self.ledger.job(due.job_id)
+        self.ledger.choose(Choice(chosen=(Chosen(closed),)), [closed], now=self.clock())
         for event in (Event.SEGMENTED, Event.REPORTED):
             job = self.ledger.claim_job(LEASE, now=self.clock())
             assert job is not None

@@ -1,6 +1,8 @@
 """Every verdict with its answer, and after each the bytes, the row and the silence that belong to it."""
 
+import hashlib
 import json
+import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
@@ -20,7 +22,9 @@ from pydicom.uid import (
 from daemon.errors import LedgerUnavailable
 from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict, decode
 from daemon.ledger import Ledger
+from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
+from dicom_io.image_file import read_image_file
 from dicom_io.uids import derive_uid
 
 MakeCT = Callable[..., bytes]
@@ -98,6 +102,57 @@ def test_real_files_of_every_transfer_syntax(intake: Intake, ledger: Ledger, sha
     for name in ("CT_small", "MR_small_implicit", "MR_small_jpeg_ls_lossless", "693_J2KI", "image_dfl", "liver_1frame"):
         content = (shared_data / "pydicom_small" / f"{name}.dcm").read_bytes()
         assert decode(content).SOPInstanceUID
+
+
+# --- what is kept beside it
+
+
+def sidecars(spool: Spool) -> list[Path]:
+    return sorted((spool.root / "spool").rglob("*.header"))
+
+
+def test_the_header_is_kept_beside_the_file(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """As reading the file again gives it, and for nobody else's eyes."""
+    take(intake, make_ct())
+    (path,) = (spool.root / one for one in ledger.instance_paths(derive_uid("series", 1)))
+    assert sidecars(spool) == [sidecar_path(path)]
+    assert stat.S_IMODE(sidecar_path(path).stat().st_mode) == 0o600
+    assert read_spooled(path) == read_image_file(path)
+    assert CANARY not in sidecar_path(path).read_text()
+
+
+def test_the_headers_of_real_files_are_those_of_their_files(
+    intake: Intake, ledger: Ledger, spool: Spool, shared_data: Path, unpacked: Callable[[str], list[Path]]
+):
+    """Whatever the syntax and the scanner, the place of the pixels included; no file is opened for it."""
+    zips = ("dcm_qa_ct/ge_tilt18_variable_gap_dicom", "dcm_qa_mr/philips_enhanced_mr_plus_raw_data_same_series_dicom")
+    files = [file for name in zips for file in unpacked(name)]
+    for folder in ("ct_transfer_syntaxes", "pydicom_small", "highdicom_reference"):
+        files += sorted((shared_data / folder).rglob("*.dcm"))
+    kept = [file for file in files if take(intake, file.read_bytes()) == Verdict.STORED]
+    assert len(kept) > 40
+    spooled = sorted((spool.root / "spool").rglob("*.dcm"))
+    assert [sidecar_path(path) for path in spooled] == sidecars(spool)
+    expected = {path: read_image_file(path).header.to_json() for path in spooled}
+    assert 5 < sum('"offset":null' in header for header in expected.values()) < len(expected) - 30
+    for path in spooled:
+        content = path.read_bytes()
+        path.write_bytes(bytes(len(content)))
+        assert read_spooled(path).header.to_json() == expected[path]
+        path.write_bytes(content)
+
+
+def test_what_cannot_be_kept_beside_it_is_no_fault(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """The instance is taken all the same, and read when it is needed."""
+    path = spool.root / spool.instance_path(derive_uid("series", 1), derive_uid("instance", 1, 1), sha256_of(make_ct()))
+    sidecar_path(path).mkdir(parents=True)
+    assert take(intake, make_ct()) == Verdict.STORED
+    assert read_spooled(path) == read_image_file(path)
+
+
+def sha256_of(content: bytes) -> str:
+    length = int.from_bytes(content[140:144], "little")
+    return hashlib.sha256(content[144 + length :]).hexdigest()
 
 
 # --- the same again

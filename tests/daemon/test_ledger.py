@@ -11,9 +11,10 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 
+from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import Delivery, DeliveryState, Event, HaltCode, Job, State
-from daemon.ledger import LEASE_S, Due, Instance, Ledger, Outgoing
+from daemon.ledger import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
 from daemon.migrations.schema import metadata
 from dicom_io.errors import RejectReason
 from dicom_io.uids import derive_uid
@@ -45,12 +46,29 @@ def due(ledger: Ledger, *, now: float = NOW + 100) -> list[Due]:
     return ledger.due_series(now=now, quiet_s=20, released_quiet_s=5)
 
 
-def closed(ledger: Ledger, instance: Instance, *, priority: int = 0) -> Job:
-    """A job in RECEIVED, of a series of one instance."""
+def waiting(ledger: Ledger, instance: Instance, *, priority: int = 0) -> Job:
+    """A job in RECEIVED, of a series of one instance, that is not chosen yet."""
     assert ledger.record_instance(instance, now=NOW)
     (item,) = [item for item in due(ledger) if item.series_instance_uid == instance.series_instance_uid]
     assert ledger.close_series(item, now=NOW + 100, rule="liver-ct", priority=priority)
     return ledger.job(item.job_id)
+
+
+def closed(ledger: Ledger, instance: Instance, *, priority: int = 0) -> Job:
+    """A job in RECEIVED, of a series of one instance, that is to be worked on."""
+    return choose(ledger, waiting(ledger, instance, priority=priority).id)
+
+
+def choose(ledger: Ledger, job_id: int, *, now: float = NOW + 100) -> Job:
+    """The job, chosen, whatever else its study holds."""
+    job = ledger.job(job_id)
+    assert ledger.choose(Choice(chosen=(Chosen(job),)), rivals(ledger, job), now=now)
+    return ledger.job(job_id)
+
+
+def rivals(ledger: Ledger, job: Job) -> list[Job]:
+    """All jobs of its study under its rule."""
+    return [other for other in ledger.jobs_of_study(job.study_instance_uid) if other.rule == job.rule]
 
 
 def claimed(ledger: Ledger, *, lease: str = LEASE, now: float = NOW + 100) -> Job:
@@ -265,6 +283,66 @@ def test_what_is_closed_is_no_longer_due(any_ledger: Ledger, make_instance: Make
     assert [row["code"] for row in any_ledger.history(rejected.id)] == [None, "NO_RULE"]
 
 
+@pytest.mark.parametrize(
+    ("expected", "released", "age_s", "evidence"),
+    [
+        (3, False, 0.0, "PROVED"),
+        (3, True, 100.0, "PROVED"),
+        (5, False, 19.9, None),
+        (5, True, 19.9, None),
+        (5, True, 20.0, "QUIET"),
+        (2, True, 4.9, None),
+        (2, True, 5.0, "RELEASED"),
+        (2, False, 19.9, None),
+        (None, True, 5.0, "RELEASED"),
+        (None, True, 20.0, "QUIET"),
+        (None, False, 20.0, "QUIET"),
+    ],
+)
+def test_by_what_evidence_a_series_is_due(
+    any_ledger: Ledger,
+    make_instance: MakeInstance,
+    expected: int | None,
+    released: bool,
+    age_s: float,
+    evidence: str | None,
+):
+    """Three instances: as many as the sender has, or fewer, or more, or it said nothing."""
+    for index in range(3):
+        any_ledger.record_instance(make_instance(index=index), now=NOW)
+    if expected is not None:
+        any_ledger.expect({derive_uid("series", 1): expected, derive_uid("series", 2): 7})
+    if released:
+        any_ledger.release_series([derive_uid("series", 1)], now=NOW)
+    found = [(item.evidence, item.expected, item.instances) for item in due(any_ledger, now=NOW + age_s)]
+    assert found == ([] if evidence is None else [(evidence, expected, 3)])
+
+
+def test_one_more_than_was_proved(any_ledger: Ledger, make_instance: MakeInstance):
+    """The proof held for what was there; the late one is waited with like any."""
+    any_ledger.record_instance(make_instance(index=1), now=NOW)
+    any_ledger.expect({derive_uid("series", 1): 1})
+    (item,) = due(any_ledger, now=NOW)
+    any_ledger.record_instance(make_instance(index=2), now=NOW + 1)
+    assert not any_ledger.close_series(item, now=NOW + 1, rule="liver-ct")
+    assert due(any_ledger, now=NOW + 2) == []
+    assert len(due(any_ledger, now=NOW + 21)) == 1
+
+
+def test_what_a_peer_is_sending(any_ledger: Ledger, make_instance: MakeInstance):
+    """Its own series that are still coming in, with what there is to know of them."""
+    in_state(any_ledger, make_instance("closed"), State.RECEIVED)
+    any_ledger.record_instance(make_instance(1), now=NOW)
+    any_ledger.record_instance(make_instance(2, calling_ae_title="OTHER"), now=NOW)
+    any_ledger.record_instance(make_instance(1, 2), now=NOW + 1)
+    any_ledger.release_series([derive_uid("series", 1)], now=NOW + 2)
+    any_ledger.expect({derive_uid("series", 1): 40})
+    (item,) = any_ledger.incoming("MODALITY")
+    assert item == Incoming(derive_uid("series", 1), derive_uid("study", 1), 2, 40, NOW + 1, NOW + 2)
+    assert [item.instances for item in any_ledger.incoming("OTHER")] == [1]
+    assert any_ledger.incoming("NOBODY") == []
+
+
 def test_closing_loses_to_an_instance_that_came_meanwhile(any_ledger: Ledger, make_instance: MakeInstance):
     """The series was due as it stood; it stands otherwise now."""
     any_ledger.record_instance(make_instance(index=1), now=NOW)
@@ -439,9 +517,13 @@ def test_a_halted_job_stands_still_until_retry(any_ledger: Ledger, make_instance
     assert (job.state, job.halt, job.attempts, job.lease) == (State.RECEIVED, "WORKER_FAILED", 1, None)
     assert any_ledger.claim_job(LEASE, now=NOW + 10_000) is None
     any_ledger.retry(job.id, now=NOW + 10_000)
+    # Meanwhile another series of its study may have been reported.
+    assert any_ledger.claim_job(LEASE, now=NOW + 10_000) is None
+    choose(any_ledger, job.id)
     job = claimed(any_ledger, now=NOW + 10_000)
     assert (job.state, job.halt, job.attempts) == (State.RECEIVED, None, 0)
-    assert [event for event, _, _ in events(any_ledger, job.id)] == ["OPENED", "CLOSED", "HALTED", "RETRIED"]
+    told = [event for event, _, _ in events(any_ledger, job.id)]
+    assert told == ["OPENED", "CLOSED", "CHOSEN", "HALTED", "RETRIED", "CHOSEN"]
 
 
 @pytest.mark.parametrize("state", State)
@@ -487,7 +569,269 @@ def test_a_job_that_is_not_there(any_ledger: Ledger):
     assert any_ledger.deliveries_of(7) == []
 
 
+# --- which of a study
+
+
+STUDY = derive_uid("study")
+
+
+@pytest.fixture
+def of_study(make_instance: MakeInstance) -> MakeInstance:
+    """Instances of one study."""
+    return lambda series, index=1: make_instance(series, index, study_instance_uid=STUDY)
+
+
+def test_only_what_is_chosen_is_worked_on(any_ledger: Ledger, of_study: MakeInstance):
+    """A closed series waits until it is said whether it is reported."""
+    first, second = waiting(any_ledger, of_study(1)), waiting(any_ledger, of_study(2))
+    assert any_ledger.claim_job(LEASE, now=NOW + 100) is None
+    choice = Choice(chosen=(Chosen(second),), superseded=(first,))
+    assert any_ledger.choose(choice, rivals(any_ledger, first), now=NOW + 101)
+    assert claimed(any_ledger).id == second.id
+    first, second = any_ledger.all_jobs()
+    assert (first.state, first.reject_reason, first.chosen) == (State.REJECTED, "SUPERSEDED_BY_BETTER", False)
+    assert (second.state, second.chosen, second.replaces_series_instance_uid) == (State.RECEIVED, True, None)
+    assert events(any_ledger, first.id)[-1] == ("REJECTED", "RECEIVED", "REJECTED")
+    assert any_ledger.history(first.id)[-1]["code"] == "SUPERSEDED_BY_BETTER"
+    assert events(any_ledger, second.id)[-1] == ("CHOSEN", "RECEIVED", None)
+
+
+def test_a_study_is_chosen_from_when_nothing_of_it_is_coming_in(
+    any_ledger: Ledger, of_study: MakeInstance, make_instance: MakeInstance
+):
+    """Not while a series is being received; halted and cancelled ones hold up nothing, and other studies neither."""
+
+    def studies(now: float = NOW + 100) -> list[str]:
+        return any_ledger.studies_to_choose(now=now)
+
+    assert studies() == []
+    job = waiting(any_ledger, of_study(1))
+    assert studies() == [STUDY]
+    any_ledger.record_instance(of_study(2), now=NOW + 100)
+    assert studies() == []
+    any_ledger.record_instance(make_instance("of another study"), now=NOW + 100)
+    any_ledger.cancel(any_ledger.all_jobs()[1].id, now=NOW + 101)
+    assert studies() == [STUDY]
+    any_ledger.postpone(job, now=NOW + 101, until=NOW + 105, code="OSError", counts=True)
+    waiting(any_ledger, of_study(3))
+    assert studies(NOW + 104.9) == []
+    assert studies(NOW + 105) == [STUDY]
+    any_ledger.halt(any_ledger.job(job.id), HaltCode.SPOOL_UNREADABLE, now=NOW + 105)
+    assert studies() == [STUDY]
+    choose(any_ledger, any_ledger.all_jobs()[-1].id)
+    assert studies(NOW + 10_000) == []
+
+
+def test_what_a_choice_replaces_is_written_down(any_ledger: Ledger, of_study: MakeInstance):
+    """By series and revision; a late slice undoes it with the choice."""
+    closed(any_ledger, of_study(1))
+    any_ledger.finish_stage(claimed(any_ledger), Event.SEGMENTED, now=NOW + 101)
+    any_ledger.finish_stage(claimed(any_ledger), Event.REPORTED, now=NOW + 102, outgoing=[outgoing()])
+    answer = any_ledger.job(1)
+    better = waiting(any_ledger, of_study(2))
+    choice = Choice(chosen=(Chosen(better, answer),))
+    assert any_ledger.choose(choice, rivals(any_ledger, better), now=NOW + 103)
+    better = any_ledger.job(better.id)
+    assert (better.replaces_series_instance_uid, better.replaces_revision) == (derive_uid("series", 1), 1)
+    assert claimed(any_ledger) == replace(better, lease=LEASE)
+    assert any_ledger.record_instance(of_study(2, 2), now=NOW + 104)
+    late = any_ledger.job(better.id)
+    assert (late.state, late.chosen, late.replaces_series_instance_uid, late.replaces_revision) == (
+        State.RECEIVING,
+        False,
+        None,
+        None,
+    )
+
+
+CHANGES: dict[str, Callable[[Ledger, MakeInstance], object]] = {
+    "a late slice": lambda ledger, of_study: ledger.record_instance(of_study(1, 2), now=NOW + 200),
+    "a new series": lambda ledger, of_study: ledger.record_instance(of_study(3), now=NOW + 200),
+    "a cancel": lambda ledger, of_study: ledger.cancel(1, now=NOW + 200),
+    "a halt": lambda ledger, of_study: ledger.halt(ledger.job(1), HaltCode.SPOOL_UNREADABLE, now=NOW + 200),
+    "another choice": lambda ledger, of_study: choose(ledger, 1),
+    "a series that closed": lambda ledger, of_study: waiting(ledger, of_study(3)),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_a_choice_of_what_is_no_longer_so_changes_nothing(any_ledger: Ledger, of_study: MakeInstance, change: str):
+    """While the headers were read something happened: the next round sees it."""
+    first, second = waiting(any_ledger, of_study(1)), waiting(any_ledger, of_study(2))
+    seen = rivals(any_ledger, first)
+    CHANGES[change](any_ledger, of_study)
+    before = any_ledger.all_jobs()
+    choice = Choice(chosen=(Chosen(second),), superseded=(first,))
+    assert not any_ledger.choose(choice, seen, now=NOW + 201)
+    assert any_ledger.all_jobs() == before
+
+
+def test_what_a_worker_does_meanwhile_is_no_change(any_ledger: Ledger, of_study: MakeInstance):
+    """It takes the incumbent up; the better series displaces it all the same, and its result is discarded."""
+    incumbent = closed(any_ledger, of_study(1))
+    better = waiting(any_ledger, of_study(2))
+    seen = rivals(any_ledger, better)
+    at_work = claimed(any_ledger)
+    choice = Choice(chosen=(Chosen(better),), superseded=(incumbent,))
+    assert any_ledger.choose(choice, seen, now=NOW + 101)
+    assert not any_ledger.finish_stage(at_work, Event.SEGMENTED, now=NOW + 102)
+    assert any_ledger.job(incumbent.id).lease is None
+    assert claimed(any_ledger).id == better.id
+
+
+def test_what_the_worker_has_reported_meanwhile_is_one(any_ledger: Ledger, of_study: MakeInstance):
+    """An answer that is out cannot be superseded in silence."""
+    incumbent = closed(any_ledger, of_study(1))
+    better = waiting(any_ledger, of_study(2))
+    seen = rivals(any_ledger, better)
+    for event in (Event.SEGMENTED, Event.REPORTED):
+        any_ledger.finish_stage(
+            claimed(any_ledger), event, now=NOW + 101, outgoing=[outgoing()] * (event == "REPORTED")
+        )
+    choice = Choice(chosen=(Chosen(better),), superseded=(incumbent,))
+    assert not any_ledger.choose(choice, seen, now=NOW + 102)
+    assert any_ledger.job(incumbent.id).state == State.REPORTED
+
+
+def test_a_rejection_by_the_worker_reopens_what_was_superseded(any_ledger: Ledger, of_study: MakeInstance):
+    """Of the same study and rule, and for that reason alone."""
+    jobs = [waiting(any_ledger, of_study(number)) for number in (1, 2, 3)]
+    choice = Choice(
+        chosen=(Chosen(jobs[1]),), superseded=(jobs[0],), rejected=((jobs[2], RejectReason.LOCALIZER_ONLY),)
+    )
+    assert any_ledger.choose(choice, rivals(any_ledger, jobs[0]), now=NOW + 100)
+    reason = RejectReason.UNREADABLE_PIXELS
+    assert any_ledger.finish_stage(claimed(any_ledger), Event.REJECTED, now=NOW + 101, reject_reason=reason)
+    found = [(job.state, job.reject_reason, job.chosen) for job in any_ledger.all_jobs()]
+    assert found == [
+        (State.RECEIVED, None, False),
+        (State.REJECTED, "UNREADABLE_PIXELS", False),
+        (State.REJECTED, "LOCALIZER_ONLY", False),
+    ]
+    assert events(any_ledger, jobs[0].id)[-1] == ("REOPENED", "REJECTED", "RECEIVED")
+    assert any_ledger.studies_to_choose(now=NOW + 101) == [STUDY]
+
+
+def test_what_was_superseded_can_be_chosen_at_once(any_ledger: Ledger, of_study: MakeInstance):
+    """The choice itself reopens it."""
+    first, second = waiting(any_ledger, of_study(1)), waiting(any_ledger, of_study(2))
+    seen = rivals(any_ledger, first)
+    any_ledger.choose(Choice(chosen=(Chosen(first),), superseded=(second,)), seen, now=NOW + 100)
+    any_ledger.cancel(first.id, now=NOW + 101)
+    choose(any_ledger, second.id)
+    assert [event for event, _, _ in events(any_ledger, second.id)][-3:] == ["REJECTED", "REOPENED", "CHOSEN"]
+    assert claimed(any_ledger).id == second.id
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.SEGMENTED])
+def test_a_retry_is_chosen_from_again(any_ledger: Ledger, make_instance: MakeInstance, state: State):
+    """It may be no longer the best; in whichever state it stood still."""
+    job = in_state(any_ledger, make_instance(), state)
+    any_ledger.halt(claimed(any_ledger), HaltCode.WORKER_FAILED, now=NOW + 103)
+    any_ledger.retry(job.id, now=NOW + 104)
+    again = any_ledger.job(job.id)
+    assert (again.state, again.halt, again.chosen) == (state, None, False)
+    assert any_ledger.studies_to_choose(now=NOW + 104) == [job.study_instance_uid]
+    choice = Choice(superseded=(again,))
+    assert any_ledger.choose(choice, [again], now=NOW + 105)
+    assert any_ledger.job(job.id).state == State.REJECTED
+
+
+def test_two_services_choose_once(postgres_database: str, of_study: MakeInstance):
+    """On one PostgreSQL, each with another opinion: the first to commit is right, the other has to look again."""
+    ledgers = [Ledger(postgres_database) for _ in range(2)]
+    ledgers[0].migrate()
+    jobs = [waiting(ledgers[0], of_study(number)) for number in range(6)]
+    seen = rivals(ledgers[0], jobs[0])
+    for _ in range(5):
+        start = threading.Barrier(2)
+        answers: list[bool] = []
+
+        def decide(number: int, seen: list[Job], start: threading.Barrier, answers: list[bool]) -> None:
+            best = seen[number]
+            choice = Choice(chosen=(Chosen(best),), superseded=tuple(job for job in seen if job is not best))
+            start.wait()
+            answers.append(ledgers[number].choose(choice, seen, now=NOW + 101))
+
+        threads = [threading.Thread(target=decide, args=(number, seen, start, answers)) for number in range(2)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+        assert sorted(answers) == [False, True]
+        states = [job.state for job in ledgers[0].all_jobs()]
+        assert (states.count(State.RECEIVED), states.count(State.REJECTED)) == (1, 5)
+        # Once more, from what has become of it: all are reopened.
+        (chosen,) = [job for job in ledgers[0].all_jobs() if job.chosen]
+        job = claimed(ledgers[0])
+        assert job.id == chosen.id
+        ledgers[0].finish_stage(job, Event.REJECTED, now=NOW + 102, reject_reason=RejectReason.TOO_SHORT)
+        ledgers[0].record_instance(of_study(chosen.id - 1, 100 + len(ledgers[0].history(chosen.id))), now=NOW + 103)
+        (item,) = due(ledgers[0], now=NOW + 200)
+        ledgers[0].close_series(item, now=NOW + 200, rule="liver-ct")
+        seen = rivals(ledgers[0], jobs[0])
+        assert [job.state for job in seen] == [State.RECEIVED] * 6
+    for ledger in ledgers:
+        ledger.close()
+
+
+def test_choices_rejections_and_late_slices_at_once(any_ledger: Ledger, of_study: MakeInstance):
+    """Whoever changes several jobs of a study locks them in one order: nobody ends in a deadlock."""
+    for number in range(4):
+        waiting(any_ledger, of_study(number))
+    errors: list[BaseException] = []
+    start = threading.Barrier(3)
+
+    def choosing() -> None:
+        for round_ in range(15):
+            seen = any_ledger.jobs_of_study(STUDY)
+            open_jobs = [job for job in seen if job.state == State.RECEIVED and not job.chosen]
+            if open_jobs:
+                best = open_jobs[round_ % len(open_jobs)]
+                rest = tuple(job for job in open_jobs if job is not best)
+                any_ledger.choose(Choice(chosen=(Chosen(best),), superseded=rest), seen, now=NOW + 101)
+
+    def rejecting() -> None:
+        for _ in range(15):
+            if job := any_ledger.claim_job(LEASE, now=NOW + 101):
+                reason = RejectReason.UNREADABLE_PIXELS
+                any_ledger.finish_stage(job, Event.REJECTED, now=NOW + 102, reject_reason=reason)
+
+    def sending() -> None:
+        for index in range(2, 17):
+            any_ledger.record_instance(of_study(index % 4, index), now=NOW)
+            for item in due(any_ledger):
+                any_ledger.close_series(item, now=NOW + 100, rule="liver-ct")
+
+    def run(work: Callable[[], None]) -> None:
+        start.wait()
+        try:
+            work()
+        except BaseException as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=run, args=(work,)) for work in (choosing, rejecting, sending)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
 # --- what goes out
+
+
+def test_the_objects_of_several_volumes_are_deliveries_of_their_own(any_ledger: Ledger, make_instance: MakeInstance):
+    """Of each volume one; the same instance twice to one destination is a fault."""
+    volumes = [
+        replace(outgoing("seg"), sop_instance_uid=derive_uid("seg", volume), volume_index=volume) for volume in range(3)
+    ]
+    job = reported(any_ledger, make_instance(), *volumes)
+    assert [item.volume_index for item in any_ledger.deliveries_of(job.id)] == [0, 1, 2]
+    closed(any_ledger, make_instance(2))
+    any_ledger.finish_stage(claimed(any_ledger), Event.SEGMENTED, now=NOW + 101)
+    with pytest.raises(sa.exc.IntegrityError):
+        any_ledger.finish_stage(claimed(any_ledger), Event.REPORTED, now=NOW + 102, outgoing=volumes[:1] * 2)
 
 
 def test_deliveries_are_due_in_their_order(any_ledger: Ledger, make_instance: MakeInstance):
@@ -660,6 +1004,8 @@ def test_history_is_only_ever_added_to(any_ledger: Ledger, make_instance: MakeIn
     (item,) = due(any_ledger, now=NOW + 200)
     any_ledger.close_series(item, now=NOW + 200, rule="liver-ct")
     look()
+    choose(any_ledger, 1, now=NOW + 200)
+    look()
     any_ledger.postpone(claimed(any_ledger, now=NOW + 200), now=NOW + 200, until=NOW + 201, code="X", counts=True)
     look()
     any_ledger.halt(claimed(any_ledger, now=NOW + 201), HaltCode.UNEXPECTED, now=NOW + 201)
@@ -672,14 +1018,16 @@ def test_history_is_only_ever_added_to(any_ledger: Ledger, make_instance: MakeIn
 
 
 COLUMNS = {
-    "series": "series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at",
+    "series": """series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at
+        expected""",
     "instances": """sop_instance_uid sop_class_uid transfer_syntax_uid series_instance_uid path bytes sha256
         received_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
-        attempts not_before lease lease_until halt instances warnings created_at""",
+        attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
+        replaces_revision""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
-        not_before last_status""",
+        not_before last_status volume_index""",
 }
 """UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
 name, an id, a birth date, an accession number, or a free text of a header?"""
@@ -751,6 +1099,10 @@ def every_call(ledger: Ledger, instance: Instance) -> list[Callable[[], object]]
         lambda: ledger.record_instance(instance, now=NOW),
         lambda: ledger.release_series([instance.series_instance_uid], now=NOW),
         lambda: due(ledger),
+        lambda: ledger.incoming("MODALITY"),
+        lambda: ledger.expect({instance.series_instance_uid: 3}),
+        lambda: ledger.studies_to_choose(now=NOW),
+        lambda: ledger.jobs_of_study(instance.study_instance_uid),
         lambda: ledger.instance_paths(instance.series_instance_uid),
         lambda: ledger.claim_job(LEASE, now=NOW),
         lambda: ledger.renew_lease(LEASE, now=NOW),

@@ -101,6 +101,84 @@ def test_there_and_back(database: str):
             assert tables(connection) == {"alembic_version"}
 
 
+STATES = ("RECEIVING", "RECEIVED", "SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED", "REJECTED", "CANCELLED")
+JOB = """INSERT INTO jobs (id, series_instance_uid, study_instance_uid, revision, calling_ae_title, rule, priority,
+    state, reject_reason, attempts, instances, warnings, created_at)
+    VALUES ({number}, '1.2.3', '1.2', {number}, 'MODALITY', 'liver-ct', 0, '{state}', {reason}, 0, 12, '[]', 1)"""
+DELIVERY = """INSERT INTO deliveries (id, job_id, destination, object, sop_instance_uid, series_instance_uid, path,
+    confirm, state, attempts, not_before, last_status)
+    VALUES ({number}, {job}, '{to}', '{name}', '{uid}', '9.1', 'outbox/4/a.dcm', 'query', '{state}', 2, 5.5, '0x0')"""
+
+
+def delivery(number: int, name: str, uid: str, *, to: str = "archive", job: int = 4, state: str = "STORED") -> str:
+    return DELIVERY.format(number=number, job=job, to=to, name=name, uid=uid, state=state)
+
+
+FIRST_ROWS = [
+    "INSERT INTO series VALUES ('1.2.3', '1.2', 'MODALITY', 12, 1000.5, NULL)",
+    "INSERT INTO instances VALUES ('1.2.3.4', '1', '1', '1.2.3', 'spool/1.dcm', 5000000000, 'abc', 1000.5)",
+    *(
+        JOB.format(number=number, state=state, reason="'NOT_CT'" if state == "REJECTED" else "NULL")
+        for number, state in enumerate(STATES, start=1)
+    ),
+    "INSERT INTO events (id, job_id, at, event) VALUES (1, 4, 1000.5, 'OPENED')",
+    delivery(1, "seg", "9.1.1"),
+    delivery(2, "sr", "9.1.2"),
+    delivery(3, "sr", "9.1.2", to="ris"),
+]
+"""A ledger as version 0001 leaves it: a job in every state, and deliveries."""
+
+
+def rows_of(connection: sa.Connection) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table: sorted(tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table} ORDER BY 1")))
+        for table in metadata.tables
+    }
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
+    """No row is lost, what was worked on goes on, what only waited is chosen from, and a series may have volumes."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0001")
+        for statement in FIRST_ROWS:
+            connection.execute(sa.text(statement))
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    jobs = {str(job.state): job for job in ledger.all_jobs()}
+    assert {state for state, job in jobs.items() if job.chosen} == {"SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED"}
+    assert jobs["REJECTED"].reject_reason == "NOT_CT"
+    assert {item.volume_index for item in ledger.deliveries_of(4)} == {0}
+    ledger.close()
+    with foreign_keys_on(database) as connection:
+        after = rows_of(connection)
+        widths = {table: len(rows[0]) for table, rows in before.items()}
+        assert {table: [row[: widths[table]] for row in rows] for table, rows in after.items()} == before
+        connection.execute(sa.text(delivery(4, "seg", "9.1.3")))  # of another volume
+    for fault in (
+        delivery(5, "seg", "9.1.3"),
+        delivery(5, "seg", "9.1.4", job=99),
+        delivery(5, "seg", "9.1.4", state="SENT"),
+    ):
+        with pytest.raises(sa.exc.IntegrityError), foreign_keys_on(database) as connection:
+            connection.execute(sa.text(fault))
+    with alembic_on(database) as (settings, connection):
+        connection.execute(sa.text("DELETE FROM deliveries WHERE id = 4"))
+        command.downgrade(settings, "0001")
+        assert rows_of(connection) == before
+
+
+@contextmanager
+def foreign_keys_on(database: str) -> Iterator[sa.Connection]:
+    """A transaction that looks at references, as the ledger's do."""
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        yield connection
+    engine.dispose()
+
+
 def test_several_processes_start_on_an_empty_database(database: str):
     """A service and a `porta submit` at the same moment: both find the tables, neither an error."""
     start = threading.Barrier(4)

@@ -1,27 +1,30 @@
-"""Closing, stages and errors, with a ledger that is real, a time that is moved, and stages that are played."""
+"""Choice, stages and errors, with a ledger that is real, a time that is moved, and stages that are played."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from daemon.choice import Suitability
+from daemon.completeness import Closer
 from daemon.config import Config, Destination, Peer, Rule
-from daemon.errors import LedgerUnavailable, StorageUnusable, WorkerCrashed
+from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed
 from daemon.executor import WorkerStopped
 from daemon.intake import Intake
-from daemon.jobs import HaltCode, State
+from daemon.jobs import HaltCode, Job, State
+from daemon.judgement import Judge
 from daemon.ledger import Ledger
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool, write_durably
-from daemon.stages import Engine, Reported, Result, load_models, report_series, segment_series
-from dicom_io.errors import RejectReason, SeriesRejected
+from daemon.stages import Engine, Replaced, Reported, Result, load_models, report_series, segment_series
+from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.series import Series
 from dicom_io.uids import derive_uid
-from models.errors import WeightsCorrupt
+from models.errors import UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved
 from reports.identity import ResultIdentity
-from reports.measurements import Findings
 
 CANARY = "ZZPHI^CANARY"
 LEASE = "host/1"
@@ -37,13 +40,14 @@ class PlayedStages:
     acts: list[Exception | Callable[[], object]] = field(default_factory=list)
     calls: list[tuple[Any, tuple[Any, ...]]] = field(default_factory=list)
     seg: bool = True
+    volumes: int = 1
 
     def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
         assert deadline_s == 1800
         assert not kwargs
         self.calls.append((function, args))
         if function is segment_series:
-            write_durably(args[3] / "labels.npz", b"labels")
+            write_durably(args[3] / "0" / "labels.npz", b"labels")
         act = self.acts.pop(0) if self.acts else None
         if isinstance(act, Exception):
             raise act
@@ -54,18 +58,34 @@ class PlayedStages:
         return ("NO_LESION",) if function is segment_series else None
 
     def _reported(self, outbox: Path) -> Reported:
-        names = ("seg", "sr") if self.seg else ("sr",)
         results = []
-        for name in names:
-            path = outbox / f"{name}.dcm"
-            if not path.exists():
-                write_durably(path, f"{name} of call {len(self.calls)}".encode())
-            results.append(Result(name, derive_uid(name), derive_uid(name, "series"), path))
-        return Reported(tuple(results), Findings(0.0, None, (), None, ("SHORT",)))
+        for volume in range(self.volumes):
+            for name in ("seg", "sr") if self.seg else ("sr",):
+                path = outbox / str(volume) / f"{name}.dcm"
+                if not path.exists():
+                    write_durably(path, f"{name} of call {len(self.calls)}".encode())
+                uids = derive_uid(name, volume), derive_uid(name, volume, "series")
+                results.append(Result(name, *uids, path, volume))
+        return Reported(tuple(results), ("SHORT",))
 
     @property
     def stages(self) -> list[str]:
         return ["segment" if function is segment_series else "report" for function, _ in self.calls]
+
+
+@dataclass(frozen=True)
+class PlayedJudge(Judge):
+    """A judge that knows what to say of a series, by its number; one it was told nothing of suits."""
+
+    sayings: dict[int, Suitability | Exception] = field(default_factory=dict)
+
+    def suitability(self, job: Job) -> Suitability | Exception:
+        try:
+            self.rule(job)
+        except RuleGone as error:
+            return error
+        said = {derive_uid("series", number): saying for number, saying in self.sayings.items()}
+        return said.get(job.series_instance_uid, (0,))
 
 
 @dataclass
@@ -73,6 +93,7 @@ class Bench:
     """A pipeline with everything around it."""
 
     pipeline: Pipeline
+    judge: PlayedJudge
     stages: PlayedStages
     intake: Intake
     ledger: Ledger
@@ -80,18 +101,49 @@ class Bench:
     clock: Any
     make_ct: Callable[..., bytes]
 
-    def receive(self, *indexes: int, series: int = 1, change: Callable[[Any], None] | None = None) -> None:
-        for index in indexes:
-            self.intake.take(self.make_ct(series, index, change=change), calling_ae_title="MODALITY")
+    def receive(
+        self, *indexes: int, series: int = 1, study: int | None = None, change: Callable[[Any], None] | None = None
+    ) -> None:
+        def in_study(ds: Any) -> None:
+            if study is not None:
+                ds.StudyInstanceUID = derive_uid("study", study)
+            if change:
+                change(ds)
 
-    def close(self) -> int:
-        self.clock.pass_s(20)
-        return self.pipeline.close_due()
+        for index in indexes:
+            self.intake.take(self.make_ct(series, index, change=in_study), calling_ae_title="MODALITY")
+
+    def close(self, after_s: float = 20) -> int:
+        """Close what is quiet then, and choose; how many were chosen."""
+        self.clock.pass_s(after_s)
+        closer = Closer(self.pipeline.config, self.spool, self.ledger, self.judge, clock=self.clock)
+        closer.close_due()
+        return self.pipeline.choose_due()
+
+    def retry(self) -> None:
+        """What a person does, and the next tick."""
+        for job in self.ledger.all_jobs():
+            if job.halt:
+                self.ledger.retry(job.id, now=self.clock())
+        self.pipeline.choose_due()
+
+    def states(self) -> dict[int, tuple[str, ...]]:
+        """State of the latest job of each series, by its number, with the reason or the halt."""
+        uids = {derive_uid("series", number): number for number in range(20)}
+        return {
+            uids[job.series_instance_uid]: tuple(str(item) for item in (job.state, job.reject_reason, job.halt) if item)
+            for job in self.ledger.all_jobs()
+        }
 
     @property
     def job(self) -> Any:
         (job,) = self.ledger.all_jobs()
         return job
+
+
+def no_series(paths: Sequence[Path], memory_mb: int | None) -> Series:
+    """Nobody asks: what is judged is played."""
+    raise AssertionError
 
 
 @pytest.fixture
@@ -105,53 +157,16 @@ def make_bench(
     tmp_path: Path,
     assert_no_canary: Callable[[Path], None],
 ) -> Iterator[Callable[..., Bench]]:
-    def make(*acts: Exception | Callable[[], object], config: Config | None = None, seg: bool = True) -> Bench:
-        stages = PlayedStages(list(acts), seg=seg)
-        pipeline = Pipeline(
-            config or make_config(), spool, ledger, stages, LEASE, "1.2.3", clock=clock, jitter=lambda: 0.5
-        )
-        return Bench(pipeline, stages, Intake(spool, ledger, clock), ledger, spool, clock, make_ct)
+    def make(*acts: Exception | Callable[[], object], config: Config | None = None, **played: Any) -> Bench:
+        stages = PlayedStages(list(acts), **played)
+        config = config or make_config()
+        judge = PlayedJudge(config, spool, ledger, open_series=no_series)
+        pipeline = Pipeline(config, spool, ledger, judge, stages, LEASE, "1.2.3", clock=clock, jitter=lambda: 0.5)
+        return Bench(pipeline, judge, stages, Intake(spool, ledger, clock), ledger, spool, clock, make_ct)
 
     yield make
     assert read_log.events is not None
     assert_no_canary(tmp_path)
-
-
-# --- closing
-
-
-def test_a_quiet_series_is_closed_under_its_rule(make_bench: Callable[..., Bench], read_log: Any):
-    """Not before its time; and then once."""
-    bench = make_bench()
-    bench.receive(1, 2, 3)
-    assert bench.pipeline.close_due() == 0
-    bench.clock.pass_s(19.9)
-    assert bench.pipeline.close_due() == 0
-    bench.clock.pass_s(0.1)
-    assert bench.pipeline.close_due() == 1
-    assert (bench.job.state, bench.job.rule, bench.job.instances) == (State.RECEIVED, "liver-ct", 3)
-    assert bench.pipeline.close_due() == 0
-    (line,) = read_log.named("series.closed")
-    assert (line["job_id"], line["instances"], line["rule"]) == (bench.job.id, 3, "liver-ct")
-
-
-def test_a_released_series_is_closed_sooner(make_bench: Callable[..., Bench]):
-    """`released_quiet_s` of the configuration."""
-    bench = make_bench()
-    bench.receive(1)
-    bench.ledger.release_series([bench.job.series_instance_uid], now=bench.clock())
-    bench.clock.pass_s(5)
-    assert bench.pipeline.close_due() == 1
-
-
-def test_a_series_no_rule_matches_is_rejected(make_bench: Callable[..., Bench]):
-    """Never silence: the job is there with its reason, and nothing is done with it."""
-    bench = make_bench()
-    bench.receive(1, change=lambda ds: setattr(ds, "Modality", "MR"))
-    assert bench.close() == 1
-    assert (bench.job.state, bench.job.reject_reason, bench.job.rule) == (State.REJECTED, RejectReason.NO_RULE, None)
-    assert bench.pipeline.work_off() == 0
-    assert bench.stages.calls == []
 
 
 def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
@@ -165,25 +180,6 @@ def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_con
     assert bench.pipeline.work_off() == 4
     first = bench.stages.calls[0][1][0]
     assert derive_uid("series", 2) in str(first[0])
-
-
-def test_a_file_that_is_gone_does_not_hold_up_the_others(make_bench: Callable[..., Bench]):
-    """The rule is found by another file of the series; other series are closed whatever became of this one."""
-    bench = make_bench()
-    bench.receive(1, 2, series=1)
-    bench.receive(1, series=2)
-    bench.receive(1, series=3)
-    one, _ = bench.ledger.instance_paths(derive_uid("series", 1))
-    (only,) = bench.ledger.instance_paths(derive_uid("series", 2))
-    for path in (one, only):
-        (bench.spool.root / path).unlink()
-    assert bench.close() == 3
-    states = {job.series_instance_uid: (job.state, job.reject_reason) for job in bench.ledger.all_jobs()}
-    assert states == {
-        derive_uid("series", 1): (State.RECEIVED, None),
-        derive_uid("series", 2): (State.REJECTED, RejectReason.NO_RULE),
-        derive_uid("series", 3): (State.RECEIVED, None),
-    }
 
 
 # --- the way through
@@ -203,16 +199,17 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert len(paths) == 3
     (segment, segment_args), (report, report_args) = bench.stages.calls
     assert segment is segment_series
-    assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id))
+    assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal")
     assert report is report_series
     assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
-    identity = report_args[3]
+    identity, replaced = report_args[3:]
+    assert replaced is None
     assert isinstance(identity, ResultIdentity)
     assert (identity.revision, identity.software_version) == (1, "1.2.3")
     assert identity.created.timestamp() == created
     seg, sr = bench.ledger.deliveries_of(job.id)
-    assert (seg.destination, seg.object, seg.path) == ("archive", "seg", f"outbox/{job.id}/seg.dcm")
-    assert (sr.destination, sr.object, sr.sop_instance_uid) == ("archive", "sr", derive_uid("sr"))
+    assert (seg.destination, seg.object, seg.path) == ("archive", "seg", f"outbox/{job.id}/0/seg.dcm")
+    assert (sr.destination, sr.object, sr.sop_instance_uid) == ("archive", "sr", derive_uid("sr", 0))
     assert not bench.spool.work(job.id).exists()
     assert [line["from_state"] for line in read_log.named("stage.finished")] == ["RECEIVED", "SEGMENTED"]
     assert {line["job_id"] for line in read_log.named("stage.finished")} == {job.id}
@@ -311,7 +308,7 @@ def test_a_crash_is_tried_again_and_then_halts(make_bench: Callable[..., Bench],
     assert bench.pipeline.work_off() == 0
     assert [line["attempts"] for line in read_log.named("job.postponed")] == [1, 2]
     assert [(line["halt"], line["level"]) for line in read_log.named("job.halted")] == [("WORKER_FAILED", "error")]
-    bench.ledger.retry(bench.job.id, now=bench.clock())
+    bench.retry()
     assert bench.pipeline.work_off() == 2
     assert (bench.job.state, bench.job.halt, bench.job.attempts) == (State.REPORTED, None, 0)
 
@@ -337,7 +334,7 @@ def test_what_a_person_must_look_at_halts_at_once(make_bench: Callable[..., Benc
     assert bench.pipeline.work_off() == 2
     assert (bench.job.state, bench.job.halt) == (State.SEGMENTED, HaltCode.GEOMETRY_NOT_PROVED)
     assert bench.ledger.due_deliveries(now=bench.clock()) == []
-    bench.ledger.retry(bench.job.id, now=bench.clock())
+    bench.retry()
     assert bench.pipeline.work_off() == 1
     assert bench.stages.stages == ["segment", "report", "report"]
 
@@ -433,7 +430,7 @@ def test_a_result_of_fewer_slices_is_discarded(make_bench: Callable[..., Bench],
     assert bench.pipeline.work_off() == 2
     assert bench.job.state == State.REPORTED
     assert all(len(args[0]) == 3 for _, args in bench.stages.calls[calls:])
-    seg = bench.spool.outbox(bench.job.id) / "seg.dcm"
+    seg = bench.spool.outbox(bench.job.id) / "0" / "seg.dcm"
     assert seg.read_text() == f"seg of call {len(bench.stages.calls)}"
 
 
@@ -462,7 +459,7 @@ def test_walking_an_edge_twice_keeps_what_was_written(make_bench: Callable[..., 
     bench.receive(1)
     bench.close()
     assert bench.pipeline.work_off() == 2
-    seg = bench.spool.outbox(bench.job.id) / "seg.dcm"
+    seg = bench.spool.outbox(bench.job.id) / "0" / "seg.dcm"
     write_durably(seg, b"written before the kill")
     bench.clock.pass_s(10)
     assert bench.pipeline.work_off() == 1
@@ -498,17 +495,285 @@ def test_a_stop_while_warming_up(make_bench: Callable[..., Bench]):
         make_bench(WorkerStopped("stopping")).pipeline.warm_up()
 
 
-# --- after a time without ears
+# --- one study, one answer
 
 
-def test_silence_counts_while_somebody_listens(make_bench: Callable[..., Bench]):
-    """A service that was down for an hour in the middle of a series waits for the rest of it."""
+def test_of_the_series_of_a_study_the_best_is_reported(make_bench: Callable[..., Bench], read_log: Any):
+    """One is worked on; the others end in silence, with the reason."""
     bench = make_bench()
+    bench.judge.sayings.update({1: (1, 5), 2: (3, 1), 3: (3, 0)})
+    for series in (1, 2, 3):
+        bench.receive(1, series=series, study=1)
+    assert bench.close() == 1
+    assert bench.states() == {
+        1: ("REJECTED", "SUPERSEDED_BY_BETTER"),
+        2: ("RECEIVED",),
+        3: ("REJECTED", "SUPERSEDED_BY_BETTER"),
+    }
+    assert bench.pipeline.work_off() == 2
+    assert bench.states()[2] == ("REPORTED",)
+    assert len(bench.stages.calls) == 2
+    assert [line["job_id"] for line in read_log.named("job.chosen")] == [2]
+    assert [line["reason"] for line in read_log.named("job.rejected")] == ["SUPERSEDED_BY_BETTER"] * 2
+    assert [row["event"] for row in bench.ledger.history(2)][:3] == ["OPENED", "CLOSED", "CHOSEN"]
+
+
+def test_studies_do_not_compete(make_bench: Callable[..., Bench]):
+    """Nor do series under different rules."""
+    bench = make_bench()
+    for series in (1, 2):
+        bench.receive(1, series=series, study=series)
+    assert bench.close() == 2
+
+
+def test_series_under_different_rules_do_not_compete(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """Each rule has an answer of its own."""
+    (usual,) = make_config().rules
+    stat = usual.model_copy(update={"name": "stat", "match": {"SeriesDescription": ("STAT*",)}})
+    bench = make_bench(config=make_config(rule=(stat, usual)))
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=2, study=1, change=lambda ds: setattr(ds, "SeriesDescription", "Stat"))
+    assert bench.close() == 2
+
+
+def test_as_many_as_the_rule_says(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
+    """`per_study = 2`, and what is preferred is told to the stage."""
+    (usual,) = make_config().rules
+    rule = usual.model_copy(update={"per_study": 2, "prefer": "arterial"})
+    bench = make_bench(config=make_config(rule=(rule,)))
+    bench.judge.sayings.update({1: (1,), 2: (2,), 3: (3,)})
+    for series in (1, 2, 3):
+        bench.receive(1, series=series, study=1)
+    assert bench.close() == 2
+    assert bench.pipeline.work_off() == 4
+    assert [state for state, *_ in bench.states().values()] == ["REJECTED", "REPORTED", "REPORTED"]
+    assert {args[-1] for function, args in bench.stages.calls if function is segment_series} == {"arterial"}
+
+
+def test_nothing_is_chosen_while_a_series_of_the_study_is_coming_in(make_bench: Callable[..., Bench]):
+    """Other studies do not wait; a cancelled series holds up nothing."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: (1,), 2: (2,)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=3, study=3)
+    bench.clock.pass_s(15)
+    bench.receive(1, series=2, study=1)
+    bench.receive(1, series=4, study=1)
+    assert bench.close(5) == 1
+    assert bench.states() == {1: ("RECEIVED",), 2: ("RECEIVING",), 3: ("RECEIVED",), 4: ("RECEIVING",)}
+    assert bench.pipeline.work_off() == 2
+    bench.clock.pass_s(10)
+    bench.receive(2, series=4, study=1)
+    assert bench.close(5) == 0
+    assert bench.states() == {1: ("RECEIVED",), 2: ("RECEIVED",), 3: ("REPORTED",), 4: ("RECEIVING",)}
+    bench.ledger.cancel(4, now=bench.clock())
+    assert bench.pipeline.choose_due() == 1
+    assert bench.states()[2] == ("RECEIVED",)
+    assert bench.states()[1] == ("REJECTED", "SUPERSEDED_BY_BETTER")
+
+
+@pytest.mark.parametrize("reason", [RejectReason.NO_MODEL, RejectReason.TOO_LARGE, RejectReason.LOCALIZER_ONLY])
+def test_what_cannot_be_processed_is_rejected_before_the_choice(make_bench: Callable[..., Bench], reason: RejectReason):
+    """By its headers, in the service: no worker sees it, and a scout is no rival."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: SeriesRejected(reason), 2: (1,)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    assert bench.states() == {1: ("REJECTED", reason), 2: ("RECEIVED",)}
+    assert bench.ledger.history(1)[-1]["code"] == reason
+
+
+def test_a_study_of_which_nothing_can_be_processed(make_bench: Callable[..., Bench]):
+    """Every series has its reason, and the study is done with."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: SeriesRejected(RejectReason.TOO_SHORT)})
     bench.receive(1)
-    bench.clock.pass_s(3600)
-    again = replace(bench.pipeline, listening_since=bench.clock())
-    assert again.close_due() == 0
-    bench.clock.pass_s(19.9)
-    assert again.close_due() == 0
-    bench.clock.pass_s(0.1)
-    assert again.close_due() == 1
+    assert bench.close() == 0
+    assert bench.states() == {1: ("REJECTED", "TOO_SHORT")}
+    assert bench.ledger.studies_to_choose(now=bench.clock() + 1000) == []
+
+
+@pytest.mark.parametrize(
+    ("error", "halt"),
+    [
+        (NotDicom("spool/1"), HaltCode.SPOOL_UNREADABLE),
+        (FileNotFoundError(2, "gone"), HaltCode.SPOOL_UNREADABLE),
+        (UnknownModel("no model"), HaltCode.MODEL_UNUSABLE),
+    ],
+    ids=["no DICOM", "no file", "no card"],
+)
+def test_a_series_that_cannot_be_judged_halts_and_holds_up_nothing(
+    make_bench: Callable[..., Bench], error: Exception, halt: HaltCode
+):
+    """The others are chosen from; when a person has helped, it is judged again."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: error, 2: (1,)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    assert bench.states() == {1: ("RECEIVED", halt), 2: ("RECEIVED",)}
+    assert bench.pipeline.work_off() == 2
+    bench.judge.sayings[1] = (0,)
+    bench.retry()
+    assert bench.states() == {1: ("REJECTED", "SUPERSEDED_BY_BETTER"), 2: ("REPORTED",)}
+
+
+def test_a_disk_that_fails_while_a_series_is_judged(make_bench: Callable[..., Bench]):
+    """The study waits until it is tried again, as often as a stage is."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: OSError(5, "broken"), 2: (1,)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 0
+    assert bench.ledger.job(1).attempts == 1
+    bench.clock.pass_s(1)
+    assert bench.pipeline.choose_due() == 0
+    assert bench.ledger.job(1).attempts == 1
+    bench.judge.sayings[1] = (3,)
+    bench.clock.pass_s(2)
+    assert bench.pipeline.choose_due() == 1
+    assert bench.states() == {1: ("RECEIVED",), 2: ("REJECTED", "SUPERSEDED_BY_BETTER")}
+    assert bench.ledger.job(1).attempts == 0
+
+
+# --- a better one comes later
+
+
+def test_a_better_series_displaces_one_that_is_not_out(make_bench: Callable[..., Bench]):
+    """Even one that a worker is at: its result is discarded, and never sent."""
+    late: list[Callable[[], object]] = [lambda: bench.receive(1, series=2, study=1) or bench.close()]
+    bench = make_bench(*late)
+    bench.judge.sayings.update({1: (1,), 2: (2,)})
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    assert bench.pipeline.work_off() == 3
+    assert bench.states() == {1: ("REJECTED", "SUPERSEDED_BY_BETTER"), 2: ("REPORTED",)}
+    assert bench.ledger.deliveries_of(1) == []
+    assert bench.stages.calls[-1][1][-1] is None
+
+
+def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench]):
+    """What is out stays; the new report names it, with the volumes that it has reports of, and so it does again."""
+    bench = make_bench(volumes=2)
+    bench.judge.sayings.update({1: (1,), 2: (2,), 3: (0,)})
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(1, series=3, study=1)
+    assert bench.close() == 0
+    assert bench.states()[3] == ("REJECTED", "SUPERSEDED_BY_BETTER")
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    bench.stages.acts += [lambda: None, WorkerCrashed("exit code 1")]
+    bench.pipeline.work_off()
+    # Meanwhile the answer that is replaced gets another revision, of no consequence.
+    bench.receive(2, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {
+        1: ("REJECTED", "SUPERSEDED_BY_BETTER"),
+        2: ("REPORTED",),
+        3: ("REJECTED", "SUPERSEDED_BY_BETTER"),
+    }
+    assert bench.ledger.job(1).state == State.REPORTED
+    replaced = Replaced(derive_uid("study", 1), derive_uid("series", 1), 1, (0, 1))
+    assert [args[4] for function, args in bench.stages.calls if function is report_series] == [None, *[replaced] * 2]
+
+
+def test_an_answer_that_no_destination_took_is_not_named(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """Where only the SEG is sent, nobody knows an SR that could be superseded."""
+    bench = make_bench(config=make_config(destination=(Destination(peer="archive", objects=("seg",)),)))
+    bench.judge.sayings.update({1: (1,), 2: (2,)})
+    for series in (1, 2):
+        bench.receive(1, series=series, study=1)
+        bench.close()
+        bench.pipeline.work_off()
+    assert bench.ledger.job(2).replaces_revision == 1
+    assert [args[4] for function, args in bench.stages.calls if function is report_series] == [None, None]
+
+
+def test_a_late_slice_is_judged_anew(make_bench: Callable[..., Bench]):
+    """It may make the series the worse one, or none at all: then what was superseded is taken up again."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: (2,), 2: (1,)})
+    for series in (1, 2):
+        bench.receive(1, series=series, study=1)
+    bench.close()
+    assert bench.states() == {1: ("RECEIVED",), 2: ("REJECTED", "SUPERSEDED_BY_BETTER")}
+    bench.receive(2, series=1, study=1)
+    assert bench.pipeline.work_off() == 0
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.DUPLICATE_POSITIONS)
+    assert bench.close() == 1
+    assert bench.states() == {1: ("REJECTED", "DUPLICATE_POSITIONS"), 2: ("RECEIVED",)}
+    assert [row["event"] for row in bench.ledger.history(2)][-2:] == ["REOPENED", "CHOSEN"]
+
+
+def test_a_late_slice_that_cannot_be_judged_lets_another_series_answer(make_bench: Callable[..., Bench]):
+    """The chosen one stands still until a person looks at it; what was superseded is taken up again."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: (2,), 2: (1,)})
+    for series in (1, 2):
+        bench.receive(1, series=series, study=1)
+    bench.close()
+    bench.receive(2, series=1, study=1)
+    bench.judge.sayings[1] = FileNotFoundError(2, "gone")
+    assert bench.close() == 1
+    assert bench.states() == {1: ("RECEIVED", "SPOOL_UNREADABLE"), 2: ("RECEIVED",)}
+
+
+@pytest.mark.parametrize("stage", ["segment", "report"])
+def test_when_the_chosen_one_is_rejected_the_next_best_is_reported(make_bench: Callable[..., Bench], stage: str):
+    """Its pixels cannot be read, as the worker finds: the study still gets an answer."""
+    unreadable = SeriesRejected(RejectReason.UNREADABLE_PIXELS)
+    bench = make_bench(*([] if stage == "segment" else [lambda: None]), unreadable)
+    bench.judge.sayings.update({1: (1,), 2: (3,), 3: (2,)})
+    for series in (1, 2, 3):
+        bench.receive(1, series=series, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("RECEIVED",), 2: ("REJECTED", "UNREADABLE_PIXELS"), 3: ("RECEIVED",)}
+    assert bench.pipeline.choose_due() == 1
+    bench.pipeline.work_off()
+    assert bench.states() == {
+        1: ("REJECTED", "SUPERSEDED_BY_BETTER"),
+        2: ("REJECTED", "UNREADABLE_PIXELS"),
+        3: ("REPORTED",),
+    }
+
+
+def test_a_halted_series_is_no_incumbent_and_its_retry_competes_again(make_bench: Callable[..., Bench]):
+    """What came meanwhile is reported; one answer is enough, unless the retried one is better."""
+    bench = make_bench(GeometryNotProved("12 mm"))
+    bench.judge.sayings.update({1: (1,), 2: (0,), 3: (2,)})
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("RECEIVED", "GEOMETRY_NOT_PROVED")}
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    bench.pipeline.work_off()
+    bench.retry()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED",), 2: ("REPORTED",)}
+    (_, last) = [args[4] for function, args in bench.stages.calls if function is report_series]
+    assert last == Replaced(derive_uid("study", 1), derive_uid("series", 2), 1)
+
+
+# --- several volumes
+
+
+def test_every_volume_is_delivered(make_bench: Callable[..., Bench]):
+    """Two objects of each volume, told apart by their UIDs and their volume."""
+    bench = make_bench(volumes=3)
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    found = [(item.object, item.volume_index, item.path) for item in bench.ledger.deliveries_of(bench.job.id)]
+    assert found == [
+        (name, volume, f"outbox/{bench.job.id}/{volume}/{name}.dcm") for volume in range(3) for name in ("seg", "sr")
+    ]

@@ -87,6 +87,28 @@ def test_never_twice_at_once(running: Clock, until: Until, read_log: Any):
     assert read_log.events == []
 
 
+def test_as_many_at_the_same_time_as_it_has_threads(until: Until):
+    """Each of ten that wait, as for peers that do not answer, has a thread; the eleventh is still called."""
+    clock = Clock(threads=11)
+    leave = threading.Event()
+    inside: list[int] = []
+
+    def wait() -> None:
+        inside.append(1)
+        leave.wait(PATIENCE_S)
+
+    others = Counter()
+    for number in range(10):
+        clock.every(NEVER_S, f"wait-{number}", wait)
+    clock.every(0.02, "others", others)
+    clock.start()
+    until(lambda: len(inside) == 10)
+    before = others.calls
+    until(lambda: others.calls >= before + 3)
+    leave.set()
+    clock.stop()
+
+
 def test_a_function_that_raises_is_called_again(running: Clock, until: Until, read_log: Any):
     """The log has its type; the others do not notice."""
     others, failing = Counter(), Counter()

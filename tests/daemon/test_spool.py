@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import StorageUnusable
+from daemon.sidecar import sidecar_path
 from daemon.spool import FOLDERS, Spool, write_durably
 from dicom_io.errors import InvalidUID
 
@@ -198,6 +199,15 @@ def test_sweep_removes_what_was_never_acknowledged(spool: Spool):
     (spool.root / "incoming" / "broken-off.part").write_bytes(b"half")
     spool.sweep()
     assert files(spool.root) == [RELATIVE]
+
+
+def test_what_is_discarded_leaves_nothing_beside_it(spool: Spool):
+    """Neither the file nor what was read of it; and what is not there need not be."""
+    spool.keep(RELATIVE, [b"image"])
+    sidecar_path(spool.root / RELATIVE).write_text("header")
+    for _ in range(2):
+        spool.discard(RELATIVE)
+    assert files(spool.root) == []
 
 
 def test_clearing_is_for_one_job(spool: Spool):

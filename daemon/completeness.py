@@ -1,0 +1,217 @@
+"""When a series is complete: by its sender's own count, by the absence of gaps and senders, or by quiet.
+
+- **Proved**: the peer that sends it says by C-FIND how many instances it has (`query = true`), and so many are here.
+- **Released**: no association is open that brought any of it, `released_quiet_s` have passed, its sender does not
+  claim to have more, and no slice is missing between those that are here.
+- **Quiet**: nothing came for `quiet_s`. Then it is closed as it is.
+
+A peer may itself still be receiving what it sends on. Its count is then reached again and again, and each time a
+late slice reopens the series; so the second time more quiet is waited for before it is asked, and more the third.
+"""
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from daemon.config import Config, Peer
+from daemon.jobs import Evidence
+from daemon.judgement import Judge
+from daemon.ledger import Due, Incoming, Ledger
+from daemon.log import bound_job, get_logger
+from daemon.routing import first_match
+from daemon.spool import Spool
+from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.image_file import read_dataset
+from dicom_io.network import scu
+from dicom_io.series import Series
+
+SETTLED_S = 0.3
+"""How long nothing must have come before a peer is asked."""
+TIMEOUT_S = 5.0
+"""For one connection or answer: a peer that takes longer is no help."""
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0
+"""Between two questions about one series; doubled each time."""
+FIRST_REST_S, LONGEST_REST_S = 2.0, 120.0
+"""After a failure, before the peer is asked anything again; doubled each time."""
+FORGOTTEN_S = 3600.0
+
+CURABLE = frozenset(
+    {
+        RejectReason.MISSING_SLICES,
+        RejectReason.TOO_FEW_SLICES,
+        RejectReason.TOO_SHORT,
+        RejectReason.DUPLICATE_POSITIONS,
+        RejectReason.MIXED_ORIENTATION,
+    }
+)
+"""The verdicts that further slices may well change. No slice makes a scout a volume, nor a colour image grey."""
+
+log = get_logger()
+
+
+@dataclass
+class _Asked:
+    """When a peer was last asked about a series, of which so many instances were here, and what it said."""
+
+    at: float
+    instances: int
+    said: int | None
+    pause_s: float
+    outgrown: int
+    """How often more came than it had said."""
+
+
+@dataclass(frozen=True)
+class Asker:
+    """Asks one peer how many instances the series have that it is sending. For one thread."""
+
+    config: Config
+    peer: Peer
+    ledger: Ledger
+    clock: Callable[[], float] = time.time
+    timeout_s: float = TIMEOUT_S
+    _asked: dict[str, _Asked] = field(default_factory=dict, repr=False, compare=False)
+    _failures: list[float] = field(default_factory=list, repr=False, compare=False)
+    """When it failed to answer, since it last did."""
+
+    def ask_due(self) -> bool:
+        """Ask about every series of which there is something to learn; whether one of them is all here."""
+        now = self.clock()
+        if self._failures and now < self._failures[-1] + self._rest_s:
+            return False
+        self._forget(now)
+        wanted = [item for item in self.ledger.incoming(self.peer.ae_title) if self._is_due(item, now)]
+        if not wanted:
+            return False
+        try:
+            sizes = self._sizes(wanted)
+        except PeerError as error:
+            self._failures.append(self.clock())
+            log.warning("peer.failed", peer=self.peer.name, verb="C-FIND", error=error, delay_s=self._rest_s)
+            return False
+        self._failures.clear()
+        for item in wanted:
+            self._note(item, sizes.get(item.series_instance_uid))
+        self.ledger.expect(sizes)
+        return any(sizes.get(item.series_instance_uid) == item.instances for item in wanted)
+
+    def _sizes(self, wanted: list[Incoming]) -> dict[str, int]:
+        series_of: dict[str, set[str]] = {}
+        for item in wanted:
+            series_of.setdefault(item.study_instance_uid, set()).add(item.series_instance_uid)
+        if self.peer.host is None or self.peer.port is None:
+            raise ValueError(f"peer {self.peer.name} has no port to be asked at")
+        remote = scu.Remote(self.peer.ae_title, self.peer.host, self.peer.port)
+        return scu.series_sizes(
+            remote, series_of, calling_ae_title=self.config.dicom.ae_title, timeout_s=self.timeout_s
+        )
+
+    def _is_due(self, item: Incoming, now: float) -> bool:
+        before = self._asked.get(item.series_instance_uid)
+        outgrown = before.outgrown + _is_outgrown(before, item) if before else 0
+        settled_s = min(SETTLED_S * 4**outgrown, self.config.series.released_quiet_s)
+        settled = now >= item.last_received_at + settled_s
+        released = not outgrown and item.released_at is not None and item.released_at >= item.last_received_at
+        if before and not _is_outgrown(before, item) and now < before.at + before.pause_s:
+            return False
+        return settled or released
+
+    def _note(self, item: Incoming, said: int | None) -> None:
+        before = self._asked.get(item.series_instance_uid)
+        outgrown, pause_s = 0, FIRST_PAUSE_S
+        if before:
+            outgrown = before.outgrown + _is_outgrown(before, item)
+            pause_s = FIRST_PAUSE_S if outgrown > before.outgrown else min(2 * before.pause_s, LONGEST_PAUSE_S)
+        self._asked[item.series_instance_uid] = _Asked(self.clock(), item.instances, said, pause_s, outgrown)
+        if said is not None and said > item.instances:
+            log.info(
+                "series.awaited",
+                series_instance_uid=item.series_instance_uid,
+                peer=self.peer.name,
+                instances=item.instances,
+                missing=said - item.instances,
+            )
+
+    def _forget(self, now: float) -> None:
+        for uid in [uid for uid, asked in self._asked.items() if asked.at < now - FORGOTTEN_S]:
+            del self._asked[uid]
+
+    @property
+    def _rest_s(self) -> float:
+        return min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(len(self._failures) - 1, 30))
+
+
+def _is_outgrown(before: _Asked, item: Incoming) -> bool:
+    """Whether the peer had said as many as there were or more, and more than that have come since."""
+    return before.said is not None and before.instances <= before.said < item.instances
+
+
+@dataclass(frozen=True)
+class Closer:
+    """Closes series that are complete: RECEIVED under a rule, or REJECTED(NO_RULE)."""
+
+    config: Config
+    spool: Spool
+    ledger: Ledger
+    judge: Judge
+    listening_since: float = 0.0
+    clock: Callable[[], float] = time.time
+    _gaps: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
+    """The jobs that were found to have a gap, and of how many instances."""
+
+    def close_due(self) -> int:
+        """Close each series that is complete at `clock()`; how many were."""
+        series = self.config.series
+        due = self.ledger.due_series(
+            now=self.clock(),
+            quiet_s=series.quiet_s,
+            released_quiet_s=series.released_quiet_s,
+            listening_since=self.listening_since,
+        )
+        return sum(self._close(item) for item in due)
+
+    def _close(self, due: Due) -> bool:
+        rule = None
+        for path in self.ledger.instance_paths(due.series_instance_uid):
+            try:
+                header = read_dataset(self.spool.root / path)
+                rule = first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
+                break
+            except (NotDicom, FileNotFoundError):
+                continue
+        if rule and due.evidence == Evidence.RELEASED and self._has_gap(due):
+            return False
+        closed = self.ledger.close_series(
+            due,
+            now=self.clock(),
+            rule=rule.name if rule else None,
+            priority=rule.priority if rule else 0,
+            reject_reason=None if rule else RejectReason.NO_RULE,
+        )
+        if closed:
+            self._gaps.pop(due.job_id, None)
+            missing = max(0, (due.expected or 0) - due.instances)
+            with bound_job(due.job_id):
+                name = rule.name if rule else None
+                log.info("series.closed", instances=due.instances, missing=missing, rule=name, code=due.evidence)
+        return closed
+
+    def _has_gap(self, due: Due) -> bool:
+        if self._gaps.get(due.job_id) == due.instances:
+            return True
+        if not is_open(self.judge.look(due.series_instance_uid)):
+            return False
+        self._gaps[due.job_id] = due.instances
+        with bound_job(due.job_id):
+            log.info("series.gapped", instances=due.instances, quiet_s=self.config.series.quiet_s)
+        return True
+
+
+def is_open(found: Series | Exception) -> bool:
+    """Whether what the headers of a series say of it leaves room for slices that are to come."""
+    if isinstance(found, SeriesRejected):
+        return found.reason in CURABLE
+    return isinstance(found, Series) and any(
+        SeriesWarning.MISSING_SLICES in warnings
+        for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))
+    )

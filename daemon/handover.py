@@ -1,0 +1,64 @@
+"""What the first stage leaves for the second: the labels of each volume, and which volumes those are.
+
+work/volumes.json                which volumes were segmented, and what is to be said of that; written last
+work/<volume>/labels.npz         their labels
+"""
+
+import json
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from daemon.spool import write_durably
+from dicom_io.geometry import Geometry
+from dicom_io.segmentation import Algorithm, Segmentation
+
+LABELS, VOLUMES = "labels.npz", "volumes.json"
+
+
+@dataclass(frozen=True)
+class Segmented:
+    """The indices of the volumes of a series that were segmented, a sentence for the reports, and warning codes."""
+
+    volumes: tuple[int, ...]
+    note: str
+    warnings: tuple[str, ...]
+
+
+def save_segmentation(segmentation: Segmentation, work: Path) -> None:
+    """Keep the labels between two stages, durably."""
+    buffer = BytesIO()
+    about = {
+        "algorithm": asdict(segmentation.algorithm),
+        "confidences": segmentation.confidences,
+        "warnings": segmentation.warnings,
+    }
+    np.savez_compressed(buffer, labels=segmentation.labels, about=np.array(json.dumps(about)))
+    write_durably(work / LABELS, buffer.getvalue())
+
+
+def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
+    """The labels that `save_segmentation` kept, on the geometry of their volume."""
+    with np.load(work / LABELS, allow_pickle=False) as stored:
+        labels, about = stored["labels"], json.loads(str(stored["about"]))
+    algorithm = about["algorithm"] | {"modalities": tuple(about["algorithm"]["modalities"])}
+    return Segmentation(
+        labels=labels,
+        geometry=geometry,
+        algorithm=Algorithm(**algorithm),
+        confidences=tuple(about["confidences"]),
+        warnings=tuple(about["warnings"]),
+    )
+
+
+def save_segmented(segmented: Segmented, work: Path) -> None:
+    """Say which volumes have labels in `work`, durably."""
+    write_durably(work / VOLUMES, json.dumps(asdict(segmented)).encode())
+
+
+def load_segmented(work: Path) -> Segmented:
+    """Which volumes have labels in `work`: those that the first stage wrote down."""
+    kept = json.loads((work / VOLUMES).read_text())
+    return Segmented(tuple(kept["volumes"]), kept["note"], tuple(kept["warnings"]))

@@ -1,0 +1,63 @@
+"""What the headers of a series say of it, before anything is segmented. In the service's own process, and torch-free.
+
+Whatever is met on the way is an answer too, and comes back as a value: a series that nobody thought of must not keep
+the clock from looking at the others.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.choice import Suitability
+from daemon.config import Config, Rule
+from daemon.errors import RuleGone
+from daemon.jobs import Job
+from daemon.ledger import Ledger
+from daemon.spool import Spool
+from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.preference import suitability
+from dicom_io.series import Series
+from models.cards import find
+
+OpenSeries = Callable[[Sequence[Path], int | None], Series]
+"""Arranges the spooled files of a series that must fit into so many MiB (None: into the machine). See `sources`."""
+
+
+@dataclass(frozen=True)
+class Judge:
+    """Reads the headers of spooled series, with `open_series`."""
+
+    config: Config
+    spool: Spool
+    ledger: Ledger
+    open_series: OpenSeries
+
+    def look(self, series_instance_uid: str) -> Series | Exception:
+        """The series as it lies in the spool, or why it is none. Raises LedgerUnavailable."""
+        paths = self._paths(series_instance_uid)
+        try:
+            return self.open_series(paths, self.config.engine.memory_mb)
+        except Exception as error:  # the stage runner: `decide` says what it means
+            return error
+
+    def suitability(self, job: Job) -> Suitability | Exception:
+        """How well the series of a job suits its rule, or why it cannot be processed. Raises LedgerUnavailable."""
+        paths = self._paths(job.series_instance_uid)
+        try:
+            rule = self.rule(job)
+            series = self.open_series(paths, self.config.engine.memory_mb)
+            if not find(rule.model).takes(series.modality):
+                raise SeriesRejected(RejectReason.NO_MODEL)
+            return suitability(series, rule.prefer)
+        except Exception as error:  # the stage runner: `decide` says what it means
+            return error
+
+    def rule(self, job: Job) -> Rule:
+        """The rule that a job was routed by. Raises RuleGone: the service may have a new configuration."""
+        for rule in self.config.rules:
+            if rule.name == job.rule:
+                return rule
+        raise RuleGone(str(job.rule))
+
+    def _paths(self, series_instance_uid: str) -> list[Path]:
+        return [self.spool.root / path for path in self.ledger.instance_paths(series_instance_uid)]
