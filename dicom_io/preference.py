@@ -89,15 +89,17 @@ def phases_of(stacks: Sequence[Stack]) -> tuple[Phase | None, ...]:
 def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
     """Sortable: of the series of a study, the one with the largest suits best.
 
-    In this order: original axial images; the preferred phase, or none stated; no kernel for lung or bone; slices of at
-    most 5 mm; the most coverage along the patient; the most slices.
+    In this order: original axial images; the preferred phase, else none stated, with a contrast agent (for native:
+    without) before the others; no kernel for lung or bone; slices of at most 5 mm; the most coverage along the
+    patient; the most slices.
     """
     stacks, _ = chosen_stacks(series, prefer)
     stack = stacks[0]
     geometry, kind = stack.geometry, stack.slices[0].plane.image_type
     original = tuple(value.upper() for value in kind[:2]) == ("ORIGINAL", "PRIMARY") and geometry.plane_name == "axial"
     phase = phases_of(stacks)[0] if len(stacks) == 1 else None
-    in_phase = 2 if phase == prefer or prefer == ALL else 1 if phase is None else 0
+    contrast = bool(_mark(stack, "ContrastBolusAgent")) != (prefer == Phase.NATIVE)
+    in_phase = 3 if phase == prefer or prefer == ALL else 1 + contrast if phase is None else 0
     coverage_mm = float(geometry.slice_widths_mm.sum())
     return (
         int(original),

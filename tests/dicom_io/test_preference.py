@@ -133,6 +133,7 @@ def setting(**values: object) -> Callable[[Dataset, int], None]:
         (setting(SeriesDescription="portal"), setting(SeriesDescription="nativ")),
         (setting(SeriesDescription="portal"), setting(SeriesDescription="Abdomen")),
         (setting(SeriesDescription="Abdomen"), setting(SeriesDescription="arterial")),
+        (setting(SeriesDescription="CT", ContrastBolusAgent="x"), setting(SeriesDescription="CT")),
         (setting(SeriesDescription="portal 3.0"), setting(SeriesDescription="portal lung 1.0")),
         (setting(), setting(ConvolutionKernel="BONEPLUS")),
         (height(5), height(6)),
