@@ -14,8 +14,10 @@ run: install
 
 install: .venv/.installed
 
+# The acceptance tests drive whole services, so one at a time.
 test: install-test debian lint
-	.venv/bin/pytest
+	.venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
+	.venv/bin/pytest tests/acceptance
 
 lint: install-test
 	.venv/bin/ruff check .
