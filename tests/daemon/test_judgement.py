@@ -78,7 +78,6 @@ def test_a_series_that_can_be_processed_suits_more_or_less(court: Court):
         (WHOLE, lambda ds: setattr(ds, "Modality", "PT"), RejectReason.NOT_CT_OR_MR),
         (WHOLE, lambda ds: setattr(ds, "Modality", "MR"), RejectReason.NO_MODEL),
     ],
-    ids=str,
 )
 def test_a_series_that_cannot(court: Court, indexes: Sequence[int], change: Any, reason: RejectReason):
     """With its reason, as an error that came back as a value."""
