@@ -1,11 +1,40 @@
 """What must be known to read the numbers: a sentence for every warning code that a result may carry."""
 
+from enum import StrEnum
+
 from dicom_io.errors import WARNING_SENTENCES
-from reports.measurements import NO_LIVER
+
+
+class FindingsWarning(StrEnum):
+    """What a reader must know of the findings. Each has a sentence in `SENTENCES`."""
+
+    NO_LIVER = "NO_LIVER"
+    PARTIAL_LIVER = "PARTIAL_LIVER"
+    LESION_CUT_OFF = "LESION_CUT_OFF"
+    LOW_CONFIDENCE = "LOW_CONFIDENCE"
+    CONTRAST_DOUBTFUL = "CONTRAST_DOUBTFUL"
+
+
+PARTIAL_LIVER_MM2 = 100.0
+"""How much of the liver may lie on the edge of the field of view before it counts as cut off: a tip of 1 cm2."""
+
+LOW_CONFIDENCE_BELOW = 0.6
+"""The mean tumour probability of a lesion below which it is doubtful; half is where the model says neither."""
+
+ENHANCED_FROM_HU = 75.0
+"""The mean value of the liver below which it is not, or hardly, enhanced. Without contrast a liver has 50 to 70 HU; a
+portal venous phase adds 50 HU (adequate, J Pers Med 2021 11:1255). An early arterial phase, and fat, look the same."""
 
 SENTENCES: dict[str, str] = {
     **{str(code): sentence for code, sentence in WARNING_SENTENCES.items()},
-    NO_LIVER: "No liver was found in the images.",
+    FindingsWarning.NO_LIVER: "No liver was found in the images.",
+    FindingsWarning.PARTIAL_LIVER: "The liver reaches the edge of the images: it may be cut off, and its volume, the "
+    "tumour burden and the number of lesions be those of a part.",
+    FindingsWarning.LESION_CUT_OFF: "A lesion reaches the edge of the images: it may be larger than measured.",
+    FindingsWarning.LOW_CONFIDENCE: "The model is unsure of at least one lesion "
+    f"(mean probability under {LOW_CONFIDENCE_BELOW:g}).",
+    FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
+    "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
     # A model's code: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
 }

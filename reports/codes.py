@@ -27,6 +27,7 @@ IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 
 # Document: CID 7021, TID 1500
 ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")
+IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 DEVICE = Code("121007", "DCM", "Device")
 COMMENT = Code("121106", "DCM", "Comment")
 
@@ -34,6 +35,9 @@ COMMENT = Code("121106", "DCM", "Comment")
 VOLUME = Code("118565006", "SCT", "Volume")
 LONG_AXIS = Code("103339001", "SCT", "Long axis")
 SHORT_AXIS = Code("103340004", "SCT", "Short axis")
+OHIF_LONG_AXIS = Code("103339001", "SCT", "Long Axis")
+OHIF_SHORT_AXIS = Code("103340004", "SCT", "Short Axis")
+"""The same concepts as OHIF spells them: it compares meanings, capitals too."""
 DIAMETER_3D = Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh")
 ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
 MEAN = Code("373098007", "SCT", "Mean")

@@ -14,10 +14,10 @@ class ResultIdentity:
 
     `seed` names the job; every UID derives from it, so that walking an edge twice makes the same objects.
     `volume_index` counts the volumes of one series. `created` is UTC; in the objects it is written in the
-    node's own time, as the study's times are, unless the source states its offset. SEG and SR of the first volume
-    get the series numbers `series_number` + 1 and + 2, of the next ones 10 more each: high ones, so that viewers
-    list the results after the images. `volume_label` is what tells the volume from its siblings and stands in the
-    SeriesDescription ("AcquisitionNumber 3"); "" for an only one.
+    node's own time, as the study's times are, unless the source states its offset. SEG and SRs of the first volume
+    get the series numbers `series_number` + 1, + 2 and, with the diameters, + 3, of the next ones 10 more each: high
+    ones, so that viewers list the results after the images. `volume_label` is what tells the volume from its siblings
+    and stands in the SeriesDescription ("AcquisitionNumber 3"); "" for an only one.
     """
 
     seed: str
@@ -37,30 +37,37 @@ class ResultIdentity:
         if self.created.utcoffset() != UTC.utcoffset(None):
             raise ValueError("created must be UTC")
 
+    def series_instance_uid(self, name: str) -> str:
+        """SeriesInstanceUID of the object called `name` ("seg", "seg_labelmap", "sr", …): each has its own."""
+        return self._uid(f"{name}-series")
+
+    def sop_instance_uid(self, name: str) -> str:
+        """SOPInstanceUID of the object called `name`."""
+        return self._uid(f"{name}-instance")
+
+    def dimension_organization_uid(self, name: str) -> str:
+        """DimensionOrganizationUID of the SEG called `name`."""
+        return self._uid(f"{name}-dimensions")
+
     @property
     def seg_series_instance_uid(self) -> str:
-        """SeriesInstanceUID of the SEG."""
-        return self._uid("seg-series")
+        """SeriesInstanceUID of the SEG that every destination gets that asks for no other."""
+        return self.series_instance_uid("seg")
 
     @property
     def seg_sop_instance_uid(self) -> str:
-        """SOPInstanceUID of the SEG."""
-        return self._uid("seg-instance")
-
-    @property
-    def seg_dimension_organization_uid(self) -> str:
-        """DimensionOrganizationUID of the SEG."""
-        return self._uid("seg-dimensions")
+        """SOPInstanceUID of that SEG."""
+        return self.sop_instance_uid("seg")
 
     @property
     def sr_series_instance_uid(self) -> str:
-        """SeriesInstanceUID of the SR."""
-        return self._uid("sr-series")
+        """SeriesInstanceUID of the SR that refers to it."""
+        return self.series_instance_uid("sr")
 
     @property
     def sr_sop_instance_uid(self) -> str:
-        """SOPInstanceUID of the SR."""
-        return self._uid("sr-instance")
+        """SOPInstanceUID of that SR."""
+        return self.sop_instance_uid("sr")
 
     @property
     def device_observer_uid(self) -> str:
@@ -91,6 +98,11 @@ class ResultIdentity:
     def sr_series_number(self) -> int:
         """SeriesNumber of the SR."""
         return self.series_number + 10 * self.volume_index + 2
+
+    @property
+    def bidirectional_series_number(self) -> int:
+        """SeriesNumber of the bidirectional SR."""
+        return self.series_number + 10 * self.volume_index + 3
 
     def _uid(self, kind: str) -> str:
         return derive_uid(kind, self.seed, self.revision, self.volume_index)

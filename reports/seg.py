@@ -1,14 +1,16 @@
 """The segmentation as a DICOM SEG on the source's own grid: liver first, then one segment per lesion.
 
-Frames keep the source's rows, columns, orientation and position strings, name the image they lie on, and are
-left out where they are empty (PS3.3 section A.51).
+BINARY, which every viewer reads, or LABELMAP for archives that are set up for it: a tenth of the size. Frames keep the
+source's rows, columns, orientation and position strings, name the image they lie on, and are left out where they are
+empty (PS3.3 section A.51).
 """
 
 from collections.abc import Sequence
+from typing import Literal
 
 import highdicom as hd
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
 from pydicom.valuerep import DS
 
 from dicom_io.geometry import Geometry
@@ -30,6 +32,8 @@ from reports.source_headers import UNICODE, quietly, usable_headers
 
 SERIES_DESCRIPTION = "Porta: liver + lesions"
 
+SegType = Literal["binary", "labelmap"]
+
 
 def build_seg(
     headers: Sequence[Dataset],
@@ -38,8 +42,10 @@ def build_seg(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    seg_type: SegType = "binary",
+    name: str = "seg",
 ) -> Dataset:
-    """A BINARY SEG of every segment, in its own series of the source's study.
+    """A SEG of every segment, in its own series of the source's study; its UIDs are those of `name`.
 
     `headers` are the images of one volume in slice order, without pixel data; they are not changed, and no other
     image is referred to. The first has patient and study. `frame_numbers` says which frame each of them is (None: a
@@ -62,11 +68,11 @@ def build_seg(
             seg = hd.seg.Segmentation(
                 source_images=sources,
                 pixel_array=segmentation.labels,
-                segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+                segmentation_type=hd.seg.SegmentationTypeValues(seg_type.upper()),
                 segment_descriptions=_segment_descriptions(segmentation, findings, identity),
-                series_instance_uid=identity.seg_series_instance_uid,
+                series_instance_uid=identity.series_instance_uid(name),
                 series_number=identity.seg_series_number,
-                sop_instance_uid=identity.seg_sop_instance_uid,
+                sop_instance_uid=identity.sop_instance_uid(name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
@@ -85,7 +91,11 @@ def build_seg(
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
         name_true_sources(seg, meant)
         _set_spacing_between_slices(seg, geometry)
-        _set_dimension_organization_uid(seg, identity.seg_dimension_organization_uid)
+        _set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
+        if seg_type == "labelmap":
+            # RLE, for dcmqi ends with an error on JPEG-LS; by pydicom's own encoder, for GDCM's, which highdicom would
+            # be given where it is installed, ends the whole process on frames of an odd size (both tried)
+            seg.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
         seal(seg, headers[0], identity)
     return seg
 

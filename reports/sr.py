@@ -7,50 +7,43 @@ and "no liver" are stated and not left to guess.
 
 from collections.abc import Sequence
 
-import highdicom as hd
 from highdicom.sr import (
-    AlgorithmIdentification,
-    Comprehensive3DSR,
-    DeviceObserverIdentifyingAttributes,
     FindingSite,
     Measurement,
-    MeasurementReport,
     MeasurementsAndQualitativeEvaluations,
-    ObservationContext,
-    ObserverContext,
     QualitativeEvaluation,
     ReferencedSegment,
-    RelationshipTypeValues,
     SourceSeriesForSegmentation,
-    TextContentItem,
     TrackingIdentifier,
     VolumetricROIMeasurementsAndQualitativeEvaluations,
 )
 from pydicom import Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
 from reports.caveats import caveat
-from reports.envelope import RESEARCH_USE, contributing_equipment, seal, series_description, software_versions
+from reports.envelope import RESEARCH_USE
 from reports.errors import SourceUnusable
-from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion
 from reports.seg import LIVER_TRACKING_ID, lesion_tracking_id
 from reports.source_frames import source_frames
-from reports.source_headers import UNICODE, quietly, study_header, usable_headers
+from reports.source_headers import quietly, study_header, usable_headers
+from reports.sr_document import (
+    Group,
+    SrClass,
+    add_comments,
+    algorithm_id,
+    document,
+    key_slices,
+    measurement,
+    name_frames,
+)
 
 SERIES_DESCRIPTION = "Porta: findings"
+REJECTION_DESCRIPTION = "Porta: not processed"
 SUMMARY_TRACKING_ID = "Summary"
-
-PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
-"""ProcedureReported by Modality."""
-
-IMAGE_LIBRARY = "111028"
-
-LIBRARY_IMAGES = 10
-"""How many key images the Image Library lists at most; each costs 4.3 kB, and viewers need only that it is there."""
 
 
 def build_sr(
@@ -60,17 +53,19 @@ def build_sr(
     *,
     identity: ResultIdentity,
     seg: Dataset | None,
-    predecessor: Dataset | None = None,
+    predecessors: Sequence[Dataset] = (),
     frame_numbers: Sequence[int | None] = (),
     volume_note: str = "",
+    sr_class: SrClass = "comprehensive_3d",
+    name: str = "sr",
 ) -> Dataset:
     """The SR of one result, in its own series of the source's study: complete, preliminary, unverified.
 
     `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg` has them; they are not
-    changed. `seg` is the SEG it refers to, None only when no liver was found. `predecessor` is the SR that this one
-    supersedes, of an earlier revision or of another series of the study (its UIDs are enough). `volume_note` is a
-    sentence that says which volume of the series was segmented. The same arguments give the same bytes. Raises
-    SourceUnusable.
+    changed. `seg` is the SEG it refers to, None only when no liver was found. `predecessors` are the SRs that this one
+    supersedes, of an earlier revision or of another series of the study (their UIDs are enough). `volume_note` is a
+    sentence that says which volume of the series was segmented. The SR's UIDs are those of `name`. The same arguments
+    give the same bytes. Raises SourceUnusable.
     """
     if (seg is None) != (findings.liver_volume_ml == 0):
         raise ValueError("a SEG goes with a liver, and with nothing else")
@@ -80,17 +75,22 @@ def build_sr(
     if seg is not None:
         groups = [*_segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
     evidence = sources if seg is None else [*sources, seg]
-    key_slices = _key_slices(findings, len(sources))
-    sr = _document(
+    planes = key_slices(findings, len(sources))
+    sr = document(
         groups,
         evidence,
-        library=[sources[plane] for plane in key_slices],
+        title=codes.ONCOLOGY_MEASUREMENT_REPORT,
+        description=SERIES_DESCRIPTION,
+        name=name,
+        series_number=identity.sr_series_number,
+        library=[sources[plane] for plane in planes],
         source=headers[0],
         algorithm=algorithm,
         identity=identity,
-        predecessor=predecessor,
+        predecessors=predecessors,
+        sr_class=sr_class,
     )
-    _name_frames(sr, [frames[plane].frame_number for plane in key_slices])
+    name_frames(sr, [frames[plane].frame_number for plane in planes])
     return sr
 
 
@@ -101,12 +101,16 @@ def build_rejection_sr(
     *,
     identity: ResultIdentity,
     algorithm: Algorithm | None = None,
+    predecessors: Sequence[Dataset] = (),
+    sr_class: SrClass = "comprehensive_3d",
+    name: str = "verdict",
 ) -> Dataset:
     """The SR of a series that was not processed: why there is no overlay, where the radiologist looks.
 
     `reason_code` is a RejectReason or halt code, `reason_sentence` what it means. The headers may be of any object,
     an image or not: those that lack UIDs cannot be referred to and are passed over, and the first of the others has
-    patient and study. Raises SourceUnusable when none has UIDs.
+    patient and study. Its UIDs are other ones than those of the SR with results, which may follow it in the same
+    revision. Raises SourceUnusable when none has UIDs.
     """
     named = [header for header in headers if _has_uids(header)]
     if not named:
@@ -121,71 +125,26 @@ def build_rejection_sr(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         qualitative_evaluations=[QualitativeEvaluation(codes.PROCESSING_RESULT, reason)],
     )
-    _add_comments(group, [f"NOT PROCESSED. {reason_sentence}", RESEARCH_USE])
-    return _document(
+    add_comments(group, [f"NOT PROCESSED. {reason_sentence}", RESEARCH_USE])
+    return document(
         [group],
         sources,
+        title=codes.ONCOLOGY_MEASUREMENT_REPORT,
+        description=REJECTION_DESCRIPTION,
+        name=name,
+        series_number=identity.sr_series_number,
         library=[],
         source=named[0],
         algorithm=algorithm or Algorithm("none", "none", ""),
         identity=identity,
-        predecessor=None,
+        predecessors=predecessors,
+        sr_class=sr_class,
     )
-
-
-_Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
-
-
-def _document(
-    groups: Sequence[_Group],
-    evidence: Sequence[Dataset],
-    *,
-    library: Sequence[Dataset],
-    source: Dataset,
-    algorithm: Algorithm,
-    identity: ResultIdentity,
-    predecessor: Dataset | None,
-) -> Dataset:
-    with quietly():
-        try:
-            report = MeasurementReport(
-                observation_context=_observation_context(algorithm, identity),
-                procedure_reported=PROCEDURES.get(evidence[0].Modality, codes.IMAGING_PROCEDURE),
-                imaging_measurements=groups,
-                title=codes.ONCOLOGY_MEASUREMENT_REPORT,
-                referenced_images=library or None,
-            )
-            sr = Comprehensive3DSR(
-                evidence=evidence,
-                content=report,
-                series_instance_uid=identity.sr_series_instance_uid,
-                series_number=identity.sr_series_number,
-                sop_instance_uid=identity.sr_sop_instance_uid,
-                instance_number=1,
-                manufacturer=identity.manufacturer,
-                is_complete=True,
-                is_final=False,
-                is_verified=False,
-                previous_versions=None if predecessor is None else [predecessor],
-                transfer_syntax_uid=ExplicitVRLittleEndian,
-                contributing_equipment=[contributing_equipment(algorithm, identity)],
-                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
-                software_versions=software_versions(algorithm, identity),
-                device_serial_number=identity.device_observer_uid,
-                series_description=series_description(SERIES_DESCRIPTION, identity),
-                coding_schemes=[codes.private_scheme()],
-                specific_character_set=UNICODE,
-            )
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            # highdicom's own message may quote a value of the header
-            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
-        seal(sr, source, identity)
-    return sr
 
 
 def _segment_groups(
     findings: Findings, algorithm: Algorithm, identity: ResultIdentity, seg: Dataset, series_instance_uid: str
-) -> list[_Group]:
+) -> list[Group]:
     """TID 1411 of the liver, then of each lesion."""
 
     def group(
@@ -195,7 +154,7 @@ def _segment_groups(
         finding: Code,
         measurements: list[Measurement],
         sites: list[FindingSite] | None,
-    ) -> _Group:
+    ) -> Group:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
             referenced_segment=ReferencedSegment(
@@ -207,7 +166,7 @@ def _segment_groups(
             finding_category=category,
             finding_type=finding,
             finding_sites=sites,
-            algorithm_id=_algorithm_id(algorithm, identity),
+            algorithm_id=algorithm_id(algorithm, identity),
             measurements=measurements,
         )
 
@@ -216,7 +175,7 @@ def _segment_groups(
         TrackingIdentifier(identity.liver_tracking_uid, LIVER_TRACKING_ID),
         codes.ANATOMICAL_STRUCTURE,
         codes.LIVER,
-        [_measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER)],
+        [measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER)],
         None,
     )
     lesions = [
@@ -235,37 +194,37 @@ def _segment_groups(
 
 def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
     sizes = [
-        _measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITER),
-        _measurement(codes.LONG_AXIS, lesion.long_axis_mm, codes.MILLIMETER),
-        _measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
-        _measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
+        measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITER),
+        measurement(codes.LONG_AXIS, lesion.long_axis_mm, codes.MILLIMETER),
+        measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
+        measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
     ]
     attenuation = [
-        _measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
+        measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
         for value, derivation in ((lesion.hu_mean, codes.MEAN), (lesion.hu_sd, codes.STANDARD_DEVIATION))
         if value is not None  # MR values have no unit, and no meaning outside their own series
     ]
     return [*sizes, *attenuation]
 
 
-def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> _Group:
+def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
     """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
     if findings.burden_percent is None:
         evaluations.append(QualitativeEvaluation(codes.LIVER, codes.NOT_DETECTED))
     else:
-        measurements.append(_measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
-        measurements.append(_measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
+        measurements.append(measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
+        measurements.append(measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         finding_sites=[FindingSite(codes.LIVER)],
-        algorithm_id=_algorithm_id(algorithm, identity),
+        algorithm_id=algorithm_id(algorithm, identity),
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
     notes = [volume_note, _plane_note(findings), *(caveat(code) for code in findings.warnings)]
-    _add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])
+    add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])
     return group
 
 
@@ -283,55 +242,6 @@ def _plane_note(findings: Findings) -> str:
     if not findings.lesions or findings.plane == "axial":
         return ""
     return f"Long and short axes were measured in the {findings.plane} plane, as the images were acquired."
-
-
-def _add_comments(group: _Group, texts: Sequence[str]) -> None:
-    for text in texts:
-        item = TextContentItem(name=codes.COMMENT, value=text, relationship_type=RelationshipTypeValues.CONTAINS)
-        group[0].ContentSequence.append(item)
-
-
-def _measurement(name: Code, value: float, unit: Code, derivation: Code | None = None) -> Measurement:
-    # DS holds 16 characters, and a thousandth is below what a voxel grid can say
-    return Measurement(name=name, value=round(float(value), 3), unit=unit, derivation=derivation)
-
-
-def _algorithm_id(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentification:
-    parameters = [f"weights_sha256={algorithm.weights_sha256}"] if algorithm.weights_sha256 else None
-    return AlgorithmIdentification(
-        name=algorithm.name,
-        version=algorithm.version,
-        parameters=parameters,
-        family=codes.ARTIFICIAL_INTELLIGENCE,
-        manufacturer=identity.manufacturer,
-    )
-
-
-def _observation_context(algorithm: Algorithm, identity: ResultIdentity) -> ObservationContext:
-    device = DeviceObserverIdentifyingAttributes(
-        uid=identity.device_observer_uid,
-        name=f"{MANUFACTURER_MODEL_NAME} {identity.software_version}",
-        manufacturer_name=identity.manufacturer,
-        model_name=f"{algorithm.name} {algorithm.version}",
-        serial_number=algorithm.weights_sha256 or None,
-    )
-    observer = ObserverContext(hd.sr.CodedConcept.from_code(codes.DEVICE), device)
-    return ObservationContext(observer_device_context=observer)
-
-
-def _key_slices(findings: Findings, slices: int) -> list[int]:
-    """The slices that hold the axes of the largest lesions, in slice order; else the middle of the stack."""
-    planes = list(dict.fromkeys(lesion.key_slice for lesion in findings.lesions))[:LIBRARY_IMAGES]
-    return sorted(planes or [slices // 2])
-
-
-def _name_frames(sr: Dataset, frame_numbers: Sequence[int | None]) -> None:
-    """Say in the Image Library which frame each entry is; the entries stand in the order that they were given in."""
-    (library,) = [item for item in sr.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == IMAGE_LIBRARY]
-    entries = [item for group in library.ContentSequence for item in group.ContentSequence if item.ValueType == "IMAGE"]
-    for entry, number in zip(entries, frame_numbers, strict=True):
-        if number is not None:
-            entry.ReferencedSOPSequence[0].ReferencedFrameNumber = number
 
 
 REFERENCED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")

@@ -18,6 +18,12 @@ from reports.errors import GeometryNotProved
 from reports.measurements import Findings, Point
 from reports.slice_grid import spacing_between_slices_mm
 
+HELD_BACK = (
+    "The segmentation did not pass the check that it lies where it was found, and was held back. "
+    "The site's Porta needs a person's attention."
+)
+"""What a radiologist is told of GeometryNotProved."""
+
 CENTROID_TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 0.005
 PIXEL_TOLERANCE = 0.05

@@ -221,12 +221,13 @@ def validate(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[[
 
 
 @pytest.fixture
-def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[[Case], NDArray[np.uint8]]:
+def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callable[..., NDArray[np.uint8]]:
     """What dcmqi, and Slicer with it, makes of a case's SEG, laid on the source's grid by physical space."""
     program = require_binary("segimage2itkimage")
 
-    def labels_of(case: Case) -> NDArray[np.uint8]:
-        path = case.write_seg(tmp_path / "seg.dcm")
+    def labels_of(case: Case, seg: Dataset | None = None) -> NDArray[np.uint8]:
+        path = tmp_path / "seg.dcm"
+        (seg or case.seg()).save_as(path, enforce_file_format=True)
         command = [program, "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd", "-p", "s"]
         subprocess.run(command, check=True, capture_output=True)
         geometry, labels = case.volume.geometry, np.zeros(case.segmentation.labels.shape, np.uint8)
@@ -244,7 +245,7 @@ def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callab
                 assert np.abs(places - np.rint(places))[filled].max() < 0.05
                 where.append(np.rint(places).astype(int))
             found = np.argwhere(array)
-            labels[tuple(where[axis][found[:, axis]] for axis in range(3))] = array.max()
+            labels[tuple(where[axis][found[:, axis]] for axis in range(3))] = array[tuple(found.T)]
         return labels
 
     return labels_of

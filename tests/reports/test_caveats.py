@@ -4,11 +4,10 @@ import pytest
 
 from dicom_io.errors import SeriesWarning
 from models.postprocessing import LESIONS_TRUNCATED
-from reports.caveats import caveat
-from reports.measurements import NO_LIVER
+from reports.caveats import FindingsWarning, caveat
 
 
-@pytest.mark.parametrize("code", [*SeriesWarning, LESIONS_TRUNCATED, NO_LIVER])
+@pytest.mark.parametrize("code", [*SeriesWarning, LESIONS_TRUNCATED, *FindingsWarning])
 def test_a_code_has_its_sentence(code) -> None:
     """The code, so that it can be looked up, and what it means."""
     text = caveat(code)

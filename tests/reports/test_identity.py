@@ -5,23 +5,39 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
+from dicom_io.uids import derive_uid
 from reports.identity import ResultIdentity
 
 UIDS = [
-    "seg_series_instance_uid", "seg_sop_instance_uid", "seg_dimension_organization_uid",
-    "sr_series_instance_uid", "sr_sop_instance_uid",
-]  # fmt: skip
+    (kind, name)
+    for kind in ("series_instance_uid", "sop_instance_uid", "dimension_organization_uid")
+    for name in ("seg", "seg_labelmap", "sr", "sr_labelmap", "sr_comprehensive", "sr_bidirectional", "verdict")
+]
+
+
+def uid_of(identity: ResultIdentity, kind: str, name: str) -> str:
+    return str(getattr(identity, kind)(name))
 
 
 def test_uids_follow_job_revision_and_volume(identity) -> None:
-    """Equal where these are equal, and all different where one differs."""
+    """Equal where these and the object's name are equal, and all different where one differs."""
     others = [replace(identity, seed="job-8"), replace(identity, revision=2), replace(identity, volume_index=1)]
     again = replace(identity, created=datetime(2030, 1, 1, tzinfo=UTC))
-    uids = {getattr(each, name) for each in (identity, *others) for name in UIDS}
+    uids = {uid_of(each, *which) for each in (identity, *others) for which in UIDS}
     assert len(uids) == 4 * len(UIDS)
-    for name in UIDS:
-        assert getattr(again, name) == getattr(identity, name)
-        assert getattr(identity, name).startswith("2.25.") and len(getattr(identity, name)) <= 64
+    for which in UIDS:
+        uid = uid_of(identity, *which)
+        assert uid == uid_of(again, *which)
+        assert uid.startswith("2.25.") and len(uid) <= 64
+
+
+def test_the_usual_objects_keep_their_uids(identity) -> None:
+    """Those that sites have in their archives: a revision names them as what it supersedes."""
+    assert identity.seg_series_instance_uid == derive_uid("seg-series", "job-7", 1, 0)
+    assert identity.seg_sop_instance_uid == derive_uid("seg-instance", "job-7", 1, 0)
+    assert identity.dimension_organization_uid("seg") == derive_uid("seg-dimensions", "job-7", 1, 0)
+    assert identity.sr_series_instance_uid == derive_uid("sr-series", "job-7", 1, 0)
+    assert identity.sr_sop_instance_uid == derive_uid("sr-instance", "job-7", 1, 0)
 
 
 def test_tracking_survives_a_revision_and_the_device_a_job(identity) -> None:
@@ -34,8 +50,12 @@ def test_tracking_survives_a_revision_and_the_device_a_job(identity) -> None:
 def test_volumes_of_one_series_share_no_series_number(identity) -> None:
     """Viewers sort by it, and some take it for the series."""
     volumes = [replace(identity, volume_index=index) for index in range(3)]
-    numbers = [number for each in volumes for number in (each.seg_series_number, each.sr_series_number)]
-    assert numbers == [9001, 9002, 9011, 9012, 9021, 9022]
+    numbers = [
+        number
+        for each in volumes
+        for number in (each.seg_series_number, each.sr_series_number, each.bidirectional_series_number)
+    ]
+    assert numbers == [9001, 9002, 9003, 9011, 9012, 9013, 9021, 9022, 9023]
     assert len({each.tracking_seed for each in volumes}) == 3 and identity.tracking_seed == identity.seed
 
 

@@ -15,7 +15,9 @@ from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
+from reports.criteria import CRITERIA_CAVEAT
 from reports.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, findings_json, measure
+from reports.severity import NO_LESION, NOT_KNOWN
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
 
@@ -43,7 +45,7 @@ def stack(
 
 
 def findings_of(labels: NDArray[np.uint8], geometry: Geometry, hu: NDArray[np.int16] | None = None) -> Findings:
-    array = np.zeros(labels.shape, np.int16) if hu is None else hu
+    array = np.full(labels.shape, 110, np.int16) if hu is None else hu
     uids = tuple(f"1.2.{index + 1}" for index in range(len(labels)))
     volume = Volume(array, geometry, "CT", "1.2", uids)
     return measure(volume, Segmentation(labels, geometry, ALGORITHM), tracking_seed="job")
@@ -254,6 +256,9 @@ def test_mr_has_no_hounsfield_units() -> None:
     found = measure(volume, Segmentation(labels, geometry, ALGORITHM), tracking_seed="job")
     (lesion,) = found.lesions
     assert lesion.hu_mean is None and lesion.hu_sd is None and lesion.volume_ml > 0
+    assert {lesion.hu_p10, lesion.hu_p50, lesion.hu_p90, lesion.entropy_bits, lesion.contrast_to_liver_hu} == {None}
+    assert (lesion.skewness, lesion.kurtosis, found.liver_hu_mean) == (0, 0, None)
+    assert "CONTRAST_DOUBTFUL" not in found.warnings
     assert (lesion.key_sop_instance_uid, lesion.key_frame_number) == ("1.5", 8)
     content = findings_json(found, ALGORITHM, software="porta 0.1.0")
     assert content["lesions"][0]["hu_mean"] is None and content["lesions"][0]["key_frame_number"] == 8
@@ -287,33 +292,116 @@ def test_lesions_are_numbered_tracked_and_counted() -> None:
     assert [lesion.confidence for lesion in found.lesions] == [0.9, 0.6]
     assert [lesion.tracking_uid for lesion in found.lesions] == [derive_uid("lesion", "job", n) for n in (1, 2)]
     assert found.lesions[0].key_sop_instance_uid is None
-    assert found.warnings == ("LEFT_OUT", "TILT")
+    assert found.warnings == ("LEFT_OUT", "TILT", "PARTIAL_LIVER", "CONTRAST_DOUBTFUL")
 
 
 def test_nothing_found_is_a_result() -> None:
     """No lesion: a burden of 0. No liver: a volume of 0, no burden, and a warning."""
     geometry = stack((4, 10, 10))
-    healthy = findings_of(np.ones(geometry.shape, np.uint8), geometry)
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[1:3, 1:9, 1:9] = 1
+    healthy = findings_of(labels, geometry)
     assert (healthy.lesion_count, healthy.burden_percent, healthy.warnings) == (0, 0.0, ())
+    assert (healthy.targets, healthy.target_diameter_sum_mm, healthy.spread) == ((), 0.0, "none")
+    assert (healthy.lobes, healthy.size_category, healthy.milan, healthy.up_to_seven) == (None, None, None, None)
+    assert healthy.severity == NO_LESION
     empty = findings_of(np.zeros(geometry.shape, np.uint8), geometry)
     assert (empty.liver_volume_ml, empty.burden_percent, empty.liver_centroid_lps_mm) == (0.0, None, None)
-    assert empty.warnings == (NO_LIVER,)
+    assert empty.warnings == (NO_LIVER,) and empty.severity == NOT_KNOWN and empty.target_diameter_sum_mm is None
 
 
 def test_sixty_lesions_take_less_than_a_second() -> None:
-    """Metastases come in dozens, and a radiologist waits for none of them."""
-    geometry = stack((70, 256, 256), (2.0, 1.2, 1.2))
-    labels = np.ones(geometry.shape, np.uint8)
-    spots = [(z, row, column) for z in (12, 35, 58) for row in range(30, 230, 50) for column in range(25, 240, 45)]
+    """Metastases come in dozens, and a radiologist waits for none of them. In a CT of the usual size."""
+    geometry = stack((300, 512, 512), (1.0, 0.75, 0.75))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[70:230, 150:350, 140:390] = 1
+    spots = [
+        (z, row, column) for z in (95, 135, 175, 210) for row in range(175, 340, 50) for column in (165, 225, 285, 345)
+    ]
     for number, (z, row, column) in enumerate(spots[:60], start=2):
-        part = np.s_[z - 10 : z + 10, row - 15 : row + 15, column - 15 : column + 15]
-        depth, height, width = np.ogrid[-10:10, -15:15, -15:15]
-        distances = (2 * depth) ** 2 + (1.2 * height) ** 2 + (1.2 * width) ** 2
-        labels[part][distances <= (18 - number / 10) ** 2] = number
-    start = time.process_time()
-    found = findings_of(labels, geometry)
+        part = np.s_[z - 16 : z + 16, row - 22 : row + 22, column - 22 : column + 22]
+        depth, height, width = np.ogrid[-16:16, -22:22, -22:22]
+        distances = depth**2 + (0.75 * height) ** 2 + (0.75 * width) ** 2
+        labels[part][distances <= (15 - number / 6) ** 2] = number
+    hu = np.random.default_rng(1).integers(60, 160, geometry.shape, np.int16)
+    volume = Volume(hu, geometry, "CT", "1.2")
+    segmentation = Segmentation(labels, geometry, ALGORITHM)
+    seconds = []
+    for _ in range(2):
+        start = time.process_time()
+        found = measure(volume, segmentation, tracking_seed="job")
+        seconds.append(time.process_time() - start)
     assert found.lesion_count == 60
-    assert time.process_time() - start < 1
+    # The better of two: what others do on the same cores slows a process down too
+    assert min(seconds) < 1
+
+
+def doubtful(**changes) -> tuple[str, ...]:
+    """The warnings of a liver in the middle of 30 slices with a lesion of 20 mm, of which something is changed."""
+    geometry = stack((30, 60, 60), (changes.get("step_mm", 2.0), 1.0, 1.0))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[changes.get("first", 3) : 27, 10:50, 10:50] = 1
+    labels[10:20, 15:35, 15:35] = 2
+    if "lesion_row" in changes:
+        labels[12, : changes["lesion_row"], 20] = 2
+    hu = np.full(geometry.shape, changes.get("hu", 110), np.int16)
+    volume = Volume(hu, geometry, changes.get("modality", "CT"), "1.2")
+    confidences = (changes["confidence"],) if "confidence" in changes else ()
+    segmentation = Segmentation(labels, geometry, ALGORITHM, confidences=confidences)
+    return measure(volume, segmentation, tracking_seed="job").warnings
+
+
+@pytest.mark.parametrize(
+    ("changes", "code"),
+    [
+        ({}, None),
+        ({"first": 0}, "PARTIAL_LIVER"),
+        ({"lesion_row": 40}, "LESION_CUT_OFF"),
+        ({"confidence": 0.6}, None),
+        ({"confidence": 0.59}, "LOW_CONFIDENCE"),
+        ({"hu": 75}, None),
+        ({"hu": 74}, "CONTRAST_DOUBTFUL"),
+        ({"hu": 10, "modality": "MR"}, None),
+        ({"step_mm": 5.0}, None),
+        ({"step_mm": 5.5}, "THICK_SLICES"),
+    ],
+)
+def test_what_makes_the_findings_doubtful_is_said(changes, code) -> None:
+    """Each warning for its own reason, and none without."""
+    assert doubtful(**changes) == (() if code is None else (code,))
+
+
+def test_targets_are_added_up_where_slices_are_thin() -> None:
+    """The two largest of at least 10 mm; none where the slices are too thick to measure them (RECIST 1.1)."""
+    for step_mm, expected in ((2.5, 31 + 21), (6.0, None)):
+        geometry = stack((20, 60, 100), (step_mm, 1.0, 1.0))
+        labels = np.ones(geometry.shape, np.uint8)
+        for number, (column, width) in enumerate(((5, 30), (40, 20), (65, 12), (80, 5)), start=2):
+            labels[4:6, 10:13, column : column + width] = number
+        found = findings_of(labels, geometry)
+        lengths = [lesion.long_axis_mm for lesion in found.lesions]
+        assert lengths == pytest.approx([30, 20, 12, 5], abs=0.4)
+        assert found.targets == (1, 2)
+        if expected is None:
+            assert found.target_diameter_sum_mm is None and "THICK_SLICES" in found.warnings
+        else:
+            assert found.target_diameter_sum_mm == pytest.approx(sum(lengths[:2]))
+            assert "THICK_SLICES" not in found.warnings
+
+
+def test_contrast_is_that_of_liver_without_lesions_and_edges() -> None:
+    """A rim around the liver and one around the lesion, both of other values, change nothing."""
+    geometry = stack((30, 60, 60), (2.0, 1.0, 1.0))
+    labels, hu = np.zeros(geometry.shape, np.uint8), np.full(geometry.shape, -80, np.int16)
+    labels[4:26, 8:52, 8:52], hu[4:26, 8:52, 8:52] = 1, 30
+    hu[5:25, 10:50, 10:50] = 120
+    hu[10:20, 20:36, 20:36], labels[11:19, 22:34, 22:34], hu[11:19, 22:34, 22:34] = 90, 2, 70
+    found = findings_of(labels, geometry, hu)
+    assert (found.liver_hu_mean, found.liver_hu_sd) == (120, 0)
+    assert found.lesions[0].contrast_to_liver_hu == -50
+    alone = findings_of(np.where(labels == 1, np.uint8(0), labels), geometry, hu)
+    assert alone.liver_hu_mean is None and alone.lesions[0].contrast_to_liver_hu is None
+    assert alone.lesions[0].distance_to_capsule_mm == 0 and alone.lesions[0].subcapsular
 
 
 def test_findings_json_has_every_key_and_plain_numbers() -> None:
@@ -324,18 +412,34 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
     content = json.loads(json.dumps(findings_json(findings_of(labels, geometry), ALGORITHM, software="porta 0.1.0")))
     assert set(content) == {
         "schema", "software", "model", "liver", "lesions", "lesion_count", "burden_percent", "severity", "plane",
-        "warnings",
+        "warnings", "targets", "target_diameter_sum_mm", "spread", "lobes", "size_category", "milan", "up_to_seven",
     }  # fmt: skip
-    assert content["schema"] == 1 and content["severity"] is None and content["lesion_count"] == 1
+    assert set(content["liver"]) == {"volume_ml", "centroid_lps_mm", "hu_mean", "hu_sd", "cut_off_mm2"}
+    assert content["schema"] == 1 and content["lesion_count"] == 1
+    assert content["severity"]["level"] == "low" and len(content["severity"]["reasons"]) == 4
+    assert content["milan"] == {
+        "met": True,
+        "computed": "1 lesion, the largest 5.4 mm; 1 of at most 50 mm, or up to 3 of at most 30 mm",
+        "caveat": CRITERIA_CAVEAT,
+    }
     assert content["model"] == {
         "name": "resnet50", "version": "1.2.0", "sha256": "ab" * 32, "research_use_only": True,
     }  # fmt: skip
     lesion = content["lesions"][0]
+    assert set(lesion) == {
+        "number", "segment", "tracking_uid", "volume_ml", "long_axis_mm", "short_axis_mm", "axis_end_points_lps_mm",
+        "diameter_3d_mm", "surface_mm2", "mesh_volume_ml", "sphericity", "hu_mean", "hu_sd", "hu_p10", "hu_p50",
+        "hu_p90", "skewness", "kurtosis", "entropy_bits", "contrast_to_liver_hu", "distance_to_capsule_mm",
+        "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
+        "key_frame_number", "confidence", "centroid_lps_mm",
+    }  # fmt: skip
+    assert lesion["region"] == {"half": "right", "third": "middle"} and lesion["touches_border"] is False
     assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"
     assert lesion["key_frame_number"] is None and content["plane"] == "axial"
     assert np.array(lesion["axis_end_points_lps_mm"]).shape == (2, 2, 3)
     nothing = findings_json(findings_of(np.zeros(geometry.shape, np.uint8), geometry), ALGORITHM, software="p")
-    assert set(nothing) == set(content)
+    assert set(nothing) == set(content) and set(nothing["liver"]) == set(content["liver"])
+    assert nothing["severity"] == {"level": None, "reasons": ["no liver was found"]} and nothing["milan"] is None
     assert nothing["lesions"] == [] and nothing["burden_percent"] is None and nothing["warnings"] == [NO_LIVER]
 
 

@@ -11,6 +11,7 @@ import pytest
 from pydicom import Dataset
 from pydicom.valuerep import DS
 
+from dicom_io.seg_reader import read_seg
 from reports.errors import SourceUnusable
 from reports.seg import build_seg
 
@@ -393,3 +394,61 @@ def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, caplog, recwa
     case.seg()
     output = capfd.readouterr()
     assert "ZZPHI" not in output.out + output.err + caplog.text + "".join(str(w.message) for w in recwarn.list)
+
+
+# --- LABELMAP
+
+
+LABELMAP = {"seg_type": "labelmap", "name": "seg_labelmap"}
+
+
+def labelmap_of(case, identity) -> Dataset:
+    numbers = case.volume.frame_numbers
+    options = {"identity": identity, "frame_numbers": numbers}
+    return build_seg(case.headers, case.segmentation, case.findings, **options, **LABELMAP)
+
+
+def test_a_label_map_says_the_same_in_less(make_case, identity, tmp_path) -> None:
+    """The labels as they are, RLE, with the background described as the standard asks (PS3.3 section C.8.20.2.3)."""
+    case = make_case()
+    seg, plain = labelmap_of(case, identity), case.seg()
+    assert (seg.SOPClassUID, seg.SegmentationType) == ("1.2.840.10008.5.1.4.1.1.66.7", "LABELMAP")
+    assert seg.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5"
+    assert [item.SegmentNumber for item in seg.SegmentSequence] == [0, 1, 2, 3]
+    assert [item.SegmentLabel for item in seg.SegmentSequence[1:]] == [s.SegmentLabel for s in plain.SegmentSequence]
+    assert [item.TrackingUID for item in seg.SegmentSequence[1:]] == [s.TrackingUID for s in plain.SegmentSequence]
+    assert {seg.SOPInstanceUID, seg.SeriesInstanceUID}.isdisjoint({plain.SOPInstanceUID, plain.SeriesInstanceUID})
+    organization = seg.DimensionOrganizationSequence[0].DimensionOrganizationUID
+    assert organization != plain.DimensionOrganizationSequence[0].DimensionOrganizationUID
+    path = tmp_path / "seg.dcm"
+    seg.save_as(path, enforce_file_format=True)
+    labels = np.zeros_like(case.segmentation.labels)
+    for segment in read_seg(path):
+        for origin, mask in zip(segment.origins_lps_mm, segment.masks, strict=True):
+            labels[round(float(case.volume.geometry.lps_to_index(origin)[0]))][mask] = segment.number
+    assert np.array_equal(labels, case.segmentation.labels)
+
+
+def test_a_label_map_is_made_of_the_same_bytes_again(make_case, identity) -> None:
+    case = make_case()
+    assert labelmap_of(case, identity) == labelmap_of(case, identity)
+
+
+@pytest.mark.parametrize("positions", [np.arange(14) * 2.5, np.delete(np.arange(16) * 2.5, [4, 9])])
+def test_dcmqi_reads_a_label_map_voxel_by_voxel(make_case, identity, dcmqi_labels, positions) -> None:
+    """On regular and on missing-slice stacks."""
+    case = make_case(positions_mm=positions)
+    assert np.array_equal(dcmqi_labels(case, labelmap_of(case, identity)), case.segmentation.labels)
+
+
+def test_highdicom_reads_a_label_map(make_case, identity) -> None:
+    case = make_case()
+    seg = hd.seg.Segmentation.from_dataset(labelmap_of(case, identity))
+    assert list(seg.segment_numbers) == [1, 2, 3]
+    frames = seg.get_pixels_by_source_instance(
+        list(case.volume.sop_instance_uids),
+        combine_segments=True,
+        ignore_spatial_locations=False,
+        assert_missing_frames_are_empty=True,
+    )
+    assert np.array_equal(frames, case.segmentation.labels)

@@ -151,7 +151,7 @@ def test_a_revision_names_its_predecessor(make_case, identity) -> None:
     """PredecessorDocumentsSequence, in the same study."""
     case = make_case()
     first = sr_of(case, identity)
-    second = sr_of(case, replace(identity, revision=2), predecessor=first)
+    second = sr_of(case, replace(identity, revision=2), predecessors=[first])
     reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert second.SOPInstanceUID != first.SOPInstanceUID
@@ -164,7 +164,7 @@ def test_an_sr_may_replace_that_of_another_series(make_case, identity, validate)
     ds = Dataset()
     for keyword in ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"):
         setattr(ds, keyword, earlier[keyword].value)
-    sr = sr_of(case, identity, predecessor=ds)
+    sr = sr_of(case, identity, predecessors=[ds])
     (study,) = sr.PredecessorDocumentsSequence
     (series,) = study.ReferencedSeriesSequence
     assert study.StudyInstanceUID == sr.StudyInstanceUID
@@ -184,7 +184,8 @@ def test_the_volume_is_said(make_case, identity, validate) -> None:
     assert sr.SeriesNumber == 9012
     assert sr.SeriesDescription == "Porta: findings (AcquisitionNumber 3)"
     assert validate(sr) == []
-    assert len(comments(groups_of(sr_of(make_case(), identity))[-1])) == 2
+    plain = make_case()
+    assert len(comments(groups_of(sr_of(plain, identity))[-1])) == 2 + len(plain.findings.warnings)
 
 
 def test_references_to_frames_say_which(make_case, identity, validate) -> None:
@@ -229,6 +230,37 @@ def test_the_same_input_gives_the_same_bytes(make_case, identity) -> None:
     """As the SEG: nothing of the clock, nothing by lot."""
     case = make_case()
     assert written(sr_of(case, identity)) == written(sr_of(case, identity))
+
+
+@pytest.mark.parametrize("lesions", [True, False])
+def test_the_older_class_holds_the_same(make_case, identity, validate, lesions) -> None:
+    """Comprehensive SR, for who knows no Comprehensive 3D: the same tree under another SOP class, and its own UIDs."""
+    case = make_case(lesions=lesions)
+    usual = sr_of(case, identity)
+    other = sr_of(case, identity, sr_class="comprehensive", name="sr_comprehensive")
+    assert other.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert other.SOPInstanceUID != usual.SOPInstanceUID
+    assert other.ContentSequence == usual.ContentSequence
+    assert validate(other) == []
+
+
+def test_a_verdict_may_supersede_another(make_case, identity, validate) -> None:
+    """For another reason, after a late slice; in either class."""
+    case = make_case()
+    first = build_rejection_sr(case.headers, "Too few.", "TOO_FEW_SLICES", identity=identity)
+    second = build_rejection_sr(
+        case.headers,
+        "Too short.",
+        "TOO_SHORT",
+        identity=replace(identity, revision=2),
+        predecessors=[first],
+        sr_class="comprehensive",
+        name="verdict_comprehensive",
+    )
+    reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert second.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
+    assert validate(second) == []
 
 
 def test_the_image_library_is_short(make_case, identity) -> None:
@@ -317,6 +349,8 @@ def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, vali
     for header in case.headers:
         del header.ImagePositionPatient, header.PixelSpacing, header.FrameOfReferenceUID
     sr = build_rejection_sr(case.headers, SENTENCES[reason], reason, identity=identity)
+    assert sr.SeriesDescription == "Porta: not processed"
+    assert sr.SOPInstanceUID == identity.sop_instance_uid("verdict") != identity.sr_sop_instance_uid
     (group,) = groups_of(sr)
     assert comments(group)[0] == f"NOT PROCESSED. {SENTENCES[reason]}"
     assert str(reason) in strings(group)

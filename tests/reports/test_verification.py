@@ -9,9 +9,11 @@ import pydicom
 import pytest
 from numpy.typing import NDArray
 from pydicom import Dataset
+from pydicom.uid import RLELossless
 
 from reports.errors import GeometryNotProved
 from reports.measurements import measure
+from reports.seg import build_seg
 from reports.verification import verify_seg
 
 
@@ -296,3 +298,72 @@ def test_real_segs_are_proved(real_case, tmp_path, name) -> None:
     ds.save_as(path, enforce_file_format=True)
     with pytest.raises(GeometryNotProved):
         check(case, path)
+
+
+# --- LABELMAP
+
+
+def write_labelmap(case, identity, path: Path) -> Path:
+    """As it goes out."""
+    numbers = case.volume.frame_numbers
+    options = {"identity": identity, "frame_numbers": numbers, "seg_type": "labelmap"}
+    seg = build_seg(case.headers, case.segmentation, case.findings, **options)
+    seg.save_as(path, enforce_file_format=True)
+    return path
+
+
+def pixels_as(change: Callable[[NDArray[np.uint8]], NDArray[np.uint8]]) -> Callable[[Dataset], None]:
+    def fault(ds: Dataset) -> None:
+        pixels = change(ds.pixel_array)
+        ds.decompress(generate_instance_uid=False)
+        ds.compress(RLELossless, np.ascontiguousarray(pixels), encoding_plugin="pydicom", generate_instance_uid=False)
+
+    return fault
+
+
+LABEL_FAULTS: dict[str, Callable[[Dataset], None]] = {
+    "rows flipped": pixels_as(lambda pixels: pixels[:, ::-1]),
+    "columns flipped": pixels_as(lambda pixels: pixels[:, :, ::-1]),
+    "frames reversed": pixels_as(lambda pixels: pixels[::-1]),
+    "shifted": pixels_as(lambda pixels: np.roll(pixels, 1, axis=2)),
+    "labels swapped": pixels_as(lambda pixels: np.array([0, 1, 3, 2], np.uint8)[pixels]),
+    "a lesion gone": pixels_as(lambda pixels: np.where(pixels == 3, 1, pixels).astype(np.uint8)),
+    "origins moved": move_origins,
+    "a slice too high": shift_one_slice,
+    "rows turned": turn_rows,
+    "pixels widened": widen_pixels,
+    "slices widened": widen_slices,
+    "spacing forgotten": forget_spacing,
+    "another image named": name_another_image,
+    "another frame of reference": move_to_another_frame_of_reference,
+    "positions forgotten": forget_positions,
+}
+
+
+@pytest.mark.parametrize("fault", LABEL_FAULTS)
+def test_a_wrong_label_map_is_held_back(make_case, identity, tmp_path, fault) -> None:
+    """The same faults, in the other form."""
+    case = make_case()
+    path = write_labelmap(case, identity, tmp_path / "seg.dcm")
+    check(case, path)
+    ds = pydicom.dcmread(path)
+    LABEL_FAULTS[fault](ds)
+    ds.save_as(path, enforce_file_format=True)
+    with pytest.raises(GeometryNotProved):
+        check(case, path)
+
+
+@pytest.mark.parametrize(
+    "how",
+    [
+        {"positions_mm": np.cumsum(np.linspace(2, 3.3, 14)), "drift_mm": 0.3},
+        {"positions_mm": np.delete(np.arange(16) * 2.5, [4, 9])},
+        {"orientation": (0, 1, 0, 0, 0, -1), "modality": "MR"},
+        {"frame_numbers": range(3, 17)},
+        {"lesions": False},
+    ],
+    ids=["uneven and tilted", "slices missing", "sagittal MR", "frames", "liver alone"],
+)
+def test_a_right_label_map_is_let_through(make_case, identity, tmp_path, how) -> None:
+    case = make_case(**how)
+    check(case, write_labelmap(case, identity, tmp_path / "seg.dcm"))

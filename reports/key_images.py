@@ -1,0 +1,201 @@
+"""Key images that any PACS shows: a summary page, then each lesion on its key slice with outline and calipers.
+
+Single-frame Secondary Capture objects (PS3.3 section A.8.1), uncompressed RGB. The multi-frame class would hold them in
+one object, but plain archives and viewers know the single-frame one best, show each as an image of its own in the
+series' list, and each names the very slice that it was drawn on.
+
+The pixels hold nothing of the patient's attributes; the objects do, as every object of the study.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from highdicom.base import SOPClass
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.valuerep import DS
+
+from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.volume import Volume
+from reports.drawing import Canvas
+from reports.envelope import RESEARCH_USE, contributing_equipment, seal, series_description, software_versions
+from reports.errors import SourceUnusable
+from reports.hanging import letters
+from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.measurements import Findings, Lesion
+from reports.slice_page import HEIGHT, WIDTH, draw_page, most_liver
+from reports.slice_picture import PictureGrid
+from reports.source_frames import SourceFrame, source_frames
+from reports.source_headers import UNICODE, quietly, usable_headers
+from reports.summary_page import draw_summary
+from reports.window import display_window
+
+SERIES_DESCRIPTION = "Porta: key images"
+
+LESION_IMAGES = 10
+"""How many lesions have an image of their own, the largest first."""
+
+SERIES_OFFSET = 4
+"""Which of the ten series numbers of a volume is that of its key images: after SEG and SRs."""
+
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+@dataclass(frozen=True, eq=False)
+class _Page:
+    """What one object shows: pixels (row, column, 3), what they were drawn from, and where if it is a slice."""
+
+    pixels: NDArray[np.uint8]
+    frames: Sequence[SourceFrame]
+    comment: str
+    grid: PictureGrid | None = None
+
+
+def build_key_images(
+    headers: Sequence[Dataset],
+    volume: Volume,
+    segmentation: Segmentation,
+    findings: Findings,
+    *,
+    identity: ResultIdentity,
+    frame_numbers: Sequence[int | None] = (),
+    volume_note: str = "",
+) -> list[Dataset]:
+    """The key images of one volume, in one series of their own of the source's study, in the order they are shown.
+
+    A summary page; then the key slices of the largest lesions, or without any the slice with the most liver; without
+    a liver the page alone. `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg`
+    has them; they are not changed. `volume_note` is a sentence that says which volume of the series was segmented.
+
+    The same arguments give the same bytes. Raises SourceUnusable, and ValueError when headers, frame numbers, volume
+    and segmentation differ in number.
+    """
+    if len(headers) != volume.geometry.slices or volume.geometry.shape != segmentation.geometry.shape:
+        raise ValueError("one header per slice, and labels on the volume's grid")
+    sources = usable_headers(headers, volume.geometry.frame_of_reference_uid)
+    frames = source_frames(sources, frame_numbers)
+    algorithm, series_number = segmentation.algorithm, _number(sources[0])
+    canvas = Canvas(WIDTH, HEIGHT)
+    draw_summary(
+        canvas,
+        findings,
+        algorithm,
+        identity=identity,
+        modality=volume.modality,
+        series_number=series_number,
+        volume_note=volume_note,
+    )
+    pages = [_Page(canvas.pixels, frames, "Summary of the findings")]
+    window = display_window(volume, headers[0])
+    for plane, measured, comment in _shown(segmentation, findings):
+        drawn = draw_page(
+            canvas,
+            volume,
+            segmentation,
+            findings,
+            plane,
+            window,
+            measured=measured,
+            made_by=f"Porta {identity.software_version}, {algorithm.name} {algorithm.version}",
+            series_number=series_number,
+        )
+        pages.append(_Page(drawn.pixels, [frames[plane]], comment, drawn.grid))
+    return [
+        _secondary_capture(sources[0], headers[0], item, number, algorithm, identity)
+        for number, item in enumerate(pages, start=1)
+    ]
+
+
+def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tuple[Lesion, ...], str]]:
+    """Slice, lesions with calipers, and a word for each image after the summary."""
+    if findings.lesions:
+        by_size = sorted(findings.lesions, key=lambda lesion: lesion.number)[:LESION_IMAGES]
+        return [(lesion.key_slice, (lesion,), f"Lesion {lesion.number}") for lesion in by_size]
+    plane = most_liver(segmentation)
+    return [] if plane is None else [(plane, (), "Slice with the most liver")]
+
+
+def _secondary_capture(
+    source: Dataset, header: Dataset, page: _Page, number: int, algorithm: Algorithm, identity: ResultIdentity
+) -> Dataset:
+    with quietly():
+        try:
+            ds = SOPClass(
+                study_instance_uid=source.StudyInstanceUID,
+                series_instance_uid=identity.series_instance_uid("key_images"),
+                series_number=identity.series_number + 10 * identity.volume_index + SERIES_OFFSET,
+                sop_instance_uid=identity.sop_instance_uid(f"key_images-{number}"),
+                sop_class_uid=SecondaryCaptureImageStorage,
+                instance_number=number,
+                modality="OT",
+                manufacturer=identity.manufacturer,
+                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
+                software_versions=software_versions(algorithm, identity),  # type: ignore[arg-type]
+                device_serial_number=identity.device_observer_uid,
+                series_description=series_description(SERIES_DESCRIPTION, identity),
+                specific_character_set=UNICODE,
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+            )
+            ds.copy_patient_and_study_information(source)
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # highdicom's own message may quote a value of the header
+            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+        ds.ContributingEquipmentSequence = [contributing_equipment(algorithm, identity)]
+        ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
+        ds.ImageType = ["DERIVED", "SECONDARY"]
+        ds.ImageComments = page.comment
+        ds.BurnedInAnnotation = "NO"
+        ds.DerivationDescription = (
+            f"{page.comment}: liver and lesions as segmented by {algorithm.name} {algorithm.version}. {RESEARCH_USE}"
+        )[:1024]
+        ds.SourceImageSequence = _references(page.frames)
+        for keyword in LOSSY:
+            if keyword in source:
+                ds.add(source[keyword])
+        _place(ds, page.grid)
+        _set_pixels(ds, page.pixels)
+        seal(ds, header, identity)
+    return ds
+
+
+def _place(ds: Dataset, grid: PictureGrid | None) -> None:
+    """PatientOrientation, and the spacing with which a viewer's ruler measures true millimetres."""
+    if grid is None:
+        ds.PatientOrientation = None
+        return
+    ds.PatientOrientation = [letters(grid.right), letters(grid.down)]
+    ds.PixelSpacing = [DS(grid.pixel_mm, auto_format=True)] * 2
+
+
+def _set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.add_new("PixelData", "OB", pixels.tobytes())
+
+
+def _references(frames: Sequence[SourceFrame]) -> list[Dataset]:
+    """Image SOP Instance References (PS3.3 table 10-3): each image once, with the frames of it that were used."""
+    used: dict[tuple[str, str], list[int]] = {}
+    for frame in frames:
+        numbers = used.setdefault((frame.sop_class_uid, frame.sop_instance_uid), [])
+        if frame.frame_number is not None:
+            numbers.append(frame.frame_number)
+    items = []
+    for (sop_class_uid, sop_instance_uid), numbers in used.items():
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+        if numbers:
+            item.ReferencedFrameNumber = numbers if len(numbers) > 1 else numbers[0]
+        items.append(item)
+    return items
+
+
+def _number(source: Dataset) -> str:
+    """SeriesNumber as it is shown; a stranger's text is not."""
+    try:
+        return str(int(source.SeriesNumber))
+    except (AttributeError, TypeError, ValueError):
+        return ""

@@ -1,0 +1,115 @@
+"""The lesions' diameters as a TID 1500 SR that OHIF turns into entries of its measurement panel.
+
+Each lesion is a TID 1501 group with a long and a short axis, each inferred from a line on the key slice. OHIF decides
+by spelling: the report must be titled 126000, the tracking identifier be that of its own tool, the axes be called as
+it calls them (DICOM_NOTES). Under that title every group must have coordinates, so nothing else is in here; what was
+found as a whole, and that nothing was found, the other SR says (`reports.sr`).
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from highdicom.sr import (
+    CoordinatesForMeasurement,
+    FindingSite,
+    GraphicTypeValues,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    SourceImageForRegion,
+    TrackingIdentifier,
+)
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_io.geometry import Float, Geometry
+from dicom_io.segmentation import Algorithm
+from reports import codes
+from reports.identity import ResultIdentity
+from reports.measurements import Findings, Lesion, Point
+from reports.source_frames import SourceFrame, source_frames
+from reports.source_headers import usable_headers
+from reports.sr_document import SrClass, algorithm_id, document, key_slices, measurement, name_frames
+
+SERIES_DESCRIPTION = "Porta: diameters"
+TRACKING_ID = "Cornerstone3DTools@^0.1.0:Bidirectional"
+
+PIXEL_CENTRE = 0.5
+"""Spatial coordinates count from the corner of the first pixel, indices from its centre (PS3.3 table C.18.6-1)."""
+
+
+def build_bidirectional_sr(
+    headers: Sequence[Dataset],
+    geometry: Geometry,
+    findings: Findings,
+    algorithm: Algorithm,
+    *,
+    identity: ResultIdentity,
+    predecessors: Sequence[Dataset] = (),
+    frame_numbers: Sequence[int | None] = (),
+    sr_class: SrClass = "comprehensive_3d",
+    name: str = "sr_bidirectional",
+) -> Dataset:
+    """The SR of one result's diameters, in its own series of the source's study; its tracking UIDs are the SEG's.
+
+    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_sr` has them, and `geometry`
+    is theirs. Raises SourceUnusable, and ValueError when there is no lesion: an SR of this kind without a group
+    opens as a black viewport.
+    """
+    if not findings.lesions:
+        raise ValueError("no lesion, no diameters")
+    sources = usable_headers(headers, geometry.frame_of_reference_uid)
+    frames = source_frames(sources, frame_numbers)
+    groups = [_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions]
+    planes = key_slices(findings, len(sources))
+    sr = document(
+        groups,
+        sources,
+        title=codes.IMAGING_MEASUREMENT_REPORT,
+        description=SERIES_DESCRIPTION,
+        name=name,
+        series_number=identity.bidirectional_series_number,
+        library=[sources[plane] for plane in planes],
+        source=headers[0],
+        algorithm=algorithm,
+        identity=identity,
+        predecessors=predecessors,
+        sr_class=sr_class,
+    )
+    name_frames(sr, [frames[plane].frame_number for plane in planes])
+    return sr
+
+
+def _group(
+    lesion: Lesion, geometry: Geometry, frame: SourceFrame, algorithm: Algorithm, identity: ResultIdentity
+) -> MeasurementsAndQualitativeEvaluations:
+    long_ends, short_ends = lesion.axis_end_points_lps_mm
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(lesion.tracking_uid, TRACKING_ID),
+        finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+        finding_type=codes.MASS,
+        finding_sites=[FindingSite(codes.LIVER)],
+        algorithm_id=algorithm_id(algorithm, identity),
+        measurements=[
+            _axis(codes.OHIF_LONG_AXIS, lesion.long_axis_mm, long_ends, geometry, frame),
+            _axis(codes.OHIF_SHORT_AXIS, lesion.short_axis_mm, short_ends, geometry, frame),
+        ],
+    )
+
+
+def _axis(
+    name: Code, length_mm: float, ends_lps_mm: tuple[Point, Point], geometry: Geometry, frame: SourceFrame
+) -> Measurement:
+    numbers = None if frame.frame_number is None else [frame.frame_number]
+    line = CoordinatesForMeasurement(
+        graphic_type=GraphicTypeValues.POLYLINE,
+        graphic_data=image_coordinates(geometry, ends_lps_mm),
+        source_image=SourceImageForRegion(frame.sop_class_uid, frame.sop_instance_uid, numbers),
+    )
+    return measurement(name, length_mm, codes.MILLIMETER, coordinates=[line])
+
+
+def image_coordinates(geometry: Geometry, points_lps_mm: Sequence[Point]) -> Float:
+    """(n, 2) column and row of points in the plane of a slice, as SCOORD counts them: from the first pixel's corner."""
+    coordinates = geometry.lps_to_index(points_lps_mm)[:, [2, 1]] + PIXEL_CENTRE
+    # A lesion may touch the image's border, and rounding must not take it beyond: the table sets these limits
+    return np.asarray(np.clip(coordinates, 0, (geometry.columns, geometry.rows)))
