@@ -6,7 +6,9 @@ remembers a ranking. A series takes part with its latest job as one of these (`s
 - NEWCOMER: closed, and not chosen: never yet, or no longer since a late slice or a retry;
 - INCUMBENT: chosen, its results not out yet (RECEIVED, SEGMENTED);
 - ANSWER: chosen, its results out (REPORTED and later);
-- SUPERSEDED: REJECTED(SUPERSEDED_BY_BETTER), which a round may reopen when what was better has gone.
+- SUPERSEDED: REJECTED(SUPERSEDED_BY_BETTER), which a round may reopen when what was better has gone;
+- REFUSED: not to be processed, with its reason, and not told so yet;
+- VERDICT: it has told so (or the SEG that was held back has: GEOMETRY_NOT_PROVED). It answers nothing.
 
 A job that was rejected for another reason, that stands still (`halt`) or was cancelled takes no part, and neither
 does one that is still RECEIVING: while there is any of these last in the study, no choice is made.
@@ -21,13 +23,16 @@ The invariants:
    all by those that have no revision before them, which they would supersede anyway.
 5. A newcomer that cannot be judged is rejected or halted before it comes here. An incumbent or an answer that
    cannot be judged any more (its files are gone, a late slice spoiled it) gives way to whatever can.
+6. One verdict a study, and none where a series is or will be answered. It is that of the refused series with the
+   most images that has a reason to be told (`candidates_for_verdict`); a later answer supersedes it. A late slice
+   that changes the reason has it told anew. A verdict is no candidate, and takes no place among `per_study`.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from daemon.jobs import OUT, WORKABLE, Job, State
+from daemon.jobs import OUT, SPOKEN, WORKABLE, HaltCode, Job, State
 from dicom_io.errors import RejectReason
 
 Suitability = tuple[float | int | str | bool, ...]
@@ -41,12 +46,18 @@ class Standing(StrEnum):
     INCUMBENT = "INCUMBENT"
     ANSWER = "ANSWER"
     SUPERSEDED = "SUPERSEDED"
+    REFUSED = "REFUSED"
+    VERDICT = "VERDICT"
 
 
 def standing_of(job: Job) -> Standing | None:
     """As what a job takes part; None where it takes none."""
+    if job.halt == HaltCode.GEOMETRY_NOT_PROVED or (job.state in OUT and job.reject_reason is not None):
+        return Standing.VERDICT
     if job.halt is not None:
         return None
+    if job.state in WORKABLE and job.reject_reason is not None:
+        return Standing.REFUSED
     if job.state in WORKABLE:
         return Standing.INCUMBENT if job.chosen else Standing.NEWCOMER
     if job.state in OUT:
@@ -70,25 +81,34 @@ class Choice:
 
     chosen: tuple[Chosen, ...] = ()
     superseded: tuple[Job, ...] = ()
-    rejected: tuple[tuple[Job, RejectReason], ...] = ()
-    """Newcomers that are not to be processed."""
+    refused: tuple[Job, ...] = ()
+    """Jobs that are not to be processed, which end in silence."""
+    verdict: Job | None = None
+    """The refused job that reports its reason."""
 
     @property
     def is_empty(self) -> bool:
         """Whether nothing changes."""
-        return not (self.chosen or self.superseded or self.rejected)
+        return not (self.chosen or self.superseded or self.refused or self.verdict)
+
+
+def awaits_choice(job: Job) -> bool:
+    """Whether a round is to say what becomes of a job."""
+    return job.state in WORKABLE and not job.chosen and job.halt is None
 
 
 def taking_part(jobs: Iterable[Job]) -> list[Job]:
-    """The job that each series takes part with, the oldest series first; `jobs` are those of one study and rule."""
+    """The job that each series competes with, the oldest series first; `jobs` are those of one study and rule."""
     return [candidate.job for candidate in _candidates(jobs)]
 
 
 def choose(jobs: Iterable[Job], suitabilities: Mapping[str, Suitability | None], *, per_study: int) -> Choice:
     """The choice among `jobs`, all those of one study under one rule, by the suitability of each series.
 
-    A series without an entry takes no part; with None it is one that cannot be judged any more.
+    A series without an entry takes no part; with None it is one that cannot be judged any more. All REFUSED are in
+    `refused`: `with_verdict` finds the one that is told.
     """
+    jobs = list(jobs)
     candidates = [item for item in _candidates(jobs) if item.job.series_instance_uid in suitabilities]
 
     def rank(item: _Candidate) -> tuple[bool, Suitability, bool, int]:
@@ -101,12 +121,73 @@ def choose(jobs: Iterable[Job], suitabilities: Mapping[str, Suitability | None],
     new = [item for item in best if item.standing in (Standing.NEWCOMER, Standing.SUPERSEDED)]
     spoken_for = {_replaced_by(item.job) for item in best if item.standing == Standing.INCUMBENT}
     left = [answer for item in rest if (answer := item.answer) and _key(answer) not in spoken_for]
+    ours = {item.job.series_instance_uid for item in best}
+    verdicts = [job for job in _standing_verdicts(jobs) if job.series_instance_uid not in ours]
+    left += [job for job in verdicts if _key(job) not in spoken_for]
     successors = sorted(new, key=lambda item: item.answer is not None)  # stable: the best first among each
     replaced = {item.job.id: answer for item, answer in zip(successors, left, strict=False)}
     return Choice(
         chosen=tuple(Chosen(item.job, replaced.get(item.job.id)) for item in new),
         superseded=tuple(item.job for item in rest if item.standing in (Standing.NEWCOMER, Standing.INCUMBENT)),
+        refused=tuple(job for job in jobs if standing_of(job) == Standing.REFUSED),
     )
+
+
+def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
+    """The jobs of which one is to tell its reason after this choice, the best first; [] where a study has its answer.
+
+    Best is one that is about to tell already, then that of the most images, of equals the older.
+    """
+    jobs = list(jobs)
+    superseded = {job.id for job in choice.superseded}
+    if choice.chosen or is_answered(job for job in jobs if job.id not in superseded):
+        return []
+    latest = {job.series_instance_uid: job for job in sorted(jobs, key=lambda job: job.revision)}.values()
+    refused = [
+        job
+        for job in latest
+        if job.halt is None
+        and job.reject_reason in SPOKEN
+        and job.state in (State.REJECTED, *WORKABLE)
+        and not has_verdict(jobs, job, str(job.reject_reason))
+    ]
+    return sorted(refused, key=lambda job: (not job.chosen, -job.instances, job.id))
+
+
+def with_verdict(choice: Choice, verdict: Job | None) -> Choice:
+    """The choice in which this job tells its reason; one that was chosen for that before goes on undisturbed."""
+    if verdict is None:
+        return choice
+    refused = tuple(job for job in choice.refused if job.id != verdict.id)
+    return replace(choice, refused=refused, verdict=None if verdict.chosen else verdict)
+
+
+def is_answered(jobs: Iterable[Job]) -> bool:
+    """Whether any of these jobs has results that are out, or is being worked on for some."""
+    return any(
+        standing_of(job) == Standing.INCUMBENT or (job.state in OUT and job.reject_reason is None) for job in jobs
+    )
+
+
+def has_verdict(jobs: Iterable[Job], job: Job, reason: str) -> bool:
+    """Whether what `job` would tell was told: of another series of these, or of an earlier revision for this reason."""
+    return any(
+        told.series_instance_uid != job.series_instance_uid or reason in (told.reject_reason, told.halt)
+        for told in _standing_verdicts(jobs)
+        if told.id != job.id
+    )
+
+
+def _standing_verdicts(jobs: Iterable[Job]) -> list[Job]:
+    """The verdicts of a study that no answer has superseded, the oldest first."""
+    jobs = sorted(jobs, key=lambda job: job.id)
+    replaced = {_replaced_by(job) for job in jobs if standing_of(job) == Standing.ANSWER}
+    latest = {job.series_instance_uid: job for job in jobs if standing_of(job) == Standing.VERDICT}
+    return [job for job in latest.values() if _key(job) not in replaced]
+
+
+COMPETING = (Standing.NEWCOMER, Standing.INCUMBENT, Standing.SUPERSEDED)
+"""Who competes for a place beside the answers."""
 
 
 @dataclass(frozen=True)
@@ -130,7 +211,7 @@ def _candidates(jobs: Iterable[Job]) -> list[_Candidate]:
     for revisions in by_series.values():
         answers = [job for job in revisions if standing_of(job) == Standing.ANSWER]
         answer = answers[-1] if answers and _key(answers[-1]) not in replaced else None
-        others = [job for job in revisions if standing_of(job) not in (None, Standing.ANSWER)]
+        others = [job for job in revisions if standing_of(job) in COMPETING]
         current = others[-1] if others else answer
         if current and (standing := standing_of(current)):
             candidates.append(_Candidate(current, standing, answer, revisions[0].id))

@@ -9,6 +9,7 @@ import os
 import re
 import tomllib
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -81,16 +82,71 @@ class Peer(Section):
         return port
 
 
+SegType = Literal["binary", "labelmap"]
+SrClass = Literal["comprehensive_3d", "comprehensive"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a destination takes, and in which form. Objects that differ by form have names, and UIDs, of their own."""
+
+    objects: tuple[str, ...] = ("seg", "sr")
+    seg_type: SegType = "binary"
+    sr_class: SrClass = "comprehensive_3d"
+
+    def name_of(self, kind: str) -> str:
+        """What an object of this kind is called in outbox and ledger: "seg", "sr_labelmap", "verdict_comprehensive".
+
+        An SR that refers to the SEG is another one where the SEG is. Only the default form bears the plain name.
+        """
+        form = "_labelmap" if self.seg_type == "labelmap" and kind in ("seg", "sr") else ""
+        return kind + form + ("_comprehensive" if self.sr_class == "comprehensive" and kind in SRS else "")
+
+    @property
+    def takes_verdicts(self) -> bool:
+        """Whether it is told why a series has no results: whoever takes any SR is."""
+        return any(kind in SRS for kind in self.objects)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What all that it takes is called, verdicts too."""
+        kinds = (*self.objects, "verdict") if self.takes_verdicts else self.objects
+        return frozenset(map(self.name_of, kinds))
+
+
+SRS = ("sr", "sr_bidirectional", "verdict")
+"""The kinds of objects that are SRs."""
+
+
+def kind_of(name: str) -> str:
+    """The kind of an object by its name, as `Profile.name_of` makes it."""
+    return name.removesuffix("_comprehensive").removesuffix("_labelmap")
+
+
+def sr_class_of(name: str) -> SrClass:
+    """The class of an SR by its name, as `Profile.name_of` makes it."""
+    return "comprehensive" if name.endswith("_comprehensive") else "comprehensive_3d"
+
+
 class Destination(Section):
     """Where results go; it bears the name of its peer."""
 
     peer: str
-    objects: Annotated[tuple[Literal["seg", "sr"], ...], AfterValidator(at_least_one_each_once)] = ("seg", "sr")
+    objects: Annotated[
+        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images"], ...], AfterValidator(at_least_one_each_once)
+    ] = ("seg", "sr")
+    seg_type: SegType = "binary"
+    sr_class: SrClass = "comprehensive_3d"
     confirm: Literal["none", "query"] = "none"
     attempts: int = Field(default=8, ge=1)
     first_retry_s: Seconds = 5.0
     longest_retry_s: Seconds = Field(default=3600.0, validate_default=True)
     timeout_s: Seconds = 30.0
+
+    @property
+    def profile(self) -> Profile:
+        """What it takes, apart from where it is and how it is asked."""
+        return Profile(self.objects, self.seg_type, self.sr_class)
 
     @field_validator("confirm", mode="before")
     @classmethod

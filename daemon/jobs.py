@@ -4,9 +4,10 @@ A state is a fact made durable; a stage is an edge; a worker's hold is a lease. 
 
     RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> COMMITTED
 
-REJECTED (with a reason) and CANCELLED end a job. An error that repeats itself, or cannot pass, puts a `halt` on the
-job: its state still says where to resume. Of the series of one study only those that are `chosen` are worked on; which
-ones, `daemon.choice` says.
+REJECTED (with a reason) and CANCELLED end a job. A series that is refused and has to be accounted for goes from
+RECEIVED to REPORTED too, with its reason and an SR that says it: the verdict. An error that repeats itself, or cannot
+pass, puts a `halt` on the job: its state still says where to resume. Of the series of one study only those that are
+`chosen` are worked on; which ones, `daemon.choice` says.
 """
 
 from collections.abc import Callable
@@ -40,6 +41,7 @@ class Event(StrEnum):
     REPORTED = "REPORTED"
     DELIVERED = "DELIVERED"
     COMMITTED = "COMMITTED"
+    REFUSED = "REFUSED"
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
     LATE_INSTANCE = "LATE_INSTANCE"
@@ -51,9 +53,12 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVING, Event.REJECTED): State.REJECTED,
     (State.RECEIVING, Event.LATE_INSTANCE): State.RECEIVING,
     (State.RECEIVED, Event.SEGMENTED): State.SEGMENTED,
+    (State.RECEIVED, Event.REFUSED): State.RECEIVED,
+    (State.RECEIVED, Event.REPORTED): State.REPORTED,
     (State.RECEIVED, Event.REJECTED): State.REJECTED,
     (State.RECEIVED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.SEGMENTED, Event.REPORTED): State.REPORTED,
+    (State.SEGMENTED, Event.REFUSED): State.RECEIVED,
     (State.SEGMENTED, Event.REJECTED): State.REJECTED,
     (State.SEGMENTED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REPORTED, Event.DELIVERED): State.DELIVERED,
@@ -66,8 +71,9 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     },
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
-the next revision, which is a job of its own (see `opens_revision`). REOPENED is for SUPERSEDED_BY_BETTER alone: the
-better series turned out to be none."""
+the next revision, which is a job of its own (see `opens_revision`). A job that was REFUSED has its reason and waits in
+RECEIVED for the choice, which has it tell its verdict (REPORTED) or ends it in silence (REJECTED). REOPENED: the series
+that was to be reported in place of this one turned out to be none."""
 
 
 def opens_revision(state: State) -> bool:
@@ -77,6 +83,17 @@ def opens_revision(state: State) -> bool:
 
 WORKABLE = (State.RECEIVED, State.SEGMENTED)
 """The states from which the pipeline's worker goes on."""
+
+SPOKEN = frozenset(RejectReason) - {
+    RejectReason.NOT_CT_OR_MR,
+    RejectReason.NOT_IMAGES,
+    RejectReason.NO_UID,
+    RejectReason.LOCALIZER_ONLY,
+    RejectReason.NO_RULE,
+    RejectReason.SUPERSEDED_BY_BETTER,
+}
+"""The reasons that a radiologist is told, where no series of the study is answered. Scouts, secondary captures and what
+no rule matches stay silent, as does what lacks the UIDs that an SR would have to refer to."""
 
 OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
 """The states in which the results are written, and on their way or there: nothing takes them back."""
@@ -117,7 +134,8 @@ class HaltCode(StrEnum):
 class Job:
     """One revision of one series; times are seconds since 1970, UTC. Holds no patient attribute.
 
-    `chosen`: it is of the series of its study that are reported. `replaces_series_instance_uid` and
+    `chosen`: it is of the series of its study that are reported. `reject_reason`: why the series is refused, also where
+    that is what is reported. `replaces_series_instance_uid` and
     `replaces_revision` name the job, of another series of the study, whose results those of this one supersede.
     """
 

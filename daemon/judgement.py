@@ -5,6 +5,7 @@ the clock from looking at the others.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,11 +14,15 @@ from daemon.config import Config, Rule
 from daemon.errors import RuleGone
 from daemon.jobs import Job
 from daemon.ledger import Ledger
+from daemon.sidecar import read_spooled
 from daemon.spool import Spool
-from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.preference import suitability
 from dicom_io.series import Series
 from models.cards import find
+
+COMPUTED = frozenset({"DERIVED", "SECONDARY"})
+"""Values 1 and 2 of ImageType in images that no scanner acquired, as reformats are."""
 
 OpenSeries = Callable[[Sequence[Path], int | None], Series]
 """Arranges the spooled files of a series that must fit into so many MiB (None: into the machine). See `sources`."""
@@ -51,6 +56,17 @@ class Judge:
             return suitability(series, rule.prefer)
         except Exception as error:  # the stage runner: `decide` says what it means
             return error
+
+    def is_computed(self, job: Job) -> bool:
+        """Whether all images of the series of a job say DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2).
+
+        Raises LedgerUnavailable.
+        """
+        kinds = []
+        for path in self._paths(job.series_instance_uid):
+            with suppress(NotDicom, OSError):
+                kinds += [set(plane.image_type[:2]) for plane in read_spooled(path).header.planes]
+        return bool(kinds) and all(kind & COMPUTED for kind in kinds)
 
     def rule(self, job: Job) -> Rule:
         """The rule that a job was routed by. Raises RuleGone: the service may have a new configuration."""

@@ -22,15 +22,16 @@ from daemon.choice import Choice
 from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, State
 from daemon.ledger_moves import (
+    NOT_CHOSEN,
     apply_choice,
     count_in_series,
     follow_deliveries,
+    has_later_revision,
     is_as_seen,
     lock_study,
     move_job,
     note,
     open_job,
-    reopen_superseded,
 )
 from daemon.ledger_queries import (
     delivery_of,
@@ -296,25 +297,17 @@ class Ledger:
         *,
         now: float,
         warnings: Sequence[str] = (),
-        reject_reason: str | None = None,
         outgoing: Sequence[Outgoing] = (),
     ) -> bool:
-        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere.
-
-        When a chosen one is rejected, the series that it had superseded are to be chosen from again.
-        """
-        values: dict[str, Any] = {
+        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere."""
+        values = {
             "lease": None,
             "lease_until": None,
             "attempts": 0,
             "not_before": None,
             "warnings": json.dumps(list(dict.fromkeys([*job.warnings, *warnings]))),
-            "reject_reason": reject_reason,
         }
         with self._transaction() as connection:
-            if event == Event.REJECTED:
-                lock_study(connection, job.study_instance_uid)
-                values["chosen"] = False
             moved = move_job(
                 connection,
                 job.id,
@@ -322,32 +315,59 @@ class Ledger:
                 event,
                 now=now,
                 values=values,
-                code=reject_reason,
+                code=job.reject_reason,
                 where=jobs.c.lease == job.lease,
             )
             if moved:
-                for item in outgoing:
-                    connection.execute(
-                        sa.insert(deliveries).values(
-                            job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__
-                        )
-                    )
+                self._send(connection, job, outgoing)
                 if event == Event.REPORTED:
                     follow_deliveries(connection, job.id, now=now)
-                if event == Event.REJECTED and job.chosen:
-                    reopen_superseded(connection, job, now=now)
         return moved
+
+    def refuse(self, job: Job, reason: str, *, now: float) -> bool:
+        """Give a claimed job back with a reason why it is not processed; False when it is no longer ours.
+
+        It waits in RECEIVED for the choice: another series may be answered in its place.
+        """
+        values = NOT_CHOSEN | {
+            "refusal": reason,
+            "lease": None,
+            "lease_until": None,
+            "attempts": 0,
+            "not_before": None,
+        }
+        with self._transaction() as connection:
+            return move_job(
+                connection,
+                job.id,
+                job.state,
+                Event.REFUSED,
+                now=now,
+                values=values,
+                code=reason,
+                where=jobs.c.lease == job.lease,
+            )
 
     def postpone(self, job: Job, *, now: float, until: float, code: str, counts: bool) -> None:
         """Give a claimed job back, to be tried again; `counts` says whether this was an attempt."""
         values = {"not_before": until, "attempts": job.attempts + int(counts)}
         self._give_back(job, "POSTPONED", now=now, code=code, values=values)
 
-    def halt(self, job: Job, code: HaltCode, *, now: float) -> None:
-        """Give a claimed job back, to stand still until `retry`."""
-        self._give_back(job, "HALTED", now=now, code=code, values={"halt": code, "attempts": job.attempts + 1})
+    def halt(self, job: Job, code: HaltCode, *, now: float, outgoing: Sequence[Outgoing] = ()) -> None:
+        """Give a claimed job back, to stand still until `retry`; `outgoing` says meanwhile why there are no results."""
+        values = {"halt": code, "attempts": job.attempts + 1}
+        self._give_back(job, "HALTED", now=now, code=code, values=values, outgoing=outgoing)
 
-    def _give_back(self, job: Job, event: str, *, now: float, code: str, values: Mapping[str, Any]) -> None:
+    def _give_back(
+        self,
+        job: Job,
+        event: str,
+        *,
+        now: float,
+        code: str,
+        values: Mapping[str, Any],
+        outgoing: Sequence[Outgoing] = (),
+    ) -> None:
         with self._transaction() as connection:
             given = connection.execute(
                 sa.update(jobs)
@@ -356,6 +376,14 @@ class Ledger:
             )
             if given.rowcount:
                 note(connection, job.id, event, now=now, from_state=job.state, code=code)
+                self._send(connection, job, outgoing)
+
+    @staticmethod
+    def _send(connection: sa.Connection, job: Job, outgoing: Sequence[Outgoing]) -> None:
+        for item in outgoing:
+            connection.execute(
+                sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__)
+            )
 
     def due_deliveries(self, *, now: float) -> list[Delivery]:
         """Objects that are to be stored or confirmed now, oldest first."""
@@ -405,7 +433,7 @@ class Ledger:
             halted = connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == delivery.job_id, jobs.c.state.not_in(ENDED))
-                .values(halt=HaltCode.DELIVERY_FAILED)
+                .values(halt=sa.func.coalesce(jobs.c.halt, HaltCode.DELIVERY_FAILED))
             )
             if halted.rowcount:
                 note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
@@ -432,12 +460,15 @@ class Ledger:
     def retry(self, job_id: int, *, now: float) -> None:
         """Clear the halt of a job and of its failed deliveries. Raises UnknownJob, WrongState when it has none.
 
-        Meanwhile another series of the study may have been reported: one without results is to be chosen again.
+        WrongState also for one without results that has a later revision: that one is of more slices. Meanwhile another
+        series of the study may have been reported: one without results is to be chosen again.
         """
         job = self.job(job_id)
         if job.halt is None:
             raise WrongState(job_id, job.state, "retry")
         with self._transaction() as connection:
+            if job.state in WORKABLE and has_later_revision(connection, job):
+                raise WrongState(job_id, job.state, "retry")
             connection.execute(
                 sa.update(jobs)
                 .where(jobs.c.id == job_id)

@@ -17,7 +17,12 @@ from daemon.ledger_queries import awaits_confirmation, job_of
 from daemon.migrations.schema import deliveries, events, jobs, series
 from dicom_io.errors import RejectReason
 
-NOT_CHOSEN: dict[str, Any] = {"chosen": False, "replaces_series_instance_uid": None, "replaces_revision": None}
+NOT_CHOSEN: dict[str, Any] = {
+    "chosen": False,
+    "replaces_series_instance_uid": None,
+    "replaces_revision": None,
+    "refusal": None,
+}
 
 
 def move_job(
@@ -109,7 +114,7 @@ def open_job(
         connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(instances=jobs.c.instances + 1))
     elif row and state == State.CANCELLED:
         return
-    elif row and state and not opens_revision(state):
+    elif row and state and not opens_revision(state) and not _any_delivery(connection, row.id, sa.true()):
         # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
         values = NOT_CHOSEN | {
             "instances": jobs.c.instances + 1,
@@ -185,7 +190,10 @@ def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> No
             )
         )
         note(connection, job.id, "CHOSEN", now=now, from_state=job.state)
-    ended = [*choice.rejected, *((job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded)]
+    if choice.verdict:
+        _choose_verdict(connection, choice.verdict, now=now)
+    ended = [(job, job.reject_reason) for job in choice.refused]
+    ended += [(job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded]
     for job, reason in ended:
         values = NOT_CHOSEN | {
             "reject_reason": reason,
@@ -197,20 +205,13 @@ def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> No
         move_job(connection, job.id, job.state, Event.REJECTED, now=now, values=values, code=reason)
 
 
-def reopen_superseded(connection: sa.Connection, rejected: Job, *, now: float) -> None:
-    """Let the series that were superseded under the rule of a rejected job be chosen from again."""
-    superseded = connection.execute(
-        sa.select(jobs.c.id)
-        .where(
-            jobs.c.study_instance_uid == rejected.study_instance_uid,
-            jobs.c.rule == rejected.rule,
-            jobs.c.state == State.REJECTED,
-            jobs.c.reject_reason == RejectReason.SUPERSEDED_BY_BETTER,
-        )
-        .order_by(jobs.c.id)
-    ).scalars()
-    for job_id in superseded.all():
-        move_job(connection, job_id, State.REJECTED, Event.REOPENED, now=now, values={"reject_reason": None})
+def _choose_verdict(connection: sa.Connection, job: Job, *, now: float) -> None:
+    """Have a refused job report its reason; it is in RECEIVED afterwards."""
+    values = NOT_CHOSEN | {"reject_reason": None, "refusal": job.reject_reason, "lease": None, "lease_until": None}
+    event = Event.REOPENED if job.state == State.REJECTED else Event.REFUSED
+    move_job(connection, job.id, job.state, event, now=now, values=values, code=job.reject_reason)
+    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(chosen=True, not_before=None, attempts=0))
+    note(connection, job.id, "CHOSEN", now=now, from_state=State.RECEIVED, code=job.reject_reason)
 
 
 def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
@@ -220,6 +221,12 @@ def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> 
         move_job(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
         if not _any_delivery(connection, job_id, awaits_confirmation()):
             move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
+
+
+def has_later_revision(connection: sa.Connection, job: Job) -> bool:
+    """Whether a late instance has opened another job of the series since."""
+    later = sa.exists().where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.revision > job.revision)
+    return bool(connection.execute(sa.select(later)).scalar_one())
 
 
 def _any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:

@@ -6,7 +6,7 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, Job, State
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, State
 from daemon.migrations.schema import deliveries, jobs, series
 
 
@@ -79,13 +79,16 @@ def select_claimable(lease: str, *, now: float) -> sa.Select[Any]:
 
 
 def select_due_deliveries(*, now: float) -> sa.Select[Any]:
-    """Deliveries that are to be stored or confirmed now, oldest first."""
+    """Deliveries that are to be stored or confirmed now, oldest first.
+
+    A job whose geometry is not proved stands still, and has nothing to send but its verdict.
+    """
+    out = sa.and_(jobs.c.state.in_([State.REPORTED, State.DELIVERED]), jobs.c.halt.is_(None))
     return (
         select_deliveries()
         .where(
             sa.or_(deliveries.c.state == DeliveryState.PENDING, awaits_confirmation()),
-            jobs.c.state.in_([State.REPORTED, State.DELIVERED]),
-            jobs.c.halt.is_(None),
+            sa.or_(out, jobs.c.halt == HaltCode.GEOMETRY_NOT_PROVED),
             sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
         )
         .order_by(deliveries.c.id)
@@ -98,8 +101,9 @@ def awaits_confirmation() -> sa.ColumnElement[bool]:
 
 
 def job_of(row: sa.Row[Any]) -> Job:
-    """A row of `jobs` as a value."""
+    """A row of `jobs` as a value; `refusal` is the reason of a job in another state than REJECTED."""
     values = {field: row._mapping[field] for field in Job.__dataclass_fields__}
+    values["reject_reason"] = row.reject_reason or row.refusal
     return Job(**values | {"state": State(row.state), "warnings": tuple(json.loads(row.warnings))})
 
 

@@ -2,24 +2,45 @@
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from daemon.choice import Choice, Standing, Suitability, choose, standing_of, taking_part
-from daemon.config import Config
+from daemon.choice import (
+    Choice,
+    Standing,
+    Suitability,
+    awaits_choice,
+    candidates_for_verdict,
+    choose,
+    has_verdict,
+    is_answered,
+    standing_of,
+    taking_part,
+    with_verdict,
+)
+from daemon.config import SRS, Config, Profile, kind_of
 from daemon.errors import LedgerUnavailable, WorkerFailed
 from daemon.executor import WorkerStopped
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
+from daemon.results import Replaced, Result, SentSr
 from daemon.spool import Spool
-from daemon.stages import Engine, Replaced, Reported, identity_of, load_models, report_series, segment_series
+from daemon.stages import (
+    Engine,
+    identity_of,
+    load_models,
+    report_series,
+    report_verdict,
+    segment_series,
+)
 from dicom_io.errors import RejectReason, SeriesRejected
 from models.errors import ModelError
+from reports.identity import ResultIdentity
 
 T = TypeVar("T")
 
@@ -49,21 +70,24 @@ class Pipeline:
     jitter: Callable[[], float] = random.random
 
     def choose_due(self) -> int:
-        """Choose which of the series that have closed are reported, study by study; how many were chosen."""
+        """Choose which of the series that have closed are reported, study by study; how many were chosen.
+
+        Where none of them can be, one that was refused is chosen to say why.
+        """
         chosen = 0
         for study_instance_uid in self.ledger.studies_to_choose(now=self.clock()):
             by_rule: dict[str | None, list[Job]] = {}
             for job in self.ledger.jobs_of_study(study_instance_uid):
                 by_rule.setdefault(job.rule, []).append(job)
             for jobs in by_rule.values():
-                if any(standing_of(job) == Standing.NEWCOMER for job in jobs):
+                if any(map(awaits_choice, jobs)):
                     chosen += self._choose(jobs)
         return chosen
 
     def _choose(self, jobs: list[Job]) -> int:
         """Choose among all jobs of one study under one rule; how many were chosen."""
         suitabilities: dict[str, Suitability | None] = {}
-        rejected: dict[int, RejectReason] = {}
+        refused: dict[int, RejectReason] = {}
         halted: dict[int, HaltCode] = {}
         for job in taking_part(jobs):
             judged, standing = self.judge.suitability(job), standing_of(job)
@@ -72,31 +96,36 @@ class Pipeline:
             elif standing != Standing.SUPERSEDED:
                 suitabilities[job.series_instance_uid] = None
             if isinstance(judged, SeriesRejected) and standing == Standing.NEWCOMER:
-                rejected[job.id] = judged.reason
+                refused[job.id] = judged.reason
             elif isinstance(judged, Exception) and standing == Standing.NEWCOMER:
                 with bound_job(job.id):
                     decision = self._settle(job, judged)
                 if not isinstance(decision, Halt):  # the study waits until it is tried again
                     return 0
                 halted[job.id] = decision.code
-        jobs = [replace(job, halt=halted.get(job.id, job.halt)) for job in jobs]
+        seen = [replace(job, halt=halted.get(job.id, job.halt)) for job in jobs]
+        jobs = [replace(job, reject_reason=refused.get(job.id, job.reject_reason)) for job in seen]
         rule = next((rule for rule in self.config.rules if rule.name == jobs[0].rule), None)
-        if rule is None:
-            return 0
-        choice = choose([job for job in jobs if job.id not in rejected], suitabilities, per_study=rule.per_study)
-        reasons = tuple((job, rejected[job.id]) for job in jobs if job.id in rejected)
-        choice = replace(choice, rejected=reasons)
-        if not self.ledger.choose(choice, jobs, now=self.clock()):
+        if rule is None:  # nobody knows where to send anything
+            choice = Choice(refused=tuple(job for job in jobs if standing_of(job) == Standing.REFUSED))
+        else:
+            choice = choose(jobs, suitabilities, per_study=rule.per_study)
+            told = (job for job in candidates_for_verdict(jobs, choice) if not self.judge.is_computed(job))
+            choice = with_verdict(choice, next(told, None))
+        if not self.ledger.choose(choice, seen, now=self.clock()):
             return 0
         self._tell(choice)
-        return len(choice.chosen)
+        return len(choice.chosen) + (choice.verdict is not None)
 
     def _tell(self, choice: Choice) -> None:
         for chosen in choice.chosen:
             with bound_job(chosen.job.id):
                 log.info("job.chosen", rule=chosen.job.rule)
-        superseded = [(job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded]
-        for job, reason in (*choice.rejected, *superseded):
+        if choice.verdict:
+            with bound_job(choice.verdict.id):
+                log.info("verdict.chosen", rule=choice.verdict.rule, reason=choice.verdict.reject_reason)
+        superseded = [(job, str(RejectReason.SUPERSEDED_BY_BETTER)) for job in choice.superseded]
+        for job, reason in (*((job, job.reject_reason) for job in choice.refused), *superseded):
             with bound_job(job.id):
                 log.info("job.rejected", reason=reason)
 
@@ -123,7 +152,7 @@ class Pipeline:
     def _run_stage(self, job: Job) -> None:
         started = self.clock()
         try:
-            moved = self._segment(job) if job.state == State.RECEIVED else self._report(job)
+            moved = self._stage_of(job)(job)
         except WorkerStopped:
             self.ledger.postpone(job, now=self.clock(), until=self.clock(), code="STOPPED", counts=False)
             raise
@@ -137,9 +166,13 @@ class Pipeline:
         else:
             log.info("stage.discarded", from_state=job.state)
 
+    def _stage_of(self, job: Job) -> Callable[[Job], bool]:
+        if job.reject_reason is not None:
+            return self._report_verdict
+        return self._segment if job.state == State.RECEIVED else self._report
+
     def _segment(self, job: Job) -> bool:
-        # A walk that a late slice made void may have left results here; none of them was sent.
-        self.spool.clear(job.id)
+        self._clear(job)
         rule = self.judge.rule(job)
         warnings = self._run(
             segment_series,
@@ -152,19 +185,13 @@ class Pipeline:
         return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
 
     def _report(self, job: Job) -> bool:
-        identity = identity_of(
-            job.study_instance_uid,
-            job.series_instance_uid,
-            revision=job.revision,
-            created=datetime.fromtimestamp(job.created_at, UTC),
-            software_version=self.software_version,
-        )
         reported = self._run(
             report_series,
             self._paths(job.series_instance_uid),
             self.spool.work(job.id),
             self.spool.outbox(job.id),
-            identity,
+            self._identity(job),
+            self._profiles(job),
             self._replaced_by(job),
         )
         moved = self.ledger.finish_stage(
@@ -172,26 +199,83 @@ class Pipeline:
             Event.REPORTED,
             now=self.clock(),
             warnings=reported.warnings,
-            outgoing=self._outgoing(job, reported),
+            outgoing=self._outgoing(job, reported.results),
         )
         if moved:
             self.spool.clear_work(job.id)
         return moved
 
-    def _replaced_by(self, job: Job) -> Replaced | None:
-        """The answer that a job takes the place of, which does not change any more; None where it sent no SR."""
-        if job.replaces_series_instance_uid is None:
-            return None
-        for other in self.ledger.jobs_of_study(job.study_instance_uid):
-            named = (other.series_instance_uid, other.revision)
-            if named != (job.replaces_series_instance_uid, job.replaces_revision):
-                continue
-            deliveries = self.ledger.deliveries_of(other.id)
-            volumes = {delivery.volume_index for delivery in deliveries if delivery.object == "sr"}
-            return Replaced(job.study_instance_uid, *named, tuple(sorted(volumes))) if volumes else None
-        return None
+    def _report_verdict(self, job: Job) -> bool:
+        """Report why a job is not processed; one whose SEG was held back before has said so, and says no more."""
+        outgoing: list[Outgoing] = []
+        if not self.ledger.deliveries_of(job.id):
+            self._clear(job)
+            outgoing = self._verdict(job, str(job.reject_reason))
+        moved = self.ledger.finish_stage(job, Event.REPORTED, now=self.clock(), outgoing=outgoing)
+        if moved:
+            self.spool.clear_work(job.id)
+        return moved
 
-    def _outgoing(self, job: Job, reported: Reported) -> list[Outgoing]:
+    def _verdict(self, job: Job, code: str) -> list[Outgoing]:
+        reported = self._run(
+            report_verdict,
+            self._paths(job.series_instance_uid),
+            self.spool.outbox(job.id),
+            self._identity(job),
+            code,
+            self.judge.rule(job).model,
+            self.config.engine.memory_mb,
+            self._profiles(job),
+            self._replaced_by(job),
+        )
+        return self._outgoing(job, reported.results)
+
+    def _clear(self, job: Job) -> None:
+        """Remove what a walk left that a late slice made void, unless something of it was sent."""
+        if self.ledger.deliveries_of(job.id):
+            self.spool.clear_work(job.id)
+        else:
+            self.spool.clear(job.id)
+
+    def _identity(self, job: Job) -> ResultIdentity:
+        return identity_of(
+            job.study_instance_uid,
+            job.series_instance_uid,
+            revision=job.revision,
+            created=datetime.fromtimestamp(job.created_at, UTC),
+            software_version=self.software_version,
+        )
+
+    def _profiles(self, job: Job) -> tuple[Profile, ...]:
+        destinations = map(self.config.destination, self.judge.rule(job).destinations)
+        return tuple(dict.fromkeys(destination.profile for destination in destinations))
+
+    def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:
+        """What was sent that the SRs of a job supersede, and that does not change any more.
+
+        The series' last revision that sent an SR, the answer or verdict of another series that the job takes the place
+        of, and its own word that the SEG was held back.
+        """
+        jobs = self.ledger.jobs_of_study(job.study_instance_uid)
+        ours = [other for other in jobs if other.series_instance_uid == job.series_instance_uid]
+        earlier = sorted((other for other in ours if other.revision < job.revision), key=lambda other: -other.revision)
+        sent = next((srs for other in earlier if (srs := self._sent_srs(other))), ())
+        named = (job.replaces_series_instance_uid, job.replaces_revision)
+        others = [other for other in jobs if (other.series_instance_uid, other.revision) == named]
+        found = [sent, *(self._sent_srs(other) for other in (*others, job))]
+        return tuple(Replaced(srs) for srs in found if srs)
+
+    def _sent_srs(self, job: Job) -> tuple[SentSr, ...]:
+        """The SRs of a job that a destination gets, each once."""
+        return tuple(
+            dict.fromkeys(
+                SentSr(item.object, item.volume_index, item.series_instance_uid, item.sop_instance_uid)
+                for item in self.ledger.deliveries_of(job.id)
+                if kind_of(item.object) in SRS
+            )
+        )
+
+    def _outgoing(self, job: Job, results: Sequence[Result]) -> list[Outgoing]:
         return [
             Outgoing(
                 destination=destination.peer,
@@ -203,8 +287,8 @@ class Pipeline:
                 volume_index=result.volume_index,
             )
             for destination in map(self.config.destination, self.judge.rule(job).destinations)
-            for result in reported.results
-            if result.object in destination.objects
+            for result in results
+            if result.object in destination.profile.names
         ]
 
     def _settle(self, job: Job, error: Exception) -> Decision:
@@ -214,15 +298,34 @@ class Pipeline:
         decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
         match decision:
             case Reject(reason):
-                if self.ledger.finish_stage(job, Event.REJECTED, now=now, reject_reason=reason):
-                    log.info("job.rejected", reason=reason)
+                if self.ledger.refuse(job, reason, now=now):
+                    log.info("job.refused", reason=reason)
             case Retry(at, counts):
                 self.ledger.postpone(job, now=now, until=at, code=code, counts=counts)
                 log.warning("job.postponed", error=error, attempts=job.attempts + counts, delay_s=round(at - now, 1))
             case Halt(halt):
-                self.ledger.halt(job, halt, now=now)
+                outgoing = self._held_back(job) if halt == HaltCode.GEOMETRY_NOT_PROVED else []
+                self.ledger.halt(job, halt, now=now, outgoing=outgoing)
                 log.error("job.halted", halt=halt, error=error)
         return decision
+
+    def _held_back(self, job: Job) -> list[Outgoing]:
+        """What tells the radiologist, meanwhile, that a SEG was held back; nothing where the study has its answer."""
+        others = [
+            other
+            for other in self.ledger.jobs_of_study(job.study_instance_uid)
+            if other.rule == job.rule and other.id != job.id
+        ]
+        told = has_verdict(others, job, HaltCode.GEOMETRY_NOT_PROVED) or self.ledger.deliveries_of(job.id)
+        if told or is_answered(others):
+            return []
+        try:
+            return self._verdict(job, HaltCode.GEOMETRY_NOT_PROVED)
+        except (WorkerStopped, LedgerUnavailable):
+            raise
+        except Exception as error:  # the stage runner: the halt says it to a person in any case
+            log.error("verdict.failed", error=error)
+            return []
 
     def _run(self, function: Callable[..., T], *args: object) -> T:
         return self.executor.run(self.config.engine.deadline_s, function, *args)

@@ -1,41 +1,37 @@
-"""What the worker process does with one series: segment it, and write its results. Files in, files out.
+"""What the worker process does with one series: segment it, write its results, or why there are none. Files in and out.
 
 Each stage is a function of paths and plain values, so that it can be sent to another process and walked twice: what
 an earlier walk has written whole is kept, never made again. A series may hold several volumes; each that is segmented
 has a folder of its own, named by its index, and which ones those are is written down by the first stage.
 """
 
-import json
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
-from io import BytesIO
 from pathlib import Path
-from typing import Any
 
-from pydicom import Dataset, dcmread, dcmwrite
-from pydicom.uid import Comprehensive3DSRStorage
+from pydicom import Dataset
 
+from daemon.config import Profile
 from daemon.handover import Segmented, load_segmentation, load_segmented, save_segmentation, save_segmented
-from daemon.sources import spooled_series
-from daemon.spool import sync_folder, write_durably
-from dicom_io.errors import RejectReason, SeriesRejected, SeriesWarning
+from daemon.results import Predecessors, Replaced, Result, kept, write_results
+from daemon.sidecar import read_spooled
+from daemon.sources import open_spooled, spooled_series
+from daemon.spool import sync_folder
+from dicom_io.errors import SENTENCES, NotDicom, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
-from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import Series, Stack, stack_headers
-from dicom_io.volume import Volume
+from dicom_io.series import Series, Stack
 from models.cards import find
 from models.inference import Model, load_model, segment
 from reports.identity import ResultIdentity
-from reports.measurements import Findings, findings_json, measure
-from reports.seg import build_seg
-from reports.sr import build_sr
-from reports.verification import verify_seg
-
-FINDINGS = "findings.json"
+from reports.measurements import Findings
+from reports.sr import build_rejection_sr
+from reports.verification import HELD_BACK
 
 
 def software_version() -> str:
@@ -52,32 +48,11 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Result:
-    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
-
-    object: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    path: Path
-    volume_index: int = 0
-
-
-@dataclass(frozen=True)
 class Reported:
     """What the report stage leaves: the objects of all volumes in the order they are to be sent, and the warnings."""
 
     results: tuple[Result, ...]
     warnings: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """The answer of an earlier job that this job's SRs supersede; `volumes` are the indices that it has SRs of."""
-
-    study_instance_uid: str
-    series_instance_uid: str
-    revision: int
-    volumes: tuple[int, ...] = (0,)
 
 
 @lru_cache(maxsize=2)
@@ -135,26 +110,32 @@ def _segment_stack(stack: Stack, model: Model, work: Path) -> tuple[str, ...]:
 
 
 def report_series(
-    paths: Sequence[Path], work: Path, outbox: Path, identity: ResultIdentity, replaces: Replaced | None = None
+    paths: Sequence[Path],
+    work: Path,
+    outbox: Path,
+    identity: ResultIdentity,
+    profiles: Sequence[Profile] = (Profile(),),
+    replaced: Sequence[Replaced] = (),
 ) -> Reported:
-    """Measure what `work` holds, write SEG, SR and findings of volume i to `outbox`/i, and prove each SEG's geometry.
+    """Measure what `work` holds, write the objects of volume i to `outbox`/i, and prove each SEG's geometry.
 
-    `identity` is that of the first volume. The SRs supersede those of the revision before, or of `replaces`.
-    Raises GeometryNotProved, SourceUnusable.
+    `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
+    `replaced`. Raises GeometryNotProved, SourceUnusable.
     """
     stacks = {stack.index: stack for stack in spooled_series(paths).stacks}
     segmented = load_segmented(work)
-    predecessors = predecessors_of(identity, stacks[segmented.volumes[0]], segmented.volumes, replaces)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:
+        stack = stacks[index]
         findings, written = _report_stack(
-            stacks[index],
+            stack,
             segmented,
             work / str(index),
             outbox / str(index),
-            replace(identity, volume_index=index, volume_label=stacks[index].label),
-            predecessors.get(index),
+            replace(identity, volume_index=index, volume_label=stack.label),
+            profiles,
+            Predecessors(stack.study_instance_uid, segmented.volumes, tuple(replaced)),
         )
         results += written
         warnings += findings.warnings
@@ -163,61 +144,101 @@ def report_series(
 
 
 def _report_stack(
-    stack: Stack, segmented: Segmented, work: Path, outbox: Path, identity: ResultIdentity, predecessor: Dataset | None
+    stack: Stack,
+    segmented: Segmented,
+    work: Path,
+    outbox: Path,
+    identity: ResultIdentity,
+    profiles: Sequence[Profile],
+    predecessors: Predecessors,
 ) -> tuple[Findings, tuple[Result, ...]]:
     segmentation = load_segmentation(work, stack.geometry)
     segmentation = replace(segmentation, warnings=segmentation.warnings + segmented.warnings)
-    volume = read_volume(stack)
     return write_results(
-        stack, volume, segmentation, outbox, identity=identity, volume_note=segmented.note, predecessor=predecessor
+        stack,
+        read_volume(stack),
+        segmentation,
+        outbox,
+        identity=identity,
+        profiles=profiles,
+        volume_note=segmented.note,
+        predecessors=predecessors,
     )
 
 
-def write_results(
-    stack: Stack,
-    volume: Volume,
-    segmentation: Segmentation,
+def report_verdict(
+    paths: Sequence[Path],
     outbox: Path,
-    *,
     identity: ResultIdentity,
-    volume_note: str = "",
-    predecessor: Dataset | None = None,
-) -> tuple[Findings, tuple[Result, ...]]:
-    """SEG (unless no liver was found), SR and findings.json; the SEG is read back from the disk and proved."""
-    headers, frames = stack_headers(stack), stack.frame_numbers
-    findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
-    results = []
-    seg: Dataset | None = None
-    if findings.liver_volume_ml > 0:
-        path = outbox / "seg.dcm"
-        seg = _written_once(
-            path, lambda: build_seg(headers, segmentation, findings, identity=identity, frame_numbers=frames)
-        )
-        verify_seg(path, volume.geometry, segmentation, findings, stack.sop_instance_uids, frames)
-        results.append(_result("seg", seg, path, identity))
-    path = outbox / "sr.dcm"
-    sr = _written_once(
-        path,
-        lambda: build_sr(
-            headers,
-            findings,
-            segmentation.algorithm,
-            identity=identity,
-            seg=seg,
-            predecessor=predecessor,
-            frame_numbers=frames,
-            volume_note=volume_note,
-        ),
-    )
-    results.append(_result("sr", sr, path, identity))
-    write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
-    return findings, tuple(results)
+    code: str,
+    model: str,
+    memory_mb: int | None,
+    profiles: Sequence[Profile] = (Profile(),),
+    replaced: Sequence[Replaced] = (),
+) -> Reported:
+    """Write to `outbox`/0 the SR that says why the series has no results, in each class that `profiles` ask for.
+
+    `code` is a RejectReason, or GEOMETRY_NOT_PROVED; `model` and `memory_mb` are what the series was judged for.
+    Raises SourceUnusable, NotDicom, FileNotFoundError.
+    """
+    headers = _verdict_headers(paths)
+    sentence = _verdict_sentence(paths, code, model, memory_mb)
+    study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
+    predecessors = Predecessors(study, replaced=tuple(replaced))
+    results: dict[str, Result] = {}
+    for profile in profiles:
+        name = profile.name_of("verdict")
+        if name in results or not profile.takes_verdicts:
+            continue
+
+        def build(name: str = name, profile: Profile = profile) -> Dataset:
+            return build_rejection_sr(
+                headers,
+                sentence,
+                code,
+                identity=identity,
+                predecessors=predecessors.of(name, 0),
+                sr_class=profile.sr_class,
+                name=name,
+            )
+
+        results[name] = kept(name, outbox / "0" / f"{name}.dcm", build, identity)
+    if results:
+        sync_folder(outbox.parent)
+    return Reported(tuple(results.values()), ())
 
 
-def findings_bytes(findings: Findings, algorithm: Algorithm, software_version: str) -> bytes:
-    """`findings.json` as it lies on the disk."""
-    content: dict[str, Any] = findings_json(findings, algorithm, software=f"porta-hepatis {software_version}")
-    return json.dumps(content, indent=2).encode()
+def _verdict_headers(paths: Sequence[Path]) -> list[Dataset]:
+    """The UIDs of every object that has all of them, the first with all that its file says."""
+    headers: list[Dataset] = []
+    for path in paths:
+        with suppress(NotDicom):
+            header = read_spooled(path).header
+            uids = (
+                header.sop_class_uid,
+                header.sop_instance_uid,
+                header.series_instance_uid,
+                header.study_instance_uid,
+            )
+            if not all(uids):
+                continue
+            ds = Dataset() if headers else read_dataset(path)
+            ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = uids
+            ds.Modality = header.modality
+            headers.append(ds)
+    return headers
+
+
+def _verdict_sentence(paths: Sequence[Path], code: str, model: str, memory_mb: int | None) -> str:
+    """What the code means, and the figures behind it where the headers still give them."""
+    if code not in list(RejectReason):
+        return HELD_BACK
+    try:
+        refuse_without_model(open_spooled(paths, memory_mb), model)
+    except SeriesRejected as error:
+        if error.reason == code:
+            return " ".join(filter(None, (SENTENCES[error.reason], error.detail)))
+    return SENTENCES[RejectReason(code)]
 
 
 def identity_of(
@@ -226,53 +247,3 @@ def identity_of(
     """The identity of a series' results: the same whenever and wherever the same revision is made."""
     seed = f"{study_instance_uid}/{series_instance_uid}"
     return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)
-
-
-def predecessors_of(
-    identity: ResultIdentity, stack: Stack, volumes: Sequence[int], replaces: Replaced | None
-) -> dict[int, Dataset]:
-    """The UIDs of the SR that each volume's supersedes; they derive from a seed as those of its own do.
-
-    A revision supersedes the one before it, volume by volume; else `replaces` is superseded: each volume's SR by that
-    of the same index, or, where the two jobs share none, the first by the first.
-    """
-    if identity.revision > 1 and (replaces is None or replaces.series_instance_uid != stack.series_instance_uid):
-        before, pairs = replace(identity, revision=identity.revision - 1), {index: index for index in volumes}
-    elif replaces is not None:
-        before = identity_of(
-            replaces.study_instance_uid,
-            replaces.series_instance_uid,
-            revision=replaces.revision,
-            created=identity.created,
-            software_version=identity.software_version,
-        )
-        same = {index: index for index in volumes if index in replaces.volumes}
-        pairs = same or {volumes[0]: replaces.volumes[0]}
-    else:
-        return {}
-    return {
-        index: _sr_reference(replace(before, volume_index=earlier), stack.study_instance_uid)
-        for index, earlier in pairs.items()
-    }
-
-
-def _sr_reference(identity: ResultIdentity, study_instance_uid: str) -> Dataset:
-    ds = Dataset()
-    ds.SOPClassUID = Comprehensive3DSRStorage
-    ds.SOPInstanceUID = identity.sr_sop_instance_uid
-    ds.SeriesInstanceUID = identity.sr_series_instance_uid
-    ds.StudyInstanceUID = study_instance_uid
-    return ds
-
-
-def _written_once(path: Path, build: Callable[[], Dataset]) -> Dataset:
-    """The object at `path`, built and written durably if no earlier walk did."""
-    if not path.exists():
-        buffer = BytesIO()
-        dcmwrite(buffer, build(), enforce_file_format=True)
-        write_durably(path, buffer.getvalue())
-    return dcmread(path)
-
-
-def _result(kind: str, ds: Dataset, path: Path, identity: ResultIdentity) -> Result:
-    return Result(kind, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, identity.volume_index)

@@ -10,18 +10,10 @@ from pathlib import Path
 
 from daemon.decoding import Decoder, decoder
 from daemon.progress import progress_bar
+from daemon.results import FINDINGS, findings_bytes, write_results
 from daemon.sources import find_series, named, refuse_unfit
 from daemon.spool import write_durably
-from daemon.stages import (
-    FINDINGS,
-    Engine,
-    findings_bytes,
-    identity_of,
-    model_on,
-    refuse_without_model,
-    software_version,
-    write_results,
-)
+from daemon.stages import Engine, identity_of, model_on, refuse_without_model, software_version
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
 from dicom_io.image_file import ImageFile

@@ -84,6 +84,7 @@ jobs = Table(
     Column("chosen", Boolean, nullable=False, server_default=false()),
     Column("replaces_series_instance_uid", UID),
     Column("replaces_revision", Integer),
+    Column("refusal", CODE),
     UniqueConstraint("series_instance_uid", "revision"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
     CheckConstraint("(state = 'REJECTED') = (reject_reason IS NOT NULL)", name="reason"),

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import pytest
+from pydicom import Dataset
 
 from daemon.demo_pacs import OrthancNode
 from daemon.jobs import Job
@@ -64,6 +65,12 @@ def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str 
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds:g} s")
         time.sleep(0.02)
+
+
+def comments(sr: Dataset) -> str:
+    """All text of a report."""
+    texts = [str(item.TextValue) for item in sr.ContentSequence if "TextValue" in item]
+    return " ".join(texts + [comments(item) for item in sr.ContentSequence if "ContentSequence" in item])
 
 
 @dataclass

@@ -13,7 +13,7 @@ from pydicom import dcmread
 from daemon.jobs import State
 from dicom_io.errors import StoreRefused
 from dicom_io.network import scu
-from tests.acceptance.conftest import Site, until
+from tests.acceptance.conftest import Site, comments, until
 
 Series = Callable[[int], list[Path]]
 
@@ -80,12 +80,16 @@ def test_submit_takes_what_is_dicom_and_names_what_is_not(site: Site, phantom_se
 
 
 def test_a_rejected_series_leaves_its_reason(site: Site, phantom_series: Series) -> None:
-    """Three slices are no volume: the job is REJECTED with the reason, and nothing is sent."""
+    """Three slices are no volume: the study gets one report that says so, and `porta jobs` has the reason."""
     site.start()
-    assert site.send(phantom_series(15)[:3]) == 3
-    until(lambda: site.states() == [State.REJECTED], what="the rejection")
+    paths = phantom_series(15)[:3]
+    assert site.send(paths) == 3
+    until(lambda: site.states() == [State.COMMITTED], what="the verdict")
     (job,) = site.jobs()
     assert job.reject_reason == "TOO_FEW_SLICES"
+    segs, srs = site.results(str(dcmread(paths[0]).StudyInstanceUID))
+    assert (len(segs), len(srs)) == (0, 1)
+    assert "NOT PROCESSED" in comments(dcmread(srs[0]))
 
 
 def test_a_storage_root_that_is_a_file(site: Site) -> None:
@@ -147,7 +151,7 @@ def test_the_canary_is_seen_nowhere(site: Site, phantom_series: Series, tmp_path
     site.start()
     assert site.send(paths) == len(paths)
     assert site.porta("submit", str(cut)).returncode == 2
-    until(lambda: sorted(site.states()) == [State.COMMITTED, State.REJECTED], what="success and rejection")
+    until(lambda: site.states() == [State.COMMITTED] * 2, what="success, and a verdict on the short one")
     seg, sr = site.results("1.2.3.1")
     assert {str(dcmread(path).PatientName) for path in (*seg, *sr)} == {"ZZPHI^CANARY"}
     site.stop()

@@ -5,19 +5,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import dcmread
 
 from daemon.jobs import State
 from dicom_io.errors import RejectReason
 from dicom_io.seg_reader import read_seg
 from dicom_io.series import open_series
-from tests.acceptance.conftest import Site, until
-
-
-def comments(sr: Dataset) -> str:
-    """All text of a report."""
-    texts = [str(item.TextValue) for item in sr.ContentSequence if "TextValue" in item]
-    return " ".join(texts + [comments(item) for item in sr.ContentSequence if "ContentSequence" in item])
+from tests.acceptance.conftest import Site, comments, until
 
 
 def test_the_portal_phase_of_the_better_series(site: Site, unpacked: Callable[[str], list[Path]]) -> None:

@@ -7,7 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from daemon.choice import Choice, Standing, choose, standing_of, taking_part
+from daemon.choice import (
+    Choice,
+    Standing,
+    candidates_for_verdict,
+    choose,
+    has_verdict,
+    is_answered,
+    standing_of,
+    taking_part,
+    with_verdict,
+)
 from daemon.jobs import OUT, WORKABLE, HaltCode, Job, State
 from dicom_io.errors import RejectReason
 
@@ -50,7 +60,7 @@ def named(state: State, *, chosen: bool, halt: bool, reason: RejectReason | None
 @pytest.mark.parametrize(("state", "chosen", "halt"), list(product(State, (False, True), (False, True))))
 def test_the_standing_of_every_job(state: State, chosen: bool, halt: bool):
     """What takes part as what: the table of the module, written down a second time."""
-    expected = None
+    expected: Standing | None = None
     if not halt and state in ("RECEIVED", "SEGMENTED"):
         expected = Standing.INCUMBENT if chosen else Standing.NEWCOMER
     if not halt and state in ("REPORTED", "DELIVERED", "COMMITTED"):
@@ -59,6 +69,16 @@ def test_the_standing_of_every_job(state: State, chosen: bool, halt: bool):
         superseded = reason == RejectReason.SUPERSEDED_BY_BETTER and not halt
         standing = standing_of(named(state, chosen=chosen, halt=halt, reason=reason))
         assert standing == (Standing.SUPERSEDED if superseded else expected)
+
+
+@pytest.mark.parametrize(("state", "chosen", "halt"), list(product(State, (False, True), (False, True))))
+def test_the_standing_of_every_job_with_a_reason(state: State, chosen: bool, halt: bool):
+    """Refused as long as nobody was told; a verdict once it is out, whatever holds up its delivery."""
+    standing = standing_of(named(state, chosen=chosen, halt=halt, reason=RejectReason.TOO_SHORT))
+    if state in OUT:
+        assert standing == Standing.VERDICT
+    else:
+        assert standing == (Standing.REFUSED if state in WORKABLE and not halt else None)
 
 
 def other(state: State, *, chosen: bool = True, halt: str | None = None, reason: RejectReason | None = None) -> Job:
@@ -263,6 +283,99 @@ def test_an_answer_that_an_incumbent_is_to_replace_is_not_named_twice():
     assert told(choose(jobs, {"A": (2,), "D": (1,), "B": (4,), "C": (3,)}, per_study=2)) == ({4: ("D", 1)}, set())
 
 
+# --- who says why there is no answer
+
+
+TOO_SHORT, UNREADABLE, SCOUT = RejectReason.TOO_SHORT, RejectReason.UNREADABLE_PIXELS, RejectReason.LOCALIZER_ONLY
+
+
+def verdict_of(jobs: list[Job], suits: dict[str, tuple[int]] | None = None) -> tuple[int | None, set[int]]:
+    """The id of the job that is to tell its reason now, and the ids of those that end in silence."""
+    choice = settled(jobs, suits or {}, 1)
+    return choice.verdict.id if choice.verdict else None, {job.id for job in choice.refused}
+
+
+def test_of_several_refused_that_of_the_most_images_is_told():
+    """Of equals the older; a silent reason never, be it the largest."""
+    jobs = [
+        job(1, "A", reject_reason=TOO_SHORT),
+        job(2, "B", reject_reason=UNREADABLE, instances=99),
+        job(3, "C", reject_reason=TOO_SHORT, instances=99),
+        job(4, "D", reject_reason=SCOUT, instances=500),
+    ]
+    assert verdict_of(jobs) == (2, {1, 3, 4})
+    assert verdict_of(list(reversed(jobs))) == (2, {1, 3, 4})
+    assert verdict_of(jobs[3:]) == (None, {4})
+
+
+def test_one_that_was_silent_is_told_when_the_answer_has_gone():
+    """B was rejected while A was worked on; the worker cannot read A, and of the two B is the larger."""
+    jobs = [
+        job(1, "A", reject_reason=UNREADABLE),
+        job(2, "B", State.REJECTED, reject_reason=TOO_SHORT, instances=99),
+    ]
+    assert verdict_of(jobs) == (2, {1})
+
+
+def test_one_that_is_about_to_be_told_is_left_at_it():
+    """Whatever else is refused meanwhile; but an answer calls it off."""
+    pending = job(1, "A", reject_reason=TOO_SHORT, chosen=True)
+    assert verdict_of([pending, job(2, "B", reject_reason=UNREADABLE, instances=99)]) == (None, {2})
+    assert verdict_of([pending, job(2, "B")], {"B": (0,)}) == (None, {1})
+
+
+@pytest.mark.parametrize("state", OUT)
+def test_one_verdict_a_study(state: State):
+    """What is refused later stays silent, unless it is the same series for another reason."""
+    told_ = job(1, "A", state, chosen=True, reject_reason=TOO_SHORT)
+    for halt in (None, HaltCode.DELIVERY_FAILED):
+        told_ = replace(told_, halt=halt)
+        assert verdict_of([told_, job(2, "B", reject_reason=UNREADABLE)]) == (None, {2})
+        assert verdict_of([told_, job(2, "A", revision=2, reject_reason=TOO_SHORT)]) == (None, {2})
+        assert verdict_of([told_, job(2, "A", revision=2, reject_reason=UNREADABLE)]) == (2, set())
+
+
+@pytest.mark.parametrize("per_study", [1, 2])
+@pytest.mark.parametrize(
+    "verdict",
+    [
+        job(1, "A", State.COMMITTED, chosen=True, reject_reason=TOO_SHORT),
+        job(1, "A", State.SEGMENTED, chosen=True, halt=HaltCode.GEOMETRY_NOT_PROVED),
+    ],
+    ids=["refused", "held back"],
+)
+def test_an_answer_supersedes_the_verdict(verdict: Job, per_study: int):
+    """Whatever the headers of the other said, and though there is room for two; the same series' does it anyway."""
+    later = job(2, "B")
+    suits = {"A": (9,), "B": (0,), "C": (-1,)}
+    assert told(choose([verdict, later], suits, per_study=per_study)) == ({2: ("A", 1)}, set())
+    revision = job(2, "A", revision=2)
+    assert told(choose([verdict, revision], suits, per_study=per_study)) == ({2: None}, set())
+    answer = job(2, "B", State.REPORTED, chosen=True, replaces_series_instance_uid="A", replaces_revision=1)
+    third = job(3, "C")
+    assert told(choose([verdict, answer, third], suits, per_study=2)) == ({3: None}, set())
+
+
+@pytest.mark.parametrize("state", [*OUT, *WORKABLE])
+def test_who_answers_silences_the_others(state: State):
+    """What is out, and what is worked on; one that stands still or is cancelled does not."""
+    answer, refused = job(1, "A", state, chosen=True), job(2, "B", reject_reason=TOO_SHORT)
+    assert is_answered([answer])
+    assert verdict_of([answer, refused], {"A": (1,)}) == (None, {2})
+    halted = replace(answer, halt=HaltCode.WORKER_FAILED)
+    assert verdict_of([halted, refused]) == ((None, {2}) if state in OUT else (2, set()))
+    assert verdict_of([replace(answer, state=State.CANCELLED), refused]) == (2, set())
+
+
+def test_what_was_told_of_another_series_is_enough():
+    """Of an earlier revision only what was said for the same reason."""
+    jobs = [job(1, "A", State.COMMITTED, chosen=True, reject_reason=TOO_SHORT)]
+    assert has_verdict(jobs, job(2, "B"), UNREADABLE)
+    assert has_verdict(jobs, job(2, "A", revision=2), TOO_SHORT)
+    assert not has_verdict(jobs, job(2, "A", revision=2), UNREADABLE)
+    assert not has_verdict([], job(2, "B"), UNREADABLE)
+
+
 # --- whatever the study
 
 
@@ -277,6 +390,11 @@ STATES = [
     {"state": State.REJECTED, "reject_reason": RejectReason.TOO_SHORT},
     {"state": State.CANCELLED},
     {"state": State.RECEIVED, "chosen": True, "halt": HaltCode.WORKER_FAILED},
+    {"state": State.RECEIVED, "reject_reason": RejectReason.TOO_SHORT},
+    {"state": State.RECEIVED, "chosen": True, "reject_reason": RejectReason.TOO_SHORT},
+    {"state": State.RECEIVED, "reject_reason": RejectReason.LOCALIZER_ONLY},
+    {"state": State.REPORTED, "chosen": True, "reject_reason": RejectReason.TOO_SHORT},
+    {"state": State.SEGMENTED, "chosen": True, "halt": HaltCode.GEOMETRY_NOT_PROVED},
 ]
 
 
@@ -295,12 +413,20 @@ def studies(draw: st.DrawFn) -> tuple[list[Job], dict[str, tuple[int]], int]:
     return jobs, suits, draw(st.integers(1, 3))
 
 
+def settled(jobs: list[Job], suits: dict[str, tuple[int]], per_study: int) -> Choice:
+    """The choice, and the verdict where there is nothing to choose."""
+    choice = choose(jobs, suits, per_study=per_study)
+    return with_verdict(choice, next(iter(candidates_for_verdict(jobs, choice)), None))
+
+
 @given(studies())
 def test_a_choice_settles_everything_and_is_the_same_again(study: tuple[list[Job], dict[str, tuple[int]], int]):
     """Afterwards nothing waits, at most `per_study` are worked on, the best are there, and a second round is empty."""
     jobs, suits, per_study = study
-    choice = choose(jobs, suits, per_study=per_study)
-    assert choice == choose(list(reversed(jobs)), suits, per_study=per_study)
+    choice = settled(jobs, suits, per_study)
+    other = settled(list(reversed(jobs)), suits, per_study)
+    assert replace(choice, refused=()) == replace(other, refused=())
+    assert set(choice.refused) == set(other.refused)
     chosen = {item.job.id: item.replaces for item in choice.chosen}
     ended = {job.id for job in choice.superseded}
     assert not chosen.keys() & ended
@@ -320,14 +446,22 @@ def test_a_choice_settles_everything_and_is_the_same_again(study: tuple[list[Job
             before = replace(
                 before, state=State.REJECTED, reject_reason=RejectReason.SUPERSEDED_BY_BETTER, chosen=False
             )
+        elif before == choice.verdict:
+            before = replace(before, state=State.RECEIVED, chosen=True)
+        elif before in choice.refused:
+            before = replace(before, state=State.REJECTED, chosen=False)
         after.append(before)
     standings = [standing_of(item) for item in after]
     assert Standing.NEWCOMER not in standings
     assert standings.count(Standing.INCUMBENT) <= per_study
-    assert choose(after, suits, per_study=per_study).is_empty
+    assert settled(after, suits, per_study).is_empty
+    answered = [item for item in after if item.reject_reason is None and item.state in (*OUT, *WORKABLE)]
+    told = [item for item in after if item.state == State.RECEIVED and item.reject_reason is not None]
+    assert len(told) <= (0 if any(item.halt is None or item.state in OUT for item in answered) else 1)
     replaced_once = [item for item in chosen.values() if item is not None]
     assert len({(item.series_instance_uid, item.revision) for item in replaced_once}) == len(replaced_once)
-    assert all(item.state in OUT and item.id not in ended for item in replaced_once)
+    assert all(standing_of(item) in (Standing.ANSWER, Standing.VERDICT) for item in replaced_once)
+    assert not {item.id for item in replaced_once} & ended
     worked_on = [item for item in after if standing_of(item) == Standing.INCUMBENT]
     passed_over = [item for item in choice.superseded]
     for better, worse in product(worked_on, passed_over):

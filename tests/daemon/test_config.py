@@ -1,10 +1,11 @@
 """The configuration: what loads, what every fault says, and where the file is looked for."""
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from daemon.config import Config, Destination, Peer, find, load, parse
+from daemon.config import SRS, Config, Destination, Peer, Profile, find, kind_of, load, parse, sr_class_of
 from daemon.config_values import RULE_TAGS
 from daemon.errors import ConfigurationError
 
@@ -190,7 +191,7 @@ ONE_FAULT = [
     (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
     (
         PEER + DESTINATION + 'objects = [\n  "seg",\n  "pdf",\n]',
-        '10: destination[0].objects[1]: must be "seg" or "sr", not "pdf"',
+        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional" or "key_images", not "pdf"',
     ),
     (
         PEER + DESTINATION + 'confirm = "commitment"',
@@ -315,3 +316,56 @@ def test_a_folder_in_place_of_the_file_is_one_clear_line(tmp_path: Path):
     with pytest.raises(ConfigurationError) as caught:
         load(tmp_path, known_models=MODELS)
     assert caught.value.faults == (f"{tmp_path}: cannot be read: Is a directory",)
+
+
+# --- what a destination takes
+
+
+def test_the_default_profile_has_the_plain_names():
+    """Those that were in outbox and ledger before there were others."""
+    profile = Destination(peer="archive").profile
+    assert profile == Profile()
+    assert profile.names == {"seg", "sr", "verdict"}
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ('objects = ["seg"]', {"seg"}),
+        ('objects = ["key_images"]\nseg_type = "labelmap"\nsr_class = "comprehensive"', {"key_images"}),
+        ('objects = ["sr_bidirectional"]', {"sr_bidirectional", "verdict"}),
+        ('seg_type = "labelmap"', {"seg_labelmap", "sr_labelmap", "verdict"}),
+        ('sr_class = "comprehensive"', {"seg", "sr_comprehensive", "verdict_comprehensive"}),
+        (
+            'objects = ["seg", "sr", "sr_bidirectional"]\nseg_type = "labelmap"\nsr_class = "comprehensive"',
+            {"seg_labelmap", "sr_labelmap_comprehensive", "sr_bidirectional_comprehensive", "verdict_comprehensive"},
+        ),
+    ],
+)
+def test_what_differs_has_a_name_of_its_own(lines: str, names: set[str]):
+    """An SR that refers to another SEG is another SR; what is alike for all is not."""
+    config = parse((PEER + DESTINATION + lines).encode(), known_models=[])
+    (destination,) = config.destinations
+    assert destination.profile.names == names
+
+
+@pytest.mark.parametrize("seg_type", ["binary", "labelmap"])
+@pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "key_images", "verdict"])
+def test_a_name_says_kind_and_class(kind: str, sr_class: Any, seg_type: Any):
+    """It is all that the ledger keeps of them."""
+    name = Profile(seg_type=seg_type, sr_class=sr_class).name_of(kind)
+    assert kind_of(name) == kind
+    if kind in SRS:
+        assert sr_class_of(name) == sr_class
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        ('seg_type = "fractional"', '8: destination[0].seg_type: must be "binary" or "labelmap", not "fractional"'),
+        ('sr_class = "3d"', '8: destination[0].sr_class: must be "comprehensive_3d" or "comprehensive", not "3d"'),
+    ],
+)
+def test_an_unknown_form_is_a_fault(line: str, fault: str):
+    assert faults(PEER + DESTINATION + line) == (f"porta.toml:{fault}",)

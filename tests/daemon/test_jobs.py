@@ -17,6 +17,7 @@ from daemon.executor import WorkerStopped
 from daemon.jobs import (
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
+    SPOKEN,
     TRANSITIONS,
     WORKABLE,
     Event,
@@ -42,12 +43,15 @@ MOVES = {
     "RECEIVING": {"CLOSED": "RECEIVED", "REJECTED": "REJECTED", "LATE_INSTANCE": "RECEIVING", "CANCELLED": "CANCELLED"},
     "RECEIVED": {
         "SEGMENTED": "SEGMENTED",
+        "REPORTED": "REPORTED",
+        "REFUSED": "RECEIVED",
         "REJECTED": "REJECTED",
         "LATE_INSTANCE": "RECEIVING",
         "CANCELLED": "CANCELLED",
     },
     "SEGMENTED": {
         "REPORTED": "REPORTED",
+        "REFUSED": "RECEIVED",
         "REJECTED": "REJECTED",
         "LATE_INSTANCE": "RECEIVING",
         "CANCELLED": "CANCELLED",
@@ -112,8 +116,26 @@ def test_a_late_instance_reopens_or_opens_a_revision_but_is_never_both(state: St
 
 @pytest.mark.parametrize("state", WORKABLE)
 def test_a_stage_can_end_in_each_way_that_decide_knows(state: State):
-    """A worker's stage may find that the series is to be rejected, wherever it is."""
-    assert advance(state, Event.REJECTED) == State.REJECTED
+    """A worker's stage may find that the series is not to be processed; the choice then ends or reports it."""
+    assert advance(state, Event.REFUSED) == State.RECEIVED
+    assert advance(State.RECEIVED, Event.REJECTED) == State.REJECTED
+    assert advance(State.RECEIVED, Event.REPORTED) == State.REPORTED
+
+
+def test_every_reason_is_told_or_silent():
+    """The reasons of which a radiologist hears, written down a second time."""
+    assert SPOKEN == {
+        RejectReason.NO_POSITION,
+        RejectReason.MIXED_ORIENTATION,
+        RejectReason.DUPLICATE_POSITIONS,
+        RejectReason.MISSING_SLICES,
+        RejectReason.TOO_FEW_SLICES,
+        RejectReason.TOO_SHORT,
+        RejectReason.TOO_LARGE,
+        RejectReason.UNSUPPORTED_SYNTAX,
+        RejectReason.UNREADABLE_PIXELS,
+        RejectReason.NO_MODEL,
+    }
 
 
 def test_every_state_is_reached_and_every_one_but_the_endings_is_left():

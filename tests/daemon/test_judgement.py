@@ -143,3 +143,38 @@ def test_no_torch():
     """The service judges without it."""
     code = "import sys; import daemon.judgement, daemon.sources; sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", code], timeout=120).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("kinds", "computed"),
+    [
+        ([["DERIVED", "SECONDARY", "REFORMATTED"]] * 3, True),
+        ([["DERIVED", "PRIMARY"], ["ORIGINAL", "SECONDARY"]], True),
+        ([["ORIGINAL", "PRIMARY", "AXIAL"]] * 3, False),
+        ([["DERIVED", "PRIMARY"], ["ORIGINAL", "PRIMARY"]], False),
+        ([["ORIGINAL", "PRIMARY", "DERIVED"]], False),
+        ([None, ["DERIVED", "PRIMARY"]], False),
+        ([None], False),
+    ],
+)
+def test_a_series_is_computed_when_all_of_its_images_say_so(
+    court: Court, kinds: list[list[str] | None], computed: bool
+):
+    """Values 1 and 2 of ImageType; an image that says nothing was acquired, as far as one knows."""
+    for index, kind in enumerate(kinds, start=1):
+
+        def change(ds: Any, kind: list[str] | None = kind) -> None:
+            if kind:
+                ds.ImageType = kind
+
+        job = court.receive(index, change=change)
+    assert court.judge.is_computed(job) == computed
+
+
+def test_what_cannot_be_read_is_not_computed(court: Court):
+    """A file that is gone says nothing of its image."""
+    job = court.receive(1, change=lambda ds: setattr(ds, "ImageType", ["DERIVED", "PRIMARY"]))
+    assert court.judge.is_computed(job)
+    for path in court.ledger.instance_paths(job.series_instance_uid):
+        (court.judge.spool.root / path).unlink()
+    assert not court.judge.is_computed(job)

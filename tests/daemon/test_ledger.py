@@ -396,7 +396,10 @@ def test_nothing_but_received_and_segmented_is_claimed(any_ledger: Ledger, make_
     any_ledger.record_instance(make_instance("receiving"), now=NOW + 100)
     reported(any_ledger, make_instance("reported"), outgoing())
     rejected = closed(any_ledger, make_instance("rejected"))
-    assert any_ledger.finish_stage(claimed(any_ledger), Event.REJECTED, now=NOW + 101, reject_reason="NOT_CT")
+    assert any_ledger.refuse(claimed(any_ledger), "NOT_CT", now=NOW + 101)
+    assert any_ledger.claim_job(LEASE, now=NOW + 101) is None
+    refused = any_ledger.job(rejected.id)
+    assert any_ledger.choose(Choice(refused=(refused,)), [refused], now=NOW + 101)
     assert any_ledger.job(rejected.id).state == State.REJECTED
     cancelled = closed(any_ledger, make_instance("cancelled"))
     any_ledger.cancel(cancelled.id, now=NOW + 101)
@@ -552,7 +555,7 @@ def test_cancel_in_every_state(any_ledger: Ledger, make_instance: MakeInstance, 
     assert any_ledger.due_deliveries(now=NOW + 400) == []
     assert due(any_ledger, now=NOW + 400) == []
     if worker:
-        assert not any_ledger.finish_stage(worker, Event.REJECTED, now=NOW + 301, reject_reason="NOT_CT")
+        assert not any_ledger.refuse(worker, "NOT_CT", now=NOW + 301)
 
 
 def test_a_job_that_is_not_there(any_ledger: Ledger):
@@ -693,23 +696,108 @@ def test_what_the_worker_has_reported_meanwhile_is_one(any_ledger: Ledger, of_st
     assert any_ledger.job(incumbent.id).state == State.REPORTED
 
 
-def test_a_rejection_by_the_worker_reopens_what_was_superseded(any_ledger: Ledger, of_study: MakeInstance):
-    """Of the same study and rule, and for that reason alone."""
+def test_a_refusal_by_the_worker_awaits_the_choice(any_ledger: Ledger, of_study: MakeInstance):
+    """With its reason, in RECEIVED: the study is to be chosen from again, of what was superseded too."""
     jobs = [waiting(any_ledger, of_study(number)) for number in (1, 2, 3)]
-    choice = Choice(
-        chosen=(Chosen(jobs[1]),), superseded=(jobs[0],), rejected=((jobs[2], RejectReason.LOCALIZER_ONLY),)
-    )
+    silent = replace(jobs[2], reject_reason="LOCALIZER_ONLY")
+    choice = Choice(chosen=(Chosen(jobs[1]),), superseded=(jobs[0],), refused=(silent,))
     assert any_ledger.choose(choice, rivals(any_ledger, jobs[0]), now=NOW + 100)
-    reason = RejectReason.UNREADABLE_PIXELS
-    assert any_ledger.finish_stage(claimed(any_ledger), Event.REJECTED, now=NOW + 101, reject_reason=reason)
+    assert any_ledger.finish_stage(claimed(any_ledger), Event.SEGMENTED, now=NOW + 101)
+    assert any_ledger.studies_to_choose(now=NOW + 101) == []
+    assert any_ledger.refuse(claimed(any_ledger), "UNREADABLE_PIXELS", now=NOW + 102)
     found = [(job.state, job.reject_reason, job.chosen) for job in any_ledger.all_jobs()]
     assert found == [
-        (State.RECEIVED, None, False),
-        (State.REJECTED, "UNREADABLE_PIXELS", False),
+        (State.REJECTED, "SUPERSEDED_BY_BETTER", False),
+        (State.RECEIVED, "UNREADABLE_PIXELS", False),
         (State.REJECTED, "LOCALIZER_ONLY", False),
     ]
-    assert events(any_ledger, jobs[0].id)[-1] == ("REOPENED", "REJECTED", "RECEIVED")
-    assert any_ledger.studies_to_choose(now=NOW + 101) == [STUDY]
+    assert events(any_ledger, jobs[1].id)[-1] == ("REFUSED", "SEGMENTED", "RECEIVED")
+    assert any_ledger.studies_to_choose(now=NOW + 102) == [STUDY]
+
+
+@pytest.mark.parametrize("state", [State.RECEIVED, State.SEGMENTED, State.REJECTED])
+def test_a_verdict_is_chosen_and_goes_out_with_its_reason(
+    any_ledger: Ledger, make_instance: MakeInstance, state: State
+):
+    """From whichever state the choice finds the job in; the reason stays with it to the end."""
+    job = in_state(any_ledger, make_instance(), state)
+    refused = replace(job, reject_reason="TOO_SHORT")
+    assert any_ledger.choose(Choice(verdict=refused), [job], now=NOW + 200)
+    pending = claimed(any_ledger, now=NOW + 201)
+    assert (pending.state, pending.reject_reason, pending.chosen) == (State.RECEIVED, "TOO_SHORT", True)
+    assert any_ledger.history(job.id)[-1]["code"] == "TOO_SHORT"
+    sent = outgoing("verdict", confirm="query")
+    assert any_ledger.finish_stage(pending, Event.REPORTED, now=NOW + 202, outgoing=[sent])
+    for expected, delivered in (
+        (State.REPORTED, None),
+        (State.DELIVERED, DeliveryState.STORED),
+        (State.COMMITTED, DeliveryState.CONFIRMED),
+    ):
+        if delivered:
+            advanced(any_ledger, job.id, delivered)
+        found = any_ledger.job(job.id)
+        assert (found.state, found.reject_reason) == (expected, "TOO_SHORT")
+    assert events(any_ledger, job.id)[-3][0] == "REPORTED"
+
+
+def test_a_late_instance_forgets_a_refusal_or_opens_a_revision(any_ledger: Ledger, make_instance: MakeInstance):
+    """As long as the verdict is not written it is void; afterwards the next revision has a word of its own."""
+    for number, event in ((1, None), (2, Event.REPORTED)):
+        closed(any_ledger, make_instance(number))
+        assert any_ledger.refuse(claimed(any_ledger), "TOO_SHORT", now=NOW + 101)
+        (refused,) = any_ledger.jobs_of_study(derive_uid("study", number))
+        assert any_ledger.choose(Choice(verdict=refused), [refused], now=NOW + 102)
+        job = claimed(any_ledger, now=NOW + 102)
+        if event:
+            assert any_ledger.finish_stage(job, event, now=NOW + 103, outgoing=[outgoing("verdict")])
+        assert any_ledger.record_instance(make_instance(number, 2), now=NOW + 104)
+        found = [
+            (item.revision, item.state, item.reject_reason)
+            for item in any_ledger.jobs_of_study(derive_uid("study", number))
+        ]
+        again = (1 if event is None else 2, State.RECEIVING, None)
+        assert found == ([again] if event is None else [(1, State.REPORTED, "TOO_SHORT"), again])
+        if event is None:
+            assert not any_ledger.finish_stage(job, Event.REPORTED, now=NOW + 105)
+            any_ledger.cancel(job.id, now=NOW + 105)
+
+
+def test_a_job_whose_seg_was_held_back_says_so_and_nothing_else(any_ledger: Ledger, make_instance: MakeInstance):
+    """Its verdict is delivered though it stands still, and neither moves nor frees it."""
+    job = in_state(any_ledger, make_instance(), State.SEGMENTED)
+    sent = [outgoing("verdict", confirm="query")]
+    any_ledger.halt(claimed(any_ledger), HaltCode.GEOMETRY_NOT_PROVED, now=NOW + 103, outgoing=sent)
+    (delivery,) = any_ledger.due_deliveries(now=NOW + 104)
+    assert delivery.object == "verdict"
+    assert advanced(any_ledger, job.id, DeliveryState.STORED) == State.SEGMENTED
+    assert advanced(any_ledger, job.id, DeliveryState.CONFIRMED) == State.SEGMENTED
+    assert any_ledger.job(job.id).halt == HaltCode.GEOMETRY_NOT_PROVED
+    any_ledger.retry(job.id, now=NOW + 105)
+    choose(any_ledger, job.id)
+    again = claimed(any_ledger, now=NOW + 106)
+    assert any_ledger.finish_stage(again, Event.REPORTED, now=NOW + 107, outgoing=[outgoing("sr")])
+    assert [item.object for item in any_ledger.due_deliveries(now=NOW + 108)] == ["sr"]
+
+
+def test_a_verdict_that_cannot_be_delivered_hides_no_halt(any_ledger: Ledger, make_instance: MakeInstance):
+    """What a person has to look at first is the geometry."""
+    job = in_state(any_ledger, make_instance(), State.SEGMENTED)
+    any_ledger.halt(claimed(any_ledger), HaltCode.GEOMETRY_NOT_PROVED, now=NOW + 103, outgoing=[outgoing("verdict")])
+    any_ledger.fail_delivery(any_ledger.due_deliveries(now=NOW + 104)[0], now=NOW + 104, status="UNREACHABLE")
+    assert any_ledger.job(job.id).halt == HaltCode.GEOMETRY_NOT_PROVED
+
+
+def test_a_late_instance_after_a_seg_was_held_back(any_ledger: Ledger, make_instance: MakeInstance):
+    """What was said is out: a revision is opened, and the job of fewer slices is not to be retried any more."""
+    job = in_state(any_ledger, make_instance(), State.SEGMENTED)
+    any_ledger.halt(claimed(any_ledger), HaltCode.GEOMETRY_NOT_PROVED, now=NOW + 103, outgoing=[outgoing("verdict")])
+    assert any_ledger.record_instance(make_instance(index=2), now=NOW + 104)
+    assert [(item.revision, item.state) for item in any_ledger.all_jobs()] == [
+        (1, State.SEGMENTED),
+        (2, State.RECEIVING),
+    ]
+    with pytest.raises(WrongState):
+        any_ledger.retry(job.id, now=NOW + 105)
 
 
 def test_what_was_superseded_can_be_chosen_at_once(any_ledger: Ledger, of_study: MakeInstance):
@@ -749,7 +837,8 @@ def test_two_services_choose_once(postgres_database: str, of_study: MakeInstance
 
         def decide(number: int, seen: list[Job], start: threading.Barrier, answers: list[bool]) -> None:
             best = seen[number]
-            choice = Choice(chosen=(Chosen(best),), superseded=tuple(job for job in seen if job is not best))
+            rest = tuple(job for job in seen if job is not best and job.state == State.RECEIVED)
+            choice = Choice(chosen=(Chosen(best),), superseded=rest)
             start.wait()
             answers.append(ledgers[number].choose(choice, seen, now=NOW + 101))
 
@@ -761,16 +850,16 @@ def test_two_services_choose_once(postgres_database: str, of_study: MakeInstance
         assert sorted(answers) == [False, True]
         states = [job.state for job in ledgers[0].all_jobs()]
         assert (states.count(State.RECEIVED), states.count(State.REJECTED)) == (1, 5)
-        # Once more, from what has become of it: all are reopened.
+        # Once more, from what has become of it: the choice reopens what it takes.
         (chosen,) = [job for job in ledgers[0].all_jobs() if job.chosen]
         job = claimed(ledgers[0])
         assert job.id == chosen.id
-        ledgers[0].finish_stage(job, Event.REJECTED, now=NOW + 102, reject_reason=RejectReason.TOO_SHORT)
+        ledgers[0].refuse(job, RejectReason.TOO_SHORT, now=NOW + 102)
         ledgers[0].record_instance(of_study(chosen.id - 1, 100 + len(ledgers[0].history(chosen.id))), now=NOW + 103)
         (item,) = due(ledgers[0], now=NOW + 200)
         ledgers[0].close_series(item, now=NOW + 200, rule="liver-ct")
         seen = rivals(ledgers[0], jobs[0])
-        assert [job.state for job in seen] == [State.RECEIVED] * 6
+        assert [job.state for job in seen].count(State.RECEIVED) == 1
     for ledger in ledgers:
         ledger.close()
 
@@ -794,8 +883,7 @@ def test_choices_rejections_and_late_slices_at_once(any_ledger: Ledger, of_study
     def rejecting() -> None:
         for _ in range(15):
             if job := any_ledger.claim_job(LEASE, now=NOW + 101):
-                reason = RejectReason.UNREADABLE_PIXELS
-                any_ledger.finish_stage(job, Event.REJECTED, now=NOW + 102, reject_reason=reason)
+                any_ledger.refuse(job, RejectReason.UNREADABLE_PIXELS, now=NOW + 102)
 
     def sending() -> None:
         for index in range(2, 17):
@@ -1024,7 +1112,7 @@ COLUMNS = {
         received_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
         attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
-        replaces_revision""",
+        replaces_revision refusal""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
         not_before last_status volume_index""",

@@ -143,6 +143,7 @@ def test_an_exception_is_its_types_and_places(stream: io.StringIO):
 def test_a_library_is_heard_but_not_quoted(stream: io.StringIO, name: str):
     """WARNING and above: that it spoke, and where. Below: nothing."""
     logger = logging.getLogger(name)
+    logger.setLevel(logging.INFO)  # the reports, where they ran before in this process, have quietened theirs
     logger.info("received %s", CANARY)
     logger.warning("Unknown value %s", CANARY, extra={"patient": CANARY})
     logger.error("cannot encode", exc_info=raised())

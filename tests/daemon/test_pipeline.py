@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom import dcmread
 
 from daemon.choice import Suitability
 from daemon.completeness import Closer
-from daemon.config import Config, Destination, Peer, Rule
+from daemon.config import Config, Destination, Peer, Profile, Rule
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed
 from daemon.executor import WorkerStopped
 from daemon.intake import Intake
@@ -17,13 +18,15 @@ from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger import Ledger
 from daemon.pipeline import Pipeline
+from daemon.results import Replaced, Result, SentSr
+from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
-from daemon.stages import Engine, Replaced, Reported, Result, load_models, report_series, segment_series
+from daemon.stages import Engine, Reported, load_models, report_series, report_verdict, segment_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
 from models.errors import UnknownModel, WeightsCorrupt
-from reports.errors import GeometryNotProved
+from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity
 
 CANARY = "ZZPHI^CANARY"
@@ -55,6 +58,8 @@ class PlayedStages:
             act()
         if function is report_series:
             return self._reported(args[2])
+        if function is report_verdict:
+            return self._verdict(*args)
         return ("NO_LESION",) if function is segment_series else None
 
     def _reported(self, outbox: Path) -> Reported:
@@ -68,9 +73,22 @@ class PlayedStages:
                 results.append(Result(name, *uids, path, volume))
         return Reported(tuple(results), ("SHORT",))
 
+    def _verdict(self, paths: Any, outbox: Path, identity: ResultIdentity, code: str, *args: Any) -> Reported:
+        path = outbox / "0" / "verdict.dcm"
+        if not path.exists():
+            write_durably(path, code.encode())
+        uids = (identity.sop_instance_uid("verdict"), identity.series_instance_uid("verdict"))
+        return Reported((Result("verdict", *uids, path),), ())
+
     @property
     def stages(self) -> list[str]:
-        return ["segment" if function is segment_series else "report" for function, _ in self.calls]
+        names = {segment_series: "segment", report_series: "report", report_verdict: "verdict"}
+        return [names[function] for function, _ in self.calls]
+
+    @property
+    def replaced(self) -> list[tuple[Replaced, ...]]:
+        """For each report and verdict what it supersedes."""
+        return [args[-1] for function, args in self.calls if function in (report_series, report_verdict)]
 
 
 @dataclass(frozen=True)
@@ -78,6 +96,7 @@ class PlayedJudge(Judge):
     """A judge that knows what to say of a series, by its number; one it was told nothing of suits."""
 
     sayings: dict[int, Suitability | Exception] = field(default_factory=dict)
+    computed: set[int] = field(default_factory=set)
 
     def suitability(self, job: Job) -> Suitability | Exception:
         try:
@@ -86,6 +105,9 @@ class PlayedJudge(Judge):
             return error
         said = {derive_uid("series", number): saying for number, saying in self.sayings.items()}
         return said.get(job.series_instance_uid, (0,))
+
+    def is_computed(self, job: Job) -> bool:
+        return job.series_instance_uid in {derive_uid("series", number) for number in self.computed}
 
 
 @dataclass
@@ -139,6 +161,11 @@ class Bench:
     def job(self) -> Any:
         (job,) = self.ledger.all_jobs()
         return job
+
+
+def sent_by(replaced: Sequence[Replaced]) -> list[list[str]]:
+    """The names of what each superseded job sent."""
+    return [[sr.object for sr in item.srs] for item in replaced]
 
 
 def no_series(paths: Sequence[Path], memory_mb: int | None) -> Series:
@@ -202,8 +229,8 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal")
     assert report is report_series
     assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
-    identity, replaced = report_args[3:]
-    assert replaced is None
+    identity, profiles, replaced = report_args[3:]
+    assert (profiles, replaced) == ((Profile(),), ())
     assert isinstance(identity, ResultIdentity)
     assert (identity.revision, identity.software_version) == (1, "1.2.3")
     assert identity.created.timestamp() == created
@@ -272,13 +299,16 @@ def test_a_rule_that_is_no_longer_configured(make_bench: Callable[..., Bench], m
 
 def test_a_rejection_is_the_end_with_its_reason(make_bench: Callable[..., Bench], read_log: Any):
     """In the ledger and in the log, as a code."""
-    bench = make_bench(SeriesRejected(RejectReason.TOO_FEW_SLICES, "1 of at least 5."))
+    bench = make_bench(SeriesRejected(RejectReason.NOT_IMAGES))
     bench.receive(1)
     bench.close()
     assert bench.pipeline.work_off() == 1
-    assert (bench.job.state, bench.job.reject_reason) == (State.REJECTED, "TOO_FEW_SLICES")
-    assert bench.ledger.history(bench.job.id)[-1]["code"] == "TOO_FEW_SLICES"
-    assert [line["reason"] for line in read_log.named("job.rejected")] == ["TOO_FEW_SLICES"]
+    assert (bench.job.state, bench.job.reject_reason) == (State.RECEIVED, "NOT_IMAGES")
+    assert bench.pipeline.choose_due() == 0
+    assert (bench.job.state, bench.job.reject_reason) == (State.REJECTED, "NOT_IMAGES")
+    assert bench.ledger.history(bench.job.id)[-1]["code"] == "NOT_IMAGES"
+    assert [line["reason"] for line in read_log.named("job.refused")] == ["NOT_IMAGES"]
+    assert [line["reason"] for line in read_log.named("job.rejected")] == ["NOT_IMAGES"]
 
 
 def test_a_rejection_by_the_second_stage(make_bench: Callable[..., Bench]):
@@ -287,7 +317,13 @@ def test_a_rejection_by_the_second_stage(make_bench: Callable[..., Bench]):
     bench.receive(1)
     bench.close()
     assert bench.pipeline.work_off() == 2
-    assert (bench.job.state, bench.job.reject_reason) == (State.REJECTED, "UNREADABLE_PIXELS")
+    assert (bench.job.state, bench.job.reject_reason) == (State.RECEIVED, "UNREADABLE_PIXELS")
+    assert bench.pipeline.choose_due() == 1
+    assert bench.pipeline.work_off() == 1
+    assert (bench.job.state, bench.job.reject_reason) == (State.REPORTED, "UNREADABLE_PIXELS")
+    assert [item.object for item in bench.ledger.deliveries_of(bench.job.id)] == ["verdict"]
+    left = [path.name for path in bench.spool.outbox(bench.job.id).rglob("*.dcm")]
+    assert left == ["verdict.dcm"]
 
 
 def test_a_crash_is_tried_again_and_then_halts(make_bench: Callable[..., Bench], read_log: Any):
@@ -333,10 +369,11 @@ def test_what_a_person_must_look_at_halts_at_once(make_bench: Callable[..., Benc
     bench.close()
     assert bench.pipeline.work_off() == 2
     assert (bench.job.state, bench.job.halt) == (State.SEGMENTED, HaltCode.GEOMETRY_NOT_PROVED)
-    assert bench.ledger.due_deliveries(now=bench.clock()) == []
+    assert [item.object for item in bench.ledger.due_deliveries(now=bench.clock())] == ["verdict"]
     bench.retry()
     assert bench.pipeline.work_off() == 1
-    assert bench.stages.stages == ["segment", "report", "report"]
+    assert bench.stages.stages == ["segment", "report", "verdict", "report"]
+    assert sent_by(bench.stages.replaced[-1]) == [["verdict"]]
 
 
 def test_a_full_disk_costs_no_attempt(make_bench: Callable[..., Bench], read_log: Any):
@@ -440,14 +477,14 @@ def test_an_error_about_fewer_slices_is_discarded(make_bench: Callable[..., Benc
 
     def late_then_rejected() -> None:
         bench.receive(2)
-        raise SeriesRejected(RejectReason.UNEVEN_SPACING)
+        raise SeriesRejected(RejectReason.MISSING_SLICES)
 
     bench = make_bench(late_then_rejected)
     bench.receive(1, 3)
     bench.close()
     assert bench.pipeline.work_off() == 1
     assert (bench.job.state, bench.job.reject_reason) == (State.RECEIVING, None)
-    assert read_log.named("job.rejected") == []
+    assert read_log.named("job.refused") == []
     bench.close()
     assert bench.pipeline.work_off() == 2
     assert bench.job.state == State.REPORTED
@@ -591,9 +628,12 @@ def test_a_study_of_which_nothing_can_be_processed(make_bench: Callable[..., Ben
     bench = make_bench()
     bench.judge.sayings.update({1: SeriesRejected(RejectReason.TOO_SHORT)})
     bench.receive(1)
-    assert bench.close() == 0
-    assert bench.states() == {1: ("REJECTED", "TOO_SHORT")}
+    assert bench.close() == 1
+    assert bench.states() == {1: ("RECEIVED", "TOO_SHORT")}
     assert bench.ledger.studies_to_choose(now=bench.clock() + 1000) == []
+    assert bench.pipeline.work_off() == 1
+    assert bench.states() == {1: ("REPORTED", "TOO_SHORT")}
+    assert bench.stages.stages == ["verdict"]
 
 
 @pytest.mark.parametrize(
@@ -652,7 +692,7 @@ def test_a_better_series_displaces_one_that_is_not_out(make_bench: Callable[...,
     assert bench.pipeline.work_off() == 3
     assert bench.states() == {1: ("REJECTED", "SUPERSEDED_BY_BETTER"), 2: ("REPORTED",)}
     assert bench.ledger.deliveries_of(1) == []
-    assert bench.stages.calls[-1][1][-1] is None
+    assert bench.stages.calls[-1][1][-1] == ()
 
 
 def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench]):
@@ -679,8 +719,8 @@ def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench])
         3: ("REJECTED", "SUPERSEDED_BY_BETTER"),
     }
     assert bench.ledger.job(1).state == State.REPORTED
-    replaced = Replaced(derive_uid("study", 1), derive_uid("series", 1), 1, (0, 1))
-    assert [args[4] for function, args in bench.stages.calls if function is report_series] == [None, *[replaced] * 2]
+    sent = [SentSr("sr", volume, derive_uid("sr", volume, "series"), derive_uid("sr", volume)) for volume in (0, 1)]
+    assert bench.stages.replaced == [(), *[(Replaced(tuple(sent)),)] * 2]
 
 
 def test_an_answer_that_no_destination_took_is_not_named(
@@ -694,7 +734,7 @@ def test_an_answer_that_no_destination_took_is_not_named(
         bench.close()
         bench.pipeline.work_off()
     assert bench.ledger.job(2).replaces_revision == 1
-    assert [args[4] for function, args in bench.stages.calls if function is report_series] == [None, None]
+    assert bench.stages.replaced == [(), ()]
 
 
 def test_a_late_slice_is_judged_anew(make_bench: Callable[..., Bench]):
@@ -736,7 +776,8 @@ def test_when_the_chosen_one_is_rejected_the_next_best_is_reported(make_bench: C
         bench.receive(1, series=series, study=1)
     bench.close()
     bench.pipeline.work_off()
-    assert bench.states() == {1: ("RECEIVED",), 2: ("REJECTED", "UNREADABLE_PIXELS"), 3: ("RECEIVED",)}
+    superseded = ("REJECTED", "SUPERSEDED_BY_BETTER")
+    assert bench.states() == {1: superseded, 2: ("RECEIVED", "UNREADABLE_PIXELS"), 3: superseded}
     assert bench.pipeline.choose_due() == 1
     bench.pipeline.work_off()
     assert bench.states() == {
@@ -748,20 +789,20 @@ def test_when_the_chosen_one_is_rejected_the_next_best_is_reported(make_bench: C
 
 def test_a_halted_series_is_no_incumbent_and_its_retry_competes_again(make_bench: Callable[..., Bench]):
     """What came meanwhile is reported; one answer is enough, unless the retried one is better."""
-    bench = make_bench(GeometryNotProved("12 mm"))
+    bench = make_bench(UnknownModel("gone"))
     bench.judge.sayings.update({1: (1,), 2: (0,), 3: (2,)})
     bench.receive(1, series=1, study=1)
     bench.close()
     bench.pipeline.work_off()
-    assert bench.states() == {1: ("RECEIVED", "GEOMETRY_NOT_PROVED")}
+    assert bench.states() == {1: ("RECEIVED", "MODEL_UNUSABLE")}
     bench.receive(1, series=2, study=1)
     assert bench.close() == 1
     bench.pipeline.work_off()
     bench.retry()
     bench.pipeline.work_off()
     assert bench.states() == {1: ("REPORTED",), 2: ("REPORTED",)}
-    (_, last) = [args[4] for function, args in bench.stages.calls if function is report_series]
-    assert last == Replaced(derive_uid("study", 1), derive_uid("series", 2), 1)
+    _, last = bench.stages.replaced
+    assert sent_by(last) == [["sr"]]
 
 
 # --- several volumes
@@ -777,3 +818,342 @@ def test_every_volume_is_delivered(make_bench: Callable[..., Bench]):
     assert found == [
         (name, volume, f"outbox/{bench.job.id}/{volume}/{name}.dcm") for volume in range(3) for name in ("seg", "sr")
     ]
+
+
+# --- why there is no answer
+
+
+TOLD = {
+    RejectReason.NO_POSITION,
+    RejectReason.MIXED_ORIENTATION,
+    RejectReason.DUPLICATE_POSITIONS,
+    RejectReason.MISSING_SLICES,
+    RejectReason.TOO_FEW_SLICES,
+    RejectReason.TOO_SHORT,
+    RejectReason.TOO_LARGE,
+    RejectReason.UNSUPPORTED_SYNTAX,
+    RejectReason.UNREADABLE_PIXELS,
+    RejectReason.NO_MODEL,
+}
+"""Of these a radiologist hears, written down a second time."""
+
+
+@pytest.mark.parametrize("by", ["headers", "worker"])
+@pytest.mark.parametrize(
+    "company", ["alone", "computed", "beside a refused one", "beside a better", "beside an answer"]
+)
+@pytest.mark.parametrize("reason", RejectReason)
+def test_every_reason_in_every_company(make_bench: Callable[..., Bench], reason: RejectReason, company: str, by: str):
+    """Who is told and who is not: one verdict where nothing answers, silence where something does."""
+    bench = make_bench()
+    refusal = SeriesRejected(reason, "3 of 5.")
+    if company == "beside an answer":
+        bench.receive(1, series=2, study=1)
+        bench.close()
+        bench.pipeline.work_off()
+    if company in ("beside a better", "beside a refused one"):
+        bench.receive(1, series=2, study=1)
+    bench.judge.sayings[2] = (1,) if company.startswith("beside a") else (0,)
+    if company == "beside a refused one":
+        bench.judge.sayings[2] = SeriesRejected(RejectReason.LOCALIZER_ONLY)
+    bench.receive(1, series=1, study=1)
+    if company == "computed":
+        bench.judge.computed.add(1)
+    if by == "headers":
+        bench.judge.sayings[1] = refusal
+    else:
+        bench.judge.sayings[1] = (2,)
+        bench.stages.acts.append(refusal)
+    bench.close()
+    for _ in range(4):
+        bench.pipeline.work_off()
+        bench.pipeline.choose_due()
+    verdicts = [item for job in bench.ledger.all_jobs() for item in bench.ledger.deliveries_of(job.id)]
+    verdicts = [item for item in verdicts if item.object == "verdict"]
+    told = reason in TOLD and company in ("alone", "beside a refused one")
+    assert bench.states()[1] == ("REPORTED" if told else "REJECTED", reason)
+    assert len(verdicts) == told
+    if company in ("beside a better", "beside an answer"):
+        assert bench.states()[2] == ("REPORTED",)
+    assert bench.ledger.studies_to_choose(now=bench.clock() + 1000) == []
+
+
+def test_a_verdict_is_the_sr_alone(make_bench: Callable[..., Bench], read_log: Any):
+    """What the stage is given; no model runs; the reason stays with the job, and is in no log but as a code."""
+    bench = make_bench()
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.MISSING_SLICES, "A gap of 25.0 mm.")
+    bench.receive(1, 2)
+    assert bench.close() == 1
+    assert bench.pipeline.work_off() == 1
+    job = bench.job
+    assert (job.state, job.reject_reason, job.lease, job.attempts) == (State.REPORTED, "MISSING_SLICES", None, 0)
+    ((_, args),) = bench.stages.calls
+    paths = [bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid)]
+    assert args[:2] == (paths, bench.spool.outbox(job.id))
+    assert args[3:] == ("MISSING_SLICES", "resnet50", None, (Profile(),), ())
+    (delivery,) = bench.ledger.deliveries_of(job.id)
+    assert (delivery.object, delivery.path) == ("verdict", f"outbox/{job.id}/0/verdict.dcm")
+    assert [row["event"] for row in bench.ledger.history(job.id)] == [
+        "OPENED",
+        "CLOSED",
+        "REFUSED",
+        "CHOSEN",
+        "REPORTED",
+    ]
+    assert [line["reason"] for line in read_log.named("verdict.chosen")] == ["MISSING_SLICES"]
+
+
+@pytest.mark.parametrize(
+    ("objects", "sr_class", "sent"),
+    [
+        (("seg",), "comprehensive_3d", []),
+        (("key_images",), "comprehensive_3d", []),
+        (("sr",), "comprehensive_3d", ["verdict"]),
+        (("sr_bidirectional",), "comprehensive_3d", ["verdict"]),
+        (("seg", "sr"), "comprehensive", []),
+    ],
+)
+def test_a_verdict_goes_to_whoever_takes_an_sr(
+    make_bench: Callable[..., Bench],
+    make_config: Callable[..., Config],
+    objects: tuple[Any, ...],
+    sr_class: Any,
+    sent: list[str],
+):
+    """In the class that it asks for (the played stage writes the usual one alone); to nobody, and it is an end."""
+    destination = Destination(peer="archive", objects=objects, sr_class=sr_class)
+    bench = make_bench(config=make_config(destination=(destination,)))
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.TOO_SHORT)
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert [item.object for item in bench.ledger.deliveries_of(bench.job.id)] == sent
+    assert bench.states() == {1: ("REPORTED" if sent else "COMMITTED", "TOO_SHORT")}
+
+
+def test_one_verdict_for_many_refused_series(make_bench: Callable[..., Bench]):
+    """That of the most images; what is refused later stays silent."""
+    bench = make_bench()
+    bench.judge.sayings.update({number: SeriesRejected(RejectReason.TOO_SHORT) for number in (1, 2, 3)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, 2, series=2, study=1)
+    bench.close()
+    bench.receive(1, 2, 3, series=3, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.pipeline.choose_due()
+    silent = ("REJECTED", "TOO_SHORT")
+    assert bench.states() == {1: silent, 2: ("REPORTED", "TOO_SHORT"), 3: silent}
+
+
+def test_a_later_answer_supersedes_the_verdict(make_bench: Callable[..., Bench]):
+    """Of another series of the study, and only the first of them: its SR names the verdict."""
+    bench = make_bench()
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.UNREADABLE_PIXELS)
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    assert bench.ledger.job(2).replaces_series_instance_uid == derive_uid("series", 1)
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED", "UNREADABLE_PIXELS"), 2: ("REPORTED",)}
+    (verdict,) = bench.ledger.deliveries_of(1)
+    ((named,),) = bench.stages.replaced[-1:]
+    assert named.srs == (SentSr("verdict", 0, verdict.series_instance_uid, verdict.sop_instance_uid),)
+
+
+def test_what_the_worker_could_not_read_is_no_rival_of_what_comes(make_bench: Callable[..., Bench]):
+    """By its headers the refused one were the better; it has told that it is not processed, and gives way."""
+    bench = make_bench(SeriesRejected(RejectReason.UNREADABLE_PIXELS))
+    bench.judge.sayings.update({1: (9,), 2: (0,)})
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.pipeline.choose_due()
+    bench.pipeline.work_off()
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED", "UNREADABLE_PIXELS"), 2: ("REPORTED",)}
+
+
+def test_a_late_slice_after_the_verdict(make_bench: Callable[..., Bench]):
+    """The next revision: results that supersede the verdict, a verdict for another reason, or silence for the same."""
+    bench = make_bench()
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.TOO_FEW_SLICES)
+    for index, reason in ((1, "TOO_FEW_SLICES"), (2, "TOO_FEW_SLICES"), (3, "TOO_SHORT"), (4, None)):
+        bench.judge.sayings[1] = SeriesRejected(RejectReason(reason)) if reason else (0,)
+        bench.receive(index)
+        bench.close()
+        bench.pipeline.work_off()
+    found = [(job.revision, str(job.state), job.reject_reason) for job in bench.ledger.all_jobs()]
+    assert found == [(1, "REPORTED", "TOO_FEW_SLICES"), (2, "REPORTED", "TOO_SHORT"), (3, "REPORTED", None)]
+    assert [sent_by(replaced) for replaced in bench.stages.replaced] == [[], [["verdict"]], [["verdict"]]]
+    uids = {item.sop_instance_uid for job in (1, 2) for item in bench.ledger.deliveries_of(job)}
+    assert len(uids) == 2
+
+
+def test_a_better_series_calls_off_a_verdict_that_is_not_out(make_bench: Callable[..., Bench]):
+    """Even one that a worker is at."""
+    late: list[Callable[[], object]] = [lambda: bench.receive(1, series=2, study=1) or bench.close()]
+    bench = make_bench(*late)
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.TOO_SHORT)
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REJECTED", "TOO_SHORT"), 2: ("REPORTED",)}
+    assert bench.ledger.deliveries_of(1) == []
+    assert bench.stages.stages == ["verdict", "segment", "report"]
+    assert bench.stages.replaced[-1] == ()
+
+
+@pytest.mark.parametrize("killed", ["before the choice", "before the file", "after the file"])
+def test_a_kill_on_the_way_to_a_verdict_leaves_exactly_one(make_bench: Callable[..., Bench], killed: str):
+    """Whatever was not committed is walked again; the bytes that are sent are those of one object."""
+
+    def kill() -> None:
+        raise WorkerStopped("killed")
+
+    acts: dict[str, list[Any]] = {"before the file": [kill], "after the file": [lambda: None]}
+    bench = make_bench(SeriesRejected(RejectReason.UNREADABLE_PIXELS), *acts.get(killed, []))
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    if killed == "before the choice":
+        bench.ledger.free_leases("host")
+    bench.pipeline.choose_due()
+    if killed == "before the file":
+        with pytest.raises(WorkerStopped):
+            bench.pipeline.work_off()
+    if killed == "after the file":
+        pipeline = replace(bench.pipeline, ledger=LedgerAwayOnce(bench.ledger))  # type: ignore[arg-type]
+        with pytest.raises(LedgerUnavailable):
+            pipeline.work_off()
+    bench.ledger.free_leases("host")
+    for _ in range(3):
+        bench.pipeline.choose_due()
+        bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED", "UNREADABLE_PIXELS")}
+    assert [item.object for item in bench.ledger.deliveries_of(bench.job.id)] == ["verdict"]
+
+
+def test_a_verdict_that_cannot_be_built_halts(make_bench: Callable[..., Bench]):
+    """And is told after a retry."""
+    bench = make_bench(SourceUnusable("no UIDs"))
+    bench.judge.sayings[1] = SeriesRejected(RejectReason.TOO_SHORT)
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("RECEIVED", "TOO_SHORT", "REPORT_FAILED")}
+    bench.retry()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED", "TOO_SHORT")}
+
+
+def test_a_refusal_whose_rule_has_gone_is_silent(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
+    """Nobody knows any more whom to tell."""
+    bench = make_bench(SeriesRejected(RejectReason.UNREADABLE_PIXELS))
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    rule = Rule(name="other", match={}, model="resnet50", destinations=("archive",))
+    make_bench(config=make_config(rule=(rule,))).pipeline.choose_due()
+    assert bench.states() == {1: ("REJECTED", "UNREADABLE_PIXELS")}
+
+
+class HereAndNow:
+    """An executor without a process of its own."""
+
+    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        return function(*args, **kwargs)
+
+
+@pytest.mark.parametrize("computed", [False, True])
+def test_three_slices_are_told_of(make_bench: Callable[..., Bench], computed: bool):
+    """Nothing is played: the headers are judged, the verdict is a file, and a reformat's is none."""
+
+    def reformatted(ds: Any) -> None:
+        ds.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"] if computed else ["ORIGINAL", "PRIMARY", "AXIAL"]
+
+    bench = make_bench()
+    judge = Judge(bench.pipeline.config, bench.spool, bench.ledger, open_spooled)
+    bench.pipeline = replace(bench.pipeline, judge=judge, executor=HereAndNow())
+    bench.judge = judge  # type: ignore[assignment]
+    bench.receive(1, 2, 3, change=reformatted)
+    bench.close()
+    bench.pipeline.work_off()
+    if computed:
+        assert bench.states() == {1: ("REJECTED", "TOO_FEW_SLICES")}
+        assert bench.ledger.deliveries_of(bench.job.id) == []
+        return
+    assert bench.states() == {1: ("REPORTED", "TOO_FEW_SLICES")}
+    (delivery,) = bench.ledger.deliveries_of(bench.job.id)
+    ds = dcmread(bench.spool.root / delivery.path)
+    assert ds.SOPInstanceUID == delivery.sop_instance_uid
+    assert ds.StudyInstanceUID == derive_uid("study", 1)
+    assert str(ds.PatientName) == CANARY
+    assert "3 of at least 5." in str(ds.to_json_dict())
+
+
+# --- a SEG that was held back
+
+
+@pytest.mark.parametrize("company", ["alone", "beside an answer", "beside a verdict"])
+def test_who_is_told_that_a_seg_was_held_back(make_bench: Callable[..., Bench], company: str):
+    """The job halts in any case; the radiologist hears of it where the study has no answer and no verdict."""
+    bench = make_bench()
+    if company != "alone":
+        bench.judge.sayings[2] = (0,) if company == "beside an answer" else SeriesRejected(RejectReason.TOO_SHORT)
+        bench.receive(1, series=2, study=1)
+        bench.close()
+        bench.pipeline.work_off()
+    bench.judge.sayings[1] = (5,)
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.stages.acts += [lambda: None, GeometryNotProved("12 mm")]
+    bench.pipeline.work_off()
+    assert bench.states()[1] == ("SEGMENTED", "GEOMETRY_NOT_PROVED")
+    (job,) = [job for job in bench.ledger.all_jobs() if job.halt]
+    sent = [item.object for item in bench.ledger.deliveries_of(job.id)]
+    assert sent == (["verdict"] if company == "alone" else [])
+
+
+def test_a_word_that_fails_does_not_hide_the_halt(make_bench: Callable[..., Bench], read_log: Any):
+    """A person sees it in any case."""
+    bench = make_bench(lambda: None, GeometryNotProved("12 mm"), SourceUnusable("no UIDs"))
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("SEGMENTED", "GEOMETRY_NOT_PROVED")}
+    assert len(read_log.named("verdict.failed")) == 1
+
+
+def test_another_series_supersedes_what_was_held_back(make_bench: Callable[..., Bench]):
+    """And when the held back one, retried, is better, its SR names both."""
+    bench = make_bench(lambda: None, GeometryNotProved("12 mm"))
+    bench.judge.sayings.update({1: (5,), 2: (0,)})
+    bench.receive(1, series=1, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(1, series=2, study=1)
+    assert bench.close() == 1
+    bench.pipeline.work_off()
+    assert sent_by(bench.stages.replaced[-1]) == [["verdict"]]
+    bench.retry()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED",), 2: ("REPORTED",)}
+    assert sent_by(bench.stages.replaced[-1]) == [["sr"], ["verdict"]]
+
+
+def test_a_late_slice_after_a_seg_was_held_back(make_bench: Callable[..., Bench]):
+    """What was said is out: the next revision, whose SR names it."""
+    bench = make_bench(lambda: None, GeometryNotProved("12 mm"))
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(2)
+    bench.close()
+    bench.pipeline.work_off()
+    assert [(job.revision, str(job.state)) for job in bench.ledger.all_jobs()] == [(1, "SEGMENTED"), (2, "REPORTED")]
+    assert sent_by(bench.stages.replaced[-1]) == [["verdict"]]

@@ -2,41 +2,50 @@
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
-from pydicom.uid import JPEG2000Lossless, MRImageStorage
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG2000Lossless, MRImageStorage
 
-from daemon import stages
+from daemon import results, stages
+from daemon.config import Profile
 from daemon.handover import load_segmented
 from daemon.intake import Intake
-from daemon.stages import Engine, Replaced, Reported, identity_of, report_series, segment_series
+from daemon.results import FURTHER_OBJECTS, Material, Replaced, SentSr
+from daemon.stages import Engine, Reported, identity_of, report_series, report_verdict, segment_series
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import open_series
+from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from models.errors import UnknownModel
+from reports.errors import GeometryNotProved
+from reports.identity import ResultIdentity
 
 STUDY, SERIES = "1.2.3.1", "1.2.3.2"
-LIVER_HU = 100
+LIVER_HU, LESION_HU = 100, 200
+SR_CLASSES = {"comprehensive_3d": Comprehensive3DSRStorage, "comprehensive": ComprehensiveSRStorage}
 CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture(autouse=True)
 def thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The network's place is taken: what is brighter than 50 is liver."""
+    """The network's place is taken: what is brighter than 50 is liver, and in series of our own 200 a lesion."""
 
     def segment(model: object, volume: Volume) -> Segmentation:
         algorithm = Algorithm("threshold", "1", "0" * 64, ("CT", "MR"))
         labels = (volume.array > LIVER_HU / 2).astype(np.uint8)
+        if volume.series_instance_uid == SERIES:
+            labels[volume.array == LESION_HU] = 2
         return Segmentation(labels, volume.geometry, algorithm, warnings=volume.warnings)
 
     monkeypatch.setattr(stages, "model_on", lambda name, engine: None)
@@ -93,14 +102,23 @@ def spoil(ds: Dataset) -> None:
     ds["PixelData"].is_undefined_length = True
 
 
-def walk(paths: list[Path], folder: Path, prefer: str = "portal", replaces: Replaced | None = None) -> Reported:
+def walk(paths: list[Path], folder: Path, prefer: str = "portal", **options: Any) -> Reported:
     segment_series(paths, "resnet50", Engine(), folder / "work", prefer)
-    return report(paths, folder, replaces=replaces)
+    return report(paths, folder, **options)
 
 
-def report(paths: list[Path], folder: Path, revision: int = 1, replaces: Replaced | None = None) -> Reported:
-    identity = identity_of(STUDY, SERIES, revision=revision, created=CREATED, software_version="1.2.3")
-    return report_series(paths, folder / "work", folder / "outbox", identity, replaces)
+def report(
+    paths: list[Path],
+    folder: Path,
+    revision: int = 1,
+    replaces: Sequence[Replaced] = (),
+    profiles: Sequence[Profile] = (Profile(),),
+) -> Reported:
+    return report_series(paths, folder / "work", folder / "outbox", identity(revision), profiles, replaces)
+
+
+def identity(revision: int = 1) -> ResultIdentity:
+    return identity_of(STUDY, SERIES, revision=revision, created=CREATED, software_version="1.2.3")
 
 
 def objects(reported: Reported) -> list[tuple[int, str]]:
@@ -262,14 +280,25 @@ def predecessor(path: Path) -> tuple[str, str] | None:
     return str(series.SeriesInstanceUID), str(sop.ReferencedSOPInstanceUID)
 
 
+def predecessors(path: Path) -> list[tuple[str, str]]:
+    (study,) = dcmread(path).PredecessorDocumentsSequence
+    return [
+        (str(series.SeriesInstanceUID), str(series.ReferencedSOPSequence[0].ReferencedSOPInstanceUID))
+        for series in study.ReferencedSeriesSequence
+    ]
+
+
 def srs(reported: Reported) -> list[Path]:
     return [result.path for result in reported.results if result.object == "sr"]
 
 
-def sr_of(series: str, revision: int, volume: int) -> tuple[str, str]:
-    identity = identity_of(STUDY, series, revision=revision, created=CREATED, software_version="0.9")
-    identity = replace(identity, volume_index=volume)
-    return identity.sr_series_instance_uid, identity.sr_sop_instance_uid
+def sent(job: str, *srs: tuple[str, int]) -> Replaced:
+    """What a job sent, by name and volume."""
+    return Replaced(tuple(SentSr(name, volume, *uids_of(job, name, volume)) for name, volume in srs))
+
+
+def uids_of(job: str, name: str, volume: int) -> tuple[str, str]:
+    return derive_uid(job, name, volume, "series"), derive_uid(job, name, volume)
 
 
 def test_a_first_answer_supersedes_nothing(make: Callable[..., list[Path]], tmp_path: Path):
@@ -277,31 +306,237 @@ def test_a_first_answer_supersedes_nothing(make: Callable[..., list[Path]], tmp_
     assert predecessor(sr) is None
 
 
-def test_a_revision_supersedes_the_one_before(make: Callable[..., list[Path]], tmp_path: Path):
-    """Volume by volume; also where it takes the place of another series at the same time."""
+def test_an_earlier_revision_is_superseded(make: Callable[..., list[Path]], tmp_path: Path):
+    """Volume by volume; an SR that never was is not named."""
     paths = make(1) + make(2)
     segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
-    for folder, replaces in (("a", None), ("b", Replaced(STUDY, "1.2.3.9", 4))):
+    for folder, volumes in (("a", (0, 1)), ("b", (1,))):
         shutil.copytree(tmp_path / "work", tmp_path / folder / "work")
+        replaces = [sent("before", *(("sr", volume) for volume in volumes))]
         reported = report(paths, tmp_path / folder, revision=3, replaces=replaces)
-        assert [predecessor(sr) for sr in srs(reported)] == [sr_of(SERIES, 2, 0), sr_of(SERIES, 2, 1)]
+        named = [uids_of("before", "sr", volume) if volume in volumes else None for volume in (0, 1)]
+        assert [predecessor(sr) for sr in srs(reported)] == named
 
 
 def test_another_series_is_superseded(make: Callable[..., list[Path]], tmp_path: Path):
     """An only volume by an only one, whatever their indices; of two the one that is the same."""
     paths = make(1, change=describe("arterial")) + make(2, change=describe("portal"))
-    (sr,) = srs(walk(paths, tmp_path / "a", "portal", Replaced(STUDY, "1.2.3.9", 4)))
-    assert predecessor(sr) == sr_of("1.2.3.9", 4, 0)
-    both = srs(walk(paths, tmp_path / "b", "all", Replaced(STUDY, "1.2.3.9", 4, volumes=(1, 2))))
-    assert [predecessor(sr) for sr in both] == [None, sr_of("1.2.3.9", 4, 1)]
+    (sr,) = srs(walk(paths, tmp_path / "a", "portal", replaces=[sent("other", ("sr", 0))]))
+    assert predecessor(sr) == uids_of("other", "sr", 0)
+    both = srs(walk(paths, tmp_path / "b", "all", replaces=[sent("other", ("sr", 1), ("sr", 2))]))
+    assert [predecessor(sr) for sr in both] == [None, uids_of("other", "sr", 1)]
 
 
-def test_a_revision_may_be_told_which_volumes_it_supersedes(make: Callable[..., list[Path]], tmp_path: Path):
-    """The revision before may have reported other volumes: an SR that never was is not named."""
+def test_a_verdict_is_superseded_by_the_first_volume(make: Callable[..., list[Path]], tmp_path: Path):
+    """Once, whatever the volumes are; beside it another series' answer may be."""
     paths = make(1) + make(2)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
-    reported = report(paths, tmp_path, revision=2, replaces=Replaced(STUDY, SERIES, 1, volumes=(1,)))
-    assert [predecessor(sr) for sr in srs(reported)] == [None, sr_of(SERIES, 1, 1)]
+    both = srs(walk(paths, tmp_path / "a", "all", replaces=[sent("other", ("verdict", 0))]))
+    assert [predecessor(sr) for sr in both] == [uids_of("other", "verdict", 0), None]
+    (first, _) = srs(walk(paths, tmp_path / "b", "all", replaces=[sent("x", ("sr", 0)), sent("y", ("verdict", 0))]))
+    assert predecessors(first) == [uids_of("x", "sr", 0), uids_of("y", "verdict", 0)]
+
+
+def test_each_destination_is_told_of_what_it_has(make: Callable[..., list[Path]], tmp_path: Path):
+    """An SR supersedes the one of its own name; one that is new there the one of its kind."""
+    profiles = [Profile(), Profile(seg_type="labelmap"), Profile(sr_class="comprehensive")]
+    replaces = [sent("before", ("sr", 0), ("sr_comprehensive", 0))]
+    reported = walk(make(), tmp_path, profiles=profiles, replaces=replaces)
+    by_name = {result.object: result.path for result in reported.results}
+    assert predecessor(by_name["sr"]) == predecessor(by_name["sr_labelmap"]) == uids_of("before", "sr", 0)
+    assert predecessor(by_name["sr_comprehensive"]) == uids_of("before", "sr_comprehensive", 0)
+    (study,) = dcmread(by_name["sr_comprehensive"]).PredecessorDocumentsSequence
+    reference = study.ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPClassUID == ComprehensiveSRStorage
+
+
+# --- what a destination takes
+
+
+def test_a_plain_destination_gets_the_bytes_it_always_got(make: Callable[..., list[Path]], tmp_path: Path):
+    """Whatever others beside it ask for."""
+    paths = make()
+    everything = ("seg", "sr", "sr_bidirectional")
+    others = [Profile(everything, "labelmap", "comprehensive"), Profile(everything)]
+    alone, among = walk(paths, tmp_path / "a"), walk(paths, tmp_path / "b", profiles=[*others, Profile()])
+    found = {result.object: result for result in among.results}
+    for result in alone.results:
+        assert found[result.object].path.read_bytes() == result.path.read_bytes()
+    assert found["seg"].sop_instance_uid == identity().seg_sop_instance_uid
+    assert found["sr"].series_instance_uid == identity().sr_series_instance_uid
+
+
+def test_every_form_is_an_object_of_its_own(make: Callable[..., list[Path]], tmp_path: Path):
+    """Each once, under UIDs of its own; each SR refers to the SEG that goes to the same place."""
+    profiles = [
+        Profile(seg_type=seg_type, sr_class=sr_class)  # type: ignore[arg-type]
+        for seg_type in ("binary", "labelmap")
+        for sr_class in ("comprehensive_3d", "comprehensive")
+    ]
+    reported = walk(make(), tmp_path, profiles=profiles)
+    objects = {result.object: dcmread(result.path) for result in reported.results}
+    assert set(objects) == {
+        *("seg", "seg_labelmap"),
+        *("sr", "sr_comprehensive", "sr_labelmap", "sr_labelmap_comprehensive"),
+    }
+    assert len({result.sop_instance_uid for result in reported.results}) == 6
+    assert len({result.series_instance_uid for result in reported.results}) == 6
+    for profile in profiles:
+        sr, seg = objects[profile.name_of("sr")], objects[profile.name_of("seg")]
+        assert sr.SOPClassUID == SR_CLASSES[profile.sr_class]
+        assert str(seg.SOPInstanceUID) in texts(sr)
+        other = objects["seg" if seg is objects["seg_labelmap"] else "seg_labelmap"]
+        assert str(other.SOPInstanceUID) not in texts(sr)
+    binary, labelmap = (read_seg(tmp_path / "outbox" / "0" / f"{name}.dcm") for name in ("seg", "seg_labelmap"))
+    assert [segment.number for segment in labelmap] == [segment.number for segment in binary] == [1]
+    assert np.array_equal(labelmap[0].masks, binary[0].masks)
+    assert np.array_equal(labelmap[0].origins_lps_mm, binary[0].origins_lps_mm)
+
+
+def test_an_sr_without_its_seg_is_still_proved(make: Callable[..., list[Path]], tmp_path: Path):
+    """The SEG is in the outbox, and a result, for the pipeline to send to nobody."""
+    reported = walk(make(), tmp_path, profiles=[Profile(("sr",), "labelmap")])
+    assert [result.object for result in reported.results] == ["seg_labelmap", "sr_labelmap"]
+
+
+def test_diameters_are_there_where_there_are_lesions(make: Callable[..., list[Path]], tmp_path: Path):
+    """The first volume has one, the second none: its other SR says so."""
+
+    def with_lesion(ds: Dataset) -> None:
+        if 4 <= ds.InstanceNumber - 1 <= 8:
+            pixels = np.frombuffer(ds.PixelData, np.int16).reshape(24, 20).copy()
+            pixels[9:13, 8:12] = LESION_HU - int(ds.RescaleIntercept)
+            ds.PixelData = pixels.tobytes()
+
+    profiles = [Profile(("seg", "sr", "sr_bidirectional"))]
+    reported = walk(make(1, change=with_lesion) + make(2), tmp_path, "all", profiles=profiles)
+    assert objects(reported) == [(0, "seg"), (0, "sr"), (0, "sr_bidirectional"), (1, "seg"), (1, "sr")]
+    diameters = dcmread(reported.results[2].path)
+    assert diameters.SeriesDescription.startswith("Porta: diameters")
+    assert read_seg(reported.results[0].path)[1].tracking_uid in texts(diameters)
+
+
+@pytest.fixture
+def further() -> Iterator[list[Material]]:
+    """A further kind of object, which is given the material and makes two copies of the first header."""
+    seen: list[Material] = []
+
+    def build(material: Material) -> list[Dataset]:
+        seen.append(material)
+        made = []
+        for number in (1, 2):
+            ds = dcmread(material.stack.slices[0].path)
+            ds.SOPInstanceUID = derive_uid("further", number)
+            ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+            made.append(ds)
+        return made
+
+    before = dict(FURTHER_OBJECTS)
+    FURTHER_OBJECTS["key_images"] = build
+    yield seen
+    FURTHER_OBJECTS.clear()
+    FURTHER_OBJECTS.update(before)
+
+
+def test_further_objects(make: Callable[..., list[Path]], tmp_path: Path, further: list[Material]):
+    """Made once for all who ask for them, each written once, and sent like any other."""
+    asking = Profile(("seg", "sr", "key_images"))
+    paths = make()
+    reported = walk(paths, tmp_path, profiles=[Profile(), asking, replace(asking, sr_class="comprehensive")])
+    found = [result for result in reported.results if result.object == "key_images"]
+    assert [result.path.name for result in found] == ["key_images-1.dcm", "key_images-2.dcm"]
+    assert [result.sop_instance_uid for result in found] == [derive_uid("further", number) for number in (1, 2)]
+    (material,) = further
+    assert len(material.headers) == len(material.frame_numbers) == material.volume.geometry.slices
+    before = [result.path.stat().st_mtime_ns for result in found]
+    assert report(paths, tmp_path, profiles=[asking]).results[-2:] == tuple(found)
+    assert [result.path.stat().st_mtime_ns for result in found] == before
+
+
+def test_a_seg_that_is_held_back_is_made_anew(
+    make: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A retry with a mended program can help; the wrong one is kept for whoever looks into it."""
+    paths = make()
+
+    def refuse(*args: object) -> None:
+        raise GeometryNotProved("12 mm off")
+
+    with monkeypatch.context() as patch, pytest.raises(GeometryNotProved):
+        patch.setattr(results, "verify_seg", refuse)
+        walk(paths, tmp_path)
+    assert [path.name for path in (tmp_path / "outbox" / "0").iterdir()] == ["seg.dcm.held-back"]
+    assert objects(report(paths, tmp_path)) == [(0, "seg"), (0, "sr")]
+
+
+# --- why there are no results
+
+
+def verdict(paths: list[Path], folder: Path, code: str, **options: Any) -> Reported:
+    values = {"model": "resnet50", "memory_mb": None, "profiles": (Profile(),), "replaced": ()} | options
+    return report_verdict(paths, folder / "outbox", identity(), code, **values)
+
+
+def test_a_verdict_says_why_with_the_figures(make: Callable[..., list[Path]], tmp_path: Path):
+    """In the study, of all images, with a name of its own, beside no other object."""
+    paths = make()[:3]
+    (result,) = verdict(paths, tmp_path, "TOO_FEW_SLICES").results
+    ds = dcmread(result.path)
+    assert (result.object, result.path.relative_to(tmp_path).as_posix()) == ("verdict", "outbox/0/verdict.dcm")
+    assert (ds.StudyInstanceUID, ds.SOPInstanceUID) == (STUDY, identity().sop_instance_uid("verdict"))
+    assert ds.SeriesDescription == "Porta: not processed"
+    assert "NOT PROCESSED. The series has too few slices to be a volume. 3 of at least 5." in texts(ds)
+    (study,) = ds.CurrentRequestedProcedureEvidenceSequence
+    assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 3
+    assert ds.SOPInstanceUID != identity().sr_sop_instance_uid
+
+
+def test_a_verdict_whose_figures_are_gone_says_the_sentence(make: Callable[..., list[Path]], tmp_path: Path):
+    """What only a decoder saw, or another configuration."""
+    (result,) = verdict(make(), tmp_path, "UNREADABLE_PIXELS").results
+    assert "NOT PROCESSED. The pixel data of an image cannot be decoded." in texts(dcmread(result.path))
+
+
+def test_a_seg_that_was_held_back_is_said_in_words(make: Callable[..., list[Path]], tmp_path: Path):
+    (result,) = verdict(make(), tmp_path, "GEOMETRY_NOT_PROVED").results
+    assert "was held back" in texts(dcmread(result.path))
+
+
+def test_a_verdict_in_each_class_that_is_asked_for(make: Callable[..., list[Path]], tmp_path: Path):
+    """For who takes an SR; it supersedes the verdict before it, in its own class where there is one."""
+    profiles = (
+        Profile(("seg",)),
+        Profile(),
+        Profile(("sr_bidirectional",), "labelmap"),
+        Profile(sr_class="comprehensive"),
+    )
+    replaced = [sent("before", ("verdict", 0), ("verdict_comprehensive", 0))]
+    reported = verdict(make(), tmp_path, "TOO_LARGE", profiles=profiles, replaced=replaced)
+    assert [result.object for result in reported.results] == ["verdict", "verdict_comprehensive"]
+    for result, sr_class in zip(reported.results, SR_CLASSES, strict=True):
+        assert dcmread(result.path).SOPClassUID == SR_CLASSES[sr_class]
+        assert predecessor(result.path) == uids_of("before", result.object, 0)
+
+
+def test_a_verdict_is_written_once(make: Callable[..., list[Path]], tmp_path: Path):
+    paths = make()
+    (result,) = verdict(paths, tmp_path, "TOO_LARGE").results
+    before = result.path.read_bytes()
+    assert verdict(paths, tmp_path, "TOO_LARGE").results == (result,)
+    result.path.unlink()
+    verdict(paths, tmp_path, "TOO_LARGE")
+    assert result.path.read_bytes() == before
+
+
+REFUSED = [
+    ("dcm_qa_mr/philips_enhanced_mr_plus_raw_data_same_series_dicom", "TOO_SHORT"),
+    ("hcc_tace_seg_007/ct_precontrast_10mm_dicom", "UNREADABLE_PIXELS"),
+]
+
+
+@pytest.mark.parametrize(("name", "code"), REFUSED)
+def test_real_series_are_told_of(unpacked: Callable[[str], list[Path]], tmp_path: Path, name: str, code: str):
+    (result,) = verdict(unpacked(name), tmp_path, code).results
+    assert "NOT PROCESSED" in texts(dcmread(result.path))
 
 
 # --- real series

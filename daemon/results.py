@@ -1,0 +1,275 @@
+"""The objects of one volume, in the outbox: each written once, each SEG read back and proved before it is a result.
+
+seg.dcm, sr.dcm, …               one for each name that a destination's profile gives (`Profile.name_of`)
+key_images-<n>.dcm, …            further objects, of which a volume has several
+findings.json                    the numbers
+seg.dcm.held-back                a SEG that does not lie where the findings lie; never sent, and made anew by a retry
+"""
+
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+from pydicom import Dataset, dcmread, dcmwrite
+
+from daemon.config import Profile, kind_of, sr_class_of
+from daemon.spool import write_durably
+from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.series import Stack, stack_headers
+from dicom_io.volume import Volume
+from reports.errors import GeometryNotProved
+from reports.identity import ResultIdentity
+from reports.key_images import build_key_images
+from reports.measurements import Findings, findings_json, measure
+from reports.seg import build_seg
+from reports.sr import build_sr
+from reports.sr_bidirectional import build_bidirectional_sr
+from reports.sr_document import SOP_CLASSES
+from reports.verification import verify_seg
+
+FINDINGS = "findings.json"
+
+
+@dataclass(frozen=True)
+class Result:
+    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
+
+    object: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    path: Path
+    volume_index: int = 0
+
+
+@dataclass(frozen=True)
+class SentSr:
+    """An SR that was sent: the name it has in the outbox, its volume and its UIDs."""
+
+    object: str
+    volume_index: int
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What an earlier job sent, an answer or a verdict, that the SRs of this one supersede. Holds one SR at least."""
+
+    srs: tuple[SentSr, ...]
+
+    def superseded_by(self, name: str, volume_index: int, volumes: Sequence[int]) -> SentSr | None:
+        """The SR that the one called `name` of a volume supersedes; `volumes` are all that are reported now.
+
+        One of the same kind: that of the same volume, or, where the two jobs share none, the first by the first. Else
+        the verdict, by the first.
+        """
+        kind, sr_class = kind_of(name), sr_class_of(name)
+        same = [sr for sr in self.srs if sr.object == name] or [sr for sr in self.srs if kind_of(sr.object) == kind]
+        if same:
+            by_volume = {sr.volume_index: sr for sr in reversed(same)}
+            if set(by_volume) & set(volumes):
+                return by_volume.get(volume_index)
+            return by_volume[min(by_volume)] if volume_index == volumes[0] else None
+        verdicts = [sr for sr in self.srs if kind_of(sr.object) == "verdict"]
+        verdicts.sort(key=lambda sr: sr_class_of(sr.object) != sr_class)
+        return verdicts[0] if verdicts and volume_index == volumes[0] else None
+
+
+@dataclass(frozen=True)
+class Predecessors:
+    """All that the SRs of a job supersede. `volumes` are the indices of those that it reports."""
+
+    study_instance_uid: str = ""
+    volumes: tuple[int, ...] = (0,)
+    replaced: tuple[Replaced, ...] = ()
+
+    def of(self, name: str, volume_index: int) -> list[Dataset]:
+        """References to the SRs that the one called `name` of a volume supersedes."""
+        found = [item.superseded_by(name, volume_index, self.volumes) for item in self.replaced]
+        return [self._reference(sr) for sr in found if sr is not None]
+
+    def _reference(self, sr: SentSr) -> Dataset:
+        ds = Dataset()
+        ds.SOPClassUID = SOP_CLASSES[sr_class_of(sr.object)]
+        ds.SOPInstanceUID = sr.sop_instance_uid
+        ds.SeriesInstanceUID = sr.series_instance_uid
+        ds.StudyInstanceUID = self.study_instance_uid
+        return ds
+
+
+@dataclass(frozen=True, eq=False)
+class Material:
+    """What the objects of a volume are made of; `headers` and `frame_numbers` are its images in slice order."""
+
+    stack: Stack
+    headers: tuple[Dataset, ...]
+    volume: Volume
+    segmentation: Segmentation
+    findings: Findings
+    identity: ResultIdentity
+    volume_note: str
+
+    @property
+    def frame_numbers(self) -> tuple[int | None, ...]:
+        """The frame of each slice, None for a single-frame image."""
+        return self.stack.frame_numbers
+
+
+def _key_images(material: Material) -> Sequence[Dataset]:
+    return build_key_images(
+        material.headers,
+        material.volume,
+        material.segmentation,
+        material.findings,
+        identity=material.identity,
+        frame_numbers=material.frame_numbers,
+        volume_note=material.volume_note,
+    )
+
+
+FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {"key_images": _key_images}
+"""Builders of what else a destination may name in `objects`: any number of objects of a volume, alike for everybody.
+The same material must give the same objects, in the same order."""
+
+
+def write_results(
+    stack: Stack,
+    volume: Volume,
+    segmentation: Segmentation,
+    outbox: Path,
+    *,
+    identity: ResultIdentity,
+    profiles: Sequence[Profile] = (Profile(),),
+    volume_note: str = "",
+    predecessors: Predecessors = Predecessors(),
+) -> tuple[Findings, tuple[Result, ...]]:
+    """Every object that one of `profiles` names, once, and findings.json.
+
+    Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. A SEG is there for
+    the SR that refers to it, even where no profile names it. Raises GeometryNotProved, SourceUnusable.
+    """
+    findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
+    material = Material(stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note)
+    results: dict[str, list[Result]] = {}
+    for profile in profiles:
+        seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None
+        for kind in profile.objects:
+            name = profile.name_of(kind)
+            if name in results:
+                continue
+            superseded = predecessors.of(name, identity.volume_index)
+            if kind == "sr":
+                results[name] = [_sr(material, profile, outbox, seg, superseded)]
+            elif kind == "sr_bidirectional" and findings.lesions:
+                results[name] = [_bidirectional_sr(material, profile, outbox, superseded)]
+            elif kind in FURTHER_OBJECTS:
+                results[name] = _further(material, kind, outbox)
+    write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
+    return findings, tuple(result for name in results for result in results[name])
+
+
+def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, list[Result]]) -> Dataset:
+    """The SEG of a profile as it lies on the disk, which becomes a result once it is proved."""
+    name = profile.name_of("seg")
+    path = outbox / f"{name}.dcm"
+    if name not in results:
+        results[name] = [
+            kept(
+                name,
+                path,
+                lambda: build_seg(
+                    material.headers,
+                    material.segmentation,
+                    material.findings,
+                    identity=material.identity,
+                    frame_numbers=material.frame_numbers,
+                    seg_type=profile.seg_type,
+                    name=name,
+                ),
+                material.identity,
+            )
+        ]
+        _prove(path, material)
+    return dcmread(path, stop_before_pixels=True)
+
+
+def _prove(path: Path, material: Material) -> None:
+    try:
+        verify_seg(
+            path,
+            material.volume.geometry,
+            material.segmentation,
+            material.findings,
+            material.stack.sop_instance_uids,
+            material.frame_numbers,
+        )
+    except GeometryNotProved:
+        path.replace(path.with_name(f"{path.name}.held-back"))
+        raise
+
+
+def _sr(
+    material: Material, profile: Profile, outbox: Path, seg: Dataset | None, superseded: Sequence[Dataset]
+) -> Result:
+    name = profile.name_of("sr")
+
+    def build() -> Dataset:
+        return build_sr(
+            material.headers,
+            material.findings,
+            material.segmentation.algorithm,
+            identity=material.identity,
+            seg=seg,
+            predecessors=superseded,
+            frame_numbers=material.frame_numbers,
+            volume_note=material.volume_note,
+            sr_class=profile.sr_class,
+            name=name,
+        )
+
+    return kept(name, outbox / f"{name}.dcm", build, material.identity)
+
+
+def _bidirectional_sr(material: Material, profile: Profile, outbox: Path, superseded: Sequence[Dataset]) -> Result:
+    name = profile.name_of("sr_bidirectional")
+
+    def build() -> Dataset:
+        return build_bidirectional_sr(
+            material.headers,
+            material.volume.geometry,
+            material.findings,
+            material.segmentation.algorithm,
+            identity=material.identity,
+            predecessors=superseded,
+            frame_numbers=material.frame_numbers,
+            sr_class=profile.sr_class,
+            name=name,
+        )
+
+    return kept(name, outbox / f"{name}.dcm", build, material.identity)
+
+
+def _further(material: Material, kind: str, outbox: Path) -> list[Result]:
+    def keep(number: int, ds: Dataset) -> Result:
+        return kept(kind, outbox / f"{kind}-{number}.dcm", lambda: ds, material.identity)
+
+    return [keep(number, ds) for number, ds in enumerate(FURTHER_OBJECTS[kind](material), start=1)]
+
+
+def kept(name: str, path: Path, build: Callable[[], Dataset], identity: ResultIdentity) -> Result:
+    """The object at `path`, built and written durably if no earlier walk did."""
+    if not path.exists():
+        buffer = BytesIO()
+        dcmwrite(buffer, build(), enforce_file_format=True)
+        write_durably(path, buffer.getvalue())
+    ds = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+    return Result(name, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, identity.volume_index)
+
+
+def findings_bytes(findings: Findings, algorithm: Algorithm, software_version: str) -> bytes:
+    """`findings.json` as it lies on the disk."""
+    content: dict[str, Any] = findings_json(findings, algorithm, software=f"porta-hepatis {software_version}")
+    return json.dumps(content, indent=2).encode()
