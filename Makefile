@@ -34,7 +34,7 @@ lint: install-test
 install-test: .venv/.installed-test
 
 .venv/.installed-test: .venv/.installed
-	$(PIP_INSTALL) -e ".[dev,export]"
+	$(PIP_INSTALL) -e ".[dev,export,train]"
 	@touch $@
 
 # Real peers and validators. Without root or apt the tests that need them say so and are skipped.
