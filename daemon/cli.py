@@ -1,10 +1,12 @@
 """The command line. Exit codes: 0 done, 1 failed, 2 the input or the configuration is wrong (one line on stderr)."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -14,8 +16,9 @@ from daemon import log
 from daemon.config import Config, load
 from daemon.errors import ConfigurationError, DaemonError, LedgerUnavailable, StorageUnusable, UnknownJob, WrongState
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
+from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find, shipped
-from models.errors import ModelError, UnknownModel
+from models.errors import CaseUnreadable, ModelError, RunMismatch, SplitInvalid, UnknownModel
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -207,6 +210,74 @@ def phantom(
     print(f"{len(written.paths)} slices and {len(written.phantom.lesions)} lesions in {out}")
 
 
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command goes on there.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=f"One of {', '.join(ARCHITECTURE_NAMES)}.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
+    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step, of all processes together.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
+    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or poly.")] = None,
+    backbone_weights: Annotated[str | None, typer.Option(help="none, imagenet, or a torchvision state dict.")] = None,
+    initial: Annotated[Path | None, typer.Option(help="Go on from the weights of this card (.json).")] = None,
+    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is left out, as 1/5.")] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A case not to train on, nor its patient's others.")
+    ] = None,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else `cache` beside the run's folder.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+) -> None:
+    """Train a network on cases with their truth; weights, card, curves and all that made them lie in OUT.
+
+    Several GPUs: torchrun --nproc-per-node N "$(which porta)" train …
+    """
+    if find_spec("monai") is None:
+        _fail('training needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.train_settings import load_settings
+
+    log.configure("warning", "auto")
+    overrides = {
+        ("data", "folders"): tuple(data or ()),
+        ("data", "phantoms"): phantoms,
+        ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
+        ("data", "cache"): cache,
+        ("data", "split"): split,
+        ("data", "fold"): fold,
+        ("data", "leave_out"): tuple(leave_out or ()),
+        ("network", "model"): model,
+        ("network", "backbone_weights"): backbone_weights,
+        ("network", "initial"): initial,
+        ("training", "steps"): steps,
+        ("training", "batch"): batch,
+        ("training", "pixels"): pixels,
+        ("training", "epoch"): epoch,
+        ("training", "schedule"): schedule,
+        ("training", "seed"): seed,
+        ("machine", "device"): device,
+        ("machine", "threads"): threads,
+        ("machine", "workers"): workers,
+        ("machine", "processes"): processes,
+    }
+    settings = load_settings(config, overrides)
+    from daemon.trainer import train_model
+
+    train_model(settings, out, command=shlex.join(["porta", *sys.argv[1:]]))
+
+
 def _configured(path: Path | None) -> Config:
     log.configure()
     settings = load(path, known_models=shipped().keys())
@@ -221,7 +292,9 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         _fail(*error.faults, code=2)
-    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected, UnknownModel) as error:
+    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
+        _fail(str(error), code=2)
+    except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid) as error:
         _fail(str(error), code=2)
     except LedgerUnavailable as error:
         _fail(f"the ledger cannot be used: {error}", code=1)

@@ -7,7 +7,6 @@ once, each with its key and line. Names are the file's: `[[peer]]` becomes `Conf
 
 import os
 import re
-import tomllib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -19,16 +18,15 @@ from pydantic import (
     ConfigDict,
     Field,
     Strict,
-    ValidationError,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from daemon.config_faults import Fault, key_text, reference_faults, shape_fault, shown
+from daemon.config_faults import reference_faults, shown
 from daemon.config_values import AETitle, Host, Name, Patterns, Port, RuleTag, Seconds, at_least_one_each_once
 from daemon.errors import ConfigurationError
-from daemon.toml_lines import key_lines, line_of
+from daemon.toml_document import checked
 
 DEFAULT_PLACES = (Path("porta.toml"), Path("/etc/porta/porta.toml"))
 """Where the file is looked for when neither `--config` nor `$PORTA_CONFIG` names it."""
@@ -338,42 +336,4 @@ def parse(content: bytes, *, known_models: Collection[str], source: str = "porta
 
     Raises ConfigurationError with all faults, in the order of their lines.
     """
-    try:
-        text = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError([f"{source}:{line}: the file is not UTF-8"]) from error
-    try:
-        document = _with_tuples(tomllib.loads(text))
-    except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError([_syntax_fault(str(error), text, source)]) from error
-    faults = list(reference_faults(document, known_models))
-    config = None
-    try:
-        config = Config.model_validate(document)
-    except ValidationError as error:
-        faults += [shape_fault(detail, Config) for detail in error.errors(include_url=False)]
-    if config is None or faults:
-        raise ConfigurationError(_lines_of(faults, text, source))
-    return config
-
-
-def _with_tuples(value: Any) -> Any:
-    """`value` with tuples for TOML's lists: strict pydantic takes no list for a tuple, and a frozen value has none."""
-    if isinstance(value, dict):
-        return {key: _with_tuples(item) for key, item in value.items()}
-    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
-
-
-def _lines_of(faults: list[Fault], text: str, source: str) -> list[str]:
-    lines = key_lines(text)
-    placed = sorted((line_of(fault.key, lines), key_text(fault.key), fault.sentence) for fault in faults)
-    return [f"{source}:{line}: {key}: {sentence}" for line, key, sentence in placed]
-
-
-def _syntax_fault(message: str, text: str, source: str) -> str:
-    """tomllib says the place at the end of its sentence, or that it is the end of the document."""
-    sentence, _, place = message.partition(" (at ")
-    number = re.match(r"line (\d+)", place)
-    line = int(number[1]) if number else text.rstrip().count("\n") + 1
-    return f"{source}:{line}: not valid TOML: {sentence[:1].lower()}{sentence[1:]}"
+    return checked(content, Config, source, lambda document: reference_faults(document, known_models))

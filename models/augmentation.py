@@ -1,44 +1,141 @@
-"""Other scanners, phases and doses, made from the few there are: changes of intensity and inserted lesions."""
+"""Other patients, scanners, phases and doses, made from the few there are: MONAI's transforms on single samples.
+
+MONAI turns, scales and bends (one resampling for all of it), changes contrast and HU, adds noise, blurs, sharpens and
+takes resolution away. It knows neither contrast phases nor lesions nor a reconstruction's round field of view: those
+are ours. The array transforms are used and not the dictionary ones, whose bookkeeping costs more than the work on
+three small planes.
+
+All that is drawn comes from the generator that `__call__` is given: a sample is the same in any process.
+"""
+
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import torch
+from monai.transforms.compose import Compose, OneOf
+from monai.transforms.intensity.array import (
+    RandAdjustContrast,
+    RandBiasField,
+    RandGaussianNoise,
+    RandGaussianSharpen,
+    RandGaussianSmooth,
+    RandScaleIntensity,
+    RandShiftIntensity,
+)
+from monai.transforms.spatial.array import Rand2DElastic, RandSimulateLowResolution
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.dataset import Batch
+from models.cards import Preprocessing
+from models.preprocessing import AIR_HU
+from models.recipe import Chances
+from models.sampling import Sample
+
+CENTRE_HU, UNIT_HU = 40.0, 100.0
+"""MONAI's intensities are unitless: gain is about soft tissue, and one of theirs is a hundred of ours."""
+BEYOND_HU = 150.0
+"""Values further than this outside the window would pull at gamma and blur what the network never sees apart."""
 
 
-def augment(batch: Batch, draw: np.random.Generator) -> Batch:
-    """The batch with lesions inserted into some livers, other enhancement, contrast, noise and sharpness."""
-    images, labels = [], []
-    for image, label in zip(batch.image, batch.labels, strict=True):
-        if draw.random() < 0.7:
-            image = change_enhancement(image, label, draw)
-        if draw.random() < 0.35 and bool((label > 0).any()):
-            image, label = insert_lesion(image, label, draw)
-        images.append(change_acquisition(image, draw))
-        labels.append(label)
-    return Batch(torch.stack(images), torch.stack(labels), batch.merged)
+class Augmentation:
+    """Patches of `models.sampling` in, samples of `pixels` rows and columns out."""
+
+    def __init__(self, how: Preprocessing, *, pixels: int, chances: Chances) -> None:
+        self.pixels, self.chances = pixels, chances
+        self.low, self.high = how.window_hu[0] - BEYOND_HU, how.window_hu[1] + BEYOND_HU
+        self.shape = Rand2DElastic(
+            spacing=(32, 32),
+            magnitude_range=(0.0, 3.0),
+            prob=chances.shape,
+            rotate_range=0.22,
+            shear_range=0.08,
+            scale_range=(0.22, 0.22),
+            spatial_size=(pixels, pixels),
+            padding_mode="border",
+        )
+        changes: list[Callable[..., Any]] = [
+            RandScaleIntensity(factors=0.15, prob=chances.contrast),
+            RandShiftIntensity(offsets=0.16, prob=chances.contrast),
+            RandAdjustContrast(prob=chances.gamma, gamma=(0.8, 1.25)),
+            # Before the blur it becomes the coarse grain of a soft kernel, after it the fine one of a sharp kernel.
+            RandGaussianNoise(prob=chances.noise, std=0.25),
+            OneOf(
+                [
+                    RandGaussianSmooth(prob=chances.sharpness, sigma_x=(0.4, 1.1), sigma_y=(0.4, 1.1)),
+                    RandGaussianSharpen(
+                        prob=chances.sharpness,
+                        sigma1_x=(0.6, 1.0),
+                        sigma1_y=(0.6, 1.0),
+                        sigma2_x=(0.4, 0.5),
+                        sigma2_y=(0.4, 0.5),
+                        alpha=(0.3, 1.2),
+                    ),
+                ],
+                weights=(0.7, 0.3),
+            ),
+            RandGaussianNoise(prob=chances.noise, std=0.2),
+            RandSimulateLowResolution(prob=chances.low_resolution, zoom_range=(0.5, 0.9), upsample_mode="bilinear"),
+        ]
+        if how.window_percentiles is not None:  # MR: the coils are nearer to one side
+            changes.insert(0, RandBiasField(prob=0.3, degree=2, coeff_range=(0.0, 0.15)))
+        self.values = Compose(changes)
+
+    def __call__(self, patch: Sample, draw: np.random.Generator) -> Sample:
+        """One sample out of a patch, which stays as it is."""
+        image, labels = self._reshape(patch, draw)
+        if draw.random() < self.chances.enhancement:
+            image = change_enhancement(image, labels, draw)
+        if draw.random() < self.chances.lesion and bool((labels > 0).any()):
+            image, labels = insert_lesion(image, labels, draw)
+        image = (image.clamp(self.low, self.high) - CENTRE_HU) / UNIT_HU
+        self.values.set_random_state(state=_state(draw))
+        image = torch.as_tensor(_plain(self.values(image))) * UNIT_HU + CENTRE_HU
+        if draw.random() < self.chances.field_of_view:
+            image = crop_field_of_view(image, draw)
+        return Sample(image, labels, patch.merged)
+
+    def _reshape(self, patch: Sample, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+        """Turned, scaled, sheared and bent. Image and masks are read at the same places, all linearly, at once."""
+        masks = torch.stack([patch.labels > 0, patch.labels > 1]).float()
+        self.shape.set_random_state(state=_state(draw))
+        read = _plain(self.shape(torch.cat([patch.image, masks])))
+        image, (liver, tumour) = read[:3], read[3:] > 0.5
+        return image, liver.to(torch.uint8) + (liver & tumour).to(torch.uint8)
 
 
-def change_enhancement(image: Tensor, label: Tensor, draw: np.random.Generator) -> Tensor:
-    """Liver and, apart from it, all other soft tissue brighter or darker, as in another contrast phase."""
-    liver = blur((label > 0).float()[None], 1.0)
+def _state(draw: np.random.Generator) -> np.random.RandomState:
+    return np.random.RandomState(int(draw.integers(2**32)))
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    """Without the history that MONAI keeps beside a tensor."""
+    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
+
+
+def change_enhancement(image: Tensor, labels: Tensor, draw: np.random.Generator) -> Tensor:
+    """Another contrast phase: liver, vessels in it and other soft tissue become brighter or darker, each by itself."""
+    liver = blur((labels > 0).float()[None], 1.0)
     soft = ((image > -30) & (image < 250)).float() * (1 - liver)
     regions = torch.from_numpy(draw.normal(0, 1, (1, 1, 4, 4)).astype(np.float32))
     patches = F.interpolate(regions, size=image.shape[-2:], mode="bicubic", align_corners=True)[0]
     shift = draw.normal(0, 22) * liver + soft * (draw.normal(0, 18) + 18 * patches)
+    parenchyma = image[1][labels == 1]
+    if len(parenchyma):
+        # What is brighter than the liver about it is a vessel in a portal phase; natively it is darker.
+        vessel = ((image - parenchyma.median() - 15) / 30).clamp(0, 1) * liver
+        shift = shift + draw.normal(0, 20) * vessel
     return image + shift
 
 
-def insert_lesion(image: Tensor, label: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+def insert_lesion(image: Tensor, labels: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
     """One to three blobs in the liver, darker or brighter, with an uneven outline and a soft edge.
 
     Label-free lesions in the spirit of Hu et al., CVPR 2023, on the three planes of a sample.
     """
-    inside = torch.nonzero(label > 0)
-    rows, columns = torch.meshgrid(torch.arange(label.shape[0]), torch.arange(label.shape[1]), indexing="ij")
-    image, label = image.clone(), label.clone()
+    inside = torch.nonzero(labels > 0)
+    rows, columns = torch.meshgrid(torch.arange(labels.shape[0]), torch.arange(labels.shape[1]), indexing="ij")
+    image, labels = image.clone(), labels.clone()
     for _ in range(int(draw.integers(1, 4))):
         row, column = inside[int(draw.integers(len(inside)))].tolist()
         radius = float(np.exp(draw.uniform(np.log(1.5), np.log(16))))
@@ -49,33 +146,22 @@ def insert_lesion(image: Tensor, label: Tensor, draw: np.random.Generator) -> tu
         uneven = sum(draw.normal(0, 0.08) * torch.cos(k * theta + draw.uniform(0, 6.3)) for k in range(2, 6))
         distance = torch.sqrt((u / stretch) ** 2 + (v * stretch) ** 2) / (radius * (1 + uneven))
         contrast = draw.uniform(-80, -22) if draw.random() < 0.85 else draw.uniform(30, 80)
-        texture = blur(torch.from_numpy(draw.normal(0, 1, (1, *label.shape)).astype(np.float32)), 2.0) * 20
-        liver = (label > 0).float()
+        texture = blur(torch.from_numpy(draw.standard_normal((1, *labels.shape), np.float32)), 2.0) * 20
+        liver = (labels > 0).float()
         for plane, growth in enumerate((draw.uniform(0.6, 1.1), 1.0, draw.uniform(0.6, 1.1))):
             softness = draw.uniform(0.8, 1.6) / radius
             part = ((growth - distance) / softness + 0.5).clamp(0, 1) * liver
             image[plane] = image[plane] + part * (contrast + texture[0])
-        label[(distance < 1) & (label > 0)] = 2
-    return image, label
+        labels[(distance < 1) & (labels > 0)] = 2
+    return image, labels
 
 
-def change_acquisition(image: Tensor, draw: np.random.Generator) -> Tensor:
-    """Calibration, sharpness and dose: gain and offset, blur or sharpening, grain, a smaller field of view."""
-    image = (image - 40) * draw.uniform(0.85, 1.15) + 40 + draw.normal(0, 8)
-    sharpness = draw.random()
-    if sharpness < 0.3:
-        image = blur(image, draw.uniform(0.4, 1.1))
-    elif sharpness < 0.45:
-        image = image + draw.uniform(0.2, 0.7) * (image - blur(image, 0.8))
-    if draw.random() < 0.6:
-        grain = torch.from_numpy(draw.normal(0, draw.uniform(3, 25), image.shape).astype(np.float32))
-        image = image + (grain if draw.random() < 0.5 else 1.8 * blur(grain, 0.6))
-    if draw.random() < 0.15:
-        size = image.shape[-1]
-        axis = torch.arange(size) - (size - 1) / 2 - draw.normal(0, 4)
-        outside = (axis[:, None] ** 2 + axis[None, :] ** 2) > (size * draw.uniform(0.42, 0.55)) ** 2
-        image = image.masked_fill(outside, -1024.0)
-    return image
+def crop_field_of_view(image: Tensor, draw: np.random.Generator) -> Tensor:
+    """Air outside a circle, as a reconstruction leaves it that is smaller than the patient."""
+    size = image.shape[-1]
+    axis = torch.arange(size) - (size - 1) / 2 - draw.normal(0, 4)
+    outside = (axis[:, None] ** 2 + axis[None, :] ** 2) > (size * draw.uniform(0.42, 0.55)) ** 2
+    return image.masked_fill(outside, AIR_HU)
 
 
 def blur(planes: Tensor, sigma: float) -> Tensor:

@@ -1,7 +1,7 @@
 """What is known of a set of weights: the JSON card beside each safetensors file. Imports no torch."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -90,8 +90,36 @@ def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
 
 
 def find(name: str, directory: Path = PRETRAINED) -> Card:
-    """The card of a model. Raises UnknownModel."""
+    """The card of a model: by its name in `directory`, or one's own by the path of its .json. Raises UnknownModel."""
+    if name.endswith(".json"):
+        path = Path(name)
+        try:
+            return read_card(path)
+        except OSError as error:
+            raise UnknownModel(f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnknownModel(f"{path}: not a card of weights") from error
     cards = shipped(directory)
     if name not in cards:
         raise UnknownModel(f"no model {name!r} in {directory}")
     return cards[name]
+
+
+LICENCES = {
+    "3D-IRCADb-01": "CC BY-NC-ND",
+    "CHAOS CT": "CC BY-SA 4.0",
+    "LiTS": "CC BY-NC-ND 4.0",
+    "MSD Task03_Liver": "CC BY-SA 4.0",
+    "phantoms": "Apache-2.0",
+}
+"""Of the public collections, as their publishers state them."""
+
+
+def licences_of(collections: Iterable[str]) -> str:
+    """What a card says of the licence of weights that learned from these collections."""
+    known = [
+        f"{name} {LICENCES.get(name, 'by its own terms, which nobody stated here')}" for name in sorted(collections)
+    ]
+    if set(collections) == {"phantoms"}:
+        return "Apache-2.0: trained on phantoms alone; research use only"
+    return f"research use only, by the licences of the training data: {'; '.join(known)}"

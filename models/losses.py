@@ -1,10 +1,14 @@
-"""What training minimises: cross-entropy plus soft Dice, with livers whose tumours were not drawn apart."""
+"""What training minimises: cross-entropy plus MONAI's soft Dice, with livers whose tumours were not drawn apart."""
 
 import torch
+from monai.losses.dice import DiceLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-LIVER, TUMOUR = 1, 2
+from models.cases import LIVER, TUMOUR
+
+SMOOTH_PIXELS = 10.0
+"""Added above and below the fraction: a batch without tumour has a Dice of one, and a gradient that is no cliff."""
 
 
 def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor) -> Tensor:
@@ -13,6 +17,10 @@ def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor) -> Tensor:
     `logits` (N, 3, row, column); `target` (N, row, column) int64; `merged` (N,) bool marks samples whose label 1
     means "liver or tumour": there the two probabilities count as one (marginal loss; Shi et al., Medical Image
     Analysis 2021). A label 2 in such a sample (an inserted lesion) still means tumour.
+
+    The Dice is MONAI's DiceLoss over the whole batch as one volume (Milletari et al., 3DV 2016), of "liver or tumour"
+    and of "tumour". MONAI's DiceCELoss takes one class a pixel and so cannot say "either of two": the cross-entropy
+    is taken here, which for samples that are not merged is PyTorch's.
     """
     log_p = F.log_softmax(logits.float(), dim=1)
     either = torch.logsumexp(log_p[:, LIVER:], dim=1)
@@ -22,12 +30,7 @@ def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor) -> Tensor:
 
     p = log_p.exp()
     known = (~merged).float()[:, None, None]
-    whole = soft_dice(p[:, LIVER] + p[:, TUMOUR], (target >= LIVER).float())
-    tumour = soft_dice(p[:, TUMOUR] * known, (target == TUMOUR).float() * known)
-    return cross_entropy + 1 - (whole + tumour) / 2
-
-
-def soft_dice(p: Tensor, truth: Tensor) -> Tensor:
-    """Dice of the whole batch as one volume; 1 when both are empty (Milletari et al., 3DV 2016)."""
-    smooth = 10.0
-    return (2 * (p * truth).sum() + smooth) / (p.sum() + truth.sum() + smooth)
+    found = torch.stack([p[:, LIVER] + p[:, TUMOUR], p[:, TUMOUR] * known], dim=1)
+    truth = torch.stack([(target >= LIVER).float(), (target == TUMOUR).float() * known], dim=1)
+    dice: Tensor = DiceLoss(batch=True, smooth_nr=SMOOTH_PIXELS, smooth_dr=SMOOTH_PIXELS)(found, truth)
+    return cross_entropy + dice

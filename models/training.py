@@ -1,4 +1,8 @@
-"""Training of one network on prepared cases: bf16 or fp16 autocast, one-cycle schedule, averaged weights."""
+"""Training of one network on prepared cases: mixed precision, averaged weights, checkpoints that go on exactly.
+
+What is drawn and what falls out (dropout) at a step depends on the seed, the step and the process alone, so a run that
+was stopped anywhere goes on from its checkpoint as if it had not been: no state of a generator needs keeping.
+"""
 
 import math
 import time
@@ -6,125 +10,282 @@ from collections.abc import Callable, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
-from models.augmentation import augment
-from models.cards import Preprocessing
-from models.dataset import Batch, Case, draw_batch
+from models.architectures.backbones import BackboneWeights
+from models.architectures.registry import build
+from models.augmentation import Augmentation
+from models.cards import Card, Preprocessing
+from models.errors import UnknownModel
+from models.inference import computes_bfloat16
 from models.losses import segmentation_loss
+from models.prepared import PreparedCase
 from models.preprocessing import normalise
-from models.weights import ARCHITECTURES
+from models.ranks import Rank
+from models.recipe import Recipe, Schedule
+from models.runs import BEST, LAST, Quality, RunFolder
+from models.sampling import Batch, Sample, collate, draw_patch, validation_samples
+from models.weights import load_network
+
+GRADIENT_NORM = 1.0
+SYNC_STEPS = 10
+"""On a GPU the losses of so many steps are read at once: reading one waits for all that was asked for before."""
 
 
 @dataclass(frozen=True)
-class Recipe:
-    """How a network is trained; the same for every fold and for the weights that ship."""
+class Watch:
+    """Who is told: `step(step, loss, seconds_left)` and `epoch(quality)`; `stop()` says to end after this step."""
 
-    architecture: str = "resnet50"
-    steps: int = 1000
-    batch: int = 12
-    pixels: int = 128
-    learning_rate: float = 6e-4
-    weight_decay: float = 1e-2
-    average: float = 0.99
-    real_share: float = 0.6
-    seed: int = 0
-    checkpoint_steps: int = 100
+    step: Callable[[int, float, float], None] = lambda step, loss, seconds_left: None
+    epoch: Callable[[Quality], None] = lambda quality: None
+    stop: Callable[[], bool] = lambda: False
+
+
+@dataclass(frozen=True)
+class Trained:
+    """How far a run came; `best` is None where nothing was validated."""
+
+    step: int
+    best: Quality | None
+    stopped: bool
 
 
 def train(
-    cases: Sequence[Case],
-    phantoms: Sequence[Case],
+    training: Sequence[PreparedCase],
+    validation: Sequence[PreparedCase],
     how: Preprocessing,
     recipe: Recipe,
     *,
-    checkpoint: Path,
-    report: Callable[[int, float, float], None],
-    initial: nn.Module | None = None,
+    network: nn.Module,
+    folder: RunFolder,
+    rank: Rank,
+    watch: Watch = Watch(),  # noqa: B008
     workers: int = 1,
-) -> nn.Module:
-    """Train from scratch, or from `initial`, or on from `checkpoint` where it exists; returns the averaged network.
+) -> Trained:
+    """Train `network`, or on from the folder's checkpoint, and leave best and last weights in the folder.
 
-    `report(step, loss, seconds_left)` is called after each step. The order of samples depends on the seed and
-    the step alone, so that a run that was stopped goes on as if it had not been.
+    The best are those of the highest validation Dice. Raises ValueError where `recipe.batch` is no multiple of the
+    processes.
     """
-    torch.manual_seed(recipe.seed)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    network: nn.Module = ARCHITECTURES[recipe.architecture]()
+    if recipe.batch % rank.world:
+        raise ValueError(f"batch {recipe.batch} cannot be shared by {rank.world} processes")
+    device = rank.device
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    if initial is not None:
-        network.load_state_dict(initial.state_dict())
     average = deepcopy(network).eval()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
-    first = 0
-    if checkpoint.exists():
-        state = torch.load(checkpoint, map_location=device, weights_only=True)
-        network.load_state_dict(state["network"])
+    trained = rank.spread(network)
+    optimiser = torch.optim.AdamW(trained.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    dtype = autocast_dtype(device)
+    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    first, best = 0, None
+    inner = trained.module if isinstance(trained, DistributedDataParallel) else trained
+    if (state := folder.read_checkpoint(device)) is not None:
+        inner.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])
-        first = state["step"]
+        if state["scaler"]:
+            scaler.load_state_dict(state["scaler"])
+        first, best = state["step"], Quality(**state["best"]) if state["best"] else None
+    if rank.first:
+        folder.cut_logs(first)
 
-    # A process of its own: in a thread beside the network's, the samples' small operations wait for its cores.
-    batches = DataLoader(_Steps(cases, phantoms, how, recipe, first), batch_size=None, num_workers=workers)
-    started = time.monotonic()
-    for step, batch in enumerate(batches, start=first):
+    def keep(step: int) -> None:
+        if rank.first:
+            folder.write_checkpoint(
+                {
+                    "network": inner.state_dict(),
+                    "average": average.state_dict(),
+                    "optimiser": optimiser.state_dict(),
+                    "scaler": scaler.state_dict(),
+                    "step": step,
+                    "best": vars(best) if best else None,
+                }
+            )
+
+    watched = (
+        validation_samples(validation, how, pixels=recipe.pixels, per_case=recipe.validation_slices)
+        if rank.first
+        else []
+    )
+    started, step, stopped = time.monotonic(), first, False
+    waiting: list[tuple[int, Tensor, float]] = []
+    for step, batch in enumerate(batches(training, how, recipe, first, rank=rank, workers=workers), start=first + 1):
+        rate = recipe.learning_rate * fraction(step - 1, recipe)
         for group in optimiser.param_groups:
-            group["lr"] = recipe.learning_rate * schedule(step, recipe.steps)
-        network.train()
-        image = normalise(batch.image, how.window_hu).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits = network(image)
-        loss = segmentation_loss(logits, batch.labels.to(device), batch.merged.to(device))
+            group["lr"] = rate
+        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step, rank.number)).generate_state(1)[0]))
+        trained.train()
+        loss = batch_loss(trained, batch, how, dtype=dtype, rank=rank)
         optimiser.zero_grad(set_to_none=True)
-        loss.backward()  # type: ignore[no-untyped-call]
-        nn.utils.clip_grad_norm_(network.parameters(), 1.0)
-        optimiser.step()
-        _follow(average, network, min(recipe.average, (1 + step) / (10 + step)))
-        step_s = (time.monotonic() - started) / (step + 1 - first)
-        report(step + 1, float(loss.detach()), step_s * (recipe.steps - step - 1))
-        if (step + 1) % recipe.checkpoint_steps == 0 or step + 1 == recipe.steps:
-            state = {
-                "network": network.state_dict(),
-                "average": average.state_dict(),
-                "optimiser": optimiser.state_dict(),
-                "step": step + 1,
-            }
-            part = checkpoint.with_suffix(".part")
-            torch.save(state, part)
-            part.replace(checkpoint)
-    return average
+        scaler.scale(loss * rank.world).backward()  # type: ignore[no-untyped-call]
+        scaler.unscale_(optimiser)
+        nn.utils.clip_grad_norm_(trained.parameters(), GRADIENT_NORM)
+        scaler.step(optimiser)
+        scaler.update()
+        _follow(average, inner, min(recipe.average, step / (9 + step)))
+
+        waiting.append((step, loss.detach(), rate))
+        validates = step % recipe.epoch == 0 or step == recipe.steps
+        keeps = validates or step % recipe.checkpoint == 0
+        if keeps or device.type == "cpu" or len(waiting) == SYNC_STEPS:
+            step_s = (time.monotonic() - started) / (step - first)
+            for number, value, then in waiting:
+                if rank.first:
+                    folder.log_loss(number, float(value), then)
+                watch.step(number, float(value), step_s * (recipe.steps - number))
+            waiting.clear()
+            stopped = rank.any(watch.stop()) and step < recipe.steps
+        if validates and watched and rank.first:
+            quality = validate(average, watched, how, recipe, step=step, device=device, dtype=dtype)
+            folder.log_dice(quality)
+            if best is None or quality.score >= best.score:
+                best = quality
+                folder.save_weights(average, BEST, best)
+            watch.epoch(quality)
+        if keeps or stopped:
+            keep(step)
+        if stopped:
+            break
+    if rank.first:
+        folder.save_weights(average, LAST, None)
+        if not watched:
+            folder.save_weights(average, BEST, None)
+    rank.wait()
+    return Trained(step, best, stopped)
 
 
-@dataclass(frozen=True)
+def make_network(recipe: Recipe, backbone_weights: str, initial: Card | None) -> nn.Module:
+    """The network to begin with: that of a card, or one drawn from the seed on its backbone's weights.
+
+    `backbone_weights`: "none", "imagenet", or the path of a torchvision state dict. Raises what
+    `registry.build` and `weights.load_network` raise, and UnknownModel for a card of another architecture.
+    """
+    torch.manual_seed(recipe.seed)
+    if initial is not None:
+        if initial.architecture != recipe.architecture:
+            raise UnknownModel(f"{initial.weights.name} is a {initial.architecture}, not a {recipe.architecture}")
+        return load_network(initial)
+    weights = backbone_weights if backbone_weights in ("none", "imagenet") else Path(backbone_weights)
+    return build(recipe.architecture, cast(BackboneWeights, weights))
+
+
+def autocast_dtype(device: torch.device) -> torch.dtype | None:
+    """What the forward pass computes in: bfloat16 where it is quick, else float16 on CUDA and float32 on the CPU."""
+    if device.type == "cuda":
+        return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+    return torch.bfloat16 if computes_bfloat16(device) else None
+
+
+def batch_loss(
+    network: nn.Module, batch: Batch, how: Preprocessing, *, dtype: torch.dtype | None, rank: Rank
+) -> Tensor:
+    """The loss of the whole batch, of which this process has a part."""
+    device = rank.device
+    image = batch.image.to(device, non_blocking=True)
+    image = normalise(image, how.window_hu).contiguous(memory_format=torch.channels_last)
+    with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+        logits = network(image)
+    target, merged = batch.labels.to(device, non_blocking=True), batch.merged.to(device, non_blocking=True)
+    return segmentation_loss(rank.gather(logits.float()), rank.gather(target), rank.gather(merged))
+
+
+@torch.no_grad()
+def validate(
+    network: nn.Module,
+    samples: Sequence[Sample],
+    how: Preprocessing,
+    recipe: Recipe,
+    *,
+    step: int,
+    device: torch.device,
+    dtype: torch.dtype | None,
+) -> Quality:
+    """Dice over all the samples together; that of tumours over those whose tumours were drawn."""
+    counts = torch.zeros(2, 2, dtype=torch.float64)  # (liver, tumour), (common, both)
+    for start in range(0, len(samples), recipe.batch):
+        batch = collate(samples[start : start + recipe.batch])
+        image = normalise(batch.image.to(device), how.window_hu).contiguous(memory_format=torch.channels_last)
+        with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
+            logits = network(image)
+        p = logits.float().softmax(dim=1).cpu()
+        liver = p[:, 1] + p[:, 2] > 0.5  # as inference decides
+        tumour = liver & (p[:, 2] > p[:, 1])
+        known = ~batch.merged
+        for row, (found, truth) in enumerate(((liver, batch.labels > 0), (tumour[known], batch.labels[known] > 1))):
+            counts[row] += torch.tensor([2.0 * (found & truth).sum(), float(found.sum() + truth.sum())])
+    known_tumours = any(bool((sample.labels > 1).any()) for sample in samples if not sample.merged)
+    (liver_common, liver_both), (tumour_common, tumour_both) = counts.tolist()
+    return Quality(
+        step=step,
+        liver_dice=liver_common / max(1.0, liver_both),
+        tumour_dice=tumour_common / max(1.0, tumour_both) if known_tumours else None,
+        slices=len(samples),
+    )
+
+
+def batches(
+    cases: Sequence[PreparedCase], how: Preprocessing, recipe: Recipe, first: int, *, rank: Rank, workers: int
+) -> DataLoader[Batch]:
+    """This process's parts of the batches from step `first` on, made by `workers` processes of their own.
+
+    In a thread beside the network's, the samples' small operations wait for its cores.
+    """
+    steps = _Steps(cases, how, recipe, first, rank.number, rank.world)
+    return DataLoader(
+        steps,
+        batch_size=None,
+        num_workers=workers,
+        multiprocessing_context="fork" if workers else None,  # the cases are mapped, and would be copied by spawn
+        prefetch_factor=4 if workers else None,
+        worker_init_fn=_use_one_core,
+        pin_memory=rank.device.type == "cuda",
+    )
+
+
+def _use_one_core(worker: int) -> None:
+    torch.set_num_threads(1)
+
+
 class _Steps(Dataset[Batch]):
-    """The batches of a run, from step `first` on; each depends on the seed and its step alone."""
+    """Parts of the batches of a run, from step `first` on; each sample depends on seed, step and its place alone."""
 
-    cases: Sequence[Case]
-    phantoms: Sequence[Case]
-    how: Preprocessing
-    recipe: Recipe
-    first: int
+    def __init__(
+        self, cases: Sequence[PreparedCase], how: Preprocessing, recipe: Recipe, first: int, number: int, world: int
+    ) -> None:
+        self.cases, self.how, self.recipe, self.first = cases, how, recipe, first
+        share = recipe.batch // world
+        self.places = range(number * share, (number + 1) * share)
+        self.augment = Augmentation(how, pixels=recipe.pixels, chances=recipe.chances)
 
     def __len__(self) -> int:
         return self.recipe.steps - self.first
 
     def __getitem__(self, index: int) -> Batch:
-        draw = np.random.default_rng((self.recipe.seed, self.first + index))
-        size, pixels, share = self.recipe.batch, self.recipe.pixels, self.recipe.real_share
-        drawn = draw_batch(self.cases, self.phantoms, self.how, draw, size=size, pixels=pixels, real_share=share)
-        return augment(drawn, draw)
+        recipe, samples = self.recipe, []
+        for place in self.places:
+            draw = np.random.default_rng((recipe.seed, self.first + index, place))
+            patch = draw_patch(self.cases, self.how, draw, pixels=recipe.pixels, balance=recipe.balance)
+            samples.append(self.augment(patch, draw))
+        return collate(samples)
 
 
-def schedule(step: int, steps: int) -> float:
-    """Fraction of the peak learning rate: linear warm-up over a twentieth, then a cosine to zero."""
-    warm_up = max(1, steps // 20)
+def fraction(step: int, recipe: Recipe) -> float:
+    """The part of the peak learning rate at a step counted from 0: a linear rise, then the schedule's fall to zero."""
+    warm_up = max(1, round(recipe.steps * recipe.warm_up))
     if step < warm_up:
         return (step + 1) / warm_up
-    return 0.5 * (1 + math.cos(math.pi * (step - warm_up) / max(1, steps - warm_up)))
+    return FALLS[recipe.schedule]((step - warm_up) / max(1, recipe.steps - warm_up))
+
+
+FALLS: dict[Schedule, Callable[[float], float]] = {
+    "cosine": lambda part: 0.5 * (1 + math.cos(math.pi * part)),
+    "poly": lambda part: (1 - part) ** 0.9,  # Chen et al., arXiv:1706.05587, §4.1
+}
 
 
 @torch.no_grad()

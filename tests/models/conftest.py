@@ -12,9 +12,10 @@ from torch import Tensor, nn
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cards import Card, Preprocessing
-from models.dataset import Case, prepare
+from models.cases import Case
 from models.inference import Model
 from models.phantom import grid, make_phantom
+from models.prepared import PreparedCase, PreparedStack, resample
 
 HOW = Preprocessing(
     coarse_spacing_mm=3.0,
@@ -123,19 +124,49 @@ def _lopsided(geometry: Geometry) -> tuple[Volume, NDArray[np.uint8]]:
     return Volume(hu.astype(np.int16), geometry, "CT", "1.2.3.4"), truth
 
 
+def stacked(image: NDArray[np.generic], labels: NDArray[np.uint8], spacing_mm: float) -> PreparedStack:
+    """A stack as `models.prepared` makes it."""
+    highest = labels.max(axis=(1, 2))
+    return PreparedStack(
+        image.astype(np.int16), labels, spacing_mm, np.flatnonzero(highest >= 1), np.flatnonzero(highest >= 2)
+    )
+
+
+MakeCase = Callable[..., PreparedCase]
+
+
 @pytest.fixture
-def image_equal_to_label() -> Case:
+def prepared_case() -> MakeCase:
+    """Build a PreparedCase, the same image and labels at both resolutions, slices 2 mm apart."""
+    return _prepared_case
+
+
+def _prepared_case(
+    image: NDArray[np.generic],
+    labels: NDArray[np.uint8],
+    *,
+    name: str = "made",
+    collection: str = "made by hand",
+    tumours_drawn: bool = True,
+) -> PreparedCase:
+    fine, coarse = (stacked(image, labels, spacing) for spacing in (HOW.fine_spacing_mm, HOW.coarse_spacing_mm))
+    return PreparedCase(name, name, collection, tumours_drawn, 2.0, fine, coarse)
+
+
+@pytest.fixture
+def image_equal_to_label() -> PreparedCase:
     """A case whose image is 100 HU where its label is liver and -100 HU elsewhere: an L, no two sides alike."""
-    labels = torch.zeros(12, 90, 100, dtype=torch.uint8)
+    labels = np.zeros((12, 90, 100), np.uint8)
     labels[:, 20:70, 30:45] = 1
     labels[:, 55:70, 30:80] = 1
-    image = (labels.float() * 200 - 100).to(torch.float16)
-    return Case("L", (image, labels), (image, labels), merged=False, step_mm=2.0)
+    return _prepared_case(labels.astype(np.int16) * 200 - 100, labels, name="L")
 
 
 @pytest.fixture(scope="session")
-def tiny_case() -> Case:
+def tiny_case() -> PreparedCase:
     """A phantom with lesions on a grid of large voxels, prepared for training."""
     geometry = grid(slices=24, rows=60, columns=64, spacing_mm=(10.0, 6.0, 6.0), seed=4)
     phantom = make_phantom(geometry, seed=4, lesions=4)
-    return prepare(phantom.volume, phantom.truth, HOW, name="tiny", merged=False)
+    fine, coarse, step_mm = resample(Case("tiny", "tiny", phantom.volume, phantom.truth), HOW)
+    stacks = (stacked(stack.image, stack.labels, stack.spacing_mm) for stack in (fine, coarse))
+    return PreparedCase("tiny", "tiny", "phantoms", True, step_mm, *stacks)

@@ -1,30 +1,116 @@
-"""Augmentation changes values, and labels only where it puts a lesion into a liver."""
+"""Augmentation keeps labels on their image, and adds to them only where it puts a lesion into a liver."""
+
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
-from models.augmentation import augment, blur, change_acquisition, change_enhancement, insert_lesion
+from models.augmentation import Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion
 from models.cards import Preprocessing
-from models.dataset import Batch, Case, draw_batch
+from models.prepared import PreparedCase
+from models.preprocessing import AIR_HU
+from models.recipe import Balance, Chances
+from models.sampling import Sample, draw_patch
+
+NOTHING = dict.fromkeys(vars(Chances()), 0.0)
+SEEDS = range(8)
 
 
 @pytest.fixture
 def sample() -> tuple[Tensor, Tensor]:
     """Three planes of soft tissue with a square liver, and its label."""
-    label = torch.zeros(64, 64, dtype=torch.int64)
+    label = torch.zeros(64, 64, dtype=torch.uint8)
     label[10:50, 14:44] = 1
     image = torch.full((3, 64, 64), 40.0) + 60.0 * (label > 0)
     return image, label
+
+
+@pytest.fixture
+def patch(image_equal_to_label: PreparedCase, how: Preprocessing) -> Sample:
+    """A patch of the L, for samples of 64 pixels."""
+    return draw_patch([image_equal_to_label], how, np.random.default_rng(1), pixels=64, balance=Balance(fine=1.0))
+
+
+def inner(mask: Tensor) -> Tensor:
+    """A mask (row, column) less its outermost pixels."""
+    return -F.max_pool2d(-mask.float()[None], 3, 1, 1)[0] > 0.5
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_label_stays_on_its_image_through_every_turn(patch: Sample, how: Preprocessing, seed: int) -> None:
+    """Turned, scaled, sheared and bent, both are read at the same places."""
+    augment = Augmentation(how, pixels=64, chances=Chances(**(NOTHING | {"shape": 1.0})))
+    turned = augment(patch, np.random.default_rng(seed))
+    assert turned.image.shape == (3, 64, 64)
+    assert (turned.labels.shape, turned.labels.dtype) == ((64, 64), torch.uint8)
+    bright = turned.image[1] > 0
+    wrong = (inner(bright) & (turned.labels == 0)) | (inner(~bright) & (turned.labels > 0))
+    assert int(wrong.sum()) <= 2
+    assert int((turned.labels > 0).sum()) > 100
+
+
+def test_samples_stay_upright(how: Preprocessing) -> None:
+    """Values that grow with the row, and in the other case with the column, still do: no sample is turned over."""
+    ramp = torch.arange(96.0)
+    augment = Augmentation(how, pixels=64, chances=Chances(**(NOTHING | {"shape": 1.0})))
+    for planes, axis in ((ramp[:, None].expand(3, 96, 96), 1), (ramp[None, :].expand(3, 96, 96), 2)):
+        for seed in SEEDS:
+            patch = Sample(planes.contiguous(), torch.ones(96, 96, dtype=torch.uint8), merged=False)
+            middle = augment(patch, np.random.default_rng(seed)).image[1]
+            along, across = (float(torch.diff(middle, dim=dim).median()) for dim in (axis - 1, 2 - axis))
+            assert 0.6 < along < 1.5
+            assert abs(across) < 0.6
+
+
+def test_with_no_chances_the_middle_of_the_patch_comes_back(patch: Sample, how: Preprocessing) -> None:
+    """Each change can be switched off; values far outside the window are cut."""
+    same = Augmentation(how, pixels=64, chances=Chances(**NOTHING))(patch, np.random.default_rng(0))
+    low = how.window_hu[0] - 150
+    torch.testing.assert_close(same.image, patch.image[:, 16:80, 16:80].clamp(min=low), atol=1e-2, rtol=0)
+    assert torch.equal(same.labels, patch.labels[16:80, 16:80])
+
+
+@pytest.mark.parametrize("name", [name for name in NOTHING if name != "shape"])
+def test_each_change_changes_values_and_only_a_lesion_the_label(patch: Sample, how: Preprocessing, name: str) -> None:
+    """One at a time, with certainty; the liver stays where it was."""
+    patch = replace(patch, image=patch.image + torch.linspace(0, 40, 96))
+    plain = Augmentation(how, pixels=64, chances=Chances(**NOTHING))(patch, np.random.default_rng(5))
+    changes = Augmentation(how, pixels=64, chances=Chances(**(NOTHING | {name: 1.0})))
+    changed = [changes(patch, np.random.default_rng(seed)) for seed in range(4)]
+    assert any(not torch.equal(one.image, plain.image) for one in changed)
+    for one in changed:
+        assert bool(torch.isfinite(one.image).all())
+        assert torch.equal(one.labels > 0, plain.labels > 0)
+        assert name == "lesion" or torch.equal(one.labels, plain.labels)
+    assert name != "lesion" or all(bool((one.labels == 2).any()) for one in changed)
+
+
+def test_sample_depends_on_its_generator_alone(patch: Sample, how: Preprocessing) -> None:
+    """Not on what was drawn before it, nor by whom; and the patch stays as it was."""
+    before = patch.image.clone(), patch.labels.clone()
+    augment, another = (Augmentation(how, pixels=64, chances=Chances()) for _ in range(2))
+    one = augment(patch, np.random.default_rng(3))
+    another(patch, np.random.default_rng(9))
+    same, other = another(patch, np.random.default_rng(3)), augment(patch, np.random.default_rng(4))
+    assert torch.equal(one.image, same.image)
+    assert torch.equal(one.labels, same.labels)
+    assert not torch.equal(one.image, other.image)
+    assert torch.equal(patch.image, before[0])
+    assert torch.equal(patch.labels, before[1])
+    assert type(one.image) is Tensor
 
 
 @pytest.mark.parametrize("seed", range(10))
 def test_lesions_are_put_into_the_liver_alone(sample: tuple[Tensor, Tensor], seed: int) -> None:
     """Outside of the liver neither image nor label changes; inside, what is labelled is darker or brighter."""
     image, label = sample
+    before = image.clone()
     changed, labelled = insert_lesion(image, label, np.random.default_rng(seed))
     liver = label > 0
+    assert torch.equal(image, before)
     assert torch.equal(labelled > 0, liver)
     assert torch.equal(changed[:, ~liver], image[:, ~liver])
     lesion = labelled == 2
@@ -32,15 +118,6 @@ def test_lesions_are_put_into_the_liver_alone(sample: tuple[Tensor, Tensor], see
     assert float((changed[1] - image[1])[lesion].abs().mean()) > 10
     far_from_it = liver & ~(blur(lesion.float()[None], 4.0)[0] > 1e-3)
     assert float((changed[1] - image[1])[far_from_it].abs().sum()) == 0
-
-
-def test_inserting_leaves_the_given_sample_as_it_was(sample: tuple[Tensor, Tensor]) -> None:
-    """The case is drawn from again."""
-    image, label = sample
-    before = image.clone(), label.clone()
-    insert_lesion(image, label, np.random.default_rng(0))
-    assert torch.equal(image, before[0])
-    assert torch.equal(label, before[1])
 
 
 def test_enhancement_moves_the_liver_as_one(sample: tuple[Tensor, Tensor]) -> None:
@@ -53,6 +130,14 @@ def test_enhancement_moves_the_liver_as_one(sample: tuple[Tensor, Tensor]) -> No
     assert float(shifts[:, :4].std()) > 1
 
 
+def test_enhancement_moves_vessels_apart_from_the_liver(sample: tuple[Tensor, Tensor]) -> None:
+    """What is brighter than the parenchyma about it is another compartment."""
+    image, label = sample
+    image[:, 28:32, 26:30] += 80.0
+    shifts = change_enhancement(image, label, np.random.default_rng(3)) - image
+    assert abs(float(shifts[1, 29:31, 27:29].mean() - shifts[1, 40:44, 34:38].mean())) > 2
+
+
 def test_enhancement_leaves_air_and_bone_alone(sample: tuple[Tensor, Tensor]) -> None:
     """Contrast medium is in soft tissue."""
     image, label = sample
@@ -62,31 +147,11 @@ def test_enhancement_leaves_air_and_bone_alone(sample: tuple[Tensor, Tensor]) ->
     assert torch.equal(changed[:, -4:], image[:, -4:])
 
 
-def test_acquisition_keeps_places_and_order(sample: tuple[Tensor, Tensor]) -> None:
-    """Whatever gain, sharpness and grain, the liver stays brighter than what is around it, where it was."""
-    image, label = sample
-    for seed in range(10):
-        changed = change_acquisition(image, np.random.default_rng(seed))
-        assert changed.shape == image.shape
-        assert bool(torch.isfinite(changed).all())
-        around = torch.zeros_like(label, dtype=torch.bool)
-        around[28:36, 4:12] = around[28:36, 46:54] = True
-        assert float(changed[:, 28:36, 20:38].mean()) > float(changed[:, around].mean()) + 20
-
-
-def test_batch_keeps_livers_and_shapes_and_depends_on_the_seed(tiny_case: Case, how: Preprocessing) -> None:
-    """Only labels inside a liver may change, `merged` passes through, and a seed says what is done."""
-    batch = draw_batch([tiny_case], [], how, np.random.default_rng(0), size=8, pixels=32)
-    batch = Batch(batch.image, batch.labels, torch.arange(8) % 2 == 0)
-    before = batch.image.clone()
-    one, two, other = (augment(batch, np.random.default_rng(seed)) for seed in (1, 1, 2))
-    assert torch.equal(batch.image, before)
-    assert torch.equal(one.labels > 0, batch.labels > 0)
-    assert torch.equal(one.merged, batch.merged)
-    assert one.image.shape == batch.image.shape
-    assert torch.equal(one.image, two.image)
-    assert torch.equal(one.labels, two.labels)
-    assert not torch.equal(one.image, other.image)
+def test_field_of_view_is_round(sample: tuple[Tensor, Tensor]) -> None:
+    """Corners are air, the middle stays."""
+    cropped = crop_field_of_view(sample[0], np.random.default_rng(0))
+    assert bool((cropped[:, [0, 0, -1, -1], [0, -1, 0, -1]] == AIR_HU).all())
+    assert torch.equal(cropped[:, 24:40, 24:40], sample[0][:, 24:40, 24:40])
 
 
 def test_blur_keeps_what_it_spreads() -> None:

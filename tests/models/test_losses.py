@@ -5,7 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.losses import LIVER, TUMOUR, segmentation_loss, soft_dice
+from models.cases import LIVER, TUMOUR
+from models.losses import SMOOTH_PIXELS, segmentation_loss
 
 KNOWN, MERGED = torch.tensor([False, False]), torch.tensor([True, True])
 
@@ -97,11 +98,35 @@ def test_half_precision_logits_are_summed_in_full(target: Tensor) -> None:
     assert float(loss) == pytest.approx(float(segmentation_loss(logits.float(), target, KNOWN)))
 
 
-def test_soft_dice_of_two_halves() -> None:
-    """Half of the truth found, nothing else: two thirds, but for the smoothing."""
-    truth = torch.zeros(100, 100)
-    truth[:, :50] = 1
-    found = truth.clone()
-    found[:50] = 0
-    assert float(soft_dice(found, truth)) == pytest.approx(2 / 3, abs=0.002)
-    assert float(soft_dice(torch.zeros(4, 4), torch.zeros(4, 4))) == 1
+def dice_by_hand(p: Tensor, truth: Tensor) -> Tensor:
+    """Dice of the whole batch as one volume, smoothed."""
+    return (2 * (p * truth).sum() + SMOOTH_PIXELS) / (p.sum() + truth.sum() + SMOOTH_PIXELS)
+
+
+@pytest.mark.parametrize("merged", [KNOWN, MERGED, torch.tensor([True, False])])
+def test_loss_is_that_of_the_formula(target: Tensor, merged: Tensor) -> None:
+    """MONAI's Dice and PyTorch's cross-entropy against both written out."""
+    torch.manual_seed(1)
+    logits = torch.randn(2, 3, 32, 32)
+    p = logits.softmax(dim=1)
+    sums = p[:, LIVER] + p[:, TUMOUR]
+    certain = torch.where(merged[:, None, None] & (target == LIVER), sums, p.gather(1, target[:, None])[:, 0])
+    known = (~merged).float()[:, None, None]
+    whole = dice_by_hand(sums, (target >= LIVER).float())
+    tumour = dice_by_hand(p[:, TUMOUR] * known, (target == TUMOUR).float() * known)
+    expected = -certain.log().mean() + 1 - (whole + tumour) / 2
+    assert float(segmentation_loss(logits, target, merged)) == pytest.approx(float(expected), rel=1e-5)
+
+
+def test_cross_entropy_of_known_tumours_is_pytorchs(target: Tensor) -> None:
+    """Nothing marginal about samples whose tumours were drawn."""
+    torch.manual_seed(2)
+    logits = torch.randn(2, 3, 32, 32)
+    p = logits.softmax(dim=1)
+    dices = [
+        dice_by_hand(p[:, LIVER:].sum(1), (target >= LIVER).float()),
+        dice_by_hand(p[:, TUMOUR], (target == TUMOUR).float()),
+    ]
+    dice_loss = 1 - float(sum(dices)) / 2
+    expected = float(F.cross_entropy(logits, target)) + dice_loss
+    assert float(segmentation_loss(logits, target, KNOWN)) == pytest.approx(expected, rel=1e-5)

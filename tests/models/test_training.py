@@ -1,15 +1,23 @@
-"""Training: it learns, a stopped run goes on as if it had not been, and the schedule rises and falls."""
+"""Training: it learns, a stopped run goes on as if it had not been, the best is kept, the schedule rises and falls."""
 
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 from torch import Tensor, nn
 
 from models.cards import Preprocessing
-from models.dataset import Case
-from models.training import Recipe, schedule, train
-from models.weights import ARCHITECTURES
+from models.errors import UnknownModel, WeightsCorrupt
+from models.prepared import PreparedCase
+from models.ranks import Rank
+from models.recipe import Balance, Recipe
+from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, Quality, RunFolder
+from models.training import Trained, Watch, fraction, make_network, train
+
+CPU = Rank(0, 1, torch.device("cpu"))
 
 
 class Stopped(Exception):
@@ -17,12 +25,16 @@ class Stopped(Exception):
 
 
 class Small(nn.Module):
-    """A network of two layers, with batch norm: all that the loop of training touches, without the waiting."""
+    """A network of two layers, with batch norm and dropout: all that the loop of training touches."""
 
     def __init__(self) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1)
+            nn.Conv2d(3, 8, 3, padding=1),
+            nn.BatchNorm2d(8),
+            nn.ReLU(),
+            nn.Dropout(0.2),
+            nn.Conv2d(8, 3, 3, padding=1),
         )
 
     def forward(self, x: Tensor) -> Tensor:
@@ -31,69 +43,162 @@ class Small(nn.Module):
         return logits
 
 
-@pytest.fixture(autouse=True)
-def _small_architecture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Recipes here name the architecture "small"."""
-    monkeypatch.setitem(ARCHITECTURES, "small", Small)
+RECIPE = Recipe("small", steps=7, batch=2, pixels=32, epoch=3, checkpoint=2, validation_slices=4)
 
 
-def test_loss_falls_on_an_easy_case(image_equal_to_label: Case, how: Preprocessing, tmp_path: Path) -> None:
-    """A liver that stands out by its values is learned in a few steps."""
-    losses: list[float] = []
+@pytest.fixture
+def run(how: Preprocessing, tmp_path: Path) -> Callable[..., Trained]:
+    """`run(cases, recipe, "name")` trains Small in the folder of that name."""
+
+    def run(
+        cases: list[PreparedCase], recipe: Recipe, name: str, *, validates: bool = True, workers: int = 0, **watch: Any
+    ) -> Trained:
+        torch.manual_seed(3)
+        folder = RunFolder(tmp_path / name, {"architecture": "small"})
+        folder.path.mkdir(exist_ok=True)
+        return train(
+            cases,
+            cases if validates else [],
+            how,
+            recipe,
+            network=Small(),
+            folder=folder,
+            rank=CPU,
+            watch=Watch(**watch),
+            workers=workers,
+        )
+
+    return run
+
+
+def losses(path: Path) -> list[float]:
+    """The losses of a run."""
+    return [float(row.split(",")[1]) for row in (path / LOSSES).read_text().splitlines()[1:]]
+
+
+def test_loss_falls_on_an_easy_case(
+    image_equal_to_label: PreparedCase, run: Callable[..., Trained], tmp_path: Path
+) -> None:
+    """A liver that stands out by its values is learned in a few steps; the time left ends at none."""
     left: list[float] = []
-
-    def report(step: int, loss: float, seconds_left: float) -> None:
-        assert step == len(losses) + 1
-        losses.append(loss)
-        left.append(seconds_left)
-
-    recipe = Recipe("small", steps=30, batch=4, pixels=32, learning_rate=2e-2)
-    network = train([image_equal_to_label], [], how, recipe, checkpoint=tmp_path / "checkpoint.pt", report=report)
-    assert len(losses) == 30
-    assert sum(losses[-4:]) < 0.8 * sum(losses[:4])
-    assert not network.training
+    recipe = replace(RECIPE, steps=30, batch=4, learning_rate=2e-2, balance=Balance(fine=1.0))
+    trained = run([image_equal_to_label], recipe, "run", step=lambda step, loss, seconds: left.append(seconds))
+    values = losses(tmp_path / "run")
+    assert len(values) == 30
+    assert sum(values[-4:]) < 0.8 * sum(values[:4])
     assert left[-1] == 0 < left[0]
+    assert trained.best is not None
+    assert trained.best.liver_dice > 0.8
+    assert trained.best.tumour_dice is None
 
 
-def test_stopped_run_goes_on_as_if_it_had_not_been(tiny_case: Case, how: Preprocessing, tmp_path: Path) -> None:
-    """Killed between two checkpoints and started again, it ends with exactly the weights of an unbroken run."""
-    recipe = Recipe("small", steps=7, batch=2, pixels=32, checkpoint_steps=3)
-    seen: list[int] = []
+@pytest.mark.parametrize("workers", [0, 2])
+def test_run_that_was_cut_off_goes_on_as_if_it_had_not_been(
+    tiny_case: PreparedCase, run: Callable[..., Trained], tmp_path: Path, workers: int
+) -> None:
+    """Cut off between two checkpoints and started again: the same curves to the byte, the same weights."""
 
-    def stop_at_5(step: int, loss: float, seconds_left: float) -> None:
+    def cut_off(step: int, loss: float, seconds_left: float) -> None:
         if step == 5:
             raise Stopped
 
-    def note(step: int, loss: float, seconds_left: float) -> None:
-        seen.append(step)
-
-    whole = train([tiny_case], [], how, recipe, checkpoint=tmp_path / "whole.pt", report=note)
+    run([tiny_case], RECIPE, "whole")
     with pytest.raises(Stopped):
-        train([tiny_case], [], how, recipe, checkpoint=tmp_path / "broken.pt", report=stop_at_5)
-    assert torch.load(tmp_path / "broken.pt", weights_only=True)["step"] == 3
-    resumed = train([tiny_case], [], how, recipe, checkpoint=tmp_path / "broken.pt", report=note)
-    assert seen == [*range(1, 8), *range(4, 8)]
-    for (name, tensor), other in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(tensor, other), name
-    assert not list(tmp_path.glob("*.part"))
+        run([tiny_case], RECIPE, "broken", workers=workers, step=cut_off)
+    assert torch.load(tmp_path / "broken" / CHECKPOINT, weights_only=True)["step"] == 4
+    seen: list[int] = []
+    run([tiny_case], RECIPE, "broken", workers=workers, step=lambda step, loss, left: seen.append(step))
+    assert seen == [5, 6, 7]
+    for name in (LOSSES, DICES, "small.safetensors", "small-last.safetensors"):
+        assert (tmp_path / "broken" / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name
+    assert not list(tmp_path.rglob("*.part"))
 
 
-def test_finished_run_is_not_run_again(tiny_case: Case, how: Preprocessing, tmp_path: Path) -> None:
-    """From its last checkpoint come the same weights without a step."""
-    recipe = Recipe("small", steps=1, batch=2, pixels=32)
-    path = tmp_path / "checkpoint.pt"
+def test_asked_to_stop_it_keeps_the_best_and_goes_on_later(
+    tiny_case: PreparedCase, run: Callable[..., Trained], tmp_path: Path
+) -> None:
+    """After the step that is being made; nothing of it is lost."""
     steps: list[int] = []
-    first = train([tiny_case], [], how, recipe, checkpoint=path, report=lambda step, loss, left: steps.append(step))
-    again = train([tiny_case], [], how, recipe, checkpoint=path, report=lambda step, loss, left: steps.append(step))
-    assert steps == [1]
-    assert all(torch.equal(one, two) for one, two in zip(first.parameters(), again.parameters(), strict=True))
+    trained = run(
+        [tiny_case], RECIPE, "run", step=lambda step, loss, left: steps.append(step), stop=lambda: len(steps) == 5
+    )
+    assert (trained.step, trained.stopped) == (5, True)
+    assert trained.best is not None
+    assert trained.best.step == 3
+    for which in (BEST, LAST):
+        assert (tmp_path / "run" / f"small{which}.safetensors").exists()
+    trained = run([tiny_case], RECIPE, "run", step=lambda step, loss, left: steps.append(step))
+    assert steps == [1, 2, 3, 4, 5, 6, 7]
+    assert (trained.step, trained.stopped) == (7, False)
+    run([tiny_case], RECIPE, "whole")
+    assert (tmp_path / "run" / LOSSES).read_bytes() == (tmp_path / "whole" / LOSSES).read_bytes()
 
 
-def test_rate_rises_and_falls_to_nothing() -> None:
-    """Warm-up over a twentieth of the steps, then a cosine."""
-    rates = [schedule(step, 200) for step in range(200)]
+def test_finished_run_is_not_run_again(tiny_case: PreparedCase, run: Callable[..., Trained], tmp_path: Path) -> None:
+    """From its last checkpoint come the same weights without a step."""
+    steps: list[int] = []
+    recipe = replace(RECIPE, steps=2)
+    first = run([tiny_case], recipe, "run", step=lambda step, loss, left: steps.append(step))
+    weights = (tmp_path / "run" / "small-last.safetensors").read_bytes()
+    again = run([tiny_case], recipe, "run", step=lambda step, loss, left: steps.append(step))
+    assert steps == [1, 2]
+    assert again == first
+    assert (tmp_path / "run" / "small-last.safetensors").read_bytes() == weights
+
+
+def test_best_is_that_of_the_highest_dice(
+    image_equal_to_label: PreparedCase, run: Callable[..., Trained], tmp_path: Path
+) -> None:
+    """Not the last, where the last is worse."""
+    seen: list[Quality] = []
+    recipe = replace(RECIPE, steps=12, learning_rate=5e-2, epoch=1)
+    trained = run([image_equal_to_label], recipe, "run", epoch=seen.append)
+    assert len(seen) == 12
+    assert trained.best is not None
+    assert trained.best.liver_dice == max(quality.liver_dice for quality in seen)
+
+
+def test_without_validation_the_last_weights_are_the_best(
+    tiny_case: PreparedCase, run: Callable[..., Trained], tmp_path: Path
+) -> None:
+    """There is nothing to choose by."""
+    assert run([tiny_case], replace(RECIPE, steps=1), "run", validates=False).best is None
+    best, last = (tmp_path / "run" / f"small{which}.safetensors" for which in (BEST, LAST))
+    assert best.read_bytes() == last.read_bytes()
+
+
+def test_hidden_tumours_are_not_validated(tiny_case: PreparedCase, run: Callable[..., Trained]) -> None:
+    """Of a case whose tumours were not drawn nobody knows which are right."""
+    trained = run([replace(tiny_case, tumours_drawn=False)], replace(RECIPE, steps=1), "run")
+    assert trained.best is not None
+    assert trained.best.tumour_dice is None
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "poly"])
+def test_rate_rises_and_falls_to_nothing(schedule: Any) -> None:
+    """Warm-up over a twentieth of the steps, then a cosine or a power."""
+    recipe = Recipe(steps=200, schedule=schedule)
+    rates = [fraction(step, recipe) for step in range(200)]
     assert rates[0] == pytest.approx(0.1)
     assert rates[9] == rates[10] == max(rates) == 1
     assert all(later <= earlier for earlier, later in zip(rates[10:], rates[11:], strict=False))
-    assert rates[105] == pytest.approx(0.5)
-    assert 0 <= rates[-1] < 0.001
+    assert rates[105] == pytest.approx(0.5 if schedule == "cosine" else 0.5**0.9)
+    assert 0 <= rates[-1] < 0.01
+
+
+def test_network_is_the_same_for_the_same_seed() -> None:
+    """And another for another."""
+    one, two, other = (make_network(Recipe("fcn_vgg16", seed=seed), "none", None) for seed in (1, 1, 2))
+    first, second, third = (next(network.parameters()) for network in (one, two, other))
+    assert torch.equal(first, second)
+    assert not torch.equal(first, third)
+
+
+def test_weights_to_begin_from_are_checked(tmp_path: Path) -> None:
+    """A backbone's file that is not there; a card of another architecture."""
+    from models.cards import find
+
+    with pytest.raises(WeightsCorrupt, match="nowhere"):
+        make_network(Recipe("fcn_vgg16"), str(tmp_path / "nowhere.pth"), None)
+    with pytest.raises(UnknownModel, match="resnet50, not a vgg16"):
+        make_network(Recipe("vgg16"), "none", find("resnet50"))

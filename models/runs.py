@@ -1,0 +1,193 @@
+"""The folder of a training run: what it is, how far it came, and the weights that it made.
+
+    config.toml          the configuration as it was used, every default written out
+    run.json             what the run is (refused where it differs), the data's hash, seed, versions
+    split.json           which cases train, validate and test
+    loss.csv, dice.csv   a line a step, and a line a validation; curves.png is drawn from them
+    train.log            when it was started, went on, validated, was stopped
+    checkpoint.pt        what an interrupted run goes on from
+    NAME.safetensors, NAME.json             the best weights and their card, NAME being the architecture
+    NAME-last.safetensors, NAME-last.json   those of the last step
+
+Everything is written under another name, synced and renamed, or appended line by line and cut back to the checkpoint.
+"""
+
+import json
+import os
+import platform
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+
+from models.errors import RunMismatch
+from models.weights import save_network
+
+BEST, LAST = "", "-last"
+RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "train.log", "curves.png"
+CHECKPOINT, LOSSES, DICES = "checkpoint.pt", "loss.csv", "dice.csv"
+COLUMNS = {LOSSES: "step,loss,learning_rate", DICES: "step,liver_dice,tumour_dice"}
+
+Describe = Callable[[str], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Quality:
+    """What a validation measured at a step: Dice over all `slices` as one; None where no tumour was drawn."""
+
+    step: int
+    liver_dice: float
+    tumour_dice: float | None
+    slices: int
+
+    @property
+    def score(self) -> float:
+        """By what the best weights are chosen: the mean of what was measured."""
+        return self.liver_dice if self.tumour_dice is None else (self.liver_dice + self.tumour_dice) / 2
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """A folder that `claim` gave to one run. `card` is what the weights' card says, but for sha256 and quality."""
+
+    path: Path
+    card: Mapping[str, Any]
+
+    def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
+        """What `write_checkpoint` wrote; None at the start of a run. Raises RunMismatch for a file that is damaged."""
+        path = self.path / CHECKPOINT
+        if not path.exists():
+            return None
+        try:
+            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
+        except Exception as error:
+            raise RunMismatch(f"{path}: not a checkpoint, or a damaged one; remove it to begin again") from error
+        return state
+
+    def write_checkpoint(self, state: Mapping[str, Any]) -> None:
+        """Whole or not at all, and on the disk when this returns."""
+        part = self.path / f"{CHECKPOINT}.part"
+        with part.open("wb") as file:
+            torch.save(dict(state), file)
+            file.flush()
+            os.fsync(file.fileno())
+        _rename(part, self.path / CHECKPOINT)
+
+    def cut_logs(self, step: int) -> None:
+        """Take away what was noted after `step`: the run goes on from there and notes it again."""
+        for name, columns in COLUMNS.items():
+            path = self.path / name
+            kept = [columns]
+            if path.exists():
+                rows = path.read_text().splitlines()[1:]
+                kept += [row for row in rows if row.count(",") == 2 and int(row.partition(",")[0]) <= step]
+            _write(path, "\n".join(kept) + "\n")
+
+    def log_loss(self, step: int, loss: float, learning_rate: float) -> None:
+        """One line of loss.csv."""
+        self._append(LOSSES, f"{step},{loss:.6f},{learning_rate:.6g}")
+
+    def log_dice(self, quality: Quality) -> None:
+        """One line of dice.csv; empty where no tumour was drawn."""
+        tumour = "" if quality.tumour_dice is None else f"{quality.tumour_dice:.4f}"
+        self._append(DICES, f"{quality.step},{quality.liver_dice:.4f},{tumour}")
+
+    def note(self, event: str) -> None:
+        """A line of the log, with the time."""
+        self._append(LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {event}")
+
+    def _append(self, name: str, line: str) -> None:
+        with (self.path / name).open("a") as file:
+            file.write(line + "\n")
+
+    def weights(self, which: str = BEST) -> Path:
+        """The card of the best or last weights."""
+        return self.path / f"{self.card['architecture']}{which}.json"
+
+    def save_weights(self, network: nn.Module, which: str, quality: Quality | None) -> None:
+        """Weights in half precision, and their card with what the validation measured."""
+        path = self.weights(which)
+        file = path.with_suffix(".safetensors")
+        part = file.with_suffix(".part")
+        sha256 = save_network(network, part)
+        part.chmod(0o644)  # safetensors makes the file its owner's alone; weights are read by the service's account
+        _rename(part, file)
+        measured = {}
+        if quality is not None:
+            measured["validation"] = {
+                "liver_dice": round(quality.liver_dice, 3),
+                "tumour_dice": None if quality.tumour_dice is None else round(quality.tumour_dice, 3),
+                "slices": quality.slices,
+                "step": quality.step,
+            }
+        card = {**self.card, "sha256": sha256, "quality": measured, "research_use_only": True}
+        _write(path, json.dumps(card, indent=2) + "\n")
+
+
+def claim(path: Path, identity: Mapping[str, Any], card: Mapping[str, Any], texts: Mapping[str, str]) -> RunFolder:
+    """Make the folder of a run, or find that it is this run's, which then goes on from its checkpoint.
+
+    `identity`: JSON values that decide which weights come out. `texts`: files to be written beside it by name. Raises
+    RunMismatch: going on with anything else would give weights that no configuration describes.
+    """
+    described = {"identity": dict(identity), "versions": versions()}
+    file = path / RUN
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+        if file.exists():
+            _refuse_another(path, _read(file), json.loads(json.dumps(identity)))
+        elif any(path.iterdir()):
+            raise RunMismatch(f"{path}: is not empty and holds no {RUN}; choose another folder")
+        else:
+            for name, text in texts.items():
+                _write(path / name, text)
+            _write(file, json.dumps(described, indent=2) + "\n")
+    except OSError as error:
+        raise RunMismatch(f"{error.filename or path}: {error.strerror}") from error
+    return RunFolder(path, card)
+
+
+def versions() -> dict[str, str]:
+    """What the numbers of a run may depend on besides its configuration."""
+    packages = ("porta-hepatis", "torch", "torchvision", "monai", "numpy")
+    return {"python": platform.python_version()} | {package: version(package) for package in packages}
+
+
+def _read(file: Path) -> dict[str, Any]:
+    try:
+        identity: dict[str, Any] = json.loads(file.read_text())["identity"]
+    except (ValueError, KeyError, TypeError) as error:
+        raise RunMismatch(f"{file}: does not say of which run it is; choose another folder") from error
+    return identity
+
+
+def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for key in sorted({*there, *here}):
+        if there.get(key) != here.get(key):
+            was, now = (json.dumps(values.get(key)) for values in (there, here))
+            shown = f": {key} is {was} there and {now} here" if len(was) + len(now) < 120 else f", of another {key}"
+            raise RunMismatch(f"{path}: holds another run{shown}; choose another folder with --out")
+
+
+def _write(path: Path, text: str) -> None:
+    part = path.with_name(path.name + ".part")
+    with part.open("w") as file:
+        file.write(text)
+        file.flush()
+        os.fsync(file.fileno())
+    _rename(part, path)
+
+
+def _rename(part: Path, path: Path) -> None:
+    """In place of what was there, and so on the disk too when this returns."""
+    part.replace(path)
+    folder = os.open(path.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)
+    finally:
+        os.close(folder)

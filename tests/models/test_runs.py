@@ -1,0 +1,123 @@
+"""The folder of a run: its own, whole after any crash, and cut back to where the run goes on from."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from models.cards import Preprocessing, read_card
+from models.errors import RunMismatch
+from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, RUN, Quality, RunFolder, claim
+
+IDENTITY: dict[str, Any] = {"training.steps": 7, "training.seed": 0, "data": "ab" * 32, "split": [["a", "training"]]}
+
+
+@pytest.fixture
+def card(how: Preprocessing) -> dict[str, Any]:
+    """What the trainer says of the weights."""
+    return {
+        "name": "fcn_vgg16",
+        "version": "0-abababab",
+        "architecture": "fcn_vgg16",
+        "modalities": ["CT"],
+        "preprocessing": vars(how),
+        "trained_on": "phantoms (3); 7 steps of 2 samples",
+        "licence": "Apache-2.0",
+    }
+
+
+@pytest.fixture
+def folder(tmp_path: Path, card: dict[str, Any]) -> RunFolder:
+    """A folder that was just claimed."""
+    return claim(tmp_path / "run", IDENTITY, card, {"config.toml": "steps = 7\n"})
+
+
+def test_folder_says_what_made_it(folder: RunFolder) -> None:
+    """Configuration, data, seed, versions."""
+    run = json.loads((folder.path / RUN).read_text())
+    assert run["identity"] == IDENTITY
+    assert {"python", "porta-hepatis", "torch", "monai", "numpy"} <= run["versions"].keys()
+    assert (folder.path / "config.toml").read_text() == "steps = 7\n"
+
+
+def test_same_run_goes_on_and_another_is_refused_by_what_differs(folder: RunFolder, card: dict[str, Any]) -> None:
+    """One line that names the key, and what it is on either side where that is short."""
+    claim(folder.path, IDENTITY, card, {})
+    with pytest.raises(RunMismatch, match=r"run: holds another run: training.steps is 7 there and 8 here"):
+        claim(folder.path, IDENTITY | {"training.steps": 8}, card, {})
+    with pytest.raises(RunMismatch, match=r"of another data"):
+        claim(folder.path, IDENTITY | {"data": "cd" * 32}, card, {})
+
+
+def test_folder_of_something_else_is_refused(tmp_path: Path, card: dict[str, Any]) -> None:
+    """A folder with other files, one whose run.json is damaged, a file."""
+    (tmp_path / "thesis.tex").touch()
+    with pytest.raises(RunMismatch, match="not empty"):
+        claim(tmp_path, IDENTITY, card, {})
+    damaged = tmp_path / "damaged"
+    damaged.mkdir()
+    (damaged / RUN).write_text("{")
+    with pytest.raises(RunMismatch, match=RUN):
+        claim(damaged, IDENTITY, card, {})
+    with pytest.raises(RunMismatch, match="thesis"):
+        claim(tmp_path / "thesis.tex", IDENTITY, card, {})
+
+
+def test_checkpoint_comes_back(folder: RunFolder) -> None:
+    """None at first; then what was written last, and nothing beside it."""
+    cpu = torch.device("cpu")
+    assert folder.read_checkpoint(cpu) is None
+    for step in (1, 2):
+        folder.write_checkpoint({"step": step, "network": {"weight": torch.full((2,), float(step))}})
+    state = folder.read_checkpoint(cpu)
+    assert state is not None
+    assert state["step"] == 2
+    assert state["network"]["weight"].tolist() == [2, 2]
+    assert not list(folder.path.glob("*.part"))
+
+
+def test_damaged_checkpoint_is_one_line(folder: RunFolder) -> None:
+    """It says what to do."""
+    (folder.path / CHECKPOINT).write_bytes(b"PK\x03\x04 and no more")
+    with pytest.raises(RunMismatch, match=r"checkpoint\.pt.*remove it"):
+        folder.read_checkpoint(torch.device("cpu"))
+
+
+def test_logs_are_cut_back_to_the_checkpoint(folder: RunFolder) -> None:
+    """What came after it is noted again; a line that a crash cut short is no line."""
+    folder.cut_logs(0)
+    for step in range(1, 6):
+        folder.log_loss(step, 1 / step, 6e-4)
+    folder.log_dice(Quality(2, 0.5, None, 4))
+    folder.log_dice(Quality(4, 0.75, 0.25, 4))
+    with (folder.path / LOSSES).open("a") as file:
+        file.write("6,0.1")
+    folder.cut_logs(3)
+    assert (folder.path / LOSSES).read_text() == (
+        "step,loss,learning_rate\n1,1.000000,0.0006\n2,0.500000,0.0006\n3,0.333333,0.0006\n"
+    )
+    assert (folder.path / DICES).read_text() == "step,liver_dice,tumour_dice\n2,0.5000,\n"
+
+
+def test_weights_have_a_card_that_is_read(folder: RunFolder, how: Preprocessing) -> None:
+    """The best with what was measured, the last beside them under another name."""
+    folder.save_weights(nn.Conv2d(3, 3, 1), BEST, Quality(4, 0.91234, None, 24))
+    folder.save_weights(nn.Conv2d(3, 3, 1), LAST, None)
+    best, last = read_card(folder.weights()), read_card(folder.weights(LAST))
+    assert best.preprocessing == how
+    assert best.quality == {"validation": {"liver_dice": 0.912, "tumour_dice": None, "slices": 24, "step": 4}}
+    assert last.quality == {}
+    assert best.weights.stat().st_mode & 0o777 == 0o644
+    assert best.research_use_only
+    assert best.weights != last.weights
+    assert best.weights.exists()
+    assert last.weights.exists()
+
+
+def test_score_is_the_mean_of_what_was_measured() -> None:
+    """A collection without drawn tumours is judged by its livers."""
+    assert Quality(1, 0.9, 0.5, 4).score == pytest.approx(0.7)
+    assert Quality(1, 0.9, None, 4).score == 0.9
