@@ -4,7 +4,7 @@ The rule of matching: each true lesion is paired with at most one found lesion a
 one. Pairs that share voxels are taken in the order of their common volume, the largest first. A true lesion is found
 when it is in a pair: any overlap is enough to point at it, and one large found lesion that covers everything still
 finds only one. A found lesion without a pair is false. The stricter rule of LiTS, whose evaluation reports both (Bilic
-et al., The Liver Tumor Segmentation Benchmark, Med Image Anal 2023), asks for an intersection over union above one half
+et al., The Liver Tumor Segmentation Benchmark, Med Image Anal 2023), asks for an intersection over union of one half
 as well: `STRICT_IOU`.
 """
 

@@ -12,7 +12,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.cases import Case
-from models.lesion_metrics import SIZE_CLASSES, Size, match_lesions, size_class_of, true_instances
+from models.lesion_metrics import SIZE_CLASSES, match_lesions, size_class_of, true_instances
 from reports.criteria import size_category_of
 
 SHAPE = (20, 40, 40)
