@@ -24,14 +24,24 @@ def dicom_files(path: Path, workdir: Path) -> list[Path]:
 
     Raises NotDicom when there is no such path, or the archive is damaged, encrypted or too large.
     """
+    return [file for _, file in named_files(path, workdir)]
+
+
+def named_files(path: Path, workdir: Path) -> list[tuple[PurePosixPath, Path]]:
+    """The same files, each with its name below `path`; that of a member may be anything. Raises NotDicom."""
     if path.is_dir():
-        return sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+        return [(PurePosixPath(file.relative_to(path)), file) for file in files]
     if not path.is_file():
         raise NotDicom(path, "no such file or folder")
-    return _unpacked(path, workdir) if zipfile.is_zipfile(path) else [path]
+    if zipfile.is_zipfile(path):
+        return _unpacked(path, workdir)
+    if path.suffix.casefold() == ".zip":
+        raise NotDicom(path, "not a zip archive, or one that is cut off")
+    return [(PurePosixPath(path.name), path)]
 
 
-def _unpacked(path: Path, workdir: Path) -> list[Path]:
+def _unpacked(path: Path, workdir: Path) -> list[tuple[PurePosixPath, Path]]:
     files = []
     try:
         with zipfile.ZipFile(path) as archive:
@@ -48,7 +58,7 @@ def _unpacked(path: Path, workdir: Path) -> list[Path]:
                 target = workdir / f"{number:06d}"
                 with archive.open(member) as source, target.open("wb") as sink:
                     shutil.copyfileobj(source, sink)
-                files.append(target)
+                files.append((_name(member), target))
     except UNREADABLE as error:
         raise NotDicom(path, "the archive is damaged or encrypted") from error
     return files
@@ -56,7 +66,11 @@ def _unpacked(path: Path, workdir: Path) -> list[Path]:
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:
     """Whether a member is a regular file with a path inside the archive."""
-    name = PurePosixPath(member.filename.replace("\\", "/"))
+    name = _name(member)
     kind = member.external_attr >> 16 & 0o170000
     is_file = not member.is_dir() and kind in (0, 0o100000)
     return is_file and not name.is_absolute() and ".." not in name.parts and ":" not in name.parts[0]
+
+
+def _name(member: zipfile.ZipInfo) -> PurePosixPath:
+    return PurePosixPath(member.filename.replace("\\", "/"))

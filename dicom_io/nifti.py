@@ -124,10 +124,30 @@ def read_labels(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
     array = array[tuple(slice(None, None, -1 if step < 0 else 1) for step in steps)]
     if array.shape != geometry.shape or not _same_corners(to_index, values.shape, geometry.shape):
         raise NotNifti(f"{path}: does not lie on the grid of the series")
+    return _as_labels(array, path)
+
+
+def read_labels_like(path: Path, image: Path) -> NDArray[np.uint8]:
+    """Labels (slice, row, column) in the voxel order of another file, whatever their own affine says.
+
+    For collections whose masks lost their place, and are voxel by voxel those of their image; who calls this must
+    prove it. Raises NotNifti when either is no NIfTI image, or their shapes differ.
+    """
+    values, like = _values(_load(path), path), _load(image)
+    if values.shape != like.shape[:3]:
+        raise NotNifti(f"{path}: is {_times(values.shape)} voxels, its image {_times(like.shape[:3])}")
+    return _as_labels(_as_stack(values, _lps_affine(like, image))[0], path)
+
+
+def _as_labels(array: NDArray[np.generic], path: Path) -> NDArray[np.uint8]:
     labels = array.astype(np.uint8)
     if not np.array_equal(labels, array):
         raise NotNifti(f"{path}: holds values that are no labels from 0 to 255")
     return np.ascontiguousarray(labels)
+
+
+def _times(shape: tuple[int, ...]) -> str:
+    return " x ".join(map(str, shape))
 
 
 def _load(path: Path) -> SpatialImage:
@@ -138,7 +158,7 @@ def _load(path: Path) -> SpatialImage:
     if not isinstance(image, Nifti1Image):  # NIfTI-2 is a subclass; Analyze and others carry no safe orientation
         raise NotNifti(f"{path}: not a NIfTI image")
     if len(_without_ones(image.shape)) != 3 or 0 in image.shape:
-        raise NotNifti(f"{path}: not a 3-D image, its shape is {' x '.join(map(str, image.shape))}")
+        raise NotNifti(f"{path}: not a 3-D image, its shape is {_times(image.shape)}")
     return image
 
 

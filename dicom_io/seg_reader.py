@@ -39,6 +39,7 @@ class SegmentMask:
     frame stands for along the normal: that spacing, or half-way to the neighbouring positions of the object.
     `source_sop_instance_uids`: for each frame the images it was derived from, and in `source_frame_numbers`, of the
     same shape, the frame of each (None: the whole image). An image with several frames stands there once for each.
+    `property_type`: CodingSchemeDesignator and CodeValue of SegmentedPropertyTypeCodeSequence, "" where absent.
     """
 
     number: int
@@ -55,6 +56,7 @@ class SegmentMask:
     slice_widths_mm: Float
     source_sop_instance_uids: tuple[tuple[str, ...], ...]
     source_frame_numbers: tuple[tuple[int | None, ...], ...]
+    property_type: tuple[str, str] = ("", "")
 
     @property
     def normal(self) -> Float:
@@ -284,4 +286,10 @@ def _segment(
         slice_widths_mm=widths[chosen][order],
         source_sop_instance_uids=tuple(tuple(uid for uid, _ in frames[chosen[index]].sources) for index in order),
         source_frame_numbers=tuple(tuple(number for _, number in frames[chosen[index]].sources) for index in order),
+        property_type=_property_type(description),
     )
+
+
+def _property_type(description: Dataset) -> tuple[str, str]:
+    codes: Sequence[Dataset] = description.get("SegmentedPropertyTypeCodeSequence") or [Dataset()]
+    return str(codes[0].get("CodingSchemeDesignator") or ""), str(codes[0].get("CodeValue") or "")

@@ -5,7 +5,8 @@
     ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
     ├── WrongModality(detail)   the card of the model does not name the volume's modality
     ├── DeviceUnavailable       CUDA was asked for and is not there
-    ├── CaseUnreadable(detail)  a file that the recipe reads is missing or damaged
+    ├── CaseUnreadable(detail)  a case for training or evaluation, or its folder, is missing, damaged or mismatched
+    ├── SplitInvalid(detail)    a split names cases that are not there, or has a patient on two sides
     └── RunMismatch(detail)     the folder of a training run belongs to another, or cannot be written
 
 Messages hold names and file names; never an attribute of a patient.
@@ -34,6 +35,10 @@ class DeviceUnavailable(ModelError):
 
 class CaseUnreadable(ModelError):
     """A file that training or evaluation needs cannot be read."""
+
+
+class SplitInvalid(ModelError):
+    """The parts of a split cannot be those of these cases."""
 
 
 class RunMismatch(ModelError):

@@ -1,0 +1,124 @@
+"""A label volume beside the images of its case.
+
+    FOLDER/labels.nii[.gz] with FOLDER/image.nii[.gz]                    one case, named after its folder
+    FOLDER/labels.nii[.gz] with a folder or one .zip of DICOM, or *.dcm  the same
+    NAME.nii[.gz] with NAME_label.nii[.gz]                               any number of cases in a folder
+
+For `labels` may also stand label, liver_label(s), segmentation, seg, mask, truth; for `image` ct, volume, img; the
+endings of the third kind are _label(s), _segmentation, _seg, _mask, _truth, with - or . for _. 1 is liver, 2 tumour.
+`tumour_instances.nii[.gz]` or `instances.nii[.gz]` has the tumours one by one.
+"""
+
+import re
+from pathlib import Path
+
+from dicom_io.errors import NotNifti
+from dicom_io.pixels import read_volume
+from models.cases import Case
+from models.datasets.images import nifti_image, open_images, unpacked
+from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stem
+from models.datasets.patients import known_patient
+from models.datasets.sources import FileSource
+from models.datasets.truth import label_volume, labels_on
+from models.errors import CaseUnreadable
+
+LABELS = ("labels", "label", "liver_label", "liver_labels", "segmentation", "seg", "mask", "truth")
+IMAGES = ("image", "ct", "volume", "img")
+INSTANCES = ("tumour_instances", "instances")
+DICOM_FOLDERS = ("dicom", "ct_dicom", "patient_dicom", "series")
+SUFFIXED = re.compile(r"(.+)[-_.](?:labels?|segmentation|seg|mask|truth)", re.IGNORECASE)
+
+
+def claim(folder: Folder) -> Claim | None:
+    """The cases of a folder; None where it has no label volume."""
+    labels = folder.labelled(*LABELS)
+    if not labels:
+        return _suffixed(folder)
+    truth = labels[0]
+    name = folder.path.resolve().name
+    if len(labels) > 1:
+        others = " and ".join(path.name for path in labels)
+        return Claim((), (f"{folder.said(folder.path)}: {others}: which of them is the truth?",), frozenset(labels))
+    images = folder.labelled(*IMAGES)
+    dicom = _dicom(folder)
+    instances = folder.labelled(*INSTANCES)
+    claimed = frozenset([truth, *instances, *(images or dicom)])
+    if not images and not dicom:
+        return Claim((), (f"{folder.said(truth)}: no images beside it",), claimed)
+    if len(images) > 1 or any(is_archive(path) for path in dicom[1:]):
+        several = ", ".join(path.name for path in images or dicom)
+        return Claim((), (f"{folder.said(truth)}: several images beside it: {several}",), claimed)
+    collection = str(dataset_description(folder.path).get("name") or "") or folder.path.resolve().parent.name
+    known = known_patient(name) or (collection, f"{collection}/{name}")
+    source = FileSource(
+        name=name,
+        patient=known[1],
+        collection=known[0],
+        reader=read_nifti_pair if images else read_with_dicom,
+        images=tuple(images or dicom),
+        truths=(truth,),
+        instances=instances[0] if instances else None,
+    )
+    return Claim((source,), (), claimed)
+
+
+def read_nifti_pair(source: FileSource) -> Case:
+    """An image and a label volume, each placed by its own affine."""
+    (image,), (truth,) = source.images, source.truths
+    volume = nifti_image(image, source.modality)
+    labels = labels_on(truth, volume.geometry, source.values)
+    instances = label_volume(source.instances, volume.geometry) if source.instances else None
+    return Case(source.name, source.patient, volume, labels, instances, source.tumours_drawn)
+
+
+def read_with_dicom(source: FileSource) -> Case:
+    """A DICOM series and a label volume on the grid of one of its volumes."""
+    (truth,) = source.truths
+    first = source.images[0]
+    with unpacked(first) as files:
+        paths = [path for _, path in files] if len(source.images) == 1 else list(source.images)
+        fault: NotNifti | CaseUnreadable | None = None
+        for stack in open_images(paths, first).stacks:
+            try:
+                labels = labels_on(truth, stack.geometry, source.values)
+            except (NotNifti, CaseUnreadable) as error:
+                fault = fault or error
+                continue
+            instances = label_volume(source.instances, stack.geometry) if source.instances else None
+            volume = read_volume(stack)
+            return Case(source.name, source.patient, volume, labels, instances, source.tumours_drawn)
+    raise fault or CaseUnreadable(f"{first}: holds no volume")
+
+
+def is_archive(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.casefold() == ".zip"
+
+
+def _dicom(folder: Folder) -> list[Path]:
+    """The DICOM images of a folder that has a label volume: a folder, archives, or loose files."""
+    for name in DICOM_FOLDERS:
+        if child := folder.child(name):
+            return [child]
+    if archives := [path for path in folder.files if is_archive(path)]:
+        return archives
+    if loose := [path for path in folder.files if path.suffix.casefold() in (".dcm", ".ima")]:
+        return loose
+    return list(folder.folders) if len(folder.folders) == 1 else []
+
+
+def _suffixed(folder: Folder) -> Claim | None:
+    """Pairs of NAME and NAME_label in one folder."""
+    images = {stem(path): path for path in folder.files if is_nifti(path)}
+    truths = {match[1]: path for name, path in images.items() if (match := SUFFIXED.fullmatch(name))}
+    collection = str(dataset_description(folder.path).get("name") or folder.path.resolve().name)
+    sources, skipped, claimed = [], [], set[Path]()
+    for name, truth in truths.items():
+        claimed.add(truth)
+        if name not in images:
+            skipped.append(f"{folder.said(truth)}: no {name}{truth.name[len(stem(truth)) :]} to go with it")
+            continue
+        claimed.add(images[name])
+        pair = FileSource(*(name, f"{collection}/{name}", collection, read_nifti_pair), (images[name],), (truth,))
+        sources.append(pair)
+    return Claim(tuple(sources), tuple(skipped), frozenset(claimed)) if truths else None

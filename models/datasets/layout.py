@@ -1,0 +1,70 @@
+"""A folder as a reader sees it, and what the reader makes of it."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from models.datasets.sources import FileSource
+
+NIFTI = (".nii", ".nii.gz")
+
+
+@dataclass(frozen=True)
+class Folder:
+    """What lies in a folder and was claimed by no reader yet; nothing that is hidden (macOS leaves `._NAME` behind)."""
+
+    path: Path
+    root: Path
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+
+    def said(self, path: Path) -> str:
+        """How a line names a file: from the folder that was asked for."""
+        return path.relative_to(self.root.parent if path == self.root else self.root).as_posix()
+
+    def labelled(self, *names: str, among: Sequence[str] = NIFTI) -> list[Path]:
+        """The files with one of these names, in small letters, and one of these endings."""
+        wanted = {name + ending for name in names for ending in among}
+        return [path for path in self.files if path.name.casefold() in wanted]
+
+    def child(self, name: str) -> Path | None:
+        """A folder or zip of this name, whatever its letters' case; the folder if both are there."""
+        for paths, wanted in ((self.folders, name), (self.files, f"{name}.zip")):
+            for path in paths:
+                if path.name.casefold() == wanted.casefold():
+                    return path
+        return None
+
+
+@dataclass(frozen=True)
+class Claim:
+    """Cases, a line for each that cannot be used, and the files and folders that no other reader need look at."""
+
+    sources: tuple[FileSource, ...] = ()
+    skipped: tuple[str, ...] = ()
+    claimed: frozenset[Path] = field(default_factory=frozenset)
+
+
+def is_nifti(path: Path) -> bool:
+    """By its name."""
+    return path.name.casefold().endswith(NIFTI)
+
+
+def stem(path: Path) -> str:
+    """The name of a NIfTI file without .nii or .nii.gz."""
+    name = path.name
+    for ending in (".gz", ".nii"):
+        if name.casefold().endswith(ending):
+            name = name[: -len(ending)]
+    return name
+
+
+def dataset_description(folder: Path) -> dict[str, Any]:
+    """The content of dataset.json; nothing where there is none, or it is no JSON object."""
+    try:
+        content = json.loads((folder / "dataset.json").read_text())
+    except (OSError, ValueError):
+        return {}
+    return content if isinstance(content, dict) else {}

@@ -1,0 +1,62 @@
+"""Phantoms as cases: made from a seed when they are read."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha256
+from pathlib import Path
+
+import models.phantom
+from models.cases import Case
+from models.phantom import TRAINING_SEEDS, training_phantom
+
+COLLECTION = "phantoms"
+TEST_SEEDS = range(TRAINING_SEEDS.stop, TRAINING_SEEDS.stop + 1000)
+"""Of phantoms that evaluation may draw; training never does."""
+
+
+@dataclass(frozen=True)
+class PhantomSource:
+    """The phantom of a seed, a patient of its own."""
+
+    seed: int
+
+    @property
+    def name(self) -> str:
+        """`phantom-SEED`."""
+        return f"phantom-{self.seed}"
+
+    @property
+    def patient(self) -> str:
+        """No two phantoms share one."""
+        return f"{COLLECTION}/{self.seed}"
+
+    @property
+    def collection(self) -> str:
+        """The same for all."""
+        return COLLECTION
+
+    @property
+    def fingerprint(self) -> str:
+        """Of the seed and of the code that draws it: other code draws another phantom."""
+        return sha256(f"{self.seed} {_code()}".encode()).hexdigest()
+
+    def read(self) -> Case:
+        """Draw it."""
+        phantom = training_phantom(self.seed)
+        return Case(self.name, self.patient, phantom.volume, phantom.truth)
+
+
+def phantom_sources(count: int, seeds: Sequence[int] = TRAINING_SEEDS) -> tuple[PhantomSource, ...]:
+    """The first `count` of the seeds that training may draw, or of others (TEST_SEEDS)."""
+    if not 0 <= count <= len(seeds):
+        raise ValueError(f"from 0 to {len(seeds)} phantoms")
+    return tuple(map(PhantomSource, seeds[:count]))
+
+
+@cache
+def _code() -> str:
+    digest = sha256()
+    for path in sorted(Path(models.phantom.__file__).parent.glob("*.py")):
+        digest.update(path.read_bytes())
+    return digest.hexdigest()

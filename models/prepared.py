@@ -1,0 +1,356 @@
+"""Cases at the network's two resolutions, made once and then read from the disk as if they were in memory.
+
+    CACHE/NAME-KEY/{fine,coarse}-{image,labels}.npy   case.json
+
+A folder is made under another name and renamed when it is whole, so that one that is there is complete; KEY changes
+with the source's fingerprint and with everything in Preprocessing. Several processes may fill one cache.
+"""
+
+import fcntl
+import json
+import os
+import re
+import shutil
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, replace
+from functools import partial
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from dicom_io.errors import DicomIOError
+from dicom_io.volume import Volume
+from models.cards import Preprocessing
+from models.cases import LIVER, TUMOUR, Case, CaseSource
+from models.errors import CaseUnreadable, RunMismatch
+from models.preprocessing import Canonical, resample_slices, shrunk_stack, slice_positions, to_canonical, value_window
+from models.processes import Ended, each
+from models.reslicing import is_axial, reslice
+
+FORMAT = 1
+"""Counts the ways in which cases were prepared: a change of this module that changes the arrays is one more."""
+CASE_FILE = "case.json"
+INT16 = np.iinfo(np.int16)
+
+Report = Callable[[int, int], None]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedStack:
+    """A case at one resolution, on the canonical grid (superior, posterior, left); arrays mapped from files, read-only.
+
+    `image` (slice, row, column) int16: HU for CT; for MR scaled so that the values which become -1 and 1 are those of
+    `Preprocessing.window_hu`. `labels` (slice, row, column) uint8: 0, 1 liver, 2 tumour. `spacing_mm`: between pixels.
+    `liver_slices`, `tumour_slices`: the numbers of the slices that have a voxel of liver (or tumour), or of tumour.
+    """
+
+    image: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    spacing_mm: float
+    liver_slices: NDArray[np.intp]
+    tumour_slices: NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class PreparedCase:
+    """One examination at both resolutions of the network, its slices `step_mm` apart in both.
+
+    `tumours_drawn` False: label 1 may hide tumours. `folder`: where it is mapped from, and what is sent to another
+    process in the arrays' place; None for one that was made by hand.
+    """
+
+    name: str
+    patient: str
+    collection: str
+    tumours_drawn: bool
+    step_mm: float
+    fine: PreparedStack
+    coarse: PreparedStack
+    folder: Path | None = None
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        if self.folder is not None:
+            return read_prepared, (self.folder,)
+        return PreparedCase, (
+            *(self.name, self.patient, self.collection, self.tumours_drawn, self.step_mm, self.fine, self.coarse),
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class Prepared:
+    """What training draws from, in the order of the sources.
+
+    `skipped`: a line for each case that could not be prepared. `sha256` of all arrays and the names: the data's hash.
+    """
+
+    cases: tuple[PreparedCase, ...]
+    skipped: tuple[str, ...]
+    sha256: str
+
+
+def prepare(
+    sources: Sequence[CaseSource],
+    how: Preprocessing,
+    cache: Path,
+    *,
+    processes: int = 1,
+    report: Report = lambda done, of: None,
+) -> Prepared:
+    """Every case as inference would see it, from `cache` or made there. `report` is told cases done, and of how many.
+
+    A case that cannot be read, or is not for this preprocessing, is named in `skipped`. Raises RunMismatch when the
+    cache cannot be written, or two sources have one name.
+    """
+    names = [source.name for source in sources]
+    if twice := sorted({name for name in names if names.count(name) > 1}):
+        raise RunMismatch(f"{', '.join(twice)}: two cases have this name; rename a folder or leave one out")
+    try:
+        cache.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunMismatch(f"{cache}: cannot be written, {error.strerror}") from error
+    folders = {source.name: cache / folder_name(source, how) for source in sources}
+    missing = [source for source in sources if not _is_whole(folders[source.name])]
+    faults: dict[str, str] = {}
+    done = len(sources) - len(missing)
+    report(done, len(sources))
+    for source, fault in each(partial(_make, how=how, cache=cache), missing, processes=processes):
+        done += 1
+        report(done, len(sources))
+        if isinstance(fault, RunMismatch):
+            raise fault
+        if fault is not None:
+            faults[source.name] = (
+                str(fault) if not isinstance(fault, Ended) else f"{source.name}: not prepared, {fault}"
+            )
+    kept = [source.name for source in sources if source.name not in faults]
+    cases = tuple(read_prepared(folders[name]) for name in kept)
+    content = sorted((name, _facts(folders[name])["sha256"]) for name in kept)
+    skipped = tuple(faults[name] for name in names if name in faults)
+    return Prepared(cases, skipped, sha256(json.dumps(content).encode()).hexdigest())
+
+
+def folder_name(source: CaseSource, how: Preprocessing) -> str:
+    """The name of a case's folder in a cache: the same for the same content, prepared in the same way."""
+    key = [FORMAT, source.name, source.patient, source.collection, source.fingerprint, asdict(how)]
+    readable = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name)[:60].strip(".-")
+    return f"{readable}-{sha256(json.dumps(key).encode()).hexdigest()[:16]}"
+
+
+def read_prepared(folder: Path) -> PreparedCase:
+    """The case of a complete folder. Raises CaseUnreadable for one that somebody changed."""
+    facts = _facts(folder)
+
+    def stack(name: str) -> PreparedStack:
+        raw = facts[name]
+        return PreparedStack(
+            image=_mapped(folder / f"{name}-image.npy"),
+            labels=_mapped(folder / f"{name}-labels.npy"),
+            spacing_mm=raw["spacing_mm"],
+            liver_slices=np.array(raw["liver_slices"], dtype=np.intp),
+            tumour_slices=np.array(raw["tumour_slices"], dtype=np.intp),
+        )
+
+    return PreparedCase(
+        name=facts["name"],
+        patient=facts["patient"],
+        collection=facts["collection"],
+        tumours_drawn=facts["tumours_drawn"],
+        step_mm=facts["step_mm"],
+        fine=stack("fine"),
+        coarse=stack("coarse"),
+        folder=folder,
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Resampled:
+    """Image and labels of a case at one resolution, in memory."""
+
+    image: NDArray[np.int16]
+    labels: NDArray[np.uint8]
+    spacing_mm: float
+
+
+def resample(case: Case, how: Preprocessing) -> tuple[Resampled, Resampled, float]:
+    """A case at the fine and the coarse resolution, and the distance between its slices in mm.
+
+    The steps are those of inference. A voxel is liver or tumour where at least half of it is. Raises CaseUnreadable
+    for a case that this preprocessing is not for.
+    """
+    volume, geometry = case.volume, case.volume.geometry
+    if geometry.slices < 2:
+        raise CaseUnreadable(f"{case.name}: has one slice only; training needs neighbours")
+    if volume.modality != "CT" and how.window_percentiles is None:
+        raise CaseUnreadable(f"{case.name}: is {volume.modality}; set window_percentiles to train on it")
+    window = value_window(volume, how)
+    liver, tumour = case.labels >= LIVER, case.labels >= TUMOUR
+    if is_axial(geometry):
+        canonical = to_canonical(volume)
+        masks = [replace(canonical, values=canonical.turn(mask), floor=-np.inf) for mask in (liver, tumour)]
+    else:  # outside the field of what is no CT there is nothing, which is what outside a mask must be
+        resliced = [reslice(volume, how)]
+        resliced += [reslice(Volume(mask.astype(np.float32), geometry, "MR", ""), how) for mask in (liver, tumour)]
+        canonical, *masks = map(to_canonical, resliced)
+    positions = slice_positions(canonical, how.fine_step_mm)
+    onto = _upright_mm(masks[0])
+
+    def at(target_mm: float) -> Resampled:
+        def planes(of: Canonical) -> Tensor:
+            shrunk = shrunk_stack(of, positions, replace(how, neighbour_mm=0.0), target_mm=target_mm)
+            read = resample_slices(shrunk.planes, shrunk.positions_mm, positions)
+            if shrunk.drift is None:
+                return read
+            return shrunk.drift.aligned(read, positions, np.full(len(positions), onto))
+
+        values = planes(canonical).numpy()
+        if window != how.window_hu:
+            scale = (how.window_hu[1] - how.window_hu[0]) / (window[1] - window[0])
+            values = (values - window[0]) * scale + how.window_hu[0]
+        image = np.clip(np.rint(values), INT16.min, INT16.max).astype(np.int16)
+        either, lesion = ((planes(mask) > 0.5).numpy() for mask in masks)
+        field_mm2 = np.prod(np.multiply(canonical.values.shape[1:], canonical.spacing_mm))
+        spacing = float(np.sqrt(field_mm2 / np.prod(image.shape[1:])))
+        return Resampled(image, either.astype(np.uint8) + (either & lesion), spacing)
+
+    return at(how.fine_spacing_mm), at(how.coarse_spacing_mm), float(positions[1] - positions[0])
+
+
+def _upright_mm(liver: Canonical) -> float:
+    """The position over which the slices of a tilted stack are laid: of the middle slice with liver, or of all."""
+    has = np.flatnonzero(liver.values.any(axis=(1, 2)))
+    middle = has[len(has) // 2] if len(has) else len(liver.positions_mm) // 2
+    return float(liver.positions_mm[middle])
+
+
+def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable | RunMismatch | None:
+    """Make the folder of a case; what went wrong comes back as a value, as it may come from another process."""
+    folder = cache / folder_name(source, how)
+    try:
+        with _claimed(folder) as part:
+            if part is None:
+                return None
+            try:
+                case = source.read()
+                resampled = resample(case, how)
+            except CaseUnreadable as error:
+                return error
+            except DicomIOError as error:
+                return CaseUnreadable(f"{source.name}: {error}")
+            except OSError as error:
+                return CaseUnreadable(f"{source.name}: cannot be read, {error.strerror}")
+            except MemoryError:
+                return CaseUnreadable(f"{source.name}: too large for the memory of this machine")
+            _write(source, case, resampled, part)
+            shutil.rmtree(folder, ignore_errors=True)  # one that is not whole
+            part.rename(folder)
+    except OSError as error:
+        return RunMismatch(f"{cache}: cannot be written, {error.strerror}")
+    return None
+
+
+@contextmanager
+def _claimed(folder: Path) -> Iterator[Path | None]:
+    """An empty folder to fill in for `folder`, this process's alone; None when another has just made it.
+
+    What a process left that was killed is emptied; the kernel gave back its claim.
+    """
+    part = folder.with_name(f"{folder.name}.part")
+    while True:
+        part.mkdir(exist_ok=True)
+        try:
+            claim = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+        except FileNotFoundError:  # made whole and renamed in between
+            continue
+        break
+    try:
+        fcntl.flock(claim, fcntl.LOCK_EX)
+        if _is_whole(folder):
+            if part.exists() and os.path.samestat(os.fstat(claim), part.stat()):
+                shutil.rmtree(part, ignore_errors=True)
+            yield None
+            return
+        for left in part.iterdir():
+            left.unlink()
+        yield part
+        shutil.rmtree(part, ignore_errors=True)
+    finally:
+        os.close(claim)
+
+
+def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled, float], folder: Path) -> None:
+    """All files of a case, on the disk before this returns."""
+    fine, coarse, step_mm = resampled
+    content = sha256()
+    facts: dict[str, Any] = {
+        "name": source.name,
+        "patient": source.patient,
+        "collection": source.collection,
+        "tumours_drawn": case.tumours_drawn,
+        "step_mm": step_mm,
+    }
+    for name, stack in (("fine", fine), ("coarse", coarse)):
+        for kind, array in (("image", stack.image), ("labels", stack.labels)):
+            content.update(np.ascontiguousarray(array).data)
+            with (folder / f"{name}-{kind}.npy").open("wb") as file:
+                np.save(file, array)
+                file.flush()
+                os.fsync(file.fileno())
+        highest = stack.labels.max(axis=(1, 2))
+        facts[name] = {
+            "spacing_mm": stack.spacing_mm,
+            "liver_slices": np.flatnonzero(highest >= LIVER).tolist(),
+            "tumour_slices": np.flatnonzero(highest >= TUMOUR).tolist(),
+        }
+    facts["sha256"] = content.hexdigest()
+    with (folder / CASE_FILE).open("w") as file:
+        json.dump(facts, file)
+        file.flush()
+        os.fsync(file.fileno())
+
+
+def _is_whole(folder: Path) -> bool:
+    """Whether a case can be mapped from there; one that somebody damaged is made again."""
+    try:
+        read_prepared(folder)
+    except CaseUnreadable:
+        return False
+    return True
+
+
+def _facts(folder: Path) -> dict[str, Any]:
+    try:
+        facts: dict[str, Any] = json.loads((folder / CASE_FILE).read_text())
+    except OSError as error:
+        raise CaseUnreadable(f"{folder / CASE_FILE}: {error.strerror}") from error
+    except ValueError as error:
+        raise CaseUnreadable(f"{folder / CASE_FILE}: damaged; remove the folder, it is made again") from error
+    return facts
+
+
+def _mapped(path: Path) -> NDArray[Any]:
+    """The array of a .npy file, read-only, its pages read when they are touched.
+
+    Mapped by torch, which closes the file behind it: numpy holds one open for each array, and a few hundred cases
+    would use up what a process may open.
+    """
+    try:
+        with path.open("rb") as file:
+            np.lib.format.read_magic(file)
+            shape, _, dtype = np.lib.format.read_array_header_1_0(file)
+            start = file.tell()
+        size = start + int(np.prod(shape)) * dtype.itemsize
+        if path.stat().st_size != size:
+            raise CaseUnreadable(f"{path}: damaged; remove its folder, it is made again")
+        # Shared would mean writable in the file itself; private pages are shared too until somebody writes
+        whole = torch.from_file(str(path), shared=False, size=size, dtype=torch.uint8).numpy()
+    except (OSError, ValueError, RuntimeError) as error:
+        raise CaseUnreadable(f"{path}: cannot be read; remove its folder, it is made again") from error
+    array: NDArray[Any] = whole[start:].view(dtype).reshape(shape)
+    array.setflags(write=False)
+    return array

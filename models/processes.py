@@ -1,0 +1,85 @@
+"""One function over many things in several processes, of which any may die without taking the others along."""
+
+import multiprocessing
+import signal
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any, TypeVar
+
+import torch
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+
+class Ended(Exception):
+    """The process that worked on an item ended, with this exit code, and left no result."""
+
+    def __init__(self, exit_code: int | None) -> None:
+        self.exit_code = exit_code
+        killed = exit_code == -signal.SIGKILL
+        super().__init__("killed, as for lack of memory" if killed else f"its process ended with code {exit_code}")
+
+
+def each(
+    task: Callable[[Item], Result], items: Sequence[Item], *, processes: int
+) -> Iterator[tuple[Item, Result | Ended]]:
+    """Every item with what `task` made of it, in the order in which they are done.
+
+    With one process the work is done here, else in `processes` new ones (spawn) with one thread each, which `task` and
+    the items must be able to travel to. They end with this one, whatever ends it: at the end of their pipe.
+    """
+    if processes < 2 or len(items) < 2:
+        for item in items:
+            yield item, task(item)
+        return
+    context = multiprocessing.get_context("spawn")
+    waiting = deque(items)
+    hands: dict[Connection, tuple[Any, Item]] = {}
+
+    def begin(item: Item, pipe: Connection | None = None, process: Any = None) -> None:
+        if pipe is None:
+            pipe, theirs = context.Pipe()
+            process = context.Process(target=_work, args=(theirs, task), daemon=True)
+            process.start()
+            theirs.close()  # or the end of the process would not be the end of the pipe
+        pipe.send(item)
+        hands[pipe] = process, item
+
+    try:
+        for _ in range(min(processes, len(items))):
+            begin(waiting.popleft())
+        while hands:
+            for ready in wait(list(hands)):
+                pipe = next(known for known in hands if known is ready)
+                process, item = hands.pop(pipe)
+                result: Result | Ended
+                try:
+                    result = pipe.recv()
+                except (EOFError, OSError):
+                    process.join()
+                    result = Ended(process.exitcode)
+                    pipe.close()
+                    if waiting:
+                        begin(waiting.popleft())
+                else:
+                    if waiting:
+                        begin(waiting.popleft(), pipe, process)
+                    else:
+                        pipe.close()
+                yield item, result
+    finally:
+        for pipe, (process, _) in hands.items():
+            process.terminate()
+            pipe.close()
+
+
+def _work(pipe: Connection, task: Callable[[Any], Any]) -> None:
+    """Answer items until the other end is closed. Ctrl-C is for the parent to act on."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    torch.set_num_threads(1)
+    with suppress(EOFError, BrokenPipeError, ConnectionResetError):
+        while True:
+            pipe.send(task(pipe.recv()))
