@@ -1,10 +1,12 @@
 """The command line. Exit codes: 0 done, 1 failed, 2 the input or the configuration is wrong (one line on stderr)."""
 
 import os
+import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -15,7 +17,7 @@ from daemon.config import Config, load
 from daemon.errors import ConfigurationError, DaemonError, LedgerUnavailable, StorageUnusable, UnknownJob, WrongState
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
 from models.cards import find, shipped
-from models.errors import ModelError, UnknownModel
+from models.errors import CaseUnreadable, ModelError, RunMismatch, SplitInvalid, UnknownModel
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -33,6 +35,14 @@ class Prefer(StrEnum):
     NATIVE = "native"
     DELAYED = "delayed"
     ALL = "all"
+
+
+class Part(StrEnum):
+    """The parts of a split."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TEST = "test"
 
 
 ConfigOption = Annotated[
@@ -170,6 +180,48 @@ def models() -> None:
 
 
 @app.command()
+def evaluate(
+    weights: Annotated[
+        list[str], typer.Option(help="One of `porta models`, or the card (.json) of your own; may be repeated.")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    phantoms: Annotated[
+        int, typer.Option(min=0, max=1000, help="How many phantoms that no weights saw to measure on.")
+    ] = 0,
+    split: Annotated[Path | None, typer.Option(help="A split.json: only the cases of one part of it.")] = None,
+    part: Annotated[Part, typer.Option(help="Which part of the split.")] = Part.TEST,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A folder for each model goes there; the same command goes on.")
+    ] = Path("evaluation"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure models on cases with their truth: evaluation.json, tables, charts and the worst cases as pictures."""
+    if find_spec("sklearn") is None or find_spec("seaborn") is None:
+        _fail('evaluation needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.evaluator import Request, evaluate_models
+
+    log.configure("warning", "auto")
+    request = Request(
+        weights=tuple(weights),
+        folders=tuple(data or ()),
+        phantoms=phantoms,
+        split=split,
+        part=part.value,
+        tumours_not_drawn=tuple(tumours_not_drawn or ()),
+        device=device,
+        threads=threads,
+        command=shlex.join(["porta", *sys.argv[1:]]),
+    )
+    evaluate_models(request, out)
+
+
+@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     seed: Annotated[int, typer.Option(min=0, help="From 1 000 000 on: never used for training.")] = 1_000_007,
@@ -221,7 +273,9 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         _fail(*error.faults, code=2)
-    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected, UnknownModel) as error:
+    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
+        _fail(str(error), code=2)
+    except (UnknownModel, CaseUnreadable, SplitInvalid, RunMismatch) as error:
         _fail(str(error), code=2)
     except LedgerUnavailable as error:
         _fail(f"the ledger cannot be used: {error}", code=1)

@@ -7,6 +7,7 @@
     ├── UnknownJob(job_id)                     no job bears this id
     ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
+    ├── EvaluationStopped(detail)              Ctrl-C ended an evaluation before its last case
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
         ├── WorkerTimedOut(detail)             it was still working at its deadline
@@ -84,6 +85,10 @@ class WrongState(DaemonError):
 
     def __reduce__(self) -> tuple[type["WrongState"], tuple[int | str, str, str]]:
         return WrongState, (self.job_id, self.state, self.verb)
+
+
+class EvaluationStopped(DaemonError):
+    """Ctrl-C ended an evaluation; the cases that were measured are kept, and it can go on."""
 
 
 class WorkerFailed(DaemonError):

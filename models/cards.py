@@ -90,7 +90,15 @@ def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
 
 
 def find(name: str, directory: Path = PRETRAINED) -> Card:
-    """The card of a model. Raises UnknownModel."""
+    """The card of a model: by its name in `directory`, or one's own by the path of its .json. Raises UnknownModel."""
+    if name.endswith(".json"):
+        path = Path(name)
+        try:
+            return read_card(path)
+        except OSError as error:
+            raise UnknownModel(f"{path}: {error.strerror}") from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise UnknownModel(f"{path}: not a card of weights") from error
     cards = shipped(directory)
     if name not in cards:
         raise UnknownModel(f"no model {name!r} in {directory}")
