@@ -38,6 +38,14 @@ class Prefer(StrEnum):
     ALL = "all"
 
 
+class Part(StrEnum):
+    """The parts of a split."""
+
+    TRAINING = "training"
+    VALIDATION = "validation"
+    TEST = "test"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
@@ -170,6 +178,48 @@ def models() -> None:
     from daemon.status import print_models
 
     print_models()
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[
+        list[str], typer.Option(help="One of `porta models`, or the card (.json) of your own; may be repeated.")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    phantoms: Annotated[
+        int, typer.Option(min=0, max=1000, help="How many phantoms that no weights saw to measure on.")
+    ] = 0,
+    split: Annotated[Path | None, typer.Option(help="A split.json: only the cases of one part of it.")] = None,
+    part: Annotated[Part, typer.Option(help="Which part of the split.")] = Part.TEST,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A folder for each model goes there; the same command goes on.")
+    ] = Path("evaluation"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure models on cases with their truth: evaluation.json, tables, charts and the worst cases as pictures."""
+    if find_spec("sklearn") is None or find_spec("seaborn") is None:
+        _fail('evaluation needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.evaluator import Request, evaluate_models
+
+    log.configure("warning", "auto")
+    request = Request(
+        weights=tuple(weights),
+        folders=tuple(data or ()),
+        phantoms=phantoms,
+        split=split,
+        part=part.value,
+        tumours_not_drawn=tuple(tumours_not_drawn or ()),
+        device=device,
+        threads=threads,
+        command=shlex.join(["porta", *sys.argv[1:]]),
+    )
+    evaluate_models(request, out)
 
 
 @app.command()

@@ -8,6 +8,7 @@
     ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
     ├── TrainingStopped(detail)                a signal ended a training before its last step
+    ├── EvaluationStopped(detail)              Ctrl-C ended an evaluation before its last case
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
         ├── WorkerTimedOut(detail)             it was still working at its deadline
@@ -89,6 +90,10 @@ class WrongState(DaemonError):
 
 class TrainingStopped(DaemonError):
     """Ctrl-C or SIGTERM ended a training; what it had reached is on the disk, and it can go on."""
+
+
+class EvaluationStopped(DaemonError):
+    """Ctrl-C ended an evaluation; the cases that were measured are kept, and it can go on."""
 
 
 class WorkerFailed(DaemonError):

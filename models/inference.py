@@ -87,8 +87,37 @@ class Found:
     columns: slice
 
 
+@dataclass(frozen=True, eq=False)
+class Probabilities:
+    """What the network thought of each voxel (slice, row, column) of the source's grid, in 1/255, uint8.
+
+    `liver` counts its tumours in. Before postprocessing: a component that was left out of the labels has its
+    probability here. 0 where the fine pass did not look.
+    """
+
+    liver: NDArray[np.uint8]
+    tumour: NDArray[np.uint8]
+
+
 def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: None) -> Segmentation:
     """Liver and lesions of a volume of any orientation on its own grid. Raises WrongModality."""
+    classes, tumour = _look(model, volume, progress, None)
+    return _numbered(model, volume, classes, tumour)
+
+
+def segment_with_probabilities(
+    model: Model, volume: Volume, progress: Progress = lambda done, of: None
+) -> tuple[Segmentation, Probabilities]:
+    """What `segment` gives, and the probabilities that it was made from. Raises WrongModality."""
+    liver = np.zeros(volume.geometry.shape, np.uint8)
+    classes, tumour = _look(model, volume, progress, liver)
+    return _numbered(model, volume, classes, tumour), Probabilities(liver, tumour)
+
+
+def _look(
+    model: Model, volume: Volume, progress: Progress, liver: NDArray[np.uint8] | None
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Classes (0, 1, 2) and the probability of tumour in 1/255 on the source's grid; `liver` is filled in if given."""
     card, geometry = model.card, volume.geometry
     if not card.takes(volume.modality):
         raise WrongModality(f"model {card.name} is for {', '.join(card.modalities)}, the volume is {volume.modality}")
@@ -98,14 +127,18 @@ def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: 
     found = look_twice(model, canonical, how, progress)
     classes, tumour = np.zeros(geometry.shape, np.uint8), np.zeros(geometry.shape, np.uint8)
     if found is not None and axial is volume:
-        draw(found, canonical, canonical.turn(classes), canonical.turn(tumour))
+        turned = None if liver is None else canonical.turn(liver)
+        draw(found, canonical, canonical.turn(classes), canonical.turn(tumour), turned)
     elif found is not None:
-        carry_back(found, axial.geometry, geometry, classes, tumour)
-    numbered = number_segments(classes, tumour, geometry)
-    del classes, tumour
+        carry_back(found, axial.geometry, geometry, classes, tumour, liver)
+    return classes, tumour
+
+
+def _numbered(model: Model, volume: Volume, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> Segmentation:
+    numbered = number_segments(classes, tumour, volume.geometry)
     return Segmentation(
         labels=numbered.labels,
-        geometry=geometry,
+        geometry=volume.geometry,
         algorithm=model.algorithm,
         confidences=numbered.confidences,
         warnings=volume.warnings + numbered.warnings,
@@ -128,8 +161,17 @@ def look_twice(model: Model, canonical: Canonical, how: Preprocessing, progress:
     return Found(_probabilities(model, fine, centres, how, progress), centres, rows, columns)
 
 
-def draw(found: Found, canonical: Canonical, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> None:
-    """Fill in classes (0, 1, 2) and the probability of tumour in 1/255, both on the canonical grid."""
+def draw(
+    found: Found,
+    canonical: Canonical,
+    classes: NDArray[np.uint8],
+    tumour: NDArray[np.uint8],
+    liver: NDArray[np.uint8] | None = None,
+) -> None:
+    """Fill in classes (0, 1, 2) and the probability of tumour in 1/255, both on the canonical grid.
+
+    And that of liver or tumour, where `liver` is given.
+    """
     size = (found.rows.stop - found.rows.start, found.columns.stop - found.columns.start)
     positions, centres = canonical.positions_mm, found.centres_mm
     inside = np.flatnonzero((positions >= centres[0]) & (positions <= centres[-1]))
@@ -140,10 +182,17 @@ def draw(found: Found, canonical: Canonical, classes: NDArray[np.uint8], tumour:
         drawn, lesion = _classes(p[1], p[2])
         classes[plane, found.rows, found.columns] = drawn.numpy()
         tumour[plane, found.rows, found.columns] = lesion.numpy()
+        if liver is not None:
+            liver[plane, found.rows, found.columns] = _in_255(p[1] + p[2]).numpy()
 
 
 def carry_back(
-    found: Found, grid: Geometry, source: Geometry, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]
+    found: Found,
+    grid: Geometry,
+    source: Geometry,
+    classes: NDArray[np.uint8],
+    tumour: NDArray[np.uint8],
+    liver: NDArray[np.uint8] | None = None,
 ) -> None:
     """The same on the `source` of a resliced stack: each voxel reads its own centre in the network's `grid`."""
     step = found.centres_mm[1] - found.centres_mm[0]
@@ -159,12 +208,18 @@ def carry_back(
         drawn, lesion = _classes(p[0], p[1])
         classes[voxels] = (drawn * inside).numpy()
         tumour[voxels] = (lesion * inside).numpy()
+        if liver is not None:
+            liver[voxels] = (_in_255(p[0] + p[1]) * inside).numpy()
 
 
 def _classes(liver: Tensor, lesion: Tensor) -> tuple[Tensor, Tensor]:
     """Class (0, 1, 2) and probability of tumour in 1/255, both uint8."""
     drawn = (liver + lesion > 0.5).to(torch.uint8) * (1 + (lesion > liver).to(torch.uint8))
-    return drawn, (lesion * 255).round().to(torch.uint8)
+    return drawn, _in_255(lesion)
+
+
+def _in_255(probability: Tensor) -> Tensor:
+    return (probability * 255).round().clamp(max=255).to(torch.uint8)
 
 
 def _fine_centres(
@@ -218,9 +273,9 @@ def _liver_box(
     last = min(centres_mm[slices[-1]] + MARGIN_MM, canonical.positions_mm[-1])
     spans = []
     for index, axis in ((rows, 1), (columns, 2)):
-        scale = canonical.array.shape[axis] / kept.shape[axis]
+        scale = canonical.values.shape[axis] / kept.shape[axis]
         margin = MARGIN_MM / canonical.spacing_mm[axis - 1]
         start = max(0, int(np.floor(index[0] * scale - margin)))
-        stop = min(canonical.array.shape[axis], int(np.ceil((index[-1] + 1) * scale + margin)))
+        stop = min(canonical.values.shape[axis], int(np.ceil((index[-1] + 1) * scale + margin)))
         spans.append(slice(start, stop))
     return spans[0], spans[1], (float(first), float(last))

@@ -1,8 +1,9 @@
 """What can go wrong between a segmentation and the objects that carry it.
 
     ReportError
-    ├── GeometryNotProved(detail)   a written SEG that, read back, does not say what the findings say
-    └── SourceUnusable(detail)      a source header that no result can be derived from
+    ├── GeometryNotProved(detail)     a written SEG that, read back, does not say what the findings say
+    ├── SourceUnusable(detail)        a source header that no result can be derived from
+    └── EvaluationUnreadable(detail)  a file of an evaluation or a training run that charts cannot be drawn from
 
 Messages hold UIDs, numbers and keywords; never an attribute of a patient.
 """
@@ -22,6 +23,14 @@ class GeometryNotProved(ReportError):
 
 class SourceUnusable(ReportError):
     """The source headers lack what a SEG or SR cannot do without."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class EvaluationUnreadable(ReportError):
+    """A file that a chart or the comparison needs is missing, damaged, or of another schema."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

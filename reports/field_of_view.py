@@ -5,8 +5,8 @@ Pure. The field is the box, or sheared box, of whole voxels; the circle that a C
 
 import numpy as np
 
+from dicom_io.axes import Bool
 from dicom_io.geometry import Float, Geometry
-from reports.axes import Bool
 
 
 def distance_to_edge_mm(geometry: Geometry, first: tuple[int, int, int], stop: tuple[int, int, int]) -> float:

@@ -1,6 +1,6 @@
 """What a segmentation measures: the liver and every lesion of it, on the voxel values that it was drawn on.
 
-Pure. Each kind of number has its module, and its convention there: lengths in `reports.axes`, surfaces and distances
+Pure. Each kind of number has its module, and its convention there: lengths in `dicom_io.axes`, surfaces and distances
 in `reports.surfaces`, the field of view in `reports.field_of_view`, values in `reports.texture`, places in
 `reports.regions`, what oncology counts in `reports.criteria`, severity in `reports.severity`.
 """
@@ -12,13 +12,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from dicom_io.axes import Bool, diameter_3d_mm, recist_axes
 from dicom_io.errors import SeriesWarning
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports import criteria
-from reports.axes import Bool, diameter_3d_mm, recist_axes
 from reports.caveats import ENHANCED_FROM_HU, LOW_CONFIDENCE_BELOW, PARTIAL_LIVER_MM2, FindingsWarning
 from reports.field_of_view import cut_off_mm2, distance_to_edge_mm
 from reports.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, findings_json

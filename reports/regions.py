@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dicom_io.axes import Bool
 from dicom_io.geometry import Float, Geometry
-from reports.axes import Bool
 
 RIGHT_SHARE = 0.65
 """The part of the liver's volume that lies to the right of Cantlie's line (Abdalla 2004, Surgery 135:404: right liver

@@ -14,8 +14,8 @@ from scipy.spatial import KDTree
 from scipy.spatial.distance import cdist
 from skimage.measure import marching_cubes
 
+from dicom_io.axes import Bool
 from dicom_io.geometry import Float, Geometry
-from reports.axes import Bool
 
 GROUP_MM = (10.0, 4.0, 1.5)
 """The sizes of the cubes of points that are compared, one after the other, before any point is."""

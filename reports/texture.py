@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.axes import Bool
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
-from reports.axes import Bool
 
 BIN_WIDTH_HU = 25.0
 """The fixed bin size of the intensity histogram."""

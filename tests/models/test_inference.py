@@ -13,7 +13,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cards import find
 from models.errors import DeviceUnavailable, WrongModality
-from models.inference import Model, load_model, segment
+from models.inference import Model, load_model, segment, segment_with_probabilities
 from models.phantom import grid, make_phantom
 
 MakeGeometry = Callable[..., Geometry]
@@ -222,3 +222,28 @@ def test_shipped_weights_find_the_liver_of_a_phantom() -> None:
     phantom = make_phantom(geometry, seed=1_000_003, lesions=2)
     segmentation = segment(load_model(find("resnet50"), device="cpu"), phantom.volume)
     assert dice(segmentation.labels > 0, phantom.truth > 0) >= 0.85
+
+
+def test_probabilities_are_those_that_the_labels_were_made_from(
+    stand_in: Model, axial: MakeGeometry, lopsided: Lopsided
+) -> None:
+    """On the source's grid, rows back to front; the labels are those of `segment`, and the bytes say the same."""
+    volume, truth = lopsided(axial(down=-1, swap=True, **(SIZE | STACKS["even"])))
+    segmentation, probabilities = segment_with_probabilities(stand_in, volume)
+    np.testing.assert_array_equal(segmentation.labels, segment(stand_in, volume).labels)
+    assert dice(probabilities.liver > 127, truth > 0) > 0.97
+    assert dice(probabilities.tumour > 127, truth == 2) > 0.88
+    assert (probabilities.liver >= probabilities.tumour).all()
+    assert not probabilities.liver[0].any()  # beyond the liver's box nobody looked
+
+
+def test_probabilities_of_a_sagittal_stack_lie_right(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
+    """Carried back to planes that the network was not shown."""
+    geometry = axial(rows=64, columns=60, spacing_mm=(3.0, 3.0), positions_mm=np.arange(60) * 3.0)
+    x, y, z = np.eye(3)
+    origins = np.array([-31.0, 17.0, 20.0]) + np.arange(60)[:, None] * 3.0 * np.cross(y, z)
+    volume, truth = lopsided(replace(geometry, origins_lps_mm=origins, row_cosines=y, column_cosines=z))
+    segmentation, probabilities = segment_with_probabilities(stand_in, volume)
+    assert dice(segmentation.labels > 0, truth > 0) > 0.95
+    assert dice(probabilities.liver > 127, truth > 0) > 0.95
+    assert dice(probabilities.tumour > 127, truth == 2) > 0.8

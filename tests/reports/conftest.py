@@ -1,10 +1,11 @@
-"""A small CT with a liver and lesions, made in memory; and real series with their truth."""
+"""A small CT with a liver and lesions, made in memory; real series with their truth; evaluations that nobody made."""
 
 import subprocess
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import nibabel
 import numpy as np
@@ -14,11 +15,13 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 from pydicom.valuerep import DS
 from scipy import ndimage
+from scipy.stats import norm
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
+from reports.evaluations import SIZE_CLASSES, size_class
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, measure
 from reports.seg import build_seg
@@ -249,3 +252,122 @@ def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callab
         return labels
 
     return labels_of
+
+
+METRIC_KEYS = (
+    "dice",
+    "iou",
+    "voe",
+    "rvd",
+    "assd_mm",
+    "hd95_mm",
+    "accuracy",
+    "precision",
+    "recall",
+    "specificity",
+    "f1",
+    "auc_roc",
+    "volume_ml",
+    "true_volume_ml",
+)
+
+
+@pytest.fixture
+def make_evaluation():
+    """Build the content of an evaluation.json whose figures are drawn by a seed, not measured of anything."""
+    return _made_evaluation
+
+
+def _made_evaluation(name="resnet50", *, seed=0, cases=6, skill=0.9, tumours=True) -> dict[str, Any]:
+    draw = np.random.default_rng(seed)
+    made = [_made_case(draw, number, skill, tumours=tumours and number != 1) for number in range(cases)]
+    return {
+        "schema": 1,
+        "software": "porta-hepatis 0.0.0",
+        "model": {"name": name, "version": "0.0.0", "architecture": name, "sha256": "0" * 64},
+        "command": "porta evaluate --data made-up",
+        "split_part": "test",
+        "data_sha256": "1" * 64,
+        "classes": ["background", "liver", "tumour"],
+        "cases": made,
+        "roc": {"liver": _made_roc(4.5 * skill), "tumour": _made_roc(3.5 * skill) if tumours else None},
+        "summary": _made_summary(made),
+        "worst": [case["name"] for case in sorted(made, key=lambda case: case["liver"]["dice"])[:5]],
+    }
+
+
+def _made_case(draw: np.random.Generator, number: int, skill: float, *, tumours: bool) -> dict[str, Any]:
+    def figures(dice: float, volume: float) -> dict[str, float]:
+        rvd = float(draw.normal(0, (1 - dice) / 2))
+        values = {
+            "dice": dice, "iou": dice / (2 - dice), "voe": 1 - dice / (2 - dice), "rvd": rvd,
+            "assd_mm": 20 * (1 - dice), "hd95_mm": 90 * (1 - dice), "accuracy": 0.99, "precision": dice**0.8,
+            "recall": dice**1.2, "specificity": 0.995, "f1": dice, "auc_roc": 1 - (1 - dice) / 4,
+            "volume_ml": volume * (1 + rvd), "true_volume_ml": volume,
+        }  # fmt: skip
+        assert tuple(values) == METRIC_KEYS
+        return values
+
+    truth = np.array([9_000_000, 600_000, 40_000 if tumours else 0])
+    mixing = np.array([[0.995, 0.0045, 0.0005], [1 - skill, 0.98 * skill, 0.02 * skill], [0.1, 0.9 - skill / 2, 0.0]])
+    mixing[2, 2] = 1 - mixing[2].sum()
+    diameters = draw.lognormal(3.1, 0.6, draw.integers(1, 6)) if tumours else []
+    lesions = []
+    for mm in map(float, diameters):
+        found = bool(draw.random() < skill * mm / (mm + 6))
+        lesions.append({
+            "true_volume_ml": mm**3 / 1910, "true_diameter_mm": mm, "size_class": size_class(mm), "found": found,
+            "volume_ml": mm**3 / 2000 if found else None, "diameter_mm": mm * 0.97 if found else None,
+            "dice": skill * 0.9 if found else None,
+        })  # fmt: skip
+    burden = sum(lesion["true_volume_ml"] for lesion in lesions) / 16
+    return {
+        "name": f"case-{number}",
+        "patient": f"patient-{number // 2}",
+        "collection": "phantoms" if number % 3 else "made up",
+        "tumours_drawn": number != 1,
+        "seconds": 12.0,
+        "slices": 100,
+        "liver": figures(float(np.clip(draw.normal(skill + 0.05, 0.02), 0, 1)), float(draw.normal(1500, 250))),
+        "tumour": figures(float(np.clip(draw.normal(skill - 0.2, 0.1), 0, 1)), 60.0) if tumours else None,
+        "confusion": None if number == 1 else (truth[:, None] * mixing).astype(int).tolist(),
+        "lesions": lesions,
+        "false_lesions": [{"volume_ml": 0.4, "diameter_mm": 9.0, "confidence": 0.6}] if number % 2 else [],
+        "burden_percent": burden * 0.95,
+        "true_burden_percent": burden,
+    }
+
+
+def _made_roc(separation: float) -> dict[str, Any]:
+    threshold = np.linspace(9, -4, 200)
+    fpr, tpr = norm.sf(threshold), norm.sf(threshold - separation)
+    return {"fpr": fpr.tolist(), "tpr": tpr.tolist(), "auc": float(norm.cdf(separation / np.sqrt(2)))}
+
+
+def _made_summary(cases: list[dict[str, Any]]) -> dict[str, Any]:
+    def mean(structure: str, key: str) -> dict[str, float | None]:
+        values = [case[structure][key] for case in cases if case[structure]]
+        if not values:
+            return {"mean": None, "low": None, "high": None}
+        half = 1.96 * float(np.std(values)) / len(values) ** 0.5
+        return {
+            "mean": float(np.mean(values)),
+            "low": float(np.mean(values)) - half,
+            "high": float(np.mean(values)) + half,
+        }
+
+    lesions = [lesion for case in cases for lesion in case["lesions"]]
+    by_size = {}
+    for name in SIZE_CLASSES:
+        found = [lesion["found"] for lesion in lesions if lesion["size_class"] == name]
+        by_size[name] = {"recall": sum(found) / len(found) if found else None, "count": len(found)}
+    return {
+        "liver": {key: mean("liver", key) for key in METRIC_KEYS},
+        "tumour": {key: mean("tumour", key) for key in METRIC_KEYS},
+        "global": {"liver_dice": 0.95, "tumour_dice": 0.7},
+        "lesions": {
+            "precision": 0.8, "recall": 0.75, "recall_by_size": by_size, "false_per_scan": 0.5,
+            "diameter_error_mm": {"mean": -1.1, "low": -2.0, "high": 0.1},
+            "burden_error_percent": {"mean": 0.2, "low": -0.4, "high": 0.7},
+        },
+    }  # fmt: skip

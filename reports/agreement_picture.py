@@ -1,0 +1,89 @@
+"""What was found in a case beside what is true: both outlines on the slices where they differ most.
+
+Two panels, the liver and its tumours, each on the slice with the largest area that only one of the two has.
+"""
+
+from pathlib import Path
+
+import numpy as np
+from matplotlib.image import imsave
+from numpy.typing import NDArray
+
+from dicom_io.volume import Volume
+from reports.drawing import BLACK, WHITE, Box, Canvas, Colour
+from reports.envelope import RESEARCH_USE
+from reports.hanging import letters
+from reports.slice_picture import SOFT_RGB, outlines, sampled, whole_slice
+from reports.window import Window, display_window
+
+TRUTH_RGB: Colour = (86, 180, 233)
+FOUND_RGB: Colour = (240, 168, 0)
+"""Sky blue and orange of Okabe and Ito's palette, which all kinds of colour vision tell apart."""
+
+SIDE, HEAD, FOOT, GAP = 560, 66, 40, 4
+MARGIN = 12
+HEAD_SIZE, TEXT_SIZE, LETTER_SIZE = 21.0, 16.0, 22.0
+
+Labels = NDArray[np.uint8]
+
+
+def write_agreement(
+    volume: Volume, truth: Labels, found: Labels, path: Path, *, title: str, tumours_drawn: bool = True
+) -> Path:
+    """Write a PNG of a case; `truth` and `found` (slice, row, column) are 0, 1 liver, 2 and above tumours.
+
+    `title` names case and model, no patient. Where nobody drew tumours the second panel shows those found alone.
+    Raises ValueError for labels that are not on the volume's grid.
+    """
+    if not truth.shape == found.shape == volume.geometry.shape:
+        raise ValueError("truth and found must lie on the volume's grid")
+    panels = [("Liver", 1, True)]
+    if (found > 1).any() or (truth > 1).any():
+        panels.append(("Tumours", 2, tumours_drawn))
+    width = len(panels) * SIDE + (len(panels) - 1) * GAP
+    canvas, window = Canvas(width, HEAD + SIDE + FOOT, BLACK), display_window(volume)
+    room = width - 2 * MARGIN
+    canvas.text(MARGIN, 28, canvas.shortened(title, HEAD_SIZE, room, bold=True), HEAD_SIZE, bold=True)
+    end = canvas.text(MARGIN, 54, "truth", TEXT_SIZE, colour=TRUTH_RGB, bold=True).right
+    canvas.text(end + 16, 54, "found", TEXT_SIZE, colour=FOUND_RGB, bold=True)
+    for place, (name, first, is_known) in enumerate(panels):
+        picture = Box(place * (SIDE + GAP), HEAD, SIDE, SIDE)
+        masks = (truth >= first if is_known else np.zeros(truth.shape, bool)), found >= first
+        note = "" if is_known else ", not drawn in the truth"
+        _panel(canvas, picture, volume, masks, window, name=name, note=note)
+    canvas.text(MARGIN, HEAD + SIDE + 27, RESEARCH_USE, TEXT_SIZE, colour=SOFT_RGB)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    imsave(path, canvas.pixels)
+    return path
+
+
+def most_different(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> int:
+    """The slice with the largest area that only one has; where they are equal, that with most of them."""
+    different = np.array([np.count_nonzero(one != other) for one, other in zip(truth, found, strict=True)])
+    areas = different if different.any() else np.count_nonzero(truth, axis=(1, 2))
+    return int(areas.argmax()) if areas.any() else len(truth) // 2
+
+
+def _panel(
+    canvas: Canvas,
+    picture: Box,
+    volume: Volume,
+    masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
+    window: Window,
+    *,
+    name: str,
+    note: str,
+) -> None:
+    """One slice with both outlines, the truth's wider and below the other."""
+    geometry, plane = volume.geometry, most_different(*masks)
+    grid = whole_slice(geometry, plane, SIDE)
+    corner = np.array([picture.left, picture.top])
+    canvas.image(picture, sampled(volume, plane, grid, window))
+    for mask, colour, width in zip(masks, (TRUTH_RGB, FOUND_RGB), (3.0, 1.6), strict=True):
+        for line in outlines(geometry, plane, mask[plane]):
+            canvas.line(grid.to_pixels(line) + corner, colour, width=width, within=picture)
+    middle = picture.top + SIDE / 2
+    canvas.text(picture.left + MARGIN, middle, letters(-grid.right), LETTER_SIZE, bold=True, halo=True)
+    canvas.text(picture.right - MARGIN, middle, letters(grid.right), LETTER_SIZE, bold=True, align="right", halo=True)
+    where = f"{name}{note}: slice {plane + 1} of {geometry.slices}"
+    canvas.text(picture.left + MARGIN, picture.bottom - MARGIN, where, TEXT_SIZE, colour=WHITE, halo=True)

@@ -1,0 +1,185 @@
+"""Pies: what became of the voxels of liver and tumour, how severe the cases are, how large their lesions."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.patches import Patch
+
+from reports.chart_style import INK, SOFT, TEXT_SIZE, grid_size, legend_below, name_panel, new_chart
+from reports.evaluations import SIZE_CLASSES, Evaluation, Evaluations, confusion, size_class
+from reports.severity import Level, severity_of
+
+LEAST_LABEL = 0.03
+"""Slices below this part carry no figure; the legend names them all the same."""
+
+INSIDE_FROM = 0.12
+"""Slices below this part carry their figure outside the pie."""
+
+FATES = {
+    "liver, found": "#029e73",
+    "tumour, found": "#0173b2",
+    "tumour, taken for liver": "#56b4e9",
+    "tumour, missed": "#10355a",
+    "liver, taken for tumour": "#cc78bc",
+    "liver, missed": "#d55e00",
+    "background, taken for liver or tumour": "#ece133",
+}
+"""Of the voxels that are liver or tumour, or were taken for it; background that was left alone is no part of it."""
+
+LEVELS = {Level.NONE: "#d7dce1", Level.LOW: "#56b4e9", Level.MODERATE: "#de8f05", Level.HIGH: "#a33f00"}
+SIZES = dict(zip(SIZE_CLASSES, ("#c6e2f5", "#8cc4ea", "#4a9fd6", "#0173b2", "#014f7c", "#04263d"), strict=True))
+
+TRUTH = "truth"
+
+
+def draw_composition(evaluations: Evaluations, path: Path) -> Path:
+    """A pie for each model: how much of liver and tumour was found, missed or taken for the other."""
+    used = max(confusion(evaluation)[1] for evaluation in evaluations.values())
+    note = (
+        f"voxels that are liver or tumour, or were taken for it, of {used} case{'s' * (used != 1)} whose tumours are "
+        "drawn; percent of these voxels"
+    )
+    pies = {label: _fates(evaluation) for label, evaluation in evaluations.items()}
+    return _pies("What became of liver and tumour", note, pies, FATES, path, unit="voxels")
+
+
+def draw_severity(evaluations: Evaluations, path: Path) -> Path:
+    """Cases by severity (docs/severity.md), in truth and as each model found them."""
+    first = next(iter(evaluations.values()))
+    pies = {TRUTH: _levels(first, true=True)}
+    pies |= {label: _levels(evaluation, true=False) for label, evaluation in evaluations.items()}
+    used = sum(pies[TRUTH].values())
+    note = (
+        f"{used} case{'s' * (used != 1)} whose tumours are drawn; by largest diameter, number of lesions and burden "
+        "(docs/severity.md; not by spread over the halves)"
+    )
+    return _pies("Severity of the cases", note, pies, {str(level): colour for level, colour in LEVELS.items()}, path)
+
+
+def draw_lesion_sizes(evaluations: Evaluations, path: Path) -> Path:
+    """Lesions by size class, in truth and as each model found them (false ones too)."""
+    first = next(iter(evaluations.values()))
+    pies = {TRUTH: _sizes(first, true=True)}
+    pies |= {label: _sizes(evaluation, true=False) for label, evaluation in evaluations.items()}
+    note = (
+        f"{sum(pies[TRUTH].values())} true lesions; diameter in mm; a model's pie has its false lesions too, and lacks "
+        "what it missed"
+    )
+    return _pies("Lesions by size", note, pies, SIZES, path)
+
+
+def severity_levels(evaluation: Evaluation, *, true: bool) -> list[Level]:
+    """The severity of each case whose tumours are drawn, from the truth or from what was found.
+
+    By largest diameter, number and burden. The schema does not say on which side of the liver a lesion lies.
+    """
+    levels = []
+    for case in evaluation["cases"]:
+        if not case["tumours_drawn"]:
+            continue
+        diameters = lesion_diameters(case, true=true)
+        if not diameters:
+            levels.append(Level.NONE)
+            continue
+        burden = case["true_burden_percent" if true else "burden_percent"] or 0.0
+        severity = severity_of(largest_mm=max(diameters), lesion_count=len(diameters), burden_percent=burden, halves=1)
+        levels.append(severity.level or Level.NONE)
+    return levels
+
+
+def lesion_diameters(case: Mapping[str, Any], *, true: bool) -> list[float]:
+    """Diameters in mm of a case's true lesions, or of all that were found, false ones too."""
+    if true:
+        return [float(lesion["true_diameter_mm"]) for lesion in case["lesions"]]
+    found = [lesion for lesion in case["lesions"] if lesion["found"]] + list(case["false_lesions"] or ())
+    return [float(lesion["diameter_mm"]) for lesion in found if lesion["diameter_mm"] is not None]
+
+
+def _fates(evaluation: Evaluation) -> dict[str, int]:
+    (_, *false), (missed, liver, called), (lost, merged, tumour) = confusion(evaluation)[0]
+    parts = (liver, tumour, merged, lost, called, missed, sum(false))
+    return dict(zip(FATES, parts, strict=True))
+
+
+def _levels(evaluation: Evaluation, *, true: bool) -> dict[str, int]:
+    found = Counter(severity_levels(evaluation, true=true))
+    return {str(level): found[level] for level in LEVELS}
+
+
+def _sizes(evaluation: Evaluation, *, true: bool) -> dict[str, int]:
+    cases = [case for case in evaluation["cases"] if case["tumours_drawn"]]
+    found = Counter(size_class(mm) for case in cases for mm in lesion_diameters(case, true=true))
+    return {name: found[name] for name in SIZE_CLASSES}
+
+
+def _pies(
+    title: str,
+    note: str,
+    pies: Mapping[str, Mapping[str, int]],
+    colours: Mapping[str, str],
+    path: Path,
+    *,
+    unit: str = "",
+) -> Path:
+    rows, columns = grid_size(len(pies))
+    size = (max(8.2, 0.5 + 3.2 * columns), 1.45 + 2.75 * rows)
+    chart = new_chart(title, note, size=size, rows=rows, columns=columns, panels=len(pies))
+    for axes, (label, parts) in zip(chart.axes, pies.items(), strict=True):
+        name_panel(axes, label, place="center")
+        total = f"n = {_counted(sum(parts.values()))} {unit}".strip()
+        axes.text(0.5, -0.02, total, transform=axes.transAxes, ha="center", va="top", size=TEXT_SIZE, color=SOFT)
+        _pie(axes, parts, colours, counts=not unit)
+    shown = [name for name in colours if any(parts[name] for parts in pies.values())]
+    handles = [Patch(facecolor=colours[name], edgecolor=SOFT, linewidth=0.4) for name in shown]
+    names = [f"{name} mm" if name in SIZES else name for name in shown]
+    legend_below(chart, handles, names, widest=4 if max(map(len, [*shown, ""])) < 25 else 3)
+    return chart.save(path)
+
+
+def _pie(axes: Any, parts: Mapping[str, int], colours: Mapping[str, str], *, counts: bool) -> None:
+    total = sum(parts.values())
+    axes.set_axis_off()
+    if not total:
+        axes.text(0.5, 0.5, "none", transform=axes.transAxes, ha="center", va="center", color=SOFT, size=TEXT_SIZE)
+        return
+    shown = {name: value for name, value in parts.items() if value}
+    wedges, _ = axes.pie(
+        list(shown.values()),
+        colors=[colours[name] for name in shown],
+        startangle=90,
+        counterclock=False,
+        wedgeprops={"edgecolor": "white", "linewidth": 1.0 if len(shown) > 1 else 0.0},
+    )
+    for wedge, (name, value) in zip(wedges, shown.items(), strict=True):
+        share = value / total
+        if share < LEAST_LABEL:
+            continue
+        inside = share >= INSIDE_FROM
+        words = f"{value}{chr(10) if inside else ', '}{100 * share:.0f} %" if counts else f"{100 * share:.1f} %"
+        angle = np.deg2rad((wedge.theta1 + wedge.theta2) / 2)
+        out = 0.0 if share > 0.999 else 0.64 if inside else 1.16
+        axes.text(
+            out * np.cos(angle),
+            out * np.sin(angle),
+            words,
+            ha="center",
+            va="center",
+            size=TEXT_SIZE,
+            color=_ink_on(colours[name]) if inside else INK,
+        )
+
+
+def _ink_on(colour: str) -> str:
+    """Black or white, whichever is read more easily on a colour (relative luminance, WCAG 2)."""
+    parts = np.array([int(colour[at : at + 2], 16) for at in (1, 3, 5)]) / 255
+    linear = np.where(parts <= 0.04045, parts / 12.92, ((parts + 0.055) / 1.055) ** 2.4)
+    return "white" if float(linear @ np.array([0.2126, 0.7152, 0.0722])) < 0.3 else INK
+
+
+def _counted(count: int) -> str:
+    if count >= 10_000:
+        return f"{count / 1e6:.3g} M" if count >= 1_000_000 else f"{count / 1e3:.3g} k"
+    return str(count)
