@@ -65,6 +65,11 @@ def estimate(evaluation: Evaluation, structure: str, metric: str) -> Estimate | 
     """The mean of a metric over cases, of the liver, the tumour or the lesions; None where it is undefined."""
     summary = evaluation["summary"][structure]
     value = None if summary is None else summary.get(metric)
+    return as_estimate(value)
+
+
+def as_estimate(value: Any) -> Estimate | None:
+    """A value of a summary, a plain number or one with bounds; None where it is undefined."""
     if isinstance(value, Mapping):
         mean, low, high = (value.get(key) for key in ("mean", "low", "high"))
         return None if mean is None else Estimate(float(mean), _number(low), _number(high))

@@ -37,6 +37,7 @@ class Metric:
     name: str
     best: float
     top: float | None = None
+    digits: int = 3
 
 
 DICE = Metric("dice", "Dice", 1.0, 1.0)
@@ -47,8 +48,8 @@ METRICS = (
     Metric("recall", "Recall (sensitivity)", 1.0, 1.0),
     Metric("auc_roc", "AUC of ROC", 1.0, 1.0),
     Metric("rvd", "Relative volume difference", 0.0),
-    Metric("assd_mm", "ASSD, mm", 0.0),
-    Metric("hd95_mm", "95 % Hausdorff distance, mm", 0.0),
+    Metric("assd_mm", "ASSD, mm", 0.0, digits=2),
+    Metric("hd95_mm", "95 % Hausdorff distance, mm", 0.0, digits=2),
 )
 INTERVAL = "mean over cases; line: 95 % confidence interval (bootstrap over patients)"
 
@@ -147,7 +148,7 @@ def draw_costs(costs: Sequence[Cost], note: str, path: Path) -> Path:
 
 def _bars(axes: Any, evaluations: Evaluations, structure: str, metric: Metric, *, named: bool) -> None:
     estimates = {label: estimate(evaluation, structure, metric.key) for label, evaluation in evaluations.items()}
-    _draw_bars(axes, estimates, digits=3 if metric.top else 2, named=named)
+    _draw_bars(axes, estimates, digits=metric.digits, named=named)
     ends = [
         bound for e in estimates.values() if e is not None for bound in (e.mean, e.low, e.high) if bound is not None
     ]
@@ -156,6 +157,7 @@ def _bars(axes: Any, evaluations: Evaluations, structure: str, metric: Metric, *
         axes.set_xlim(min(0.0, lowest), metric.top * 1.26)
         axes.set_xticks([0, 0.25, 0.5, 0.75, 1.0], ["0", ".25", ".5", ".75", "1"])
     else:
+        axes.locator_params(axis="x", nbins=4)
         reach = max(highest - lowest, 1e-6)
         axes.set_xlim(lowest - (0.34 * reach if lowest < 0 else 0), highest + 0.34 * reach)
     axes.axvline(metric.best, color=SOFT, linewidth=1.0, linestyle=(0, (2, 2)), zorder=0.6)

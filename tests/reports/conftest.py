@@ -366,7 +366,10 @@ def _made_summary(cases: list[dict[str, Any]]) -> dict[str, Any]:
         "tumour": {key: mean("tumour", key) for key in METRIC_KEYS},
         "global": {"liver_dice": 0.95, "tumour_dice": 0.7},
         "lesions": {
-            "precision": 0.8, "recall": 0.75, "recall_by_size": by_size, "false_per_scan": 0.5,
+            "precision": {"mean": 0.8, "low": 0.7, "high": 0.9},
+            "recall": {"mean": 0.75, "low": 0.6, "high": 0.85},
+            "strict": {"precision": 0.5, "recall": {"mean": 0.5, "low": None, "high": None}, "least_iou": 0.5},
+            "recall_by_size": by_size, "false_per_scan": 0.5,
             "diameter_error_mm": {"mean": -1.1, "low": -2.0, "high": 0.1},
             "burden_error_percent": {"mean": 0.2, "low": -0.4, "high": 0.7},
         },
