@@ -19,6 +19,7 @@ from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesR
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find, shipped
 from models.errors import CaseUnreadable, ModelError, RunMismatch, SplitInvalid, UnknownModel
+from reports.errors import EvaluationUnreadable
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -44,6 +45,14 @@ class Part(StrEnum):
     TRAINING = "training"
     VALIDATION = "validation"
     TEST = "test"
+
+
+class Pictures(StrEnum):
+    """Whose worst cases the page of a comparison shows."""
+
+    ALL = "all"
+    PHANTOMS = "phantoms"
+    NONE = "none"
 
 
 ConfigOption = Annotated[
@@ -328,6 +337,84 @@ def train(
     train_model(settings, out, command=shlex.join(["porta", *sys.argv[1:]]))
 
 
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    models: Annotated[str, typer.Option(help=f"all, or some of {','.join(ARCHITECTURE_NAMES)}.")] = "all",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
+    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
+    test_phantoms: Annotated[int, typer.Option(min=0, help="How many other phantoms to measure on as well.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each model.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
+    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
+    backbone_weights: Annotated[str | None, typer.Option(help="none or imagenet.")] = None,
+    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is held out, as 1/5.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="A case to measure on; may be repeated.")] = None,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else OUT/cache.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Compare finished runs of porta train instead; may be repeated.")
+    ] = None,
+    pictures: Annotated[Pictures, typer.Option(help="Whose worst cases the page shows.")] = Pictures.ALL,
+    only_page: Annotated[bool, typer.Option("--only-page", help="Draw the page of OUT again.")] = False,
+) -> None:
+    """Train architectures alike, measure them on the cases held out, and write one page: OUT/page/index.html."""
+    if find_spec("monai") is None or find_spec("sklearn") is None or find_spec("seaborn") is None:
+        _fail('comparing needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.train_settings import load_settings
+
+    log.configure("warning", "auto")
+    settings = load_settings(
+        config,
+        {
+            ("data", "folders"): tuple(data or ()),
+            ("data", "phantoms"): phantoms,
+            ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
+            ("data", "cache"): cache,
+            ("data", "split"): split,
+            ("data", "fold"): fold,
+            ("data", "leave_out"): tuple(leave_out or ()),
+            ("network", "backbone_weights"): backbone_weights,
+            ("training", "steps"): steps,
+            ("training", "batch"): batch,
+            ("training", "pixels"): pixels,
+            ("training", "epoch"): epoch,
+            ("training", "seed"): seed,
+            ("machine", "device"): device,
+            ("machine", "threads"): threads,
+            ("machine", "workers"): workers,
+            ("machine", "processes"): processes,
+        },
+    )
+    from daemon.comparison import Comparison, compare_models, draw_page
+
+    if only_page:
+        page = draw_page(out, pictures)
+    else:
+        asked = Comparison(
+            settings=settings,
+            models=ARCHITECTURE_NAMES if models == "all" else tuple(models.split(",")),
+            command=shlex.join(["porta", *sys.argv[1:]]),
+            test_phantoms=test_phantoms,
+            runs=tuple(runs or ()),
+            pictures=pictures,
+        )
+        page = compare_models(asked, out)
+    print(page)
+
+
 def _configured(path: Path | None) -> Config:
     log.configure()
     settings = load(path, known_models=shipped().keys())
@@ -344,7 +431,7 @@ def _one_line_errors() -> Iterator[None]:
         _fail(*error.faults, code=2)
     except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
         _fail(str(error), code=2)
-    except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid) as error:
+    except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
         _fail(str(error), code=2)
     except LedgerUnavailable as error:
         _fail(f"the ledger cannot be used: {error}", code=1)

@@ -9,6 +9,7 @@
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
     ├── TrainingStopped(detail)                a signal ended a training before its last step
     ├── EvaluationStopped(detail)              Ctrl-C ended an evaluation before its last case
+    ├── ComparisonStopped(detail)              a signal ended a comparison before its page was drawn
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
         ├── WorkerTimedOut(detail)             it was still working at its deadline
@@ -94,6 +95,10 @@ class TrainingStopped(DaemonError):
 
 class EvaluationStopped(DaemonError):
     """Ctrl-C ended an evaluation; the cases that were measured are kept, and it can go on."""
+
+
+class ComparisonStopped(DaemonError):
+    """Ctrl-C or SIGTERM ended a comparison; what was trained and measured is kept, and it can go on."""
 
 
 class WorkerFailed(DaemonError):
