@@ -17,10 +17,7 @@ import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
-from itertools import pairwise
 from pathlib import Path
-from statistics import median
 from typing import Any
 
 from daemon.config_faults import did_you_mean, shown
@@ -42,12 +39,15 @@ from models.runs import CONFIG, LOG, RUN, SPLIT
 from models.splits import part, read_split, write_split
 from reports.comparison import Entry, Picture, Told, write_page
 from reports.evaluations import read_evaluation
-from reports.learning_curves import read_learning
+from reports.learning_curves import read_learning, step_seconds
 
 RUNS, EVALUATIONS, COMPLEXITY, STATE, PAGE = "runs", "evaluations", "complexity", "comparison.json", "page"
 
 PICTURES = ("all", "phantoms", "none")
 """Whose worst cases a page may show: it may be published, and some collections allow no derivatives."""
+
+FEW_PATIENTS = 10
+"""Below so many the page warns: an interval over so few says little."""
 
 
 @dataclass(frozen=True)
@@ -251,26 +251,6 @@ def _pictures(folder: Path, evaluation: Mapping[str, Any], wanted: str) -> tuple
     )
 
 
-def step_seconds(log: str) -> float | None:
-    """Seconds a step, by the lines of a run's train.log: the median over the times from one validation to the next.
-
-    A stop and what came before the next start is no part of it. None where the log shows no two such times.
-    """
-    seen: list[tuple[int, datetime] | None] = []
-    for line in log.splitlines():
-        time, _, event = line.partition(" ")
-        if event.startswith("step ") and ":" in event:
-            seen.append((int(event[5:].partition(":")[0]), datetime.fromisoformat(time)))
-        elif event.startswith(("started", "stopped")):
-            seen.append(None)
-    rates = [
-        (later[1] - earlier[1]).total_seconds() / (later[0] - earlier[0])
-        for earlier, later in pairwise(seen)
-        if earlier is not None and later is not None and later[0] > earlier[0]
-    ]
-    return median(rates) if rates else None
-
-
 def _facts(runs: Mapping[str, Path], material: Material, test: Sequence[CaseSource]) -> dict[str, str]:
     """What the page says of data and configuration."""
     settings = [load_settings(run / CONFIG) for run in runs.values()]
@@ -296,14 +276,14 @@ def _notes(test: Sequence[CaseSource]) -> list[str]:
     people = {source.patient for source in test if source.collection != COLLECTION}
     notes = []
     if phantoms:
+        those = "All test cases" if not people else f"{len(phantoms)} of the {len(test)} test cases"
         notes.append(
-            f"{len(phantoms)} of the {len(test)} test cases are synthetic phantoms, drawn by the program that drew "
-            "those of the training: their figures say what the networks can learn, not how they do on patients."
+            f"{those} are synthetic phantoms, drawn by the program that drew those of the training: their figures say "
+            "what the networks can learn, not how they do on patients."
         )
-    if len(people) < 10:
-        notes.append(
-            f"The test has {len(people)} real patient{'s' * (len(people) != 1)}: no statement on patients can be made."
-        )
+    if len(people) < FEW_PATIENTS:
+        counted = f"{len(people)} patient{'s' * (len(people) != 1)}" if people else "no patient"
+        notes.append(f"The test has {counted}: nothing can be said of patients in general.")
     return notes
 
 

@@ -1,5 +1,6 @@
 """How far found and true agree: ROC curves, confusion matrices, Bland-Altman plots of the liver's volume."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +22,9 @@ from reports.chart_style import (
 )
 from reports.evaluations import STRUCTURES, Evaluation, Evaluations, common_counts, confusion
 
-ZOOM_FALSE, ZOOM_TRUE = 0.02, 0.9
-"""What the inset of a ROC curve shows: voxels outside the liver are so many that all that matters happens here."""
+ZOOMS, ZOOM_FROM = (0.02, 0.05, 0.2), 0.8
+"""The inset of a ROC chart ends at the first of these false positive rates at which all models are above ZOOM_FROM:
+voxels outside the liver are so many that all that matters happens in the corner. Where none is, there is no inset."""
 
 AGREEMENT_SD = 1.96
 """Bland and Altman 1986 (Lancet 327:307): 95 % of differences lie within so many standard deviations of their mean."""
@@ -40,35 +42,44 @@ def draw_roc(evaluations: Evaluations, path: Path) -> Path:
     chart = new_chart("ROC by voxel", note, size=(10.0, 5.6), columns=2)
     by_look = looks(list(evaluations))
     for axes, structure in zip(chart.axes, STRUCTURES, strict=True):
+        curves = {label: evaluation["roc"].get(structure) for label, evaluation in evaluations.items()}
+        known = {label: curve for label, curve in curves.items() if curve is not None and curve["auc"] is not None}
         table = 0.06 + 0.037 * (1 + len(evaluations))
-        inset = axes.inset_axes((0.36, table + 0.1, 0.6, 0.78 - table))
-        rows = ["AUC"]
-        for label, evaluation in evaluations.items():
-            curve = evaluation["roc"].get(structure)
-            if curve is None or curve["auc"] is None:
-                rows.append(f"{label}: undefined")
-                continue
-            rows.append(f"{label}: {curve['auc']:.4f}")
-            look = by_look[label]
-            for each in (axes, inset):
+        inset = _corner(axes, known, table)
+        for label, curve in known.items():
+            for each in (axes, inset) if inset is not None else (axes,):
+                look = by_look[label]
                 each.plot(curve["fpr"], curve["tpr"], color=look.colour, linestyle=look.dash, linewidth=1.7)
         axes.plot([0, 1], [0, 1], color=SOFT, linewidth=0.9, linestyle=(0, (2, 2)))
         axes.set(xlim=(-0.01, 1.0), ylim=(0, 1.01), xlabel="false positive rate (1 - specificity)")
         axes.set_ylabel("true positive rate (sensitivity)")
         name_panel(axes, structure.capitalize())
-        inset.set(xlim=(0, ZOOM_FALSE), ylim=(ZOOM_TRUE if structure == "liver" else 0.5, 1.002))
-        inset.tick_params(labelsize=SMALL_SIZE)
-        inset.spines[["right", "top"]].set_visible(True)
-        inset.set_facecolor("#fbfcfd")
-        axes.text(0.36, 0.9, "the corner, enlarged", transform=axes.transAxes, size=SMALL_SIZE, color=SOFT)
-        axes.text(
-            0.985, 0.02, "\n".join(rows), transform=axes.transAxes, size=SMALL_SIZE, ha="right", path_effects=halo()
-        )
+        rows = [f"{label}: {known[label]['auc']:.4f}" if label in known else f"{label}: undefined" for label in curves]
+        words = "\n".join(["AUC", *rows])
+        axes.text(0.985, 0.02, words, transform=axes.transAxes, size=SMALL_SIZE, ha="right", path_effects=halo())
     handles = [
         chart.axes[0].plot([], [], color=look.colour, linestyle=look.dash, linewidth=2)[0] for look in by_look.values()
     ]
     legend_below(chart, handles, list(by_look))
     return chart.save(path)
+
+
+def _corner(axes: Any, curves: Mapping[str, Any], table: float) -> Any:
+    """Empty axes in the chart, for the corner enlarged; None where no corner tells more than the whole."""
+
+    def lowest(rate: float) -> float:
+        return min(float(np.interp(rate, curve["fpr"], curve["tpr"])) for curve in curves.values())
+
+    end = next((rate for rate in ZOOMS if lowest(rate) >= ZOOM_FROM), None) if curves else None
+    if end is None:
+        return None
+    inset = axes.inset_axes((0.36, table + 0.1, 0.6, 0.78 - table))
+    inset.set(xlim=(0, end), ylim=(min(0.9, np.floor(lowest(end / 8) * 10) / 10), 1.002))
+    inset.tick_params(labelsize=SMALL_SIZE)
+    inset.spines[["right", "top"]].set_visible(True)
+    inset.set_facecolor("#fbfcfd")
+    axes.text(0.36, 0.9, "the corner, enlarged", transform=axes.transAxes, size=SMALL_SIZE, color=SOFT)
+    return inset
 
 
 def draw_confusion(evaluations: Evaluations, path: Path) -> Path:

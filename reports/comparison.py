@@ -177,7 +177,8 @@ def _cost_note(entries: Sequence[Entry]) -> str:
     said = [f"one slice of {known['rows']} × {known['columns']} pixels, as the fine pass has them"]
     for name in ("cpu", "cuda"):
         if (speed := known[name]) is not None:
-            threads = f", {speed['threads']} threads" if name == "cpu" else ""
+            count = speed["threads"]
+            threads = f", {count} thread{'s' * (count != 1)}" if name == "cpu" else ""
             said.append(f"{name.upper()}: {speed['device']}{threads}, {speed['precision']}")
     return "; ".join(said)
 

@@ -3,7 +3,10 @@
 import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
+from datetime import datetime
+from itertools import pairwise
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 import numpy as np
@@ -33,6 +36,26 @@ def read_learning(folder: Path) -> Learning:
     dices = folder / "dice.csv"
     columns = ("step", "liver_dice", "tumour_dice")
     return Learning(losses, _columns(dices, columns) if dices.exists() else np.empty((0, 3)))
+
+
+def step_seconds(log: str) -> float | None:
+    """Seconds a step, by the lines of a run's train.log: the median over the times from one validation to the next.
+
+    A stop and what came before the next start is no part of it. None where the log shows no two such times.
+    """
+    seen: list[tuple[int, datetime] | None] = []
+    for line in log.splitlines():
+        time, _, event = line.partition(" ")
+        if event.startswith("step ") and ":" in event:
+            seen.append((int(event[5:].partition(":")[0]), datetime.fromisoformat(time)))
+        elif event.startswith(("started", "stopped")):
+            seen.append(None)
+    rates = [
+        (later[1] - earlier[1]).total_seconds() / (later[0] - earlier[0])
+        for earlier, later in pairwise(seen)
+        if earlier is not None and later is not None and later[0] > earlier[0]
+    ]
+    return median(rates) if rates else None
 
 
 def draw_learning(runs: Mapping[str, Learning], path: Path) -> Path:
@@ -72,6 +95,7 @@ def draw_learning(runs: Mapping[str, Learning], path: Path) -> Path:
         name_panel(axes, title)
         axes.set_xlabel("step")
         axes.set_xlim(0, max([1, *spans]))
+        axes.locator_params(axis="x", integer=True)
         if place:
             axes.set_ylim(0, 1.02)
             if all(np.isnan(run.dices[:, place]).all() for run in runs.values()):
