@@ -43,6 +43,11 @@ class Body:
         return self.depth_mm / 92
 
     @property
+    def back_mm(self) -> float:
+        """Y of the skin of the back, where the couch is."""
+        return self.depth_mm + self.wall_mm + 20 + self.fat_mm * 0.4
+
+    @property
     def vertebra_front_mm(self) -> float:
         """Y of the front of the vertebral bodies."""
         return self.spine_mm - 16
@@ -50,9 +55,9 @@ class Body:
 
 def draw_body(draw: np.random.Generator) -> Body:
     """A trunk between slim and stout."""
-    width = draw.uniform(118, 144)
-    depth = width * draw.uniform(0.66, 0.76)
-    right = draw.uniform(74, 98)
+    width = draw.uniform(110, 138)
+    depth = width * draw.uniform(0.65, 0.76)
+    right = draw.uniform(66, 92)
     return Body(
         width_mm=width,
         depth_mm=depth,
@@ -93,12 +98,12 @@ def outline(body: Body, axes: Axes) -> Outline:
     radius = np.maximum(np.hypot(x, y), 1e-3)
     turn = np.arctan2(np.abs(x), y) / np.pi
     cavity = radius / _superellipse(x, y, body.width_mm, body.depth_mm, CAVITY_POWER)
-    back = np.exp(-((turn / 0.2) ** 2))
-    erectors = 15 * np.exp(-(((np.abs(x) - 36) / 22) ** 2)) * (y > 0)
+    back = np.exp(-((turn / 0.24) ** 2))
+    erectors = 8 * np.exp(-(((np.abs(x) - 44) / 26) ** 2)) * (y > 0)
     front = np.exp(-(((turn - 1) / 0.22) ** 2))
     # the erector muscles lie beside the spinous processes, with a furrow between them
     flank = np.exp(-(((turn - 0.42) / 0.2) ** 2))
-    muscle = cavity + body.wall_mm * (1 - 0.3 * front - 0.25 * flank) + 16 * back + erectors
+    muscle = cavity + body.wall_mm * (1 - 0.3 * front - 0.25 * flank) + 17 * back + erectors
     navel = 0.3 * np.exp(-(((turn - 1) / 0.05) ** 2))
     skin = muscle + body.fat_mm * (0.75 + 0.55 * flank + 0.5 * front - navel - 0.35 * back) + 2.5
     return Outline(*(plane.astype(np.float32) for plane in (radius, cavity, muscle, skin, turn, _dome(body, x, y))))
@@ -133,4 +138,5 @@ def _dome(
         out = ((x - centre) / (82 * body.across)) ** 2 + (y / lean) ** 2
         heights.append(peak - 20 * out - 38 * out**3 - 18 * np.clip(y / body.depth_mm, 0, 1) ** 2 * out)
     saddle = np.logaddexp(heights[0] / 12, heights[1] / 12) * 12 - 3
-    return np.asarray(np.clip(saddle, -70, None))
+    heart = 26 * np.exp(-(((x - 12 * body.across) / 42) ** 2) - ((y + 0.55 * body.depth_mm) / 48) ** 2)
+    return np.asarray(np.clip(saddle + heart, -70, None))

@@ -105,7 +105,7 @@ def place(draw: np.random.Generator, wish: Wish, axes: Axes, liver: Float) -> tu
     placed: list[Lesion] = []
     for size in np.sort(sizes)[::-1]:
         lesion = _lesion(draw, float(size), wish)
-        centres = _centres(draw, wish.placement, lesion, room, placed, axes)
+        centres = _centres(draw, wish.placement, lesion, (room, liver), placed, axes)
         for centre in centres:
             moved = _moved(lesion, centre)
             if wish.placement is Placement.MERGED or all(_apart(moved, other) for other in placed):
@@ -118,14 +118,14 @@ def _centres(
     draw: np.random.Generator,
     placement: Placement,
     lesion: Lesion,
-    room: Float,
+    space: tuple[Float, Float],
     placed: list[Lesion],
     axes: Axes,
 ) -> NDArray[np.float64]:
     """(n, 3) LPS mm to try: anywhere with room enough, at the capsule, or touching an earlier one."""
-    reach = max(lesion.axes)
+    reach, (room, liver) = max(lesion.axes), space
     if placement is Placement.CAPSULE:
-        candidates = np.flatnonzero((room > 0.25 * reach) & (room < 0.6 * reach))
+        candidates = np.flatnonzero((liver < -0.2 * reach) & (liver > -0.6 * reach))
     else:
         candidates = np.flatnonzero(room > CONTAINED * reach)
     if not len(candidates) and reach > 25:  # a tumour that fills a lobe: where there is most room

@@ -26,7 +26,8 @@ class Liver:
     """The surfaces of one liver.
 
     `behind` (knots, 2): x and the y that the liver reaches back to there; `below` (knots, 2): x and the z that it
-    reaches down to. `tilt`: how much deeper its front edge hangs than its back one. `fissure` and `impressions` are
+    reaches down to. `tilt`: how much deeper its front edge hangs than its back one. `nodular_mm`: how uneven its
+    surface is; `ascites_mm`: how much fluid is around it. `fissure` and `impressions` are
     cut out of it.
     """
 
@@ -34,10 +35,12 @@ class Liver:
     below: NDArray[np.float64]
     tilt: float
     gap_mm: float
+    ascites_mm: float
+    nodular_mm: float
     bend_behind: SmoothField
     bend_below: SmoothField
     bend_skin: SmoothField
-    fissure: Ellipsoid
+    fissure: Ellipsoid | None
     impressions: tuple[Ellipsoid, ...]
 
     def back_at(self, x: float) -> float:
@@ -54,7 +57,7 @@ class Liver:
         axes = canvas.axes
         back, lean = _along(self.behind, axes.x)
         floor, slope = _along(self.below, axes.x)
-        bump = np.float32(1.5) * self.bend_skin.on(axes)
+        bump = np.float32(self.nodular_mm) * self.bend_skin.on(axes)
         # higher up the bare area lies on the diaphragm: the back surface recedes
         recede = np.clip(z * np.float32(0.22), -6, 18)
         behind = (y - back - recede + np.float32(7.0) * self.bend_behind.on(axes)) * lean
@@ -62,10 +65,11 @@ class Liver:
         distance = common(behind.astype(np.float32), below.astype(np.float32), ROUNDING_MM)
         distance = common(distance, canvas.cavity + bump + np.float32(self.gap_mm), 5.0)
         distance = common(distance, canvas.dome + bump + np.float32(GAP_MM), 6.0)
-        for shape, blend in ((self.fissure, 4.0), *((shape, 6.0) for shape in self.impressions)):
-            window = axes.window(*shape.bounds(blend))
+        for shape in (*self.impressions, *([self.fissure] if self.fissure else [])):
+            window = axes.window(*shape.bounds(8.0))
             if window is not None:
-                distance[window] = without(distance[window], shape.distance(axes.part(window)), blend)
+                away = shape.distance(axes.part(window)) + 2 * bump[window]
+                distance[window] = without(distance[window], away, 5.0)
         return distance
 
     def bounds(self, body: Body) -> tuple[Point, Point]:
@@ -80,7 +84,7 @@ def draw_liver(draw: np.random.Generator, body: Body) -> Liver:
     wide, deep, front = body.across, body.deep, body.vertebra_front_mm
     tip = draw.uniform(35, 108) * wide
     thickness = draw.uniform(0.75, 1.25)
-    short, usual, hanging = draw.uniform(-75, -45), draw.uniform(-110, -75), draw.uniform(-140, -100)
+    short, usual, hanging = draw.uniform(-66, -38), draw.uniform(-98, -66), draw.uniform(-135, -95)
     lowest = float(draw.choice([short, usual, hanging], p=[0.35, 0.5, 0.15]))
     behind = [
         (-160 * wide, 150.0),
@@ -106,18 +110,21 @@ def draw_liver(draw: np.random.Generator, body: Body) -> Liver:
     fissure_x = draw.uniform(-4, 14) * wide
     fissure = Ellipsoid(
         (fissure_x, -72 * deep, hilum + draw.uniform(-12, 8)),
-        (draw.uniform(1.5, 5), draw.uniform(18, 32), draw.uniform(18, 34)),
+        (draw.uniform(1.5, 6), draw.uniform(12, 28), draw.uniform(14, 32)),
     )
     kidney = Ellipsoid((-56 * wide, 56 * deep, lowest * 0.4 - 45), (38, 36, draw.uniform(52, 66)))
+    ascites = draw.uniform(5, 16) if draw.random() < 0.08 else 0.0
     return Liver(
         behind=np.array(behind),
         below=np.array(below),
         tilt=draw.uniform(0.10, 0.38),
-        gap_mm=GAP_MM + draw.exponential(1.5),
+        gap_mm=GAP_MM + draw.exponential(1.5) + ascites * draw.uniform(0.4, 1.0),
+        ascites_mm=ascites,
+        nodular_mm=float(draw.choice([1.5, 3.5], p=[0.88, 0.12])),
         bend_behind=smooth_field(draw, draw.uniform(32, 55)),
         bend_below=smooth_field(draw, draw.uniform(36, 60)),
-        bend_skin=smooth_field(draw, 24.0),
-        fissure=fissure,
+        bend_skin=smooth_field(draw, draw.uniform(14, 24)),
+        fissure=fissure if draw.random() < 0.75 else None,
         impressions=(kidney,),
     )
 

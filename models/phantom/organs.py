@@ -27,7 +27,8 @@ class Kidney:
 
 @dataclass(frozen=True, eq=False)
 class Organs:
-    """The organs of one patient; `level_mm` is where gas and fluid meet in the stomach (y: the patient lies supine)."""
+    """The organs of one patient; `level_mm` is where gas and fluid meet in the stomach (y: the patient lies supine);
+    `effusion_mm`: how high fluid stands in the pleura."""
 
     spleen: Ellipsoid
     hilum: Ellipsoid
@@ -38,6 +39,7 @@ class Organs:
     stomach: Tube
     level_mm: float
     heart: Ellipsoid
+    effusion_mm: float
     chambers: tuple[Ellipsoid, ...]
     bend: SmoothField = field(repr=False)
 
@@ -102,6 +104,7 @@ def draw_organs(draw: np.random.Generator, body: Body, liver: Liver) -> Organs:
         stomach=stomach,
         level_mm=float(fundus[1]) - draw.uniform(2, 34) * full,
         heart=heart,
+        effusion_mm=draw.uniform(12, 45) if draw.random() < 0.12 else 0.0,
         chambers=chambers,
         bend=smooth_field(draw, 26.0),
     )
@@ -121,12 +124,15 @@ def paint_chest(canvas: Canvas, organs: Organs, body: Body, contrast: Contrast, 
         return
     mean = contrast.mean
     chest = np.maximum(canvas.cavity + np.float32(1.0), -canvas.dome)
-    vessels = np.clip((fine + 0.8 * texture - 1.75) * 2.5, 0, 1) * (mean[Tissue.MUSCLE] - mean[Tissue.LUNG]) * 0.85
+    vessels = np.clip((texture + 0.35 * fine - 2.0) * 2.5, 0, 1) * (mean[Tissue.MUSCLE] - mean[Tissue.LUNG]) * 0.85
     canvas.paint(chest, mean[Tissue.LUNG] + contrast.grain.get(Tissue.LUNG, 0) * texture + vessels)
     x, y, _ = canvas.axes.open
     hollow = 18 + 10 * np.clip((y - 10) / 60, -1, 1)
     mediastinum = np.maximum(np.maximum(np.abs(x - 4) - hollow, -y - 42 * body.deep).astype(np.float32), chest)
     canvas.paint(mediastinum, mean[Tissue.FAT])
+    if organs.effusion_mm:
+        fluid = np.maximum(chest, np.float32(body.depth_mm - organs.effusion_mm) - y + 0 * x)
+        canvas.paint(fluid, mean[Tissue.GUT_FLUID] if mean[Tissue.GUT_FLUID] < 100 else mean[Tissue.BILE])
     above = np.maximum(canvas.cavity + 2, -canvas.dome + 1)
     canvas.paint_shape(organs.heart, mean[Tissue.FAT], within=above, margin_mm=7.0)
     canvas.paint_shape(organs.heart, mean[Tissue.MYOCARDIUM], within=above)

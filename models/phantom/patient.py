@@ -218,6 +218,9 @@ def _painted(
     paint_organs(on, patient.organs, contrast, texture, bend)
     paint_great_vessels(on, patient.vessels, contrast)
     liver = _liver_distance(patient, on)
+    if patient.liver.ascites_mm:
+        around = np.maximum(liver - np.float32(patient.liver.ascites_mm), np.maximum(on.cavity, on.dome) + 2)
+        on.paint(around, mean[Tissue.BILE])
     on.paint(liver, mean[Tissue.LIVER] + contrast.grain.get(Tissue.LIVER, 0) * (texture + bend))
     paint_veins_at_the_liver(on, patient.vessels, contrast, liver)
     paint_gallbladder(on, patient.organs, contrast)
@@ -228,13 +231,12 @@ def _painted(
 
 def _paint_table(on: Canvas, body: Body) -> None:
     """The couch under the patient: a thin shell with foam in it."""
-    back = body.depth_mm + body.wall_mm + 26 + body.fat_mm * 0.6
     x, y, _ = on.axes.open
-    shape = np.asarray(np.hypot(x / 1.6, y - (back - 300)) - 318, dtype=np.float32)
+    shape = np.asarray(np.hypot(x / 1.6, y - (body.back_mm - 290)) - 296, dtype=np.float32)
     shell = np.maximum(np.abs(shape), np.abs(x) - np.float32(215)) - np.float32(1.5)
     foam = np.maximum(np.abs(shape - np.float32(12)) - 11, np.abs(x) - np.float32(210))
     on.paint(np.broadcast_to(foam, on.axes.shape), -950.0)
-    on.paint(np.broadcast_to(shell, on.axes.shape), -420.0)
+    on.paint(np.broadcast_to(shell, on.axes.shape), -110.0)
 
 
 def _taken(

@@ -87,6 +87,6 @@ def training_phantom(seed: int, *, modality: str = "CT") -> Phantom:
 def _wish(draw: np.random.Generator) -> Wish:
     """None, few, many or one huge lesion; apart, under the capsule or grown together; more or less bumpy."""
     count = int(draw.choice([0, 1, 2, 4, 8, 14], p=[0.12, 0.22, 0.24, 0.22, 0.14, 0.06]))
-    largest = float(draw.choice([8.0, 18.0, 32.0, 60.0], p=[0.2, 0.4, 0.3, 0.1]))
+    largest = float(draw.choice([8.0, 18.0, 32.0, 60.0], p=[0.15, 0.35, 0.35, 0.15]))
     placement = list(Placement)[int(draw.choice(3, p=[0.6, 0.2, 0.2]))]
-    return Wish(count, (2.5, largest), placement, bumpy=float(draw.uniform(0, 1)))
+    return Wish(count, (2.0 if count > 2 else 0.3 * largest, largest), placement, bumpy=float(draw.uniform(0, 1)))
