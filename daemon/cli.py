@@ -14,7 +14,15 @@ import typer
 
 from daemon import log
 from daemon.config import Config, load
-from daemon.errors import ConfigurationError, DaemonError, LedgerUnavailable, StorageUnusable, UnknownJob, WrongState
+from daemon.errors import (
+    BadRequest,
+    ConfigurationError,
+    DaemonError,
+    LedgerUnavailable,
+    StorageUnusable,
+    UnknownJob,
+    WrongState,
+)
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find, shipped
@@ -234,39 +242,47 @@ def evaluate(
 @app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    seed: Annotated[int, typer.Option(min=0, help="From 1 000 000 on: never used for training.")] = 1_000_007,
-    slices: Annotated[int, typer.Option(min=5, max=2000)] = 100,
-    rows: Annotated[int, typer.Option(min=64, max=1024)] = 256,
-    columns: Annotated[int, typer.Option(min=64, max=1024)] = 256,
+    seed: Annotated[int, typer.Option(help="From 1 000 000 on: never used for training.")] = 1_000_014,
+    count: Annotated[int, typer.Option(help="How many, of this seed and those after it.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="dicom, or nifti: a pair laid out as LiTS.")] = "dicom",
+    modality: Annotated[str, typer.Option(help="CT or MR.")] = "CT",
+    phase: Annotated[str | None, typer.Option(help="Of a CT: native, arterial, portal (the default), delayed.")] = None,
+    weighting: Annotated[str | None, typer.Option(help="Of an MR: T1 (the default) or T2.")] = None,
+    slices: Annotated[int, typer.Option()] = 100,
+    rows: Annotated[int, typer.Option()] = 256,
+    columns: Annotated[int, typer.Option()] = 256,
     spacing: Annotated[tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")] = (
         2.5,
         1.5,
         1.5,
     ),
-    lesions: Annotated[int | None, typer.Option(min=0, max=12, help="How many; else the seed draws it.")] = None,
+    thickness: Annotated[float | None, typer.Option(help="Of a slice, in mm; else the distance between them.")] = None,
+    kernel: Annotated[str, typer.Option(help="soft, standard or sharp.")] = "standard",
+    noise: Annotated[float, typer.Option(help="Standard deviation of the noise, HU or signal.")] = 12.0,
+    lesions: Annotated[int | None, typer.Option(help="How many; else the seed draws it.")] = None,
     lesion_size: Annotated[
         tuple[float, float], typer.Option(help="Smallest and largest diameter of a lesion, in mm.")
     ] = (8.0, 50.0),
-    noise: Annotated[float, typer.Option(min=0, help="Standard deviation of the noise, HU.")] = 12.0,
+    lesion_place: Annotated[str, typer.Option(help="How they lie: apart, capsule or merged.")] = "apart",
 ) -> None:
-    """Write a phantom CT series with its truth: OUT/dicom, OUT/truth.nii.gz, OUT/truth.json."""
-    from daemon.standalone import write_phantom
+    """Write phantoms with their truth: OUT/dicom with OUT/labels.nii.gz and OUT/truth.json, or NIfTI pairs."""
+    from daemon.phantoms import PhantomFormat, PhantomOrder, chosen, contrast_of, write_phantoms
+    from models.phantom import Kernel, Placement
 
-    if min(spacing) <= 0:
-        _fail("--spacing must be positive", code=2)
-    smallest, largest = lesion_size
-    if not 0 < smallest <= largest:
-        _fail("--lesion-size must be two positive numbers, the smaller first", code=2)
-    written = write_phantom(
-        out,
-        seed=seed,
+    order = PhantomOrder(
         shape=(slices, rows, columns),
         spacing_mm=spacing,
         lesions=lesions,
-        lesion_axes_mm=(smallest / 2, largest / 2),
-        noise_hu=noise,
+        lesion_axes_mm=(lesion_size[0] / 2, lesion_size[1] / 2),
+        placement=chosen(Placement, lesion_place, "--lesion-place"),
+        contrast=contrast_of(modality, phase, weighting),
+        noise=noise,
+        kernel=chosen(Kernel, kernel, "--kernel"),
+        thickness_mm=thickness,
     )
-    print(f"{len(written.paths)} slices and {len(written.phantom.lesions)} lesions in {out}")
+    found = write_phantoms(out, order, seed=seed, count=count, how=chosen(PhantomFormat, form, "--format"))
+    phantoms = "1 phantom" if count == 1 else f"{count} phantoms"
+    print(f"{phantoms} of {slices} slices with {found} lesions in {out}")
 
 
 @app.command()
@@ -429,7 +445,7 @@ def _one_line_errors() -> Iterator[None]:
         yield
     except ConfigurationError as error:
         _fail(*error.faults, code=2)
-    except (StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
+    except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
         _fail(str(error), code=2)
     except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
         _fail(str(error), code=2)

@@ -19,7 +19,7 @@ from daemon.demo_pacs import OrthancNode, OwnNode, Pacs, free_port
 from daemon.errors import DaemonError, StorageUnusable
 from daemon.jobs import State
 from daemon.ledger import Ledger
-from daemon.standalone import write_phantom
+from daemon.phantoms import PhantomOrder, lesion_volumes_ml, liver_volume_ml, write_phantom
 from dicom_io.errors import PeerError
 from dicom_io.geometry import Geometry
 from dicom_io.network import scu
@@ -59,12 +59,8 @@ def run_demo(directory: Path, *, once: bool) -> int:
     with console.status("making a phantom CT study") as status:
         written = write_phantom(
             directory / "phantom",
+            PhantomOrder(lesions=LESIONS, lesion_axes_mm=LESION_AXES_MM, lesion_variety=0.0, noise=8.0),
             seed=DEMO_SEED,
-            shape=(100, 256, 256),
-            spacing_mm=(2.5, 1.5, 1.5),
-            lesions=LESIONS,
-            lesion_axes_mm=LESION_AXES_MM,
-            noise_hu=8.0,
         )
         console.print(f"Phantom: {len(written.paths)} slices, {LESIONS} lesions, seed {DEMO_SEED} (no weights saw it)")
         port = free_port(11112, say=console.print)
@@ -148,16 +144,7 @@ def compare(phantom: Phantom, seg: list[Path], sr: list[Path]) -> list[Check]:
 
 def true_volumes_ml(phantom: Phantom) -> list[float]:
     """Liver with its lesions, then each lesion from large to small, by the truth's voxels."""
-    geometry = phantom.volume.geometry
-    voxel_ml = geometry.voxel_volumes_mm3[:, None, None] / 1000
-    axes = np.indices(geometry.shape).reshape(3, -1).T[np.flatnonzero(phantom.truth.ravel() > 1)]
-    points = geometry.index_to_lps(axes)
-    weights = np.broadcast_to(voxel_ml, geometry.shape).ravel()[phantom.truth.ravel() > 1]
-    lesions = []
-    for lesion in phantom.lesions:
-        inside = (((points - np.array(lesion.centre)) / np.array(lesion.axes)) ** 2).sum(axis=1) < 1
-        lesions.append(float(weights[inside].sum()))
-    return [float(((phantom.truth > 0) * voxel_ml).sum()), *sorted(lesions, reverse=True)]
+    return [liver_volume_ml(phantom), *sorted(lesion_volumes_ml(phantom), reverse=True)]
 
 
 def labels_on(geometry: Geometry, segments: list[SegmentMask]) -> NDArray[np.uint8]:

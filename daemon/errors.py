@@ -2,6 +2,7 @@
 
     DaemonError
     ├── ConfigurationError(faults)             the file is missing or wrong; one line per fault
+    ├── BadRequest(detail)                     what the command line asks for cannot be made
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
     ├── UnknownJob(job_id)                     no job bears this id
@@ -36,6 +37,10 @@ class ConfigurationError(DaemonError):
 
     def __reduce__(self) -> tuple[type["ConfigurationError"], tuple[tuple[str, ...]]]:
         return ConfigurationError, (self.faults,)
+
+
+class BadRequest(DaemonError):
+    """An option of the command line has a value that cannot be; the message names it: exit 2."""
 
 
 class StorageUnusable(DaemonError):

@@ -1,6 +1,5 @@
-"""What needs no service: to segment one study, and to make a phantom."""
+"""What needs no service: to segment one study."""
 
-import json
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -17,14 +16,12 @@ from daemon.stages import Engine, identity_of, model_on, refuse_without_model, s
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
 from dicom_io.image_file import ImageFile
-from dicom_io.image_writer import write_ct_series
 from dicom_io.nifti import has_affine, read_nifti, write_labels
 from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import Segmentation
 from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
 from models.inference import segment
-from models.phantom import Phantom, grid, make_phantom
 from reports.measurements import Findings, measure
 from reports.overlays import write_overlays
 
@@ -173,43 +170,3 @@ def _clear(out: Path) -> None:
 
 def _say(line: str) -> None:
     print(f"porta: {line}", file=sys.stderr)
-
-
-@dataclass(frozen=True)
-class WrittenPhantom:
-    """A phantom, and its files."""
-
-    phantom: Phantom
-    paths: list[Path]
-
-
-def write_phantom(
-    out: Path,
-    *,
-    seed: int,
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    lesions: int | None,
-    lesion_axes_mm: tuple[float, float],
-    noise_hu: float,
-) -> WrittenPhantom:
-    """A phantom CT series in OUT/dicom, its truth in OUT/truth.nii.gz and OUT/truth.json.
-
-    Raises NotDicom when `out` holds files already.
-    """
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
-        raise NotDicom(out, "not an empty folder")
-    geometry = grid(slices=shape[0], rows=shape[1], columns=shape[2], spacing_mm=spacing_mm, seed=seed)
-    phantom = make_phantom(geometry, seed=seed, lesions=lesions, lesion_axes_mm=lesion_axes_mm, noise_hu=noise_hu)
-    name = "-".join(map(str, (seed, *shape, *spacing_mm, lesions, *lesion_axes_mm, noise_hu)))
-    paths = write_ct_series(phantom.volume.array, geometry, out / "dicom", seed=name)
-    write_labels(phantom.truth, geometry, out / "truth.nii.gz")
-    volumes = geometry.voxel_volumes_mm3[:, None, None] / 1000
-    truth = {
-        "seed": seed,
-        "liver_volume_ml": float(((phantom.truth > 0) * volumes).sum()),
-        "lesions": [{"centre_lps_mm": lesion.centre, "semi_axes_mm": lesion.axes} for lesion in phantom.lesions],
-        "lesion_volume_ml": float(((phantom.truth > 1) * volumes).sum()),
-    }
-    (out / "truth.json").write_text(json.dumps(truth, indent=2))
-    return WrittenPhantom(phantom, paths)

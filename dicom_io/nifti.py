@@ -1,4 +1,4 @@
-"""NIfTI images in and label volumes out: RAS outside, LPS and (slice, row, column) inside.
+"""NIfTI images and label volumes, in and out: RAS outside, LPS and (slice, row, column) inside.
 
 An image is placed by its sform or, without one, its qform (nibabel's order). Arrays keep their voxels: axes are
 permuted so that slices follow the patient's long axis as closely as they can, rows and columns the other two; the
@@ -70,10 +70,24 @@ def write_labels(labels: NDArray[np.uint8], geometry: Geometry, path: Path) -> N
     """
     if labels.shape != geometry.shape:
         raise ValueError(f"labels are {labels.shape}, their geometry {geometry.shape}")
+    _write(labels.astype(np.uint8), geometry, path)
+
+
+def write_image(array: NDArray[np.int16] | NDArray[np.float32], geometry: Geometry, path: Path) -> None:
+    """Write values (slice, row, column) on `geometry` as an int16 NIfTI, placed as `write_labels` places labels.
+
+    Fractions are rounded. Raises ValueError when the values do not fill the geometry, or its slices are not even.
+    """
+    if array.shape != geometry.shape:
+        raise ValueError(f"array is {array.shape}, its geometry {geometry.shape}")
+    _write(np.rint(array).astype(np.int16), geometry, path)
+
+
+def _write(array: NDArray[np.uint8] | NDArray[np.int16], geometry: Geometry, path: Path) -> None:
     if not has_affine(geometry):
         raise ValueError("an uneven stack has no affine")
     affine = RAS_TO_LPS @ _stack_affine(geometry)[:, [2, 1, 0, 3]]
-    image: Any = Nifti1Image(labels.astype(np.uint8).transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
+    image: Any = Nifti1Image(array.transpose(2, 1, 0), affine)  # type: ignore[no-untyped-call]
     image.set_sform(affine, code="scanner")
     if geometry.is_tilted:
         image.set_qform(None, code="unknown")

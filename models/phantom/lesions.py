@@ -76,7 +76,7 @@ class Wish:
 
     `count` None draws it (0 to 6). `axes_mm`: least and greatest semi-axis, between which sizes are drawn
     log-uniformly (each of a lesion's axes then varies by a fifth). `kinds` None draws them. `bumpy` 0 asks for plain
-    ellipsoids.
+    ellipsoids, `variety` 0 for lesions without rim, core or calcification.
 
     Raises ValueError for a range that is none.
     """
@@ -86,6 +86,7 @@ class Wish:
     placement: Placement = Placement.APART
     kinds: tuple[Tissue, ...] | None = None
     bumpy: float = 0.0
+    variety: float = 1.0
 
     def __post_init__(self) -> None:
         if not 0 < self.axes_mm[0] <= self.axes_mm[1]:
@@ -154,9 +155,9 @@ def _lesion(draw: np.random.Generator, size: float, wish: Wish) -> Lesion:
         k = draw.normal(0, 1.6 + 0.5 * wave, 3)
         amplitude = wish.bumpy * draw.uniform(0.02, 0.10)
         bumps.append((float(amplitude), *point(k), float(draw.uniform(0, 2 * np.pi))))
-    necrotic = large and kind is not Tissue.HAEMANGIOMA and draw.random() < 0.4
+    necrotic = large and kind is not Tissue.HAEMANGIOMA and draw.random() < 0.4 * wish.variety
     core = draw.uniform(0.3, 0.75)
-    ringed = size > 6 and draw.random() < 0.25
+    ringed = size > 6 and draw.random() < 0.25 * wish.variety
     rim = min(0.15 * size, draw.uniform(1.5, 4.0))
     return Lesion(
         centre=(0.0, 0.0, 0.0),
@@ -165,7 +166,7 @@ def _lesion(draw: np.random.Generator, size: float, wish: Wish) -> Lesion:
         bumps=tuple(bumps) if wish.bumpy else (),
         core=float(core) if necrotic else 0.0,
         rim_mm=float(rim) if ringed else 0.0,
-        calcified=bool(large and draw.random() < 0.08),
+        calcified=bool(large and draw.random() < 0.08 * wish.variety),
     )
 
 

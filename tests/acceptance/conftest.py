@@ -16,7 +16,7 @@ from pydicom import Dataset
 from daemon.demo_pacs import OrthancNode
 from daemon.jobs import Job
 from daemon.ledger import Ledger
-from daemon.standalone import write_phantom
+from daemon.phantoms import PhantomOrder, write_phantom
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
@@ -206,12 +206,15 @@ def phantom_series(tmp_path_factory: pytest.TempPathFactory) -> Callable[[int], 
         if number not in made:
             made[number] = write_phantom(
                 tmp_path_factory.mktemp(f"phantom-{number}") / "phantom",
+                PhantomOrder(
+                    shape=(40, 128, 128),
+                    spacing_mm=(5.0, 3.0, 3.0),
+                    lesions=1,
+                    lesion_axes_mm=(14.0, 18.0),
+                    lesion_variety=0.0,
+                    noise=8.0,
+                ),
                 seed=1_000_100 + number,
-                shape=(40, 128, 128),
-                spacing_mm=(5.0, 3.0, 3.0),
-                lesions=1,
-                lesion_axes_mm=(14.0, 18.0),
-                noise_hu=8.0,
             ).paths
         return made[number]
 

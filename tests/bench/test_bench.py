@@ -44,6 +44,12 @@ def test_segmentation_is_compared_with_the_bare_network() -> None:
     assert ratio > 0
 
 
+def test_phantoms_are_drawn_faster_than_training_wants_them() -> None:
+    """Slices a second, from one phantom of each modality."""
+    (ratio,) = ratios("phantom.py", "--phantoms", "1", "--rows", "96")
+    assert ratio > 0
+
+
 def test_overhead_is_compared_with_sending_alone(require_binary: Callable[[str], str]) -> None:
     """A phantom through the service into a real Orthanc."""
     for program in ("Orthanc", "dcmsend", "storescu"):

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pydicom import dcmread
 
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import decimal_string, write_ct_series
+from dicom_io.image_writer import decimal_string, write_ct_series, write_mr_series
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
 
@@ -92,3 +92,30 @@ def test_dciodvfy_is_content(
         paths = write_ct_series(np.zeros(geometry.shape, np.int16), geometry, tmp_path / name, seed=name)
         said = subprocess.run([dciodvfy, paths[3]], capture_output=True, text=True, check=True)
         assert (said.stdout + said.stderr).splitlines() == ["CTImage"]
+
+
+def test_an_mr_there_and_back(
+    tmp_path: Path, make_stack: Callable[..., Geometry], require_binary: Callable[[str], str]
+) -> None:
+    """Signal, places and thickness; cut to 0...4095; the validator has nothing to say."""
+    geometry = make_stack()
+    array = np.random.default_rng(0).integers(0, 4096, geometry.shape, dtype=np.int16)
+    array[0, 0, :2] = (-7, 5000)
+    paths = write_mr_series(array, geometry, tmp_path, seed=7, slice_thickness_mm=1.5)
+    volume = read_volume(open_series(paths).stacks[0])
+    assert volume.modality == "MR"
+    assert np.array_equal(volume.array, np.clip(array, 0, 4095))
+    assert np.allclose(volume.geometry.affine, geometry.affine)
+    assert dcmread(paths[0]).SliceThickness == 1.5
+    dciodvfy = require_binary("dciodvfy")
+    said = subprocess.run([dciodvfy, paths[3]], capture_output=True, text=True, check=True)
+    assert (said.stdout + said.stderr).splitlines() == ["MRImage"]
+
+
+def test_an_array_of_another_shape_is_refused(tmp_path: Path, make_stack: Callable[..., Geometry]) -> None:
+    """Before a file is written."""
+    geometry = make_stack()
+    for write in (write_ct_series, write_mr_series):
+        with pytest.raises(ValueError, match="geometry"):
+            write(np.zeros((2, 3, 4), np.int16), geometry, tmp_path, seed=1)
+    assert not any(tmp_path.iterdir())

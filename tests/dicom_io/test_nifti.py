@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from dicom_io.errors import NotNifti
 from dicom_io.geometry import Geometry
-from dicom_io.nifti import has_affine, read_labels, read_labels_like, read_nifti, write_labels
+from dicom_io.nifti import has_affine, read_labels, read_labels_like, read_nifti, write_image, write_labels
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
 
@@ -294,3 +294,18 @@ def test_labels_of_another_shape_have_no_order(tmp_path: Path) -> None:
     labels = save(tmp_path / "labels.nii", np.zeros((4, 5, 5), np.uint8), np.eye(4))
     with pytest.raises(NotNifti, match="labels.nii: is 4 x 5 x 5 voxels, its image 4 x 5 x 6"):
         read_labels_like(labels, image)
+
+
+def test_an_image_is_read_back_where_it_lies(tmp_path: Path, make_stack: Callable[..., Geometry]) -> None:
+    """By us and by SimpleITK; an image of another shape is refused."""
+    geometry = make_stack()
+    array = np.random.default_rng(0).integers(-1024, 3072, geometry.shape, dtype=np.int16)
+    write_image(array, geometry, tmp_path / "image.nii.gz")
+    volume = read_nifti(tmp_path / "image.nii.gz")
+    np.testing.assert_array_equal(volume.array, array)
+    np.testing.assert_allclose(volume.geometry.affine, geometry.affine, atol=1e-4)
+    image = sitk.ReadImage(str(tmp_path / "image.nii.gz"))
+    np.testing.assert_array_equal(sitk.GetArrayFromImage(image), array)
+    np.testing.assert_allclose(image.GetOrigin(), geometry.origins_lps_mm[0], atol=1e-3)
+    with pytest.raises(ValueError, match="geometry"):
+        write_image(array[1:], geometry, tmp_path / "other.nii.gz")
