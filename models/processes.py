@@ -6,7 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
+from multiprocessing.context import SpawnProcess
+from typing import TypeVar
 
 import torch
 
@@ -37,16 +38,18 @@ def each(
         return
     context = multiprocessing.get_context("spawn")
     waiting = deque(items)
-    hands: dict[Connection, tuple[Any, Item]] = {}
+    hands: dict[Connection, tuple[SpawnProcess, Item]] = {}
 
-    def begin(item: Item, pipe: Connection | None = None, process: Any = None) -> None:
-        if pipe is None:
-            pipe, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, task), daemon=True)
-            process.start()
-            theirs.close()  # or the end of the process would not be the end of the pipe
+    def give(item: Item, pipe: Connection, process: SpawnProcess) -> None:
         pipe.send(item)
         hands[pipe] = process, item
+
+    def begin(item: Item) -> None:
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, task), daemon=True)
+        process.start()
+        theirs.close()  # or the end of the process would not be the end of the pipe
+        give(item, pipe, process)
 
     try:
         for _ in range(min(processes, len(items))):
@@ -66,7 +69,7 @@ def each(
                         begin(waiting.popleft())
                 else:
                     if waiting:
-                        begin(waiting.popleft(), pipe, process)
+                        give(waiting.popleft(), pipe, process)
                     else:
                         pipe.close()
                 yield item, result
@@ -76,7 +79,7 @@ def each(
             pipe.close()
 
 
-def _work(pipe: Connection, task: Callable[[Any], Any]) -> None:
+def _work(pipe: Connection, task: Callable[[Item], Result]) -> None:
     """Answer items until the other end is closed. Ctrl-C is for the parent to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     torch.set_num_threads(1)
