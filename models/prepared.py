@@ -115,7 +115,8 @@ def prepare(
     faults: dict[str, str] = {}
     done = len(sources) - len(missing)
     report(done, len(sources))
-    for source, fault in each(partial(_make, how=how, cache=cache), missing, processes=processes):
+    task = partial(_make, how=how, cache=cache)
+    for source, fault in each(task, missing, processes=processes, first=_alone):
         done += 1
         report(done, len(sources))
         if isinstance(fault, RunMismatch):
@@ -162,6 +163,11 @@ def read_prepared(folder: Path) -> PreparedCase:
         coarse=stack("coarse"),
         folder=folder,
     )
+
+
+def _alone() -> None:
+    """One thread for a process of several."""
+    torch.set_num_threads(1)
 
 
 def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable | RunMismatch | None:

@@ -9,8 +9,6 @@ from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
 from typing import TypeVar
 
-import torch
-
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -25,12 +23,16 @@ class Ended(Exception):
 
 
 def each(
-    task: Callable[[Item], Result], items: Sequence[Item], *, processes: int
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    processes: int,
+    first: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Item, Result | Ended]]:
     """Every item with what `task` made of it, in the order in which they are done.
 
-    With one process the work is done here, else in `processes` new ones (spawn) with one thread each, which `task` and
-    the items must be able to travel to. They end with this one, whatever ends it: at the end of their pipe.
+    With one process the work is done here, else in `processes` new ones (spawn), which functions and items must be able
+    to travel to; each begins with `first`. They end with this one, whatever ends it: at the end of their pipe.
     """
     if processes < 2 or len(items) < 2:
         for item in items:
@@ -46,7 +48,7 @@ def each(
 
     def begin(item: Item) -> None:
         pipe, theirs = context.Pipe()
-        process = context.Process(target=_work, args=(theirs, task), daemon=True)
+        process = context.Process(target=_work, args=(theirs, task, first), daemon=True)
         process.start()
         theirs.close()  # or the end of the process would not be the end of the pipe
         give(item, pipe, process)
@@ -79,10 +81,11 @@ def each(
             pipe.close()
 
 
-def _work(pipe: Connection, task: Callable[[Item], Result]) -> None:
+def _work(pipe: Connection, task: Callable[[Item], Result], first: Callable[[], None] | None) -> None:
     """Answer items until the other end is closed. Ctrl-C is for the parent to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if first:
+        first()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             pipe.send(task(pipe.recv()))
