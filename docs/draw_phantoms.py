@@ -26,6 +26,7 @@ SEED = DEMO_SEED + 3
 
 
 def main() -> None:
+    """Draw the three rows."""
     out = Path(sys.argv[1]) if len(sys.argv) > 1 else Path(__file__).parent / "phantoms.png"
     figure, places = plt.subplots(3, COLUMNS, figsize=(16, 4.7), facecolor="black")
     for place, height in zip(places[0], HEIGHTS_MM, strict=True):
