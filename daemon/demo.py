@@ -27,7 +27,7 @@ from dicom_io.seg_reader import SegmentMask, read_seg
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.sr_reader import read_measurement_groups
 from models.cards import find
-from models.phantom import DEMO_SEED, Phantom
+from models.phantom import DEMO_SEED, Phantom, Tissue
 from reports.codes import NUMBER_OF_LESIONS, VOLUME
 from reports.measurements import measure
 from reports.overlays import write_overlays
@@ -59,7 +59,13 @@ def run_demo(directory: Path, *, once: bool) -> int:
     with console.status("making a phantom CT study") as status:
         written = write_phantom(
             directory / "phantom",
-            PhantomOrder(lesions=LESIONS, lesion_axes_mm=LESION_AXES_MM, lesion_variety=0.0, noise=8.0),
+            PhantomOrder(
+                lesions=LESIONS,
+                lesion_axes_mm=LESION_AXES_MM,
+                lesion_kinds=(Tissue.METASTASIS,),
+                lesion_variety=0.0,
+                noise=8.0,
+            ),
             seed=DEMO_SEED,
         )
         console.print(f"Phantom: {len(written.paths)} slices, {LESIONS} lesions, seed {DEMO_SEED} (no weights saw it)")

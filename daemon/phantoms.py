@@ -14,7 +14,7 @@ from daemon.spool import write_durably
 from dicom_io.errors import NotDicom
 from dicom_io.image_writer import write_ct_series, write_mr_series
 from dicom_io.nifti import write_image, write_labels
-from models.phantom import Kernel, Phantom, Phase, Placement, Weighting, grid, make_phantom
+from models.phantom import Kernel, Phantom, Phase, Placement, Tissue, Weighting, grid, make_phantom
 
 LABELS, INSTANCES, TRUTH, SERIES = "labels.nii.gz", "tumour_instances.nii.gz", "truth.json", "dicom"
 LARGEST_VOXELS = 2**29
@@ -69,7 +69,8 @@ def contrast_of(modality: str, phase: str | None, weighting: str | None) -> Phas
 class PhantomOrder:
     """What a phantom is to be: its grid, its lesions and how it is imaged; all but the seed.
 
-    `shape` (slices, rows, columns); `spacing_mm` between them; `lesion_axes_mm` least and greatest semi-axis.
+    `shape` (slices, rows, columns); `spacing_mm` between them; `lesion_axes_mm` least and greatest semi-axis;
+    `lesion_kinds` None draws them.
 
     Raises BadRequest, with one line, for what cannot be drawn.
     """
@@ -78,6 +79,7 @@ class PhantomOrder:
     spacing_mm: tuple[float, float, float] = (2.5, 1.5, 1.5)
     lesions: int | None = None
     lesion_axes_mm: tuple[float, float] = (4.0, 25.0)
+    lesion_kinds: tuple[Tissue, ...] | None = None
     lesion_variety: float = 1.0
     placement: Placement = Placement.APART
     contrast: Phase | Weighting = Phase.PORTAL
@@ -180,6 +182,7 @@ def _drawn(order: PhantomOrder, seed: int) -> Phantom:
         seed=seed,
         lesions=order.lesions,
         lesion_axes_mm=order.lesion_axes_mm,
+        lesion_kinds=order.lesion_kinds,
         lesion_variety=order.lesion_variety,
         placement=order.placement,
         contrast=order.contrast,

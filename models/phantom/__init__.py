@@ -10,7 +10,7 @@ the same on every grid. It knows nothing of networks, files or training.
 """
 
 from models.phantom.acquisition import Kernel
-from models.phantom.contrast import Phase, Weighting
+from models.phantom.contrast import Phase, Tissue, Weighting
 from models.phantom.lesions import Lesion, Placement
 from models.phantom.patient import Phantom, grid
 from models.phantom.randomisation import DEMO_SEED, TRAINING_SEEDS, make_phantom, training_phantom
@@ -23,6 +23,7 @@ __all__ = [
     "Phantom",
     "Phase",
     "Placement",
+    "Tissue",
     "Weighting",
     "grid",
     "make_phantom",
