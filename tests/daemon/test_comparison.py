@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -77,6 +78,7 @@ def test_everything_lies_where_it_is_said_to(made: Made) -> None:
     page = (out / "page/index.html").read_text()
     assert "porta compare --steps 2" in page
     assert "All test cases are synthetic phantoms" in page
+    assert "resnet50 went on from the weights resnet50, which may have learned from the test cases" in page
     assert "For research use, not a diagnosis." in page
     assert "Apache-2.0" in page
     numbers = json.loads((out / "page/comparison.json").read_text())
@@ -209,3 +211,10 @@ def test_an_empty_folder_has_no_page(tmp_path: Path, monkeypatch, capsys) -> Non
     assert capsys.readouterr().err == f"porta: {tmp_path}/comparison.json: No such file or directory; " + (
         "run the comparison again\n"
     )
+
+
+def test_the_service_needs_nothing_of_it() -> None:
+    """What trains, evaluates and draws charts is not imported by the command line or the service."""
+    code = "import daemon.cli, daemon.service, daemon.standalone, sys; print(*sys.modules)"
+    answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert {"seaborn", "pandas", "sklearn", "monai", "jinja2"}.isdisjoint(answer.stdout.split())
