@@ -167,7 +167,7 @@ def _read(file: Path) -> dict[str, Any]:
 
 
 def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for key in sorted({*there, *here}):
+    for key in dict.fromkeys([*here, *there]):
         if there.get(key) != here.get(key):
             was, now = (json.dumps(values.get(key)) for values in (there, here))
             shown = f": {key} is {was} there and {now} here" if len(was) + len(now) < 120 else f", of another {key}"
