@@ -71,7 +71,9 @@ def merged(
 def spread_hu(volume: Volume, mask: Bool) -> float:
     """Standard deviation of the values under a mask: least where it lies on the organ that it was drawn on."""
     values = volume.array[mask]
-    return float(np.std(np.clip(values, *SOFT_TISSUE_HU))) if values.size else 0.0
+    if volume.modality == "CT":
+        values = np.clip(values, *SOFT_TISSUE_HU)
+    return float(np.std(values, dtype=np.float64)) if values.size else 0.0
 
 
 def require_best_fit(volume: Volume, mask: Bool, path: Path, axes: Sequence[int]) -> None:

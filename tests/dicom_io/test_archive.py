@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from dicom_io import archive
-from dicom_io.archive import dicom_files
+from dicom_io.archive import dicom_files, named_files
 from dicom_io.errors import NotDicom
 
 
@@ -101,3 +101,24 @@ def test_a_damaged_archive_is_said(tmp_path: Path) -> None:
 def test_nothing_there(tmp_path: Path) -> None:
     with pytest.raises(NotDicom, match="no such file"):
         dicom_files(tmp_path / "missing", tmp_path)
+
+
+def test_files_keep_their_names(tmp_path: Path) -> None:
+    """Below a folder and in an archive alike, also where a name comes twice."""
+    members = {"liver/image_1": b"1", "bone\\image_1": b"2", "image_1": b"3"}
+    path = zipped(tmp_path / "masks.zip", members)
+    found = {str(name): file.read_bytes() for name, file in named_files(path, tmp_path)}
+    assert found == {"liver/image_1": b"1", "bone/image_1": b"2", "image_1": b"3"}
+    folder = tmp_path / "masks"
+    for name, data in found.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(data)
+    assert {str(name): file.read_bytes() for name, file in named_files(folder, tmp_path)} == found
+
+
+def test_an_archive_that_is_cut_off_is_no_file(tmp_path: Path) -> None:
+    """Its directory stands at the end: what is left looks like any other file."""
+    path = zipped(tmp_path / "study.zip", {"a": b"x" * 1000})
+    path.write_bytes(path.read_bytes()[:-30])
+    with pytest.raises(NotDicom, match="study.zip: not a zip archive, or one that is cut off"):
+        dicom_files(path, tmp_path)

@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from dicom_io.errors import NotNifti
 from dicom_io.geometry import Geometry
-from dicom_io.nifti import has_affine, read_labels, read_nifti, write_labels
+from dicom_io.nifti import has_affine, read_labels, read_labels_like, read_nifti, write_labels
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
 
@@ -276,3 +276,21 @@ def test_real_images_lie_where_simpleitk_has_them(shared_data: Path, name: str) 
         ours = volume.geometry.lps_to_index(image.TransformIndexToPhysicalPoint(index))
         assert np.allclose(ours, np.rint(ours), atol=1e-3)
         assert volume.array[tuple(np.rint(ours).astype(int))] == pytest.approx(image[index], abs=1e-3)
+
+
+@pytest.mark.parametrize("signs", list(product([1, -1], repeat=3)))
+def test_labels_in_the_order_of_another_file(tmp_path: Path, signs: tuple[int, int, int]) -> None:
+    """Whatever their own affine says: each label keeps the voxel of the image that it was drawn on."""
+    array = np.arange(4 * 5 * 6, dtype=np.int16).reshape(4, 5, 6)
+    affine = np.diag([1.0, 1.0, 2.0, 1.0]) @ np.diag([*signs, 1.0])[:, [1, 2, 0, 3]]
+    image = save(tmp_path / "image.nii", array, affine)
+    labels = save(tmp_path / "labels.nii", (array % 3).astype(np.uint8), np.eye(4), sform=0)
+    read = read_labels_like(labels, image)
+    np.testing.assert_array_equal(read, read_nifti(image).array % 3)
+
+
+def test_labels_of_another_shape_have_no_order(tmp_path: Path) -> None:
+    image = save(tmp_path / "image.nii", np.zeros((4, 5, 6), np.int16), np.eye(4))
+    labels = save(tmp_path / "labels.nii", np.zeros((4, 5, 5), np.uint8), np.eye(4))
+    with pytest.raises(NotNifti, match="labels.nii: is 4 x 5 x 5 voxels, its image 4 x 5 x 6"):
+        read_labels_like(labels, image)

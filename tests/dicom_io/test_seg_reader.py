@@ -242,3 +242,15 @@ def test_files_that_are_no_seg_are_unreadable(tmp_path, pixels) -> None:
     path.write_bytes(buffer.getvalue()[:-150])
     with pytest.raises(SegmentationUnreadable):
         read_seg(path)
+
+
+def test_what_a_segment_is_of(pixels) -> None:
+    """Scheme and code of its property type; nothing where the object does not say."""
+    ds = minimal_seg(pixels)
+    (segment,) = read_seg(ds)
+    assert segment.property_type == ("", "")
+    code = Dataset()
+    code.CodingSchemeDesignator, code.CodeValue, code.CodeMeaning = "SCT", "10200004", "Liver"
+    ds.SegmentSequence[0].SegmentedPropertyTypeCodeSequence = [code]
+    (segment,) = read_seg(ds)
+    assert segment.property_type == ("SCT", "10200004")

@@ -1,0 +1,131 @@
+"""A label volume beside its images: in a folder of their own, side by side, or with DICOM."""
+
+import shutil
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_io.nifti import read_labels
+from models.datasets.discovery import find_cases
+from models.errors import CaseUnreadable
+
+
+@pytest.mark.parametrize(("image", "truth"), [("image.nii.gz", "labels.nii.gz"), ("CT.nii", "Segmentation.nii")])
+def test_a_folder_is_a_case(drawn, save_pair, image, truth, tmp_path: Path) -> None:
+    """Named after its folder, its collection after the one above."""
+    save_pair(tmp_path / "ward/seven" / image, tmp_path / "ward/seven" / truth)
+    (source,) = find_cases(tmp_path / "ward").sources
+    assert (source.name, source.patient, source.collection) == ("seven", "ward/seven", "ward")
+    np.testing.assert_array_equal(source.read().labels, drawn.truth)
+
+
+def test_side_by_side(drawn, save_pair, save_nifti, tmp_path: Path) -> None:
+    """NAME and NAME_label; a label without an image, and images without a label, are a line."""
+    save_pair(tmp_path / "a.nii.gz", tmp_path / "a_label.nii.gz")
+    save_pair(tmp_path / "b-10.nii", tmp_path / "b-10-seg.nii")
+    save_nifti(drawn.truth, drawn.geometry, tmp_path / "c_mask.nii.gz")
+    save_nifti(drawn.truth, drawn.geometry, tmp_path / "d.nii.gz")
+    found = find_cases(tmp_path)
+    assert [source.name for source in found.sources] == ["a", "b-10"]
+    assert found.skipped == (
+        "c_mask.nii.gz: no c.nii.gz to go with it",
+        f"{tmp_path.name}: no truth for its 1 image files",
+    )
+    for source in found.sources:
+        np.testing.assert_array_equal(source.read().labels, drawn.truth)
+
+
+@pytest.mark.parametrize("how", ["folder", "zip", "loose"])
+def test_dicom_with_a_label_volume(drawn, save_series, save_nifti, how, tmp_path: Path) -> None:
+    """What a phantom is written as, what ../shared/data has, and files beside the labels."""
+    case = tmp_path / "case"
+    files = save_series(drawn.volume, case / "dicom", name=lambda index: f"{index}.dcm")
+    if how == "zip":
+        with zipfile.ZipFile(case / "series.zip", "w") as archive:
+            for path in files:
+                archive.write(path, path.name)
+    if how == "loose":
+        for path in files:
+            path.rename(case / path.name)
+    if how != "folder":
+        shutil.rmtree(case / "dicom")
+    save_nifti(drawn.truth, drawn.geometry, case / "labels.nii.gz")
+    save_nifti((drawn.truth > 1).astype(np.uint8) * 7, drawn.geometry, case / "tumour_instances.nii.gz")
+    found = find_cases(tmp_path)
+    assert found.skipped == ()
+    (source,) = found.sources
+    read = source.read()
+    np.testing.assert_array_equal(read.labels, drawn.truth)
+    assert read.instances is not None and set(np.unique(read.instances)) == {0, 7}
+    np.testing.assert_allclose(read.volume.array, np.rint(drawn.volume.array), atol=1)
+
+
+def test_which_images_is_never_guessed(save_pair, save_nifti, drawn, tmp_path: Path) -> None:
+    """Two images, two truths, or none beside a truth."""
+    save_pair(tmp_path / "a/image.nii.gz", tmp_path / "a/labels.nii.gz")
+    save_pair(tmp_path / "a/ct.nii.gz", tmp_path / "b/labels.nii.gz")
+    save_pair(tmp_path / "c/labels.nii.gz", tmp_path / "c/truth.nii.gz")
+    for name in ("one.zip", "two.zip"):
+        (tmp_path / "d" / name).parent.mkdir(exist_ok=True)
+        (tmp_path / "d" / name).touch()
+    save_nifti(drawn.truth, drawn.geometry, tmp_path / "d/labels.nii.gz")
+    found = find_cases(tmp_path)
+    assert found.sources == ()
+    assert found.skipped == (
+        "a/labels.nii.gz: several images beside it: ct.nii.gz, image.nii.gz",
+        "b/labels.nii.gz: no images beside it",
+        "c: labels.nii.gz and truth.nii.gz: which of them is the truth?",
+        "d/labels.nii.gz: several images beside it: one.zip, two.zip",
+    )
+
+
+def test_damaged_archives_and_strange_grids(drawn, save_series, save_nifti, tmp_path: Path) -> None:
+    """A zip that is cut off, one of notes alone, a mask on another grid."""
+    files = save_series(drawn.volume, tmp_path / "files")
+    for name in ("cut", "notes", "moved"):
+        (tmp_path / "in" / name).mkdir(parents=True)
+        with zipfile.ZipFile(tmp_path / "in" / name / "ct_dicom.zip", "w") as archive:
+            for path in files:
+                archive.write(path, path.name)
+        save_nifti(drawn.truth, drawn.geometry, tmp_path / "in" / name / "labels.nii.gz")
+    whole = (tmp_path / "in/cut/ct_dicom.zip").read_bytes()
+    (tmp_path / "in/cut/ct_dicom.zip").write_bytes(whole[: len(whole) // 2])
+    with zipfile.ZipFile(tmp_path / "in/notes/ct_dicom.zip", "w") as archive:
+        archive.writestr("read me", "no images here")
+    moved = np.diag([-6.0, -6.0, 10.0, 1.0])
+    save_nifti(drawn.truth, drawn.geometry, tmp_path / "in/moved/labels.nii.gz", moved)
+    expected = {
+        "cut": "cut/ct_dicom.zip: not a zip archive, or one that is cut off",
+        "notes": "notes/ct_dicom.zip: holds no DICOM images",
+        "moved": "moved/labels.nii.gz: does not lie on the grid of the series",
+    }
+    for source in find_cases(tmp_path / "in").sources:
+        with pytest.raises(CaseUnreadable, match=expected.pop(source.name)):
+            source.read()
+    assert not expected
+
+
+@pytest.mark.parametrize(
+    ("name", "patient", "collection", "tumours"),
+    [
+        ("ircadb_case17", "3D-IRCADb-01/17", "3D-IRCADb-01", 2),
+        ("chaos_ct3", "CHAOS CT/3", "CHAOS CT", None),
+        ("lits_volume0", "LiTS/0", "LiTS", None),
+    ],
+)
+def test_shared_data(shared_data: Path, name: str, patient: str, collection: str, tumours: int | None) -> None:
+    """The layout of ../shared/data: series, voxels and instances are those that its manifest states."""
+    found = find_cases(shared_data / name, tumours_not_drawn=["lits_volume0"])
+    assert found.skipped == ()
+    (source,) = found.sources
+    assert (source.name, source.patient, source.collection) == (name, patient, collection)
+    case = source.read()
+    voxels = {"ircadb_case17": 2_106_497, "chaos_ct3": 1_342_595, "lits_volume0": 552_627}
+    assert np.count_nonzero(case.labels) == voxels[name]
+    assert case.tumours_drawn == (name != "lits_volume0")
+    assert (None if case.instances is None else int(case.instances.max())) == tumours
+    assert 60 < case.volume.array[case.labels == 1].mean() < 160
+    (truth,) = source.truths
+    np.testing.assert_array_equal(case.labels, read_labels(truth, case.volume.geometry))

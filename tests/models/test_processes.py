@@ -1,0 +1,70 @@
+"""Work in several processes: results, deaths, and an end with the parent."""
+
+import os
+import select
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from models.processes import Ended, each
+
+
+def square(number: int) -> int:
+    """A worker dies of 3 by a signal, of 5 by an exit."""
+    if number == 3:
+        os.kill(os.getpid(), signal.SIGKILL)
+    if number == 5:
+        os._exit(7)
+    return number * number
+
+
+@pytest.mark.parametrize("processes", [1, 2])
+def test_every_item_has_its_result(processes: int) -> None:
+    """Here, or elsewhere."""
+    assert sorted(each(abs, [-1, -2, -4, -6], processes=processes)) == [(-6, 6), (-4, 4), (-2, 2), (-1, 1)]
+
+
+def test_one_that_dies_takes_no_other_along() -> None:
+    """The item of a process that was killed has no result, and says so; the others have theirs."""
+    found = dict(each(square, [1, 2, 3, 4, 5, 6], processes=2))
+    killed, left = found.pop(3), found.pop(5)
+    assert isinstance(killed, Ended) and str(killed) == "killed, as for lack of memory"
+    assert isinstance(left, Ended) and str(left) == "its process ended with code 7"
+    assert found == {1: 1, 2: 4, 4: 16, 6: 36}
+
+
+PARENT = """
+import os, sys
+from pathlib import Path
+from models.processes import each
+
+def wait_for(path):
+    Path(path).write_text(str(os.getpid()))
+    return open(path + ".fifo").read()
+
+if __name__ == "__main__":
+    list(each(wait_for, sys.argv[1:], processes=2))
+"""
+
+
+def test_they_end_with_their_parent(tmp_path: Path) -> None:
+    """A parent that is killed leaves no process behind once its own work is done."""
+    script = tmp_path / "parent.py"
+    script.write_text(PARENT)
+    paths = [tmp_path / "one", tmp_path / "two"]
+    for path in paths:
+        os.mkfifo(f"{path}.fifo")
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    with subprocess.Popen([sys.executable, script, *map(str, paths)], env=environment) as parent:
+        ends = [os.open(f"{path}.fifo", os.O_WRONLY) for path in paths]  # each opens when a worker has begun to read
+        workers = [int(path.read_text()) for path in paths]
+        parent.kill()
+    handles = [os.pidfd_open(pid) for pid in workers]
+    for end in ends:
+        os.close(end)
+    for handle in handles:
+        assert select.select([handle], [], [], 60)[0]  # readable when its process has ended
+        os.close(handle)
