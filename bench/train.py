@@ -3,12 +3,16 @@
 Both do the same steps (forward, loss, backward, clipped AdamW) on batches of the same shape. Ours also draws, turns and
 changes its samples out of mapped arrays in worker processes, averages the weights and notes the losses.
 
+On a CPU the workers share the network's cores, and a machine that does something else makes the clock's figures
+useless: there the second ratio says the same of processor time, that of the workers counted in.
+
     .venv/bin/python bench/train.py [--model resnet50] [--batch 12] [--pixels 128] [--steps 6] [--runs 3]
         [--device auto] [--threads N] [--workers 1]
 """
 
 import argparse
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
@@ -53,27 +57,51 @@ def main() -> None:
         batch = next(iter(batches(prepared.cases, DEFAULT_PREPROCESSING, recipe, 0, rank=rank, workers=0)))
         network = make_network(recipe, "none", None)
 
-        def whole(run: int) -> float:
+        def whole(run: int) -> Cost:
             return ours(prepared, recipe, network, RunFolder(Path(scratch) / str(run), {}), rank, chosen.workers)
 
         alone, full = "bare loop", "porta train"
-        figures = in_turn(chosen.runs, {alone: lambda run: bare(batch, recipe, network, rank), full: whole})
+        costs: dict[str, list[Cost]] = {alone: [], full: []}
+
+        def noted(name: str, cost: Cost) -> float:
+            costs[name].append(cost)
+            return cost.wall_s
+
+        figures = in_turn(
+            chosen.runs,
+            {
+                alone: lambda run: noted(alone, bare(batch, recipe, network, rank)),
+                full: lambda run: noted(full, whole(run)),
+            },
+        )
         sample_ms = cost_of_a_sample(prepared, recipe, rank)
         threads = torch.get_num_threads()
     what = f"{recipe.architecture}, {recipe.batch} samples of {recipe.pixels}x{recipe.pixels}"
     title = f"{what}, {rank.device}, {threads} threads, {chosen.workers} workers, {chosen.runs} runs of {chosen.steps}"
-    print_table(title, ("", "s a step"), [(label, spread(values, 3)) for label, values in figures.items()])
-    print(f"a sample takes {sample_ms:.1f} ms of one core, a batch {recipe.batch * sample_ms / 1000:.3f} s")
+    made_s = recipe.batch * sample_ms / 1000
+    cpu = {alone: [cost.cpu_s for cost in costs[alone]], full: [cost.cpu_s + made_s for cost in costs[full]]}
+    rows = [(label, spread(values, 3), spread(cpu[label], 3)) for label, values in figures.items()]
+    print_table(title, ("", "s a step", "CPU-s a step"), rows)
+    print(f"a sample takes {sample_ms:.1f} ms of one core, a batch {made_s:.3f} s")
     print_ratio("step rate of porta train to the bare loop's: larger is better, 1 is the most", *figures.values())
+    print_ratio("the same by processor time", *cpu.values())
 
 
-def bare(batch: Batch, recipe: Recipe, network: nn.Module, rank: Rank) -> float:
-    """The median step, in seconds, where nothing has to be waited for."""
+@dataclass(frozen=True)
+class Cost:
+    """Of a step: seconds by the clock, and of this process's cores."""
+
+    wall_s: float
+    cpu_s: float
+
+
+def bare(batch: Batch, recipe: Recipe, network: nn.Module, rank: Rank) -> Cost:
+    """A step where nothing has to be waited for."""
     network.to(rank.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
     optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
     ready = Batch(*(tensor.to(rank.device) for tensor in (batch.image, batch.labels, batch.merged)))
-    ends = [time.monotonic()]
+    ends = [Cost(time.monotonic(), time.process_time())]
     for _ in range(recipe.steps):
         loss = batch_loss(network, ready, DEFAULT_PREPROCESSING, dtype=autocast_dtype(rank.device), rank=rank)
         optimiser.zero_grad(set_to_none=True)
@@ -81,17 +109,17 @@ def bare(batch: Batch, recipe: Recipe, network: nn.Module, rank: Rank) -> float:
         nn.utils.clip_grad_norm_(network.parameters(), GRADIENT_NORM)
         optimiser.step()
         finish(rank)
-        ends.append(time.monotonic())
+        ends.append(Cost(time.monotonic(), time.process_time()))
     return counted(ends)
 
 
-def ours(prepared: Prepared, recipe: Recipe, network: nn.Module, folder: RunFolder, rank: Rank, workers: int) -> float:
-    """The median step, in seconds, of a training as the command does it."""
+def ours(prepared: Prepared, recipe: Recipe, network: nn.Module, folder: RunFolder, rank: Rank, workers: int) -> Cost:
+    """A step of a training as the command does it."""
     folder.path.mkdir()
-    ends = [time.monotonic()]
+    ends = [Cost(time.monotonic(), time.process_time())]
 
     def note(step: int, loss: float, seconds_left: float) -> None:
-        ends.append(time.monotonic())
+        ends.append(Cost(time.monotonic(), time.process_time()))
 
     folder = RunFolder(folder.path, {"architecture": recipe.architecture})
     watch = Watch(step=note)
@@ -100,10 +128,13 @@ def ours(prepared: Prepared, recipe: Recipe, network: nn.Module, folder: RunFold
     return counted(ends)
 
 
-def counted(ends: list[float]) -> float:
-    """Seconds a step, the mean of those after the warm-up."""
-    steps = [after - before for before, after in pairwise(ends)][WARM_UP:]
-    return sum(steps) / len(steps)
+def counted(ends: list[Cost]) -> Cost:
+    """What a step takes, the median of those after the warm-up."""
+    steps = list(pairwise(ends))[WARM_UP:]
+    return Cost(
+        median(after.wall_s - before.wall_s for before, after in steps),
+        median(after.cpu_s - before.cpu_s for before, after in steps),
+    )
 
 
 def finish(rank: Rank) -> None:

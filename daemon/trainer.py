@@ -21,7 +21,7 @@ from models.datasets.phantoms import phantom_sources
 from models.errors import CaseUnreadable, ModelError, SplitInvalid
 from models.prepared import Prepared, PreparedCase, prepare
 from models.ranks import Rank, joined
-from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim
+from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim, refuse_another
 from models.splits import Split, check, fold, leave_out, make_split, read_split
 from models.training import Trained, Watch, make_network, train
 from reports.curves import draw_curves
@@ -81,6 +81,8 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
         except ModelError as error:
             raise ConfigurationError([str(error)]) from error
         material = find_material(settings)
+        if rank.first:
+            refuse_another(out, settings.identity)
         try:
             prepared = _prepare(settings, material, out, rank)
         except KeyboardInterrupt:
