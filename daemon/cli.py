@@ -421,7 +421,7 @@ def compare(
     else:
         asked = Comparison(
             settings=settings,
-            models=ARCHITECTURE_NAMES if models == "all" else tuple(models.split(",")),
+            models=ARCHITECTURE_NAMES if models == "all" else tuple(name.strip() for name in models.split(",")),
             command=shlex.join(["porta", *sys.argv[1:]]),
             test_phantoms=test_phantoms,
             runs=tuple(runs or ()),

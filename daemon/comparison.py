@@ -100,7 +100,7 @@ def compare_models(asked: Comparison, out: Path) -> Path:
         "command": asked.command,
         "runs": {label: os.path.relpath(run, out) for label, run in runs.items()},
         "facts": _facts(runs, material, test),
-        "notes": _notes(test),
+        "notes": _notes(runs, test),
     }
     write_atomically(out / STATE, (json.dumps(state, indent=1) + "\n").encode())
     return draw_page(out, asked.pictures)
@@ -270,20 +270,26 @@ def _facts(runs: Mapping[str, Path], material: Material, test: Sequence[CaseSour
     }
 
 
-def _notes(test: Sequence[CaseSource]) -> list[str]:
+def _notes(runs: Mapping[str, Path], test: Sequence[CaseSource]) -> list[str]:
     """What a reader must know before the figures."""
     phantoms = [source for source in test if source.collection == COLLECTION]
     people = {source.patient for source in test if source.collection != COLLECTION}
     notes = []
     if phantoms:
-        those = "All test cases" if not people else f"{len(phantoms)} of the {len(test)} test cases"
+        one = len(phantoms) == 1 < len(test)
+        those = f"{len(phantoms)} of the {len(test)} test cases" if people else "All test cases"
         notes.append(
-            f"{those} are synthetic phantoms, drawn by the program that drew those of the training: their figures say "
-            "what the networks can learn, not how they do on patients."
+            f"{those} {'is a synthetic phantom' if one else 'are synthetic phantoms'}, drawn by the program that drew "
+            "those of the training: such figures say what the networks can learn, not how they do on patients."
         )
     if len(people) < FEW_PATIENTS:
         counted = f"{len(people)} patient{'s' * (len(people) != 1)}" if people else "no patient"
         notes.append(f"The test has {counted}: nothing can be said of patients in general.")
+    for label, run in runs.items():
+        if (initial := load_settings(run / CONFIG).network.initial) is not None:
+            notes.append(
+                f"{label} went on from the weights {initial.stem}, which may have learned from the test cases."
+            )
     return notes
 
 

@@ -19,9 +19,9 @@ from models.cases import CaseSource
 from models.datasets.discovery import Found, find_all
 from models.datasets.phantoms import phantom_sources
 from models.errors import CaseUnreadable, ModelError, SplitInvalid
-from models.prepared import Prepared, prepare
+from models.prepared import Prepared, PreparedCase, prepare
 from models.ranks import Rank, joined
-from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim
+from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim, refuse_another
 from models.splits import Split, check, fold, leave_out, make_split, read_split
 from models.training import Trained, Watch, make_network, train
 from reports.curves import draw_curves
@@ -81,6 +81,8 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
         except ModelError as error:
             raise ConfigurationError([str(error)]) from error
         material = find_material(settings)
+        if rank.first:
+            refuse_another(out, settings.identity)
         try:
             prepared = _prepare(settings, material, out, rank)
         except KeyboardInterrupt:
@@ -93,7 +95,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
             raise CaseUnreadable("no case is left to train on")
         identity = settings.identity | {"data": prepared.sha256, "initial": initial.sha256 if initial else None}
         identity |= {"split": sorted((name, part) for name, part in parts.items())}
-        card = describe(settings, training, material, prepared.sha256)
+        card = describe(settings, training, prepared.sha256)
         if rank.first:
             texts = {CONFIG: as_toml(settings), SPLIT: json.dumps(asdict(material.split), indent=2) + "\n"}
             folder = claim(out, identity, card, texts)
@@ -175,7 +177,7 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
     return prepared or prepare(sources, settings.how, cache)
 
 
-def describe(settings: TrainSettings, training: Sequence[Any], material: Material, data_sha256: str) -> dict[str, Any]:
+def describe(settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str) -> dict[str, Any]:
     """The card's content, but for the weights' sha256 and what was measured."""
     cases = Counter(case.collection for case in training)
     hidden = {case.collection for case in training if not case.tumours_drawn}

@@ -7,7 +7,7 @@
     ├── DeviceUnavailable       CUDA was asked for and is not there
     ├── CaseUnreadable(detail)  a case for training or evaluation, or its folder, is missing, damaged or mismatched
     ├── SplitInvalid(detail)    a split names cases that are not there, or has a patient on two sides
-    └── RunMismatch(detail)     the folder of a training run belongs to another, or cannot be written
+    └── RunMismatch(detail)     the folder of a run belongs to another, or cannot be written or read
 
 Messages hold names and file names; never an attribute of a patient.
 """
@@ -42,4 +42,4 @@ class SplitInvalid(ModelError):
 
 
 class RunMismatch(ModelError):
-    """The folder for a training run cannot be used for it."""
+    """The folder for a run, of training or evaluation, cannot be used for it."""

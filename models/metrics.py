@@ -120,15 +120,16 @@ def surface_distances(found: Bool, truth: Bool, geometry: Geometry) -> Distances
     slice_mm = float(np.linalg.norm(geometry.affine[:3, 0]))
     spacing_mm = (geometry.column_spacing_mm, geometry.row_spacing_mm, slice_mm)
     surfaces = [_surface(mask) for mask in (found, truth)]
-    return Distances(*(_distances_mm(surfaces[1 - i], spacing_mm)[surfaces[i]] for i in (0, 1)))
+    return Distances(*(_distances_mm(surfaces[i], surfaces[1 - i], spacing_mm) for i in (0, 1)))
 
 
-def _distances_mm(surface: Bool, spacing_mm: tuple[float, float, float]) -> Float:
-    """Of every voxel to the nearest one of `surface`; spacing as SimpleITK has it (column, row, slice)."""
-    image: Any = sitk.GetImageFromArray(surface.view(np.uint8))
+def _distances_mm(of: Bool, to: Bool, spacing_mm: tuple[float, float, float]) -> Float:
+    """From each voxel of a surface to the nearest one of another; spacing as SimpleITK has it (column, row, slice)."""
+    image: Any = sitk.GetImageFromArray(to.view(np.uint8))
     image.SetSpacing(spacing_mm)
     away: Any = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)  # type: ignore[no-untyped-call]
-    return np.asarray(np.abs(sitk.GetArrayFromImage(away)))  # a voxel of the surface has 0
+    # Negative inside, and 0 on a surface, of which every voxel is a border. A view: a copy is as large as the volume
+    return np.asarray(np.abs(sitk.GetArrayViewFromImage(away)[of], dtype=np.float64))
 
 
 def _surface(mask: Bool) -> Bool:

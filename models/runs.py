@@ -137,19 +137,30 @@ def claim(path: Path, identity: Mapping[str, Any], card: Mapping[str, Any], text
     """
     described = {"identity": dict(identity), "versions": versions()}
     file = path / RUN
+    refuse_another(path, identity)
     try:
         path.mkdir(parents=True, exist_ok=True)
-        if file.exists():
-            _refuse_another(path, _read(file), json.loads(json.dumps(identity)))
-        elif any(path.iterdir()):
-            raise RunMismatch(f"{path}: is not empty and holds no {RUN}; choose another folder")
-        else:
+        if not file.exists():
             for name, text in texts.items():
                 _write(path / name, text)
             _write(file, json.dumps(described, indent=2) + "\n")
     except OSError as error:
         raise RunMismatch(f"{error.filename or path}: {error.strerror}") from error
     return RunFolder(path, card)
+
+
+def refuse_another(path: Path, identity: Mapping[str, Any]) -> None:
+    """Raise RunMismatch where the folder is not this run's, as far as the keys of `identity` tell, nor free for it.
+
+    Nothing is written: what is known beforehand is checked before hours are spent on preparing cases.
+    """
+    try:
+        if (path / RUN).exists():
+            _compare(path, _read(path / RUN), json.loads(json.dumps(identity)))
+        elif path.exists() and any(entry.name not in (CONFIG, SPLIT) for entry in path.iterdir()):
+            raise RunMismatch(f"{path}: is not empty and holds no {RUN}; choose another folder")
+    except OSError as error:
+        raise RunMismatch(f"{error.filename or path}: {error.strerror}") from error
 
 
 def versions() -> dict[str, str]:
@@ -166,10 +177,10 @@ def _read(file: Path) -> dict[str, Any]:
     return identity
 
 
-def _refuse_another(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
-    for key in sorted({*there, *here}):
-        if there.get(key) != here.get(key):
-            was, now = (json.dumps(values.get(key)) for values in (there, here))
+def _compare(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> None:
+    for key, value in here.items():
+        if there.get(key) != value:
+            was, now = json.dumps(there.get(key)), json.dumps(value)
             shown = f": {key} is {was} there and {now} here" if len(was) + len(now) < 120 else f", of another {key}"
             raise RunMismatch(f"{path}: holds another run{shown}; choose another folder with --out")
 

@@ -9,11 +9,12 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from reports.drawing import BLACK, WHITE, Box, Canvas, Colour
 from reports.envelope import RESEARCH_USE
 from reports.hanging import letters
-from reports.slice_picture import SOFT_RGB, outlines, sampled, whole_slice
+from reports.slice_picture import SOFT_RGB, PictureGrid, detail, outlines, sampled, whole_slice
 from reports.window import Window, display_window
 
 TRUTH_RGB: Colour = (86, 180, 233)
@@ -21,6 +22,8 @@ FOUND_RGB: Colour = (240, 168, 0)
 """Sky blue and orange of Okabe and Ito's palette, which all kinds of colour vision tell apart."""
 
 SIDE, HEAD, FOOT, GAP = 560, 66, 40, 4
+AROUND_MM, LEAST_MM = 25.0, 120.0
+"""How much of the slice is shown around what was found and what is true of the liver; and the least field."""
 MARGIN = 12
 HEAD_SIZE, TEXT_SIZE, LETTER_SIZE = 21.0, 16.0, 22.0
 
@@ -50,7 +53,9 @@ def write_agreement(
         picture = Box(place * (SIDE + GAP), HEAD, SIDE, SIDE)
         masks = (truth >= first if is_known else np.zeros(truth.shape, bool)), found >= first
         note = "" if is_known else ", not drawn in the truth"
-        _panel(canvas, picture, volume, masks, window, name=name, note=note)
+        plane = most_different(*masks)
+        view = _view(volume.geometry, plane, (truth[plane] > 0) | (found[plane] > 0))
+        _panel(canvas, picture, volume, masks, window, plane=plane, grid=view, name=f"{name}{note}")
     canvas.text(MARGIN, HEAD + SIDE + 27, RESEARCH_USE, TEXT_SIZE, colour=SOFT_RGB)
     path.parent.mkdir(parents=True, exist_ok=True)
     imsave(path, canvas.pixels)
@@ -64,6 +69,21 @@ def most_different(truth: NDArray[np.bool_], found: NDArray[np.bool_]) -> int:
     return int(areas.argmax()) if areas.any() else len(truth) // 2
 
 
+def _view(geometry: Geometry, plane: int, shown: NDArray[np.bool_]) -> PictureGrid:
+    """The part of a slice around `shown` (row, column); the whole slice where that is empty, or no larger."""
+    whole = whole_slice(geometry, plane, SIDE)
+    rows, columns = np.flatnonzero(shown.any(axis=1)), np.flatnonzero(shown.any(axis=0))
+    if not len(rows):
+        return whole
+    corners = [(plane, row, column) for row in rows[[0, -1]] for column in columns[[0, -1]]]
+    pixels = whole.to_pixels(geometry.index_to_lps(corners))
+    field_mm = max(LEAST_MM, float(np.ptp(pixels, axis=0).max()) * whole.pixel_mm + 2 * AROUND_MM)
+    if field_mm >= SIDE * whole.pixel_mm:
+        return whole
+    middle = [plane, (rows[0] + rows[-1]) / 2, (columns[0] + columns[-1]) / 2]
+    return detail(geometry, geometry.index_to_lps(middle), field_mm, SIDE)
+
+
 def _panel(
     canvas: Canvas,
     picture: Box,
@@ -71,12 +91,12 @@ def _panel(
     masks: tuple[NDArray[np.bool_], NDArray[np.bool_]],
     window: Window,
     *,
+    plane: int,
+    grid: PictureGrid,
     name: str,
-    note: str,
 ) -> None:
     """One slice with both outlines, the truth's wider and below the other."""
-    geometry, plane = volume.geometry, most_different(*masks)
-    grid = whole_slice(geometry, plane, SIDE)
+    geometry = volume.geometry
     corner = np.array([picture.left, picture.top])
     canvas.image(picture, sampled(volume, plane, grid, window))
     for mask, colour, width in zip(masks, (TRUTH_RGB, FOUND_RGB), (3.0, 1.6), strict=True):
@@ -85,5 +105,5 @@ def _panel(
     middle = picture.top + SIDE / 2
     canvas.text(picture.left + MARGIN, middle, letters(-grid.right), LETTER_SIZE, bold=True, halo=True)
     canvas.text(picture.right - MARGIN, middle, letters(grid.right), LETTER_SIZE, bold=True, align="right", halo=True)
-    where = f"{name}{note}: slice {plane + 1} of {geometry.slices}"
+    where = f"{name}: slice {plane + 1} of {geometry.slices}"
     canvas.text(picture.left + MARGIN, picture.bottom - MARGIN, where, TEXT_SIZE, colour=WHITE, halo=True)

@@ -116,7 +116,9 @@ def _tables(entries: Sequence[Entry]) -> dict[str, Table]:
     }
     for structure in ("liver", "tumour"):
         rows = tuple(collection_rows(evaluations, structure))
-        tables[f"{structure}_collections"] = Table(f"{structure.capitalize()} Dice by collection", "mean", rows)
+        tables[f"{structure}_collections"] = Table(
+            f"{structure.capitalize()} Dice by collection", "mean over its cases", rows
+        )
         rows = tuple(case_rows(evaluations, structure))
         tables[f"{structure}_cases"] = Table(f"{structure.capitalize()} Dice of every case", "", rows)
     return {name: table for name, table in tables.items() if table.rows}

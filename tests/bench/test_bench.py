@@ -57,3 +57,10 @@ def test_overhead_is_compared_with_sending_alone(require_binary: Callable[[str],
     size = ("--slices", "20", "--rows", "128", "--extent", "100", "256")
     (ratio,) = ratios("overhead.py", *size, "--runs", "1", "--quiet", "0.5")
     assert ratio > 0
+
+
+def test_training_is_compared_with_the_bare_loop() -> None:
+    """By the clock and by processor time, on very few pixels."""
+    size = ("--model", "fcn_vgg16", "--batch", "2", "--pixels", "32", "--steps", "1", "--runs", "1", "--phantoms", "1")
+    wall, cpu = ratios("train.py", *size, "--threads", "1")
+    assert min(wall, cpu) > 0

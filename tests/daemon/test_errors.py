@@ -13,6 +13,7 @@ EVERY = [
     errors.UnknownJob(3),
     errors.RuleGone("liver-ct"),
     errors.WrongState(3, "RECEIVED", "retry"),
+    errors.EvaluationStopped("the same command goes on"),
     errors.WorkerFailed("no result"),
     errors.WorkerCrashed("exit code -9"),
     errors.WorkerTimedOut("1800 s"),

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from scipy.ndimage import binary_erosion, distance_transform_edt
+from scipy.stats import bootstrap
 from sklearn import metrics as sklearn_metrics
 
 from dicom_io.geometry import Geometry
@@ -281,6 +282,24 @@ def test_interval_is_that_of_a_normal_mean() -> None:
     assert found.low == pytest.approx(np.mean(values) - error, abs=0.15 * error)
     assert found.high == pytest.approx(np.mean(values) + error, abs=0.15 * error)
     assert found == interval(values, [1] * 60, patients)
+
+
+def test_interval_is_that_of_scipy() -> None:
+    """Its own percentile bootstrap, of a ratio of two sums that are drawn together."""
+    draw = np.random.default_rng(8)
+    counts = draw.integers(1, 9, 25)
+    sums = draw.binomial(counts, 0.7)
+    found = interval(sums.tolist(), counts.tolist(), [f"p{number}" for number in range(25)])
+    reference = bootstrap(
+        (sums, counts),
+        lambda x, y, axis: x.sum(axis) / y.sum(axis),
+        paired=True,
+        vectorized=True,
+        method="percentile",
+        n_resamples=20000,
+        rng=draw,
+    ).confidence_interval
+    assert (found.low, found.high) == pytest.approx((reference.low, reference.high), abs=0.01)
 
 
 def test_interval_draws_patients_not_cases() -> None:

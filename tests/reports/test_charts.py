@@ -9,7 +9,7 @@ from reports.chart_style import looks, new_chart, signed
 from reports.charts import KINDS, draw_charts
 from reports.composition_charts import lesion_diameters, severity_levels
 from reports.errors import EvaluationUnreadable
-from reports.learning_curves import draw_learning, read_learning
+from reports.learning_curves import draw_learning, read_learning, step_seconds
 from reports.metric_charts import Cost, draw_costs
 from reports.severity import Level
 
@@ -138,3 +138,20 @@ def test_other_curves_are_one_clear_line(tmp_path, content, said) -> None:
         (tmp_path / "loss.csv").write_text(content)
     with pytest.raises(EvaluationUnreadable, match=said):
         read_learning(tmp_path)
+
+
+def test_a_step_takes_what_the_log_says() -> None:
+    """The median from validation to validation; what lay between a stop and the next start is no part of it."""
+    log = """\
+2026-01-01T10:00:00+00:00 started: porta train
+2026-01-01T10:03:30+00:00 step 100: validation Dice liver 0.7
+2026-01-01T10:06:50+00:00 step 200: validation Dice liver 0.8, tumour 0.1
+2026-01-01T10:07:00+00:00 stopped at step 205
+2026-01-02T10:00:00+00:00 started: porta train
+2026-01-02T10:05:00+00:00 step 300: validation Dice liver 0.9
+2026-01-02T10:08:20+00:00 step 400: validation Dice liver 0.9
+2026-01-02T10:08:21+00:00 ended at step 400
+"""
+    assert step_seconds(log) == 2.0
+    assert step_seconds(log[:120]) is None
+    assert step_seconds("") is None
