@@ -12,8 +12,8 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import contextmanager, suppress
+from dataclasses import asdict, dataclass
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
@@ -22,21 +22,17 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
 from dicom_io.errors import DicomIOError
-from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.cases import LIVER, TUMOUR, Case, CaseSource
 from models.errors import CaseUnreadable, RunMismatch
-from models.preprocessing import Canonical, resample_slices, shrunk_stack, slice_positions, to_canonical, value_window
 from models.processes import Ended, each
-from models.reslicing import is_axial, reslice
+from models.resampling import Resampled, resample
 
 FORMAT = 1
 """Counts the ways in which cases were prepared: a change of this module that changes the arrays is one more."""
 CASE_FILE = "case.json"
-INT16 = np.iinfo(np.int16)
 
 Report = Callable[[int, int], None]
 
@@ -74,7 +70,7 @@ class PreparedCase:
     coarse: PreparedStack
     folder: Path | None = None
 
-    def __reduce__(self) -> tuple[Any, ...]:
+    def __reduce__(self) -> tuple[object, ...]:
         if self.folder is not None:
             return read_prepared, (self.folder,)
         return PreparedCase, (
@@ -119,7 +115,8 @@ def prepare(
     faults: dict[str, str] = {}
     done = len(sources) - len(missing)
     report(done, len(sources))
-    for source, fault in each(partial(_make, how=how, cache=cache), missing, processes=processes):
+    task = partial(_make, how=how, cache=cache)
+    for source, fault in each(task, missing, processes=processes, first=_alone):
         done += 1
         report(done, len(sources))
         if isinstance(fault, RunMismatch):
@@ -168,64 +165,9 @@ def read_prepared(folder: Path) -> PreparedCase:
     )
 
 
-@dataclass(frozen=True, eq=False)
-class Resampled:
-    """Image and labels of a case at one resolution, in memory."""
-
-    image: NDArray[np.int16]
-    labels: NDArray[np.uint8]
-    spacing_mm: float
-
-
-def resample(case: Case, how: Preprocessing) -> tuple[Resampled, Resampled, float]:
-    """A case at the fine and the coarse resolution, and the distance between its slices in mm.
-
-    The steps are those of inference. A voxel is liver or tumour where at least half of it is. Raises CaseUnreadable
-    for a case that this preprocessing is not for.
-    """
-    volume, geometry = case.volume, case.volume.geometry
-    if geometry.slices < 2:
-        raise CaseUnreadable(f"{case.name}: has one slice only; training needs neighbours")
-    if volume.modality != "CT" and how.window_percentiles is None:
-        raise CaseUnreadable(f"{case.name}: is {volume.modality}; set window_percentiles to train on it")
-    window = value_window(volume, how)
-    liver, tumour = case.labels >= LIVER, case.labels >= TUMOUR
-    if is_axial(geometry):
-        canonical = to_canonical(volume)
-        masks = [replace(canonical, values=canonical.turn(mask), floor=-np.inf) for mask in (liver, tumour)]
-    else:  # outside the field of what is no CT there is nothing, which is what outside a mask must be
-        resliced = [reslice(volume, how)]
-        resliced += [reslice(Volume(mask.astype(np.float32), geometry, "MR", ""), how) for mask in (liver, tumour)]
-        canonical, *masks = map(to_canonical, resliced)
-    positions = slice_positions(canonical, how.fine_step_mm)
-    onto = _upright_mm(masks[0])
-
-    def at(target_mm: float) -> Resampled:
-        def planes(of: Canonical) -> Tensor:
-            shrunk = shrunk_stack(of, positions, replace(how, neighbour_mm=0.0), target_mm=target_mm)
-            read = resample_slices(shrunk.planes, shrunk.positions_mm, positions)
-            if shrunk.drift is None:
-                return read
-            return shrunk.drift.aligned(read, positions, np.full(len(positions), onto))
-
-        values = planes(canonical).numpy()
-        if window != how.window_hu:
-            scale = (how.window_hu[1] - how.window_hu[0]) / (window[1] - window[0])
-            values = (values - window[0]) * scale + how.window_hu[0]
-        image = np.clip(np.rint(values), INT16.min, INT16.max).astype(np.int16)
-        either, lesion = ((planes(mask) > 0.5).numpy() for mask in masks)
-        field_mm2 = np.prod(np.multiply(canonical.values.shape[1:], canonical.spacing_mm))
-        spacing = float(np.sqrt(field_mm2 / np.prod(image.shape[1:])))
-        return Resampled(image, either.astype(np.uint8) + (either & lesion), spacing)
-
-    return at(how.fine_spacing_mm), at(how.coarse_spacing_mm), float(positions[1] - positions[0])
-
-
-def _upright_mm(liver: Canonical) -> float:
-    """The position over which the slices of a tilted stack are laid: of the middle slice with liver, or of all."""
-    has = np.flatnonzero(liver.values.any(axis=(1, 2)))
-    middle = has[len(has) // 2] if len(has) else len(liver.positions_mm) // 2
-    return float(liver.positions_mm[middle])
+def _alone() -> None:
+    """One thread for a process of several."""
+    torch.set_num_threads(1)
 
 
 def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable | RunMismatch | None:
@@ -261,18 +203,10 @@ def _claimed(folder: Path) -> Iterator[Path | None]:
     What a process left that was killed is emptied; the kernel gave back its claim.
     """
     part = folder.with_name(f"{folder.name}.part")
-    while True:
-        part.mkdir(exist_ok=True)
-        try:
-            claim = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
-        except FileNotFoundError:  # made whole and renamed in between
-            continue
-        break
+    claim = _lock(part)
     try:
-        fcntl.flock(claim, fcntl.LOCK_EX)
         if _is_whole(folder):
-            if part.exists() and os.path.samestat(os.fstat(claim), part.stat()):
-                shutil.rmtree(part, ignore_errors=True)
+            shutil.rmtree(part, ignore_errors=True)
             yield None
             return
         for left in part.iterdir():
@@ -281,6 +215,21 @@ def _claimed(folder: Path) -> Iterator[Path | None]:
         shutil.rmtree(part, ignore_errors=True)
     finally:
         os.close(claim)
+
+
+def _lock(part: Path) -> int:
+    """The descriptor of a folder of this name that is locked; it is made, and made again while others remove it."""
+    while True:
+        claim = -1
+        with suppress(FileExistsError):
+            part.mkdir()
+        with suppress(FileNotFoundError):
+            claim = os.open(part, os.O_RDONLY | os.O_DIRECTORY)
+            fcntl.flock(claim, fcntl.LOCK_EX)
+            if os.path.samestat(os.fstat(claim), part.stat()):
+                return claim
+        if claim >= 0:
+            os.close(claim)
 
 
 def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled, float], folder: Path) -> None:

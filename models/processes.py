@@ -6,9 +6,8 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from multiprocessing.connection import Connection, wait
-from typing import Any, TypeVar
-
-import torch
+from multiprocessing.context import SpawnProcess
+from typing import TypeVar
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
@@ -24,12 +23,16 @@ class Ended(Exception):
 
 
 def each(
-    task: Callable[[Item], Result], items: Sequence[Item], *, processes: int
+    task: Callable[[Item], Result],
+    items: Sequence[Item],
+    *,
+    processes: int,
+    first: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Item, Result | Ended]]:
     """Every item with what `task` made of it, in the order in which they are done.
 
-    With one process the work is done here, else in `processes` new ones (spawn) with one thread each, which `task` and
-    the items must be able to travel to. They end with this one, whatever ends it: at the end of their pipe.
+    With one process the work is done here, else in `processes` new ones (spawn), which functions and items must be able
+    to travel to; each begins with `first`. They end with this one, whatever ends it: at the end of their pipe.
     """
     if processes < 2 or len(items) < 2:
         for item in items:
@@ -37,16 +40,18 @@ def each(
         return
     context = multiprocessing.get_context("spawn")
     waiting = deque(items)
-    hands: dict[Connection, tuple[Any, Item]] = {}
+    hands: dict[Connection, tuple[SpawnProcess, Item]] = {}
 
-    def begin(item: Item, pipe: Connection | None = None, process: Any = None) -> None:
-        if pipe is None:
-            pipe, theirs = context.Pipe()
-            process = context.Process(target=_work, args=(theirs, task), daemon=True)
-            process.start()
-            theirs.close()  # or the end of the process would not be the end of the pipe
+    def give(item: Item, pipe: Connection, process: SpawnProcess) -> None:
         pipe.send(item)
         hands[pipe] = process, item
+
+    def begin(item: Item) -> None:
+        pipe, theirs = context.Pipe()
+        process = context.Process(target=_work, args=(theirs, task, first), daemon=True)
+        process.start()
+        theirs.close()  # or the end of the process would not be the end of the pipe
+        give(item, pipe, process)
 
     try:
         for _ in range(min(processes, len(items))):
@@ -66,7 +71,7 @@ def each(
                         begin(waiting.popleft())
                 else:
                     if waiting:
-                        begin(waiting.popleft(), pipe, process)
+                        give(waiting.popleft(), pipe, process)
                     else:
                         pipe.close()
                 yield item, result
@@ -76,10 +81,11 @@ def each(
             pipe.close()
 
 
-def _work(pipe: Connection, task: Callable[[Any], Any]) -> None:
+def _work(pipe: Connection, task: Callable[[Item], Result], first: Callable[[], None] | None) -> None:
     """Answer items until the other end is closed. Ctrl-C is for the parent to act on."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    torch.set_num_threads(1)
+    if first:
+        first()
     with suppress(EOFError, BrokenPipeError, ConnectionResetError):
         while True:
             pipe.send(task(pipe.recv()))

@@ -14,7 +14,7 @@ from typing import Any
 
 from models.cases import LIVER, TUMOUR
 from models.datasets import lits
-from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stem
+from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import lits_patient
 from models.datasets.sources import LABEL_VALUES, FileSource
 
@@ -43,7 +43,7 @@ def claim(folder: Folder) -> Claim | None:
         *("", "", f"MSD {folder.path.name}" if TASK03.fullmatch(folder.path.name) else collection),
         *(lits.read, (), ()),
         values=values,
-        modality=_modality(description),
+        modality=stated_modality(description),
     )
     sources: list[FileSource] = []
     skipped: list[str] = []
@@ -96,10 +96,3 @@ def _values(labels: Any) -> tuple[tuple[int, int], ...] | None:
     for kind, groups in ((LIVER, livers), (TUMOUR, tumours)):
         meaning |= {number: kind for numbers in groups for number in numbers}
     return tuple(sorted(meaning.items())) if livers else None
-
-
-def _modality(description: Mapping[str, Any]) -> str:
-    """Modality of the first channel: MR where it is said to be, else CT."""
-    channels = description.get("modality") or description.get("channel_names") or {}
-    first = str(channels.get("0", "")) if isinstance(channels, Mapping) else ""
-    return "MR" if re.match(r"MR|T1|T2|DWI|FLAIR", first, re.IGNORECASE) else "CT"

@@ -1,7 +1,8 @@
 """A folder as a reader sees it, and what the reader makes of it."""
 
 import json
-from collections.abc import Sequence
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,3 +69,10 @@ def dataset_description(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError):
         return {}
     return content if isinstance(content, dict) else {}
+
+
+def stated_modality(description: Mapping[str, Any]) -> str:
+    """Modality of the first channel of a dataset.json: MR where it is said to be, else CT."""
+    channels = description.get("modality") or description.get("channel_names") or {}
+    first = str(channels.get("0", "")) if isinstance(channels, Mapping) else ""
+    return "MR" if re.match(r"MR|T1|T2|DWI|FLAIR", first, re.IGNORECASE) else "CT"

@@ -12,7 +12,7 @@ from dicom_io.errors import NotNifti
 from dicom_io.nifti import read_labels, read_labels_like
 from models.cases import LIVER, Case
 from models.datasets.images import nifti_image
-from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stem
+from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import LITS, lits_patient
 from models.datasets.sources import FileSource
 from models.datasets.truth import classes, require_best_fit
@@ -24,7 +24,8 @@ KINDS = re.compile(r"(test-volume|volume|segmentation)-(\d+)", re.IGNORECASE)
 def claim(root: Folder) -> Claim:
     """Pairs among all files that are left below a folder; a mask may lie in another one than its volume.
 
-    A `dataset.json` with a `name` beside the volumes says that they are not LiTS but laid out like it.
+    A `dataset.json` beside the volumes may say by its `name` that they are not LiTS but laid out like it, and by its
+    `modality`, as the Decathlon's, that they are MR.
     """
     kinds: dict[str, dict[int, list[Path]]] = {kind: defaultdict(list) for kind in ("volume", "segmentation")}
     claimed = set()
@@ -46,7 +47,8 @@ def claim(root: Folder) -> Claim:
             why = "several files" if beside else "no file"
             skipped.append(f"{root.said(volume)}: {why} segmentation-{number}.nii to go with it")
             continue
-        collection = str(dataset_description(volume.parent).get("name") or LITS)
+        description = dataset_description(volume.parent)
+        collection = str(description.get("name") or LITS)
         genuine = collection == LITS
         sources.append(
             FileSource(
@@ -56,6 +58,7 @@ def claim(root: Folder) -> Claim:
                 reader=read,
                 images=(volume,),
                 truths=(beside[0],),
+                modality=stated_modality(description),
             )
         )
     return Claim(tuple(sources), tuple(skipped), frozenset(claimed))

@@ -17,18 +17,19 @@ TEST_SEEDS = range(TRAINING_SEEDS.stop, TRAINING_SEEDS.stop + 1000)
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed, a patient of its own."""
+    """The phantom of a seed, a patient of its own; its CT and its MR are of one."""
 
     seed: int
+    modality: str = "CT"
 
     @property
     def name(self) -> str:
-        """`phantom-SEED`."""
-        return f"phantom-{self.seed}"
+        """`phantom-SEED`, or `phantom-mr-SEED`."""
+        return f"phantom-{self.seed}" if self.modality == "CT" else f"phantom-{self.modality.lower()}-{self.seed}"
 
     @property
     def patient(self) -> str:
-        """No two phantoms share one."""
+        """No two seeds share one."""
         return f"{COLLECTION}/{self.seed}"
 
     @property
@@ -39,19 +40,21 @@ class PhantomSource:
     @property
     def fingerprint(self) -> str:
         """Of the seed and of the code that draws it: other code draws another phantom."""
-        return sha256(f"{self.seed} {_code()}".encode()).hexdigest()
+        return sha256(f"{self.seed} {self.modality} {_code()}".encode()).hexdigest()
 
     def read(self) -> Case:
         """Draw it."""
-        phantom = training_phantom(self.seed)
+        phantom = training_phantom(self.seed, modality=self.modality)
         return Case(self.name, self.patient, phantom.volume, phantom.truth)
 
 
-def phantom_sources(count: int, seeds: Sequence[int] = TRAINING_SEEDS) -> tuple[PhantomSource, ...]:
+def phantom_sources(
+    count: int, seeds: Sequence[int] = TRAINING_SEEDS, *, modality: str = "CT"
+) -> tuple[PhantomSource, ...]:
     """The first `count` of the seeds that training may draw, or of others (TEST_SEEDS)."""
     if not 0 <= count <= len(seeds):
         raise ValueError(f"from 0 to {len(seeds)} phantoms")
-    return tuple(map(PhantomSource, seeds[:count]))
+    return tuple(PhantomSource(seed, modality) for seed in seeds[:count])
 
 
 @cache

@@ -3,7 +3,8 @@
 import json
 import os
 import pickle
-from collections.abc import Callable
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -11,16 +12,12 @@ import numpy as np
 import pytest
 import torch
 
-from dicom_io.geometry import Geometry
-from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.cases import Case
 from models.errors import CaseUnreadable, RunMismatch
-from models.inference import look_twice
 from models.phantom import grid, make_phantom
-from models.prepared import Prepared, prepare, read_prepared, resample
+from models.prepared import Prepared, prepare, read_prepared
 from models.preprocessing import channels, normalise, shrunk_stack, slice_positions, to_canonical
-from models.reslicing import reslice
 
 
 @dataclass(frozen=True)
@@ -95,100 +92,6 @@ def test_slices_with_liver_and_tumour_are_listed(how: Preprocessing, tmp_path: P
         assert 0 < len(stack.tumour_slices) < len(stack.liver_slices) < len(per_slice)
 
 
-def test_what_a_source_runs_is_turned(how: Preprocessing, axial, lopsided) -> None:
-    """A volume of any axial orientation gives the same stack, up to the half voxel of its own grid."""
-    plain = resample(case_of(*lopsided(axial())), how)
-    for swap, down, right in ((False, -1, -1), (True, 1, -1)):
-        turned = resample(case_of(*lopsided(axial(swap=swap, down=down, right=right))), how)
-        for one, other in zip(plain[:2], turned[:2], strict=True):
-            liver, same = np.argwhere(one.labels > 0), np.argwhere(other.labels > 0)
-            shape, other_shape = np.array(one.labels.shape), np.array(other.labels.shape)
-            np.testing.assert_allclose(liver.mean(axis=0) / shape, same.mean(axis=0) / other_shape, atol=0.12)
-
-
-def case_of(volume: Volume, labels: np.ndarray) -> Case:
-    return Case("case", "patient", volume, labels)
-
-
-def test_a_stack_that_is_not_axial_is_resliced_as_for_inference(how: Preprocessing) -> None:
-    """Sagittal: image and labels on the grid that `reslice` makes; the liver keeps its place and volume."""
-    source = drawn_case()
-    sagittal = Geometry(
-        origins_lps_mm=source.volume.geometry.index_to_lps([[0, 0, c] for c in range(64)]),
-        row_cosines=np.array([0.0, 1.0, 0.0]),
-        column_cosines=np.array([0.0, 0.0, 1.0]),
-        row_spacing_mm=10.0,
-        column_spacing_mm=6.0,
-        rows=24,
-        columns=60,
-        frame_of_reference_uid="1.2.3",
-    )
-    turned = Volume(np.ascontiguousarray(source.volume.array.transpose(2, 0, 1)), sagittal, "CT", "1.2.3")
-    labels = np.ascontiguousarray(source.labels.transpose(2, 0, 1))
-    fine, _, step_mm = resample(case_of(turned, labels), how)
-    resliced = to_canonical(reslice(turned, how))
-    assert fine.image.shape[0] == len(slice_positions(resliced, how.fine_step_mm))
-    for least, tolerance in ((1, 0.05), (2, 0.1)):  # interpolated twice, which rounds what is small
-        true_ml = (labels >= least).sum() * 360 / 1000
-        found_ml = (fine.labels >= least).sum() * step_mm * fine.spacing_mm**2 / 1000
-        assert found_ml == pytest.approx(true_ml, rel=tolerance)
-    liver = fine.image[fine.labels == 1]
-    assert np.median(liver) == pytest.approx(np.median(source.volume.array[source.labels == 1]), abs=6)
-
-
-def test_the_slices_of_a_tilted_stack_lie_above_one_another(how: Preprocessing) -> None:
-    """A column along the normal stays in place, however the gantry was tilted; inference aligns neighbours so."""
-    slices = np.arange(40)
-    tilted = Geometry(
-        origins_lps_mm=np.c_[np.zeros(40), 1.2 * slices, 4.0 * slices],
-        row_cosines=np.array([1.0, 0.0, 0.0]),
-        column_cosines=np.array([0.0, 1.0, 0.0]),
-        row_spacing_mm=1.5,
-        column_spacing_mm=1.5,
-        rows=120,
-        columns=80,
-        frame_of_reference_uid="1.2.3",
-    )
-    lps = tilted.index_to_lps(np.stack(np.meshgrid(slices, np.arange(120), np.arange(80), indexing="ij"), axis=-1))
-    labels = ((np.abs(lps[..., 0] - 60) < 20) & (np.abs(lps[..., 1] - 110) < 20)).astype(np.uint8)
-    fine, _, _ = resample(case_of(Volume((labels * 100).astype(np.int16), tilted, "CT", "1"), labels), how)
-    middles = [np.argwhere(plane).mean(axis=0) for plane in fine.labels if plane.any()]
-    assert len(middles) > 60
-    np.testing.assert_allclose(middles, np.broadcast_to(middles[0], (len(middles), 2)), atol=0.5)
-    assert fine.image[fine.labels == 1].mean() > 95
-
-
-def test_mr_is_scaled_into_the_window(how: Preprocessing) -> None:
-    """The percentiles of the volume become the ends of the window, as `value_window` has them; without them: no."""
-    source = drawn_case()
-    raw = (np.asarray(source.volume.array, np.float32) + 1024) * 0.25
-    mr = replace(source, volume=Volume(raw, source.volume.geometry, "MR", "1.2.3"))
-    for_mr = replace(how, window_percentiles=(50.0, 99.5))
-    fine, _, _ = resample(mr, for_mr)
-    low, high = np.percentile(raw, (50.0, 99.5))
-    span = how.window_hu[1] - how.window_hu[0]
-    liver = (np.median(raw[source.labels == 1]) - low) / (high - low) * span + how.window_hu[0]
-    assert np.median(fine.image[fine.labels == 1]) == pytest.approx(liver, abs=3)
-    with pytest.raises(CaseUnreadable, match="tiny: is MR; set window_percentiles"):
-        resample(mr, how)
-
-
-def test_values_beyond_int16_are_cut(how: Preprocessing) -> None:
-    """Never wrapped round: metal stays bright."""
-    source = drawn_case()
-    values = np.asarray(source.volume.array, np.float32).copy()
-    values[5:9, 20:30, 20:30] = 1e6
-    fine, _, _ = resample(replace(source, volume=Volume(values, source.volume.geometry, "CT", "1")), how)
-    assert fine.image.max() == 32767 and fine.image.min() >= -1024
-
-
-def test_one_slice_is_refused(how: Preprocessing) -> None:
-    geometry = grid(slices=1, rows=60, columns=64, spacing_mm=(10.0, 6.0, 6.0), seed=4)
-    volume = Volume(np.zeros(geometry.shape, np.int16), geometry, "CT", "1")
-    with pytest.raises(CaseUnreadable, match="case: has one slice only"):
-        resample(case_of(volume, np.zeros(geometry.shape, np.uint8)), how)
-
-
 def contents(cache: Path) -> dict[str, int]:
     """Each file of a cache and when it was written."""
     return {str(path.relative_to(cache)): path.stat().st_mtime_ns for path in sorted(cache.rglob("*.*"))}
@@ -249,6 +152,27 @@ def test_a_part_that_a_kill_left_is_made_anew(how: Preprocessing, tmp_path: Path
     assert [path.name for path in tmp_path.iterdir()] == [case.folder.name]
 
 
+def test_two_that_share_a_cache_make_each_case_once(how: Preprocessing, tmp_path: Path) -> None:
+    """As the processes of a run on several GPUs do: one makes it, the other waits for its claim and then reads.
+
+    What cannot be read, each of them finds.
+    """
+    trace = tmp_path / "trace"
+    sources = [Drawn("one", trace=trace), Drawn("bad", seed=-1), Drawn("two", seed=5, trace=trace)]
+    together = threading.Barrier(2)
+
+    def run(_: int) -> tuple[str, tuple[str, ...]]:
+        together.wait()
+        prepared = prepare(sources, how, tmp_path / "cache")
+        return prepared.sha256, prepared.skipped
+
+    with ThreadPoolExecutor(2) as pool:
+        first, second = pool.map(run, range(2))
+    assert first == second and first[1] == ("bad: has no truth",)
+    assert sorted(trace.read_text().split()) == ["one", "two"]
+    assert all(not path.name.endswith(".part") for path in (tmp_path / "cache").iterdir())
+
+
 @pytest.mark.parametrize("damage", ["case.json", "fine-image.npy", "coarse-labels.npy"])
 @pytest.mark.parametrize("how_much", [0, 100])
 def test_what_somebody_damaged_is_made_again(how: Preprocessing, damage: str, how_much: int, tmp_path: Path) -> None:
@@ -293,18 +217,3 @@ def test_names_make_safe_folders(how: Preprocessing, tmp_path: Path) -> None:
     for case in prepared.cases:
         assert case.folder is not None and case.folder.parent == tmp_path
         assert json.loads((case.folder / "case.json").read_text())["name"] == case.name
-
-
-def test_a_network_sees_the_same_in_training_and_inference(how: Preprocessing, stand_in, lopsided, axial) -> None:
-    """Thresholds on the prepared fine stack answer as they do in inference: no shift, no turn between the two."""
-    geometry: Callable[..., Geometry] = axial
-    volume, truth = lopsided(geometry())
-    found = look_twice(stand_in, to_canonical(volume), how, lambda done, of: None)
-    assert found is not None
-    fine, _, _ = resample(case_of(volume, truth), how)
-    liver = found.probabilities[:, 1:].sum(dim=1).float().numpy() > 0.5
-    prepared = (fine.image > 5) & (fine.image.max(axis=0, keepdims=True) > 5)
-    share = np.array(liver.shape[1:]) / np.array(prepared.shape[1:])
-    inside = np.argwhere(prepared)[:, 1:].mean(axis=0)
-    row = found.rows.start / geometry().rows * prepared.shape[1] + np.argwhere(liver)[:, 1].mean()
-    assert inside[0] == pytest.approx(row, abs=1.5) and share.max() <= 1

@@ -64,8 +64,9 @@ def test_what_has_no_counterpart_is_named(tmp_path: Path) -> None:
 def test_what_is_laid_out_like_lits_may_say_what_it_is(save_pair, tmp_path: Path) -> None:
     """Phantoms written as LiTS are not LiTS, and volume 44 of them is no patient of 3D-IRCADb-01."""
     save_pair(tmp_path / "volume-44.nii.gz", tmp_path / "segmentation-44.nii.gz")
-    (tmp_path / "dataset.json").write_text('{"name": "phantoms"}')
+    (tmp_path / "dataset.json").write_text('{"name": "phantoms", "modality": {"0": "MR"}}')
     (source,) = find_cases(tmp_path).sources
+    assert source.read().volume.modality == "MR"
     assert (source.name, source.patient, source.collection) == ("phantoms-44", "phantoms/44", "phantoms")
 
 
