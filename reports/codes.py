@@ -20,6 +20,7 @@ MASS = Code("4147007", "SCT", "Mass")
 # How: CID 7162, CID 100
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
