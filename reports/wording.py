@@ -1,7 +1,7 @@
 """What the lesions come to, in sentences: the same on the summary page and in the PDF."""
 
 from reports.criteria import CRITERIA_CAVEAT, Criterion
-from reports.measurements import Findings
+from reports.measurements import Findings, Lesion
 
 
 def assessment(findings: Findings) -> tuple[str, ...]:
@@ -23,6 +23,19 @@ def assessment(findings: Findings) -> tuple[str, ...]:
 
 def _criterion(name: str, criterion: Criterion) -> str:
     return f"{name} {'met' if criterion.met else 'not met'}, computed: {criterion.computed}."
+
+
+def lesion_place(lesion: Lesion) -> str:
+    """Where a lesion lies, as far as it is known: its region, how deep, and that it reaches the edge of the images."""
+    parts = [lesion.region or ""]
+    if lesion.distance_to_capsule_mm is not None:
+        where = "subcapsular, " if lesion.subcapsular else ""
+        parts.append(f"{where}{lesion.distance_to_capsule_mm:.1f} mm from the capsule")
+    if lesion.contrast_to_liver_hu is not None:
+        parts.append(f"{lesion.contrast_to_liver_hu:+.0f} HU against the liver")
+    if lesion.touches_border:
+        parts.append("at the edge of the images")
+    return "; ".join(part for part in parts if part)
 
 
 def millilitres(volume_ml: float) -> str:
