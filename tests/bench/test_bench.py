@@ -51,3 +51,9 @@ def test_overhead_is_compared_with_sending_alone(require_binary: Callable[[str],
     size = ("--slices", "20", "--rows", "128", "--extent", "100", "256")
     (ratio,) = ratios("overhead.py", *size, "--runs", "1", "--quiet", "0.5")
     assert ratio > 0
+
+
+def test_reports_are_compared_with_a_bare_seg() -> None:
+    """Every object of a small study, and highdicom's SEG of it."""
+    (ratio,) = ratios("objects.py", "--slices", "60", "--rows", "96", "--lesions", "2", "--runs", "1")
+    assert ratio > 0
