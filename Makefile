@@ -4,10 +4,12 @@
 
 PYTHON ?= python3
 PIP_INSTALL = .venv/bin/pip install --quiet -c constraints.txt
-DEBIAN = orthanc orthanc-dicomweb dcmtk dicom3tools postgresql
+DEBIAN = orthanc orthanc-dicomweb dcmtk dicom3tools postgresql chromium
+OHIF_VERSION = 3.12.10
+OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test install install-test debian lint clean
+.PHONY: run test install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
@@ -15,9 +17,9 @@ run: install
 install: .venv/.installed
 
 # The acceptance tests drive whole services, so one at a time.
-test: install-test debian lint
+test: install-test debian viewer lint
 	.venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
-	.venv/bin/pytest tests/acceptance
+	PORTA_OHIF=$(OHIF) .venv/bin/pytest tests/acceptance
 
 lint: install-test
 	.venv/bin/ruff check .
@@ -49,6 +51,20 @@ debian:
 	else \
 	  echo "not installed (needs root and apt):$$missing - the tests that need them are skipped"; \
 	fi
+
+# The viewer that results are opened in by a test; kept beyond this folder.
+viewer: debian
+	@if [ -d $(OHIF)/dist ]; then exit 0; fi; \
+	if ! command -v npm >/dev/null && [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	  DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends npm >/dev/null; \
+	fi; \
+	if ! command -v npm >/dev/null; then \
+	  echo "not fetched (needs npm): OHIF - the tests that need it are skipped"; exit 0; \
+	fi; \
+	rm -rf $(OHIF).part && mkdir -p $(OHIF).part && \
+	archive=$$(cd $(OHIF).part && npm pack --silent @ohif/app@$(OHIF_VERSION)) && \
+	tar xzf $(OHIF).part/$$archive -C $(OHIF).part --strip-components=1 && \
+	rm $(OHIF).part/$$archive && mv $(OHIF).part $(OHIF)
 
 clean:
 	rm -rf .venv porta-demo build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

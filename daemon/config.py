@@ -131,7 +131,8 @@ class Destination(Section):
 
     peer: str
     objects: Annotated[
-        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images"], ...], AfterValidator(at_least_one_each_once)
+        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images", "pdf"], ...],
+        AfterValidator(at_least_one_each_once),
     ] = ("seg", "sr")
     seg_type: SegType = "binary"
     sr_class: SrClass = "comprehensive_3d"

@@ -24,6 +24,7 @@ from reports.errors import GeometryNotProved
 from reports.identity import ResultIdentity
 from reports.key_images import build_key_images
 from reports.measurements import Findings, findings_json, measure
+from reports.pdf import build_pdf
 from reports.seg import build_seg
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
@@ -130,7 +131,21 @@ def _key_images(material: Material) -> Sequence[Dataset]:
     )
 
 
-FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {"key_images": _key_images}
+def _pdf(material: Material) -> Sequence[Dataset]:
+    return [
+        build_pdf(
+            material.headers,
+            material.volume,
+            material.segmentation,
+            material.findings,
+            identity=material.identity,
+            frame_numbers=material.frame_numbers,
+            volume_note=material.volume_note,
+        )
+    ]
+
+
+FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {"key_images": _key_images, "pdf": _pdf}
 """Builders of what else a destination may name in `objects`: any number of objects of a volume, alike for everybody.
 The same material must give the same objects, in the same order."""
 

@@ -20,6 +20,7 @@ MASS = Code("4147007", "SCT", "Mass")
 # How: CID 7162, CID 100
 ARTIFICIAL_INTELLIGENCE = Code("123110", "DCM", "Artificial Intelligence")
 PROCESSING_EQUIPMENT = Code("109102", "DCM", "Processing Equipment")
+SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operation")
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
@@ -42,6 +43,31 @@ DIAMETER_3D = Code("L0JK", "IBSI", "Maximum 3D Diameter of a Mesh")
 ATTENUATION_COEFFICIENT = Code("112031", "DCM", "Attenuation Coefficient")
 MEAN = Code("373098007", "SCT", "Mean")
 STANDARD_DEVIATION = Code("386136009", "SCT", "Standard Deviation")
+TENTH_PERCENTILE = Code("371890005", "SCT", "10th Percentile Value of population")
+MEDIAN = Code("373099004", "SCT", "Median")
+NINETIETH_PERCENTILE = Code("371887004", "SCT", "90th Percentile Value of population")
+MESH_VOLUME = Code("RNU0", "IBSI", "Volume of Mesh")
+MESH_SURFACE = Code("C0JK", "IBSI", "Surface Area of Mesh")
+SPHERICITY = Code("QCFX", "IBSI", "Sphericity")
+SKEWNESS = Code("KE2A", "IBSI", "Intensity-based Skewness")
+KURTOSIS = Code("IPH6", "IBSI", "Intensity-based Excess Kurtosis")
+"""Of the values themselves; PS3.16 names only those of the histogram (88K1, C3I7), which bins would change."""
+HISTOGRAM_ENTROPY = Code("TLU2", "IBSI", "Intensity Histogram Entropy")
+CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
+"""The mean tumour probability, in percent as PS3.16 wants it; uncalibrated, which a comment says."""
+SEVERITY = Code("246112005", "SCT", "Severity")
+SEVERITY_LEVELS = {
+    "none": Code("260413007", "SCT", "None"),
+    "low": Code("62482003", "SCT", "Low"),
+    "moderate": Code("6736007", "SCT", "Moderate"),
+    "high": Code("75540009", "SCT", "High"),
+}
+"""The levels of docs/severity.md."""
+TARGET_DIAMETER_SUM = Code("TARGET_SUM", PRIVATE_SCHEME, "Sum of target diameters (RECIST 1.1)")
+MILAN = Code("MILAN", PRIVATE_SCHEME, "Milan criteria, computed from sizes and number alone")
+UP_TO_SEVEN = Code("UP_TO_SEVEN", PRIVATE_SCHEME, "Up-to-seven criterion, computed from sizes and number alone")
+YES = Code("373066001", "SCT", "Yes")
+NO = Code("373067005", "SCT", "No")
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
@@ -50,6 +76,8 @@ PROCESSING_RESULT = Code("PROCESSING", PRIVATE_SCHEME, "Processing result")
 # Units
 MILLILITER = Code("mL", "UCUM", "milliliter")
 MILLIMETER = Code("mm", "UCUM", "millimeter")
+SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
+BIT = Code("bit", "UCUM", "bit")
 PERCENT = Code("%", "UCUM", "percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

@@ -11,24 +11,23 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from highdicom.base import SOPClass
 from numpy.typing import NDArray
 from pydicom import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, SecondaryCaptureImageStorage
+from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DS
 
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from reports.drawing import Canvas
-from reports.envelope import RESEARCH_USE, contributing_equipment, seal, series_description, software_versions
-from reports.errors import SourceUnusable
+from reports.envelope import RESEARCH_USE, seal
 from reports.hanging import letters
-from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion
+from reports.result_object import image_references, result_object, source_series_number
 from reports.slice_page import HEIGHT, WIDTH, draw_page, most_liver
 from reports.slice_picture import PictureGrid
 from reports.source_frames import SourceFrame, source_frames
-from reports.source_headers import UNICODE, quietly, usable_headers
+from reports.source_headers import quietly, usable_headers
 from reports.summary_page import draw_summary
 from reports.window import display_window
 
@@ -76,7 +75,7 @@ def build_key_images(
         raise ValueError("one header per slice, and labels on the volume's grid")
     sources = usable_headers(headers, volume.geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
-    algorithm, series_number = segmentation.algorithm, _number(sources[0])
+    algorithm, series_number = segmentation.algorithm, source_series_number(sources[0])
     canvas = Canvas(WIDTH, HEIGHT)
     draw_summary(
         canvas,
@@ -121,28 +120,17 @@ def _secondary_capture(
     source: Dataset, header: Dataset, page: _Page, number: int, algorithm: Algorithm, identity: ResultIdentity
 ) -> Dataset:
     with quietly():
-        try:
-            ds = SOPClass(
-                study_instance_uid=source.StudyInstanceUID,
-                series_instance_uid=identity.series_instance_uid("key_images"),
-                series_number=identity.series_number + 10 * identity.volume_index + SERIES_OFFSET,
-                sop_instance_uid=identity.sop_instance_uid(f"key_images-{number}"),
-                sop_class_uid=SecondaryCaptureImageStorage,
-                instance_number=number,
-                modality="OT",
-                manufacturer=identity.manufacturer,
-                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
-                software_versions=software_versions(algorithm, identity),  # type: ignore[arg-type]
-                device_serial_number=identity.device_observer_uid,
-                series_description=series_description(SERIES_DESCRIPTION, identity),
-                specific_character_set=UNICODE,
-                transfer_syntax_uid=ExplicitVRLittleEndian,
-            )
-            ds.copy_patient_and_study_information(source)
-        except (ValueError, TypeError, AttributeError, KeyError) as error:
-            # highdicom's own message may quote a value of the header
-            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
-        ds.ContributingEquipmentSequence = [contributing_equipment(algorithm, identity)]
+        ds = result_object(
+            source,
+            algorithm,
+            identity,
+            kind="key_images",
+            number=number,
+            series_offset=SERIES_OFFSET,
+            sop_class_uid=SecondaryCaptureImageStorage,
+            modality="OT",
+            description=SERIES_DESCRIPTION,
+        )
         ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
         ds.ImageType = ["DERIVED", "SECONDARY"]
         ds.ImageComments = page.comment
@@ -150,7 +138,7 @@ def _secondary_capture(
         ds.DerivationDescription = (
             f"{page.comment}: liver and lesions as segmented by {algorithm.name} {algorithm.version}. {RESEARCH_USE}"
         )[:1024]
-        ds.SourceImageSequence = _references(page.frames)
+        ds.SourceImageSequence = image_references(page.frames)
         for keyword in LOSSY:
             if keyword in source:
                 ds.add(source[keyword])
@@ -174,28 +162,3 @@ def _set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
     ds.Rows, ds.Columns = pixels.shape[:2]
     ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
     ds.add_new("PixelData", "OB", pixels.tobytes())
-
-
-def _references(frames: Sequence[SourceFrame]) -> list[Dataset]:
-    """Image SOP Instance References (PS3.3 table 10-3): each image once, with the frames of it that were used."""
-    used: dict[tuple[str, str], list[int]] = {}
-    for frame in frames:
-        numbers = used.setdefault((frame.sop_class_uid, frame.sop_instance_uid), [])
-        if frame.frame_number is not None:
-            numbers.append(frame.frame_number)
-    items = []
-    for (sop_class_uid, sop_instance_uid), numbers in used.items():
-        item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
-        if numbers:
-            item.ReferencedFrameNumber = numbers if len(numbers) > 1 else numbers[0]
-        items.append(item)
-    return items
-
-
-def _number(source: Dataset) -> str:
-    """SeriesNumber as it is shown; a stranger's text is not."""
-    try:
-        return str(int(source.SeriesNumber))
-    except (AttributeError, TypeError, ValueError):
-        return ""

@@ -14,6 +14,7 @@ from reports.envelope import RESEARCH_USE
 from reports.measurements import Findings, Lesion
 from reports.slice_picture import CALIPER_RGB, SOFT_RGB, PictureGrid, draw_slice
 from reports.window import Window
+from reports.wording import millilitres
 
 SIDE, CAPTION = 1024, 128
 PICTURE = Box(0, 0, SIDE, SIDE)
@@ -61,11 +62,6 @@ def draw_page(
     by = canvas.shortened(made_by, TEXT_SIZE, room - warned.width - MARGIN)
     canvas.text(WIDTH - MARGIN, SIDE + 114, by, TEXT_SIZE, colour=SOFT_RGB, align="right")
     return SlicePage(canvas.pixels, grid)
-
-
-def millilitres(volume_ml: float) -> str:
-    """A volume as it is written: small ones with a decimal more."""
-    return f"{volume_ml:.1f}" if volume_ml >= 1 else f"{volume_ml:.2f}"
 
 
 def most_liver(segmentation: Segmentation) -> int | None:

@@ -5,7 +5,7 @@ as a whole: lesion count, tumour burden, warnings. That one is there whatever wa
 and "no liver" are stated and not left to guess.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from highdicom.sr import (
     FindingSite,
@@ -40,6 +40,7 @@ from reports.sr_document import (
     measurement,
     name_frames,
 )
+from reports.wording import assessment, lesion_place
 
 SERIES_DESCRIPTION = "Porta: findings"
 REJECTION_DESCRIPTION = "Porta: not processed"
@@ -175,7 +176,10 @@ def _segment_groups(
         TrackingIdentifier(identity.liver_tracking_uid, LIVER_TRACKING_ID),
         codes.ANATOMICAL_STRUCTURE,
         codes.LIVER,
-        [measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER)],
+        [
+            measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER),
+            *_attenuation(((findings.liver_hu_mean, codes.MEAN), (findings.liver_hu_sd, codes.STANDARD_DEVIATION))),
+        ],
         None,
     )
     lesions = [
@@ -189,6 +193,8 @@ def _segment_groups(
         )
         for lesion in findings.lesions
     ]
+    for lesion, about in zip(findings.lesions, lesions, strict=True):
+        add_comments(about, [place] if (place := lesion_place(lesion)) else [])
     return [liver, *lesions]
 
 
@@ -199,12 +205,33 @@ def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
         measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
         measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
     ]
-    attenuation = [
+    shape = (
+        (codes.MESH_VOLUME, lesion.mesh_volume_ml, codes.MILLILITER),
+        (codes.MESH_SURFACE, lesion.surface_mm2, codes.SQUARE_MILLIMETER),
+        (codes.SPHERICITY, lesion.sphericity, codes.NO_UNITS),
+        (codes.SKEWNESS, lesion.skewness, codes.NO_UNITS),
+        (codes.KURTOSIS, lesion.kurtosis, codes.NO_UNITS),
+        (codes.HISTOGRAM_ENTROPY, lesion.entropy_bits, codes.BIT),
+        (codes.CERTAINTY, None if lesion.confidence is None else 100 * lesion.confidence, codes.PERCENT),
+    )
+    attenuation = (
+        (lesion.hu_mean, codes.MEAN),
+        (lesion.hu_sd, codes.STANDARD_DEVIATION),
+        (lesion.hu_p10, codes.TENTH_PERCENTILE),
+        (lesion.hu_p50, codes.MEDIAN),
+        (lesion.hu_p90, codes.NINETIETH_PERCENTILE),
+    )
+    further = [measurement(concept, value, unit) for concept, value, unit in shape if value is not None]
+    return [*sizes, *_attenuation(attenuation), *further]
+
+
+def _attenuation(values: Iterable[tuple[float | None, Code]]) -> list[Measurement]:
+    """In Hounsfield units. MR values have no unit, and no meaning outside their own series: there they are None."""
+    return [
         measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
-        for value, derivation in ((lesion.hu_mean, codes.MEAN), (lesion.hu_sd, codes.STANDARD_DEVIATION))
-        if value is not None  # MR values have no unit, and no meaning outside their own series
+        for value, derivation in values
+        if value is not None
     ]
-    return [*sizes, *attenuation]
 
 
 def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
@@ -216,6 +243,14 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
     else:
         measurements.append(measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
         measurements.append(measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
+        if findings.target_diameter_sum_mm is not None:
+            targets = findings.target_diameter_sum_mm
+            measurements.append(measurement(codes.TARGET_DIAMETER_SUM, targets, codes.MILLIMETER))
+        if findings.severity.level is not None:
+            evaluations.append(QualitativeEvaluation(codes.SEVERITY, codes.SEVERITY_LEVELS[findings.severity.level]))
+        for concept, criterion in ((codes.MILAN, findings.milan), (codes.UP_TO_SEVEN, findings.up_to_seven)):
+            if criterion is not None:
+                evaluations.append(QualitativeEvaluation(concept, codes.YES if criterion.met else codes.NO))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         finding_sites=[FindingSite(codes.LIVER)],
@@ -223,7 +258,9 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
-    notes = [volume_note, _plane_note(findings), *(caveat(code) for code in findings.warnings)]
+    assessed = assessment(findings) if findings.lesions else ()
+    warnings = (caveat(code) for code in findings.warnings)
+    notes = (volume_note, _plane_note(findings), *assessed, *warnings)
     add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])
     return group
 

@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from dicom_io.segmentation import Algorithm
 from reports.caveats import SENTENCES
-from reports.criteria import CRITERIA_CAVEAT, Criterion
+from reports.criteria import CRITERIA_CAVEAT
 from reports.drawing import WHITE, Box, Canvas, Colour
 from reports.envelope import RESEARCH_USE
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion
-from reports.slice_page import millilitres
 from reports.slice_picture import CALIPER_RGB, LESION_RGB, LIVER_RGB, SOFT_RGB
+from reports.wording import assessment, millilitres
 
 TABLE_LESIONS = 12
 """How many lesions the table lists at most, and fewer where the warnings need the room; the SR has all."""
@@ -116,34 +116,12 @@ def _figures(canvas: Canvas, findings: Findings, top: float) -> float:
 def _assessment(canvas: Canvas, findings: Findings, top: float) -> float:
     """What the lesions come to, in words."""
     y = top
-    for text, colour in _in_words(findings):
+    for text in assessment(findings):
+        colour = SOFT_RGB if text == CRITERIA_CAVEAT else WHITE
         for line in canvas.wrapped(text, SMALL_SIZE, _room(canvas)):
             canvas.text(MARGIN, y, line, SMALL_SIZE, colour=colour)
             y += LINE - 2
     return y + 12
-
-
-def _in_words(findings: Findings) -> list[tuple[str, Colour]]:
-    if not findings.lesions:
-        return [("No liver lesion was found.", WHITE)]
-    spread = ", ".join(part for part in (findings.spread, findings.lobes) if part)
-    size = "" if findings.size_category is None else f"; the largest: {findings.size_category} mm"
-    targets = "" if findings.target_diameter_sum_mm is None else f" {findings.target_diameter_sum_mm:.1f} mm"
-    lines = [(f"Spread: {spread}{size}.", WHITE)]
-    if targets:
-        lines[0] = (f"Spread: {spread}{size}. Sum of target diameters (RECIST 1.1):{targets}.", WHITE)
-    if findings.severity.reasons:
-        lines.append((f"Severity {findings.severity.level}: {'; '.join(findings.severity.reasons)}.", WHITE))
-    criteria = [
-        _criterion(name, criterion)
-        for name, criterion in (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
-        if criterion is not None
-    ]
-    return [*lines, *((text, WHITE) for text in criteria), *([(CRITERIA_CAVEAT, SOFT_RGB)] if criteria else [])]
-
-
-def _criterion(name: str, criterion: Criterion) -> str:
-    return f"{name} {'met' if criterion.met else 'not met'}, computed: {criterion.computed}."
 
 
 def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> None:

@@ -64,3 +64,9 @@ def test_training_is_compared_with_the_bare_loop() -> None:
     size = ("--model", "fcn_vgg16", "--batch", "2", "--pixels", "32", "--steps", "1", "--runs", "1", "--phantoms", "1")
     wall, cpu = ratios("train.py", *size, "--threads", "1")
     assert min(wall, cpu) > 0
+
+
+def test_reports_are_compared_with_a_bare_seg() -> None:
+    """Every object of a small study, and highdicom's SEG of it."""
+    (ratio,) = ratios("objects.py", "--slices", "60", "--rows", "96", "--lesions", "2", "--runs", "1")
+    assert ratio > 0

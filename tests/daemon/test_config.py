@@ -190,8 +190,8 @@ ONE_FAULT = [
     (PEER + DESTINATION + "objects = []", "8: destination[0].objects: must name at least one"),
     (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
     (
-        PEER + DESTINATION + 'objects = [\n  "seg",\n  "pdf",\n]',
-        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional" or "key_images", not "pdf"',
+        PEER + DESTINATION + 'objects = [\n  "seg",\n  "png",\n]',
+        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "key_images" or "pdf", not "png"',
     ),
     (
         PEER + DESTINATION + 'confirm = "commitment"',
@@ -351,7 +351,7 @@ def test_what_differs_has_a_name_of_its_own(lines: str, names: set[str]):
 
 @pytest.mark.parametrize("seg_type", ["binary", "labelmap"])
 @pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
-@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "key_images", "verdict"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "key_images", "pdf", "verdict"])
 def test_a_name_says_kind_and_class(kind: str, sr_class: Any, seg_type: Any):
     """It is all that the ledger keeps of them."""
     name = Profile(seg_type=seg_type, sr_class=sr_class).name_of(kind)

@@ -2,7 +2,7 @@
 
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -374,3 +374,19 @@ def _made_summary(cases: list[dict[str, Any]]) -> dict[str, Any]:
             "burden_error_percent": {"mean": 0.2, "low": -0.4, "high": 0.7},
         },
     }  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def many_lesions() -> Callable[[Case, int], Case]:
+    """`many_lesions(case, 30)` is the case with so many lesions of two pixels' width in its liver."""
+
+    def drawn(case: Case, count: int) -> Case:
+        labels = np.minimum(case.segmentation.labels, 1)
+        places = [p for p in np.argwhere(labels == 1) if not (p % (1, 4, 4)).any()]
+        for number, (plane, row, column) in enumerate(places[:count], start=2):
+            labels[plane, row : row + 2, column : column + 2] = number
+        segmentation = Segmentation(labels, case.volume.geometry, case.segmentation.algorithm)
+        findings = measure(case.volume, segmentation, tracking_seed="x")
+        return replace(case, segmentation=segmentation, findings=findings)
+
+    return drawn

@@ -11,11 +11,9 @@ import pytest
 from matplotlib.image import imread
 from pydicom import Dataset
 
-from dicom_io.segmentation import Segmentation
 from reports.errors import SourceUnusable
 from reports.hanging import letters
 from reports.key_images import LESION_IMAGES, build_key_images
-from reports.measurements import measure
 from reports.slice_page import HEIGHT, SIDE, WIDTH, most_liver
 from reports.slice_picture import whole_slice
 
@@ -45,17 +43,6 @@ def written(ds: Dataset) -> bytes:
 
 def read_back(ds: Dataset) -> Dataset:
     return pydicom.dcmread(io.BytesIO(written(ds)))
-
-
-def many_lesions(case, count):
-    """The case with `count` lesions of two pixels' width, in its liver."""
-    labels = np.minimum(case.segmentation.labels, 1)
-    places = [p for p in np.argwhere(labels == 1) if not (p % (1, 4, 4)).any()]
-    for number, (plane, row, column) in enumerate(places[:count], start=2):
-        labels[plane, row : row + 2, column : column + 2] = number
-    segmentation = Segmentation(labels, case.volume.geometry, case.segmentation.algorithm)
-    findings = measure(case.volume, segmentation, tracking_seed="x")
-    return replace(case, segmentation=segmentation, findings=findings)
 
 
 def test_a_summary_comes_first_and_then_the_lesions_by_size(make_case, identity) -> None:
@@ -123,6 +110,7 @@ def test_each_names_the_images_that_it_was_drawn_from(make_case, identity) -> No
         (item,) = ds.SourceImageSequence
         assert item.ReferencedSOPInstanceUID == case.volume.sop_instance_uids[lesion.key_slice]
         assert "ReferencedFrameNumber" not in item
+        assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
 
 
 def test_an_enhanced_image_is_named_with_its_frames(make_case, identity) -> None:
@@ -147,7 +135,7 @@ def test_no_lesion_shows_the_liver_and_no_liver_only_says_so(make_case, identity
     assert page.ImageComments == "Summary of the findings"
 
 
-def test_the_largest_ten_of_many_lesions_have_an_image(make_case, identity) -> None:
+def test_the_largest_ten_of_many_lesions_have_an_image(make_case, identity, many_lesions) -> None:
     """The summary says how many there are, the SEG and the SR hold all."""
     case = many_lesions(make_case(rows=90, columns=90), 30)
     assert case.findings.lesion_count == 30

@@ -13,8 +13,11 @@ from pydicom import Dataset
 
 from dicom_io.errors import SENTENCES, NotDicom, RejectReason
 from dicom_io.image_file import read_dataset
+from reports import codes
 from reports.errors import SourceUnusable
+from reports.severity import Level
 from reports.sr import build_rejection_sr, build_sr
+from reports.wording import assessment, lesion_place
 
 CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
 
@@ -185,7 +188,8 @@ def test_the_volume_is_said(make_case, identity, validate) -> None:
     assert sr.SeriesDescription == "Porta: findings (AcquisitionNumber 3)"
     assert validate(sr) == []
     plain = make_case()
-    assert len(comments(groups_of(sr_of(plain, identity))[-1])) == 2 + len(plain.findings.warnings)
+    said = 2 + len(assessment(plain.findings)) + len(plain.findings.warnings)
+    assert len(comments(groups_of(sr_of(plain, identity))[-1])) == said
 
 
 def test_references_to_frames_say_which(make_case, identity, validate) -> None:
@@ -208,7 +212,8 @@ def test_mr_is_reported_without_hounsfield_units(make_case, identity, validate) 
     """An MR procedure; sizes alone."""
     sr = sr_of(make_case(modality="MR"), identity)
     _, first, _, _ = groups_of(sr)
-    assert set(values(first)) == {(code, None) for code in ("118565006", "103339001", "103340004", "L0JK")}
+    sizes, shape, spread = ("118565006", "103339001", "103340004", "L0JK"), ("RNU0", "C0JK", "QCFX"), ("KE2A", "IPH6")
+    assert set(values(first)) == {(code, None) for code in (*sizes, *shape, *spread)}
     (procedure,) = [item for item in sr.ContentSequence if concept(item) == "121058"]
     assert procedure.ConceptCodeSequence[0].CodeValue == "25056-3"
     assert validate(sr) == []
@@ -270,6 +275,46 @@ def test_the_image_library_is_short(make_case, identity) -> None:
     images = library.ContentSequence[0].ContentSequence
     listed = {image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images}
     assert listed == {lesion.key_sop_instance_uid for lesion in case.findings.lesions}
+
+
+def test_every_finding_that_has_a_code_is_there(make_case, identity, validate) -> None:
+    """Of each lesion its shape and its values, of the whole the assessment, each as in the findings."""
+    case = make_case()
+    lesions = tuple(replace(lesion, confidence=0.9) for lesion in case.findings.lesions)
+    findings = replace(case.findings, lesions=lesions, target_diameter_sum_mm=34.5)
+    sr = sr_of(replace(case, findings=findings), identity)
+    liver, *groups, summary = groups_of(sr)
+    assert values(liver)["112031", "373098007"] == (pytest.approx(findings.liver_hu_mean, abs=1e-3), "[hnsf'U]")
+    for lesion, group in zip(lesions, groups, strict=True):
+        expected = {
+            ("RNU0", None): (lesion.mesh_volume_ml, "mL"),
+            ("C0JK", None): (lesion.surface_mm2, "mm2"),
+            ("QCFX", None): (lesion.sphericity, "1"),
+            ("KE2A", None): (lesion.skewness, "1"),
+            ("IPH6", None): (lesion.kurtosis, "1"),
+            ("TLU2", None): (lesion.entropy_bits, "bit"),
+            ("111012", None): (90, "%"),
+            ("112031", "371890005"): (lesion.hu_p10, "[hnsf'U]"),
+            ("112031", "373099004"): (lesion.hu_p50, "[hnsf'U]"),
+            ("112031", "371887004"): (lesion.hu_p90, "[hnsf'U]"),
+        }
+        found = values(group)
+        for key, (value, unit) in expected.items():
+            assert found[key] == (pytest.approx(value, abs=1e-3), unit), key
+        assert comments(group) == [lesion_place(lesion)] and "from the capsule" in lesion_place(lesion)
+    assert values(summary)["TARGET_SUM", None] == (34.5, "mm")
+    coded = {concept(item): item for item in summary.ContentSequence if item.ValueType == "CODE"}
+    answers = {code: str(item.ConceptCodeSequence[0].CodeMeaning).lower() for code, item in coded.items()}
+    assert answers["246112005"] == findings.severity.level
+    assert answers["MILAN"] == ("yes" if findings.milan.met else "no")
+    assert answers["UP_TO_SEVEN"] == ("yes" if findings.up_to_seven.met else "no")
+    assert set(assessment(findings)) < set(comments(summary))
+    assert validate(sr) == []
+
+
+def test_every_level_of_severity_has_a_code() -> None:
+    """Complete, so that a new level cannot be forgotten."""
+    assert set(codes.SEVERITY_LEVELS) == set(Level)
 
 
 def test_warnings_become_comments(make_case, identity) -> None:

@@ -1,0 +1,93 @@
+"""What a key image and a PDF have alike: their place in the study, who made them, and from which images."""
+
+from collections.abc import Sequence
+
+from highdicom.base import SOPClass
+from highdicom.sr import CodedConcept
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+
+from dicom_io.segmentation import Algorithm
+from reports import codes
+from reports.envelope import contributing_equipment, series_description, software_versions
+from reports.errors import SourceUnusable
+from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.source_frames import SourceFrame
+from reports.source_headers import UNICODE
+
+
+def result_object(
+    source: Dataset,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+    *,
+    kind: str,
+    number: int,
+    series_offset: int,
+    sop_class_uid: str,
+    modality: str,
+    description: str,
+) -> Dataset:
+    """A data set with patient, study, series and equipment: instance `number` of the series of its `kind`.
+
+    `source` is an image that `source_headers.usable_headers` gave; `series_offset` says which of the volume's ten
+    series numbers is that of this kind. Text is Unicode until `envelope.seal`. Raises SourceUnusable.
+    """
+    try:
+        ds = SOPClass(
+            study_instance_uid=source.StudyInstanceUID,
+            series_instance_uid=identity.series_instance_uid(kind),
+            series_number=identity.series_number + 10 * identity.volume_index + series_offset,
+            sop_instance_uid=identity.sop_instance_uid(f"{kind}-{number}"),
+            sop_class_uid=sop_class_uid,
+            instance_number=number,
+            modality=modality,
+            manufacturer=identity.manufacturer,
+            manufacturer_model_name=MANUFACTURER_MODEL_NAME,
+            software_versions=software_versions(algorithm, identity),  # type: ignore[arg-type]
+            device_serial_number=identity.device_observer_uid,
+            series_description=series_description(description, identity),
+            specific_character_set=UNICODE,
+            transfer_syntax_uid=ExplicitVRLittleEndian,
+        )
+        ds.copy_patient_and_study_information(source)
+    except (ValueError, TypeError, AttributeError, KeyError) as error:
+        # highdicom's own message may quote a value of the header
+        raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+    ds.ContributingEquipmentSequence = [contributing_equipment(algorithm, identity)]
+    return ds
+
+
+def image_references(frames: Sequence[SourceFrame]) -> list[Dataset]:
+    """Image SOP Instance References (PS3.3 table 10-3): each image once, with the frames of it that were used.
+
+    Their purpose says that they are what the result was processed from (CID 7202).
+    """
+    used: dict[str, list[int]] = {}
+    for frame in frames:
+        if frame.frame_number is not None:
+            used.setdefault(frame.sop_instance_uid, []).append(frame.frame_number)
+    items = instance_references(frames)
+    for item in items:
+        if numbers := used.get(item.ReferencedSOPInstanceUID):
+            item.ReferencedFrameNumber = numbers if len(numbers) > 1 else numbers[0]
+        item.PurposeOfReferenceCodeSequence = [CodedConcept.from_code(codes.SOURCE_IMAGE)]
+    return items
+
+
+def instance_references(frames: Sequence[SourceFrame]) -> list[Dataset]:
+    """SOP Instance References (PS3.3 table 10-11): each image once."""
+    items = []
+    for sop_class_uid, sop_instance_uid in dict.fromkeys((f.sop_class_uid, f.sop_instance_uid) for f in frames):
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
+        items.append(item)
+    return items
+
+
+def source_series_number(source: Dataset) -> str:
+    """SeriesNumber as it is shown; a stranger's text is not."""
+    try:
+        return str(int(source.SeriesNumber))
+    except (AttributeError, TypeError, ValueError):
+        return ""
