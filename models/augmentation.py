@@ -92,7 +92,7 @@ class Augmentation:
         self.values.set_random_state(state=_state(draw))
         image = torch.as_tensor(_plain(self.values(image))) * UNIT_HU + CENTRE_HU
         if draw.random() < self.chances.field_of_view:
-            image = crop_field_of_view(image, draw)
+            image, labels = crop_field_of_view(image, labels, draw)
         return Sample(image, labels, patch.merged)
 
     def _reshape(self, patch: Sample, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
@@ -156,12 +156,13 @@ def insert_lesion(image: Tensor, labels: Tensor, draw: np.random.Generator) -> t
     return image, labels
 
 
-def crop_field_of_view(image: Tensor, draw: np.random.Generator) -> Tensor:
-    """Air outside a circle, as a reconstruction leaves it that is smaller than the patient."""
+def crop_field_of_view(image: Tensor, labels: Tensor, draw: np.random.Generator) -> tuple[Tensor, Tensor]:
+    """Air, and nothing to find, outside a circle, as a reconstruction leaves it that is smaller than the patient."""
     size = image.shape[-1]
-    axis = torch.arange(size) - (size - 1) / 2 - draw.normal(0, 4)
-    outside = (axis[:, None] ** 2 + axis[None, :] ** 2) > (size * draw.uniform(0.42, 0.55)) ** 2
-    return image.masked_fill(outside, AIR_HU)
+    axis = torch.arange(size) - (size - 1) / 2
+    down, across = (axis - draw.normal(0, 4) for _ in range(2))
+    outside = (down[:, None] ** 2 + across[None, :] ** 2) > (size * draw.uniform(0.42, 0.55)) ** 2
+    return image.masked_fill(outside, AIR_HU), labels.masked_fill(outside, 0)
 
 
 def blur(planes: Tensor, sigma: float) -> Tensor:

@@ -30,7 +30,7 @@ from models.errors import CaseUnreadable, RunMismatch
 from models.processes import Ended, each
 from models.resampling import Resampled, resample
 
-FORMAT = 1
+FORMAT = 2
 """Counts the ways in which cases were prepared: a change of this module that changes the arrays is one more."""
 CASE_FILE = "case.json"
 
@@ -82,7 +82,8 @@ class PreparedCase:
 class Prepared:
     """What training draws from, in the order of the sources.
 
-    `skipped`: a line for each case that could not be prepared. `sha256` of all arrays and the names: the data's hash.
+    `skipped`: a line for each case that could not be prepared. `sha256` of all arrays, and of what else training asks
+    of a case (name, patient, collection, whether tumours are drawn, distances): the data's hash.
     """
 
     cases: tuple[PreparedCase, ...]
@@ -235,7 +236,6 @@ def _lock(part: Path) -> int:
 def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled, float], folder: Path) -> None:
     """All files of a case, on the disk before this returns."""
     fine, coarse, step_mm = resampled
-    content = sha256()
     facts: dict[str, Any] = {
         "name": source.name,
         "patient": source.patient,
@@ -243,6 +243,7 @@ def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled
         "tumours_drawn": case.tumours_drawn,
         "step_mm": step_mm,
     }
+    content = sha256(json.dumps(facts).encode())
     for name, stack in (("fine", fine), ("coarse", coarse)):
         for kind, array in (("image", stack.image), ("labels", stack.labels)):
             content.update(np.ascontiguousarray(array).data)

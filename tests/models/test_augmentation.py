@@ -149,9 +149,11 @@ def test_enhancement_leaves_air_and_bone_alone(sample: tuple[Tensor, Tensor]) ->
 
 def test_field_of_view_is_round(sample: tuple[Tensor, Tensor]) -> None:
     """Corners are air, the middle stays."""
-    cropped = crop_field_of_view(sample[0], np.random.default_rng(0))
+    everywhere = torch.full_like(sample[1], 2)
+    cropped, labels = crop_field_of_view(sample[0], everywhere, np.random.default_rng(0))
     assert bool((cropped[:, [0, 0, -1, -1], [0, -1, 0, -1]] == AIR_HU).all())
     assert torch.equal(cropped[:, 24:40, 24:40], sample[0][:, 24:40, 24:40])
+    assert not labels[[0, 0, -1, -1], [0, -1, 0, -1]].any() and bool((labels[24:40, 24:40] == 2).all())
 
 
 def test_blur_keeps_what_it_spreads() -> None:
