@@ -5,7 +5,6 @@ Lengths are points (1/72 inch) from the top left of the sheet, so that a font si
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from io import BytesIO
 
 import numpy as np
@@ -32,6 +31,9 @@ TITLE_SIZE, HEAD_SIZE, TEXT_SIZE, SMALL_SIZE = 18.0, 15.0, 9.0, 7.5
 LINE = 12.5
 TABLE_LESIONS = 15
 """How many lesions the table lists and the charts draw; the structured report has all."""
+NOTE_HEIGHT = 30.0
+TABLE_HEIGHT = 90.0
+"""The least room of a table: its head, two rows and its note."""
 CHARTS_HEIGHT = 154.0
 PALETTE = 256
 """Colours of a picture in the PDF: a slice is grey with a few lines, and so a third as large."""
@@ -97,9 +99,13 @@ class Sheet:
             baseline += size * LINE / TEXT_SIZE
         return baseline
 
-    def shortened(self, text: str, size: float, room: float) -> str:
+    def shortened(self, text: str, size: float, room: float, *, bold: bool = False) -> str:
         """`text` with its end left out as far as it takes to be `room` wide."""
-        return self._ruler.shortened(text, size, room)
+        return self._ruler.shortened(text, size, room, bold=bold)
+
+    def height(self, text: str, size: float) -> float:
+        """How far down a paragraph of this text goes."""
+        return len(self._ruler.wrapped(text, size, WIDTH - 2 * MARGIN)) * size * LINE / TEXT_SIZE
 
     def fill(self, left: float, top: float, width: float, height: float, colour: str) -> None:
         """Fill a box."""
@@ -129,7 +135,7 @@ def draw_pdf(
         sheets.append(_slices(pictures[first : first + 2], heading, title))
     buffer = BytesIO()
     facts = {"Title": title, "Creator": f"Porta {identity.software_version}", "Producer": None}
-    with PdfPages(buffer, metadata=facts | {"CreationDate": _naive(identity.created)}) as pages:
+    with PdfPages(buffer, metadata=facts | {"CreationDate": identity.created}) as pages:
         for number, sheet in enumerate(sheets, start=1):
             place = f"Page {number} of {len(sheets)}"
             sheet.text(WIDTH - MARGIN, HEIGHT - 22, place, SMALL_SIZE, colour=SOFT, align="right")
@@ -138,14 +144,10 @@ def draw_pdf(
     return buffer.getvalue()
 
 
-def _naive(created: datetime) -> datetime:
-    """A time without its zone: Matplotlib takes that for UTC."""
-    return created.replace(tzinfo=None)
-
-
 def _head(sheet: Sheet, heading: Heading, title: str, size: float) -> float:
     sheet.text(MARGIN, 54, title, size, bold=True)
-    sheet.text(MARGIN, 72, sheet.shortened(heading.patient, TEXT_SIZE, WIDTH - 2 * MARGIN), bold=True)
+    patient = sheet.shortened(heading.patient, TEXT_SIZE, WIDTH - 2 * MARGIN, bold=True)
+    sheet.text(MARGIN, 72, patient, bold=True)
     y = sheet.paragraph(86, heading.series, colour=SOFT)
     sheet.fill(MARGIN, y - 6, WIDTH - 2 * MARGIN, 0.7, RULE)
     return y + 12
@@ -169,12 +171,11 @@ def _summary(
         for sentence in assessment(findings):
             y = sheet.paragraph(y, sentence)
     y = _warnings(sheet, findings, y + 6)
-    if findings.lesions:
-        y = _table(sheet, findings, y + 10, bottom)
-        if y + CHARTS_HEIGHT > bottom:
+    for draw, needed in ((_table, TABLE_HEIGHT), (_charts, CHARTS_HEIGHT)) if findings.lesions else ():
+        if y + needed > bottom:
             sheets.append(Sheet())
-            y = _head(sheets[-1], heading, title, HEAD_SIZE)
-        _charts(sheets[-1], findings, y)
+            y, bottom = _head(sheets[-1], heading, title, HEAD_SIZE), HEIGHT - 40
+        y = draw(sheets[-1], findings, y + 10, bottom)
     return sheets
 
 
@@ -201,7 +202,7 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
     sheet.text(REGION_LEFT, top, "Region", SMALL_SIZE, colour=SOFT)
     sheet.fill(MARGIN, top + 4, WIDTH - 2 * MARGIN, 0.7, RULE)
     y = top + 16
-    shown = findings.lesions[: max(1, min(TABLE_LESIONS, int((bottom - y) // LINE) - 1))]
+    shown = findings.lesions[: min(TABLE_LESIONS, int((bottom - y - NOTE_HEIGHT) // LINE))]
     for lesion in shown:
         for (_, right), value in zip(COLUMNS, _cells(lesion), strict=True):
             sheet.text(right, y, value, align="right")
@@ -225,18 +226,19 @@ def _cells(lesion: Lesion) -> tuple[str, ...]:
     )
 
 
-def _charts(sheet: Sheet, findings: Findings, top: float) -> None:
-    """Bars of volumes and of both axes, a pie of the burden."""
+def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
+    """Bars of volumes and of both axes of the largest lesions, a pie of the burden."""
     height, lesions = CHARTS_HEIGHT - 50, findings.lesions[:TABLE_LESIONS]
     numbers = np.arange(1, len(lesions) + 1)
     top += 16
     volumes = sheet.axes(MARGIN + 22, top, 140, height)
     volumes.bar(numbers, [lesion.volume_ml for lesion in lesions], color=LESION_INK, width=0.7)
-    _dress(volumes, "Volume by lesion, mL", numbers)
+    which = f"by lesion, the {len(lesions)} largest" if len(lesions) < findings.lesion_count else "by lesion"
+    _dress(volumes, f"Volume, mL, {which}", numbers)
     axes = sheet.axes(MARGIN + 208, top, 160, height)
     axes.bar(numbers - 0.2, [item.long_axis_mm for item in lesions], color=LESION_INK, width=0.38, label="long axis")
     axes.bar(numbers + 0.2, [item.short_axis_mm for item in lesions], color="#e8b49f", width=0.38, label="short axis")
-    _dress(axes, "Axes by lesion, mm", numbers)
+    _dress(axes, f"Axes, mm, {which}", numbers)
     axes.set_ylim(top=1.25 * max(lesion.long_axis_mm for lesion in lesions))
     axes.legend(fontsize=SMALL_SIZE - 1, frameon=False, loc="upper right", ncols=2, handlelength=1)
     burden = findings.burden_percent or 0.0
@@ -244,6 +246,7 @@ def _charts(sheet: Sheet, findings: Findings, top: float) -> None:
     pie.pie([burden, 100 - burden], colors=[LESION_INK, LIVER_INK], startangle=90, counterclock=False)
     pie.set_title("Tumour burden", fontsize=SMALL_SIZE, color=INK)
     pie.set_xlabel(f"lesions {burden:.1f} %, other liver {100 - burden:.1f} %", fontsize=SMALL_SIZE - 1, color=SOFT)
+    return bottom
 
 
 def _dress(axes: Axes, title: str, numbers: NDArray[np.int64]) -> None:
@@ -271,7 +274,7 @@ def _foot(sheet: Sheet, algorithm: Algorithm, identity: ResultIdentity) -> float
     made = f"{identity.created:%Y-%m-%d %H:%M} UTC"
     lines = [f"Model {algorithm.name} {algorithm.version}, {weights}. Porta {identity.software_version}, {made}."]
     lines += [f"Trained on {algorithm.trained_on.rstrip('.')}."] if algorithm.trained_on else []
-    top = HEIGHT - 38 - SMALL_SIZE * 1.4 * 2 * len(lines)
+    top = HEIGHT - 32 - sum(sheet.height(line, SMALL_SIZE) for line in lines)
     sheet.fill(MARGIN, top - 10, WIDTH - 2 * MARGIN, 0.7, RULE)
     y = top
     for line in lines:

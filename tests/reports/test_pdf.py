@@ -1,6 +1,7 @@
 """The PDF: an object that any archive takes, a document that any reader opens, and the findings' own numbers in it."""
 
 import io
+import time
 from dataclasses import replace
 
 import pydicom
@@ -99,7 +100,7 @@ def test_many_lesions_and_every_warning_leave_no_line_upon_another(make_case, id
     case = replace(case, findings=replace(case.findings, warnings=warnings))
     texts = pages(built(case, identity))
     assert len(texts) == 2 + -(-(1 + LESION_PICTURES) // 2)
-    assert "more, all in the structured report" in texts[0] and "Volume by lesion" in texts[1]
+    assert "more, all in the structured report" in texts[0] and "Volume, mL, by lesion" in texts[1]
     without = pages(built(many_lesions(make_case(rows=90, columns=90), 30), identity))
     assert f"And {30 - TABLE_LESIONS} more" in without[0]
 
@@ -120,6 +121,37 @@ def test_the_patient_is_named_in_letters_that_the_page_can_write(make_case, iden
     assert str(ds.PatientName) == name
     (first, *_) = pages(ds)
     assert shown in first and "ID P-7" in first and "study of 2024-02-29" in first
+
+
+@pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "America/Los_Angeles"])
+def test_it_was_made_when_it_was_made(make_case, identity, monkeypatch, zone) -> None:
+    """Whatever the zone of the node is."""
+    monkeypatch.setenv("TZ", zone)
+    time.tzset()
+    try:
+        document = built(make_case(), identity).EncapsulatedDocument
+    finally:
+        monkeypatch.undo()
+        time.tzset()
+    assert PdfReader(io.BytesIO(document)).metadata.creation_date == identity.created
+
+
+def test_no_line_leaves_the_page_or_meets_the_foot(make_case, identity) -> None:
+    """A long name is shortened; a card that lists many collections pushes its line up."""
+    algorithm = replace(make_case().segmentation.algorithm, trained_on="a collection of many cases, " * 30)
+    case = make_case(PatientName="Wwwwwwwwwwwwwwww^Mmmmmmmmmmmmmmmm^Wwwwwwwwwwwwwwww", PatientID="W" * 60)
+    case = replace(case, segmentation=replace(case.segmentation, algorithm=algorithm))
+    places: list[tuple[str, float, float, float]] = []
+
+    def visit(text, matrix, _, font, size) -> None:
+        if text.strip():
+            places.append((text, matrix[4], matrix[5], size))
+
+    document = built(case, identity).EncapsulatedDocument
+    PdfReader(io.BytesIO(document)).pages[0].extract_text(visitor_text=visit)
+    foot = max(y for text, _, y, _ in places if text.startswith("For research") and y < 100)
+    above = [y for text, _, y, _ in places if "collection of many" in text]
+    assert len(above) > 4 and min(above) > foot + 5
 
 
 def test_the_same_arguments_give_the_same_bytes(make_case, identity) -> None:
