@@ -7,8 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from dicom_io.axes import SIZE_CLASSES
 from models.evaluation_files import round_floats
-from models.lesion_metrics import SIZE_CLASSES, STRICT_IOU
+from models.lesion_metrics import STRICT_IOU
 from models.metrics import Counts, binary, interval, roc, voxel_scores
 
 STRUCTURES = ("liver", "tumour")

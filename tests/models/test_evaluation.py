@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_io.axes import SIZE_CLASSES
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cases import Case
@@ -17,7 +18,6 @@ from models.errors import CaseUnreadable, RunMismatch
 from models.evaluation import Asked, evaluate, found_labels, measure_case
 from models.evaluation_summary import Measured, summary_of
 from models.inference import Model
-from models.lesion_metrics import SIZE_CLASSES
 
 MakeGeometry = Callable[..., Geometry]
 Lopsided = Callable[[Geometry], tuple[Volume, NDArray[np.uint8]]]
