@@ -146,7 +146,7 @@ def draw_worst(model: Model, sources: Sequence[CaseSource], content: Content, ou
     records = {record["name"]: record for record in content["cases"]}
     paths = []
     for number, name in enumerate(content["worst"], start=1):
-        case, found = by_name[name].read(), found_labels(model, by_name[name], out)
+        case, found = by_name[name].read(), found_labels(model, by_name[name], out, content["software"])
         path = folder / f"{number}-{plain(name)}.png"
         title = f"{name}, {label}: {_dices(records[name])}"
         write_agreement(case.volume, case.labels, found, path, title=title, tumours_drawn=case.tumours_drawn)
