@@ -414,7 +414,8 @@ def compare(
             ("machine", "processes"): processes,
         },
     )
-    from daemon.comparison import Comparison, compare_models, draw_page
+    from daemon.comparison import Comparison, compare_models
+    from daemon.comparison_page import draw_page
 
     if only_page:
         page = draw_page(out, pictures)

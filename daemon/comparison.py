@@ -15,33 +15,34 @@ import json
 import os
 import sys
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from daemon.comparison_page import COMPLEXITY, EVALUATIONS, STATE, card_of, draw_page
 from daemon.config_faults import did_you_mean, shown
-from daemon.errors import ComparisonStopped, ConfigurationError, EvaluationStopped, TrainingStopped
-from daemon.evaluator import WORST, evaluate_model, plain
+from daemon.errors import ComparisonStopped, ConfigurationError, TrainingStopped
+from daemon.evaluator import Content, evaluate_model, plain, writing
 from daemon.stages import software_version
 from daemon.train_settings import TrainSettings, load_settings
-from daemon.trainer import CACHE, Material, find_material, train_model
+from daemon.trainer import CACHE, Material, find_material, interruptible, train_model
 from models.architectures.names import ARCHITECTURE_NAMES
-from models.cards import Card, find
+from models.cards import find
 from models.cases import CaseSource
-from models.complexity import complexity
+from models.complexity import complexity, conditions
 from models.datasets.phantoms import COLLECTION, TEST_SEEDS, phantom_sources
-from models.errors import CaseUnreadable, RunMismatch
-from models.evaluation import EVALUATION, Asked
+from models.errors import CaseUnreadable, ModelError, RunMismatch
+from models.evaluation import Asked
 from models.evaluation_files import write_atomically
 from models.inference import load_model
-from models.runs import CONFIG, LOG, RUN, SPLIT
+from models.runs import CONFIG, RUN, SPLIT
 from models.splits import part, read_split, write_split
-from reports.comparison import Entry, Picture, Told, write_page
-from reports.evaluations import read_evaluation
-from reports.learning_curves import read_learning, step_seconds
+from models.training import make_network
+from reports.evaluations import shared
+from reports.learning_curves import read_learning
 
-RUNS, EVALUATIONS, COMPLEXITY, STATE, PAGE = "runs", "evaluations", "complexity", "comparison.json", "page"
+RUNS = "runs"
 
 PICTURES = ("all", "phantoms", "none")
 """Whose worst cases a page may show: it may be published, and some collections allow no derivatives."""
@@ -81,52 +82,49 @@ def compare_models(asked: Comparison, out: Path) -> Path:
     if asked.test_phantoms > len(TEST_SEEDS):
         raise ConfigurationError([f"--test-phantoms: at most {len(TEST_SEEDS)}"])
     try:
-        if asked.runs:
-            runs, material = _finished(asked.runs)
-        else:
-            runs = {name: out / RUNS / name for name in asked.models}
-            settings = _on_one_split(asked.settings, out)
-            material = find_material(settings)
-        test = _held_out(material, asked.test_phantoms)
-        if not asked.runs:
-            for number, (name, run) in enumerate(runs.items(), start=1):
-                _say(f"model {number} of {len(runs)}: {name}")
-                train_model(_changed(settings, "network", model=name), run, command=asked.command)
-        _measure(runs, test, out, asked)
-    except (TrainingStopped, EvaluationStopped, KeyboardInterrupt) as error:
+        with interruptible():
+            return _compared(asked, out)
+    except (TrainingStopped, KeyboardInterrupt) as error:
         why = str(error).partition(";")[0] or "stopped"
         raise ComparisonStopped(f"{why}; the same command goes on from there") from None
+
+
+def _compared(asked: Comparison, out: Path) -> Path:
+    if asked.runs:
+        runs, materials = _finished(asked.runs)
+    else:
+        runs = {name: out / RUNS / name for name in asked.models}
+        _check_beginnings(asked)
+        settings = _on_one_split(asked.settings, out)
+        materials = dict.fromkeys(runs, find_material(settings))
+    test = _held_out(next(iter(materials.values())), asked.test_phantoms)
+    if not asked.runs:
+        for number, (name, run) in enumerate(runs.items(), start=1):
+            _say(f"model {number} of {len(runs)}: {name}")
+            train_model(_changed(settings, "network", model=name), run, command=asked.command)
+    contents = _measure(runs, test, out, asked)
     state = {
         "command": asked.command,
         "runs": {label: os.path.relpath(run, out) for label, run in runs.items()},
-        "facts": _facts(runs, material, test),
-        "notes": _notes(runs, test),
+        "facts": _facts(runs, materials, contents),
+        "notes": _notes(runs, contents),
     }
-    write_atomically(out / STATE, (json.dumps(state, indent=1) + "\n").encode())
+    with writing(out):
+        write_atomically(out / STATE, (json.dumps(state, indent=1) + "\n").encode())
     return draw_page(out, asked.pictures)
 
 
-def draw_page(out: Path, pictures: str = "all") -> Path:
-    """The page of a comparison that was made in `out`, drawn again from its files.
-
-    Raises RunMismatch where there is none, EvaluationUnreadable for a file that was damaged.
-    """
-    path = out / STATE
-    try:
-        state = json.loads(path.read_text())
-        entries = [_entry(label, out / run, out, pictures) for label, run in state["runs"].items()]
-        told = Told(
-            title=f"{_counted(len(entries))} compared: segmentation of liver and tumours",
-            command=state["command"],
-            software=f"porta-hepatis {software_version()}",
-            facts=tuple((name, value) for name, value in state["facts"].items()),
-            notes=tuple(state["notes"]) + tuple(_left_out(entries)),
-        )
-        return write_page(entries, out / PAGE, told)
-    except OSError as error:
-        raise RunMismatch(f"{error.filename or path}: {error.strerror}; run the comparison again") from error
-    except (ValueError, KeyError, AttributeError) as error:
-        raise RunMismatch(f"{path}: not what a comparison leaves; run it again") from error
+def _check_beginnings(asked: Comparison) -> None:
+    """Raise ConfigurationError where a model cannot begin from what is asked: before days go into those before it."""
+    network = asked.settings.network
+    if network.initial is None and network.backbone_weights == "none":
+        return
+    for name in asked.models:
+        try:
+            initial = None if network.initial is None else find(str(network.initial))
+            make_network(_changed(asked.settings, "network", model=name).recipe, network.backbone_weights, initial)
+        except ModelError as error:
+            raise ConfigurationError([f"{name}: {error}"]) from error
 
 
 def _on_one_split(settings: TrainSettings, out: Path) -> TrainSettings:
@@ -153,8 +151,8 @@ def _changed(settings: TrainSettings, table: str, **values: Any) -> TrainSetting
     return TrainSettings.model_validate(document)
 
 
-def _finished(folders: Sequence[Path]) -> tuple[dict[str, Path], Material]:
-    """Runs by their label, and the cases that all of them held out.
+def _finished(folders: Sequence[Path]) -> tuple[dict[str, Path], dict[str, Material]]:
+    """Runs by their label, and what each was trained on; all of them held out the same cases.
 
     Raises RunMismatch for a folder that is no finished run, or runs that were split differently.
     """
@@ -164,8 +162,12 @@ def _finished(folders: Sequence[Path]) -> tuple[dict[str, Path], Material]:
         label = plain(folder.resolve().name)
         if label in runs:
             raise RunMismatch(f"{folder}: two runs are called {label}; rename a folder")
-        _card(folder)
+        card_of(folder)
         settings = load_settings(folder / CONFIG)
+        losses, steps = read_learning(folder).losses, settings.training.steps
+        done = int(losses[-1, 0]) if len(losses) else 0
+        if done < steps:
+            raise RunMismatch(f"{folder}: stopped at step {done} of {steps}; train it to its end first")
         runs[label] = folder
         held = _changed(settings, "data", split=folder / SPLIT, fold=None, leave_out=())
         materials[label] = find_material(held)
@@ -173,7 +175,7 @@ def _finished(folders: Sequence[Path]) -> tuple[dict[str, Path], Material]:
     for label, other in others:
         if set(other.split.test) != set(material.split.test):
             raise RunMismatch(f"{runs[label]}: holds out other cases than {runs[first]}; they cannot be compared")
-    return runs, material
+    return runs, materials
 
 
 def _held_out(material: Material, test_phantoms: int) -> tuple[CaseSource, ...]:
@@ -183,101 +185,76 @@ def _held_out(material: Material, test_phantoms: int) -> tuple[CaseSource, ...]:
     return test
 
 
-def _measure(runs: Mapping[str, Path], test: Sequence[CaseSource], out: Path, asked: Comparison) -> None:
-    """Evaluations and complexities of all runs, one network in memory at a time."""
+def _measure(runs: Mapping[str, Path], test: Sequence[CaseSource], out: Path, asked: Comparison) -> dict[str, Content]:
+    """Evaluations and complexities of all runs, one network in memory at a time; returns the former."""
     machine = asked.settings.machine
     how = Asked(software=f"porta-hepatis {software_version()}", command=asked.command, split_part="test")
+    contents = {}
     for label, run in runs.items():
-        card = _card(run)
+        card = card_of(run)
         model = load_model(card, device=machine.device, threads=machine.threads)
-        evaluate_model(model, test, out / EVALUATIONS / label, how, label=label)
+        contents[label] = evaluate_model(model, test, out / EVALUATIONS / label, how, label=label)
         del model
         path = out / COMPLEXITY / f"{label}.json"
-        if _sha256_in(path) != card.sha256:
+        of = {"sha256": card.sha256, "conditions": conditions(machine.threads)}
+        if not _is_of(path, of):
             _say(f"{label}: measuring time and memory")
-            path.parent.mkdir(parents=True, exist_ok=True)
-            measured = {"sha256": card.sha256} | complexity(card, threads=machine.threads).to_json()
-            write_atomically(path, (json.dumps(measured, indent=1) + "\n").encode())
+            measured = of | complexity(card, threads=machine.threads).to_json()
+            with writing(out):
+                path.parent.mkdir(parents=True, exist_ok=True)
+                write_atomically(path, (json.dumps(measured, indent=1) + "\n").encode())
+    return contents
 
 
-def _card(run: Path) -> Card:
-    """The card of a run's best weights. Raises RunMismatch where a training has not come so far."""
+def _is_of(path: Path, of: Mapping[str, Any]) -> bool:
+    """Whether the costs at `path` were measured of these weights, under these conditions."""
     try:
-        architecture = json.loads((run / RUN).read_text())["identity"]["network.model"]
-    except OSError as error:
-        raise RunMismatch(f"{run / RUN}: {error.strerror}; is it the folder of a training run?") from error
-    except (ValueError, KeyError, TypeError) as error:
-        raise RunMismatch(f"{run / RUN}: does not say of which run it is") from error
-    path = run / f"{architecture}.json"
-    if not path.exists():
-        raise RunMismatch(f"{run}: has no weights yet; train it to its end first")
-    return find(str(path))
+        there = json.loads(path.read_text())
+        return all(there[key] == value for key, value in of.items())
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
-def _entry(label: str, run: Path, out: Path, pictures: str) -> Entry:
-    folder = out / EVALUATIONS / label
-    evaluation, card = read_evaluation(folder / EVALUATION), _card(run)
-    measured = out / COMPLEXITY / f"{label}.json"
-    recipe = load_settings(run / CONFIG).recipe
-    learning = read_learning(run)
-    step_s = step_seconds((run / LOG).read_text())
-    done = len(learning.losses)
-    return Entry(
-        label=label,
-        evaluation=evaluation,
-        complexity=json.loads(measured.read_text()) if measured.exists() else None,
-        learning=learning,
-        training={
-            "steps": done,
-            "samples a step": recipe.batch,
-            "pixels of a sample's side": recipe.pixels,
-            "s a step, with its part of validation": step_s,
-            "hours": None if step_s is None else step_s * done / 3600,
-        },
-        trained_on=card.trained_on,
-        licence=card.licence,
-        pictures=_pictures(folder / WORST, evaluation, pictures),
-    )
-
-
-def _pictures(folder: Path, evaluation: Mapping[str, Any], wanted: str) -> tuple[Picture, ...]:
-    """The overlays of the worst cases, as the evaluator names them."""
-    collections = {case["name"]: case["collection"] for case in evaluation["cases"]}
-    named = [(folder / f"{place}-{plain(name)}.png", name) for place, name in enumerate(evaluation["worst"], start=1)]
-    return tuple(
-        Picture(path, name)
-        for path, name in named
-        if path.exists() and (wanted == "all" or (wanted == "phantoms" and collections[name] == COLLECTION))
-    )
-
-
-def _facts(runs: Mapping[str, Path], material: Material, test: Sequence[CaseSource]) -> dict[str, str]:
-    """What the page says of data and configuration."""
-    settings = [load_settings(run / CONFIG) for run in runs.values()]
-    raw = [json.loads((run / RUN).read_text()) for run in runs.values()]
-    split, sources = material.split, tuple(material.sources.values())
-    budgets = {f"{s.training.steps} steps of {s.training.batch} samples of {s.training.pixels}²" for s in settings}
-    schedules = {f"{s.training.schedule}, seed {s.training.seed}" for s in settings}
+def _facts(
+    runs: Mapping[str, Path], materials: Mapping[str, Material], contents: Mapping[str, Content]
+) -> dict[str, str]:
+    """What the page says of data and configuration: of each run its own where they differ."""
+    settings = {label: load_settings(run / CONFIG) for label, run in runs.items()}
+    raw = {label: json.loads((run / RUN).read_text()) for label, run in runs.items()}
+    parts = {
+        name: {
+            label: _collections(source.collection for source in part(own.sources.values(), getattr(own.split, name)))
+            for label, own in materials.items()
+        }
+        for name in ("training", "validation")
+    }
+    measured = {label: _collections(case["collection"] for case in own["cases"]) for label, own in contents.items()}
+    training = {label: own.training for label, own in settings.items()}
+    budgets = {label: f"{t.steps} steps of {t.batch} samples of {t.pixels}²" for label, t in training.items()}
+    versions = {
+        label: ", ".join(f"{name} {value}" for name, value in own["versions"].items()) for label, own in raw.items()
+    }
     return {
-        "budget of each model": "; ".join(sorted(budgets)),
-        "schedule": "; ".join(sorted(schedules)),
-        "backbones": ", ".join(sorted({f"weights: {s.network.backbone_weights}" for s in settings})),
-        "trained on": _collections(part(sources, split.training)),
-        "validated on": _collections(part(sources, split.validation)),
-        "tested on": _collections(test),
-        "data of the training (sha256)": ", ".join(sorted({identity["identity"]["data"] for identity in raw})),
-        "versions": ", ".join(f"{name} {value}" for name, value in raw[0]["versions"].items()),
+        "budget of each model": shared(budgets),
+        "schedule": shared({label: f"{t.schedule}, seed {t.seed}" for label, t in training.items()}),
+        "backbones": shared({label: f"weights: {s.network.backbone_weights}" for label, s in settings.items()}),
+        "trained on": shared(parts["training"]),
+        "validated on": shared(parts["validation"]),
+        "tested on": shared(measured),
+        "data of the training (sha256)": shared({label: own["identity"]["data"] for label, own in raw.items()}),
+        "versions": shared(versions),
     }
 
 
-def _notes(runs: Mapping[str, Path], test: Sequence[CaseSource]) -> list[str]:
-    """What a reader must know before the figures."""
-    phantoms = [source for source in test if source.collection == COLLECTION]
-    people = {source.patient for source in test if source.collection != COLLECTION}
+def _notes(runs: Mapping[str, Path], contents: Mapping[str, Content]) -> list[str]:
+    """What a reader must know before the figures, by the cases that were measured."""
+    cases = {(case["collection"], case["name"]): case for own in contents.values() for case in own["cases"]}
+    phantoms = [name for collection, name in cases if collection == COLLECTION]
+    people = {case["patient"] for case in cases.values() if case["collection"] != COLLECTION}
     notes = []
     if phantoms:
-        one = len(phantoms) == 1 < len(test)
-        those = f"{len(phantoms)} of the {len(test)} test cases" if people else "All test cases"
+        one = len(phantoms) == 1 < len(cases)
+        those = f"{len(phantoms)} of the {len(cases)} test cases" if people else "All test cases"
         notes.append(
             f"{those} {'is a synthetic phantom' if one else 'are synthetic phantoms'}, drawn by the program that drew "
             "those of the training: such figures say what the networks can learn, not how they do on patients."
@@ -293,27 +270,11 @@ def _notes(runs: Mapping[str, Path], test: Sequence[CaseSource]) -> list[str]:
     return notes
 
 
-def _left_out(entries: Sequence[Entry]) -> list[str]:
-    lines = dict.fromkeys(line for entry in entries for line in entry.evaluation.get("skipped", ()))
-    return [f"Not measured: {line}" for line in lines]
-
-
-def _collections(sources: Sequence[CaseSource]) -> str:
+def _collections(names: Iterable[str]) -> str:
     """ "46 cases: CHAOS CT 1, phantoms 45"."""
-    found = Counter(source.collection for source in sources)
+    found = Counter(names)
     named = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
-    return f"{len(sources)} case{'s' * (len(sources) != 1)}" + (f": {named}" if named else "")
-
-
-def _counted(models: int) -> str:
-    return f"{models} network{'s' * (models != 1)}"
-
-
-def _sha256_in(path: Path) -> str | None:
-    try:
-        return str(json.loads(path.read_text()).get("sha256"))
-    except (OSError, ValueError, AttributeError):
-        return None
+    return f"{found.total()} case{'s' * (found.total() != 1)}" + (f": {named}" if named else "")
 
 
 def _say(line: str) -> None:

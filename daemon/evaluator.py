@@ -8,7 +8,8 @@ OUT/NAME/cases/            what is kept, so that a run that was stopped goes on
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from models.cards import Card, find
 from models.cases import CaseSource
 from models.datasets.discovery import find_all
 from models.datasets.phantoms import TEST_SEEDS, PhantomSource, phantom_sources
-from models.errors import CaseUnreadable, SplitInvalid
+from models.errors import CaseUnreadable, RunMismatch, SplitInvalid
 from models.evaluation import Asked, evaluate, found_labels
 from models.inference import Model, load_model
 from models.splits import PARTS, Split, check, read_split
@@ -74,7 +75,8 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
             model = load_model(card, device=request.device, threads=request.threads)
             contents[label] = evaluate_model(model, sources, out / label, asked, label=label)
             del model  # one network in memory at a time
-        draw_charts(contents, out / CHARTS)
+        with writing(out):
+            draw_charts(contents, out / CHARTS)
     except KeyboardInterrupt:
         raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(contents))
@@ -133,8 +135,18 @@ def evaluate_model(model: Model, sources: Sequence[CaseSource], out: Path, asked
                 print(f"{label}: case {done} of {of}, {line}", file=sys.stderr, flush=True)
 
         content = evaluate(model, sources, out, asked, report)
-    draw_worst(model, sources, content, out, label=label)
+    with writing(out):
+        draw_worst(model, sources, content, out, label=label)
     return content
+
+
+@contextmanager
+def writing(out: Path) -> Iterator[None]:
+    """A disk that is full, or a file in the place of a folder: RunMismatch, in one line that names the file."""
+    try:
+        yield
+    except OSError as error:
+        raise RunMismatch(f"{error.filename or out}: {error.strerror or error}") from error
 
 
 def draw_worst(model: Model, sources: Sequence[CaseSource], content: Content, out: Path, *, label: str) -> list[Path]:
@@ -146,7 +158,7 @@ def draw_worst(model: Model, sources: Sequence[CaseSource], content: Content, ou
     records = {record["name"]: record for record in content["cases"]}
     paths = []
     for number, name in enumerate(content["worst"], start=1):
-        case, found = by_name[name].read(), found_labels(model, by_name[name], out)
+        case, found = by_name[name].read(), found_labels(model, by_name[name], out, content["software"])
         path = folder / f"{number}-{plain(name)}.png"
         title = f"{name}, {label}: {_dices(records[name])}"
         write_agreement(case.volume, case.labels, found, path, title=title, tumours_drawn=case.tumours_drawn)

@@ -46,7 +46,8 @@ class Interruption:
 
 
 @contextmanager
-def _interruptible() -> Iterator[Interruption]:
+def interruptible() -> Iterator[Interruption]:
+    """Ctrl-C and SIGTERM as `Interruption` has them; what was there before comes back."""
     interruption = Interruption()
     before = {number: signal.signal(number, interruption.ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
@@ -72,7 +73,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
     TrainingStopped when a signal ended it before its last step.
     """
     recipe, how = settings.recipe, settings.how
-    with _interruptible() as interruption, joined(settings.machine.device, settings.machine.threads) as rank:
+    with interruptible() as interruption, joined(settings.machine.device, settings.machine.threads) as rank:
         if recipe.batch % rank.world:
             raise ConfigurationError([f"training.batch: {recipe.batch} cannot be shared by {rank.world} processes"])
         try:

@@ -1,4 +1,4 @@
-"""The longest lines that fit into a lesion: RECIST axes in one slice, and the diameter in space.
+"""The longest lines that fit into a lesion: RECIST axes in one slice, the diameter in space, and classes of size.
 
 Pure. Lengths are taken between the midpoints of pixel edges on the outline: the border that find_contours and
 marching cubes draw at half height, and the vertices of the mesh that IBSI measures diameters on. A run of n
@@ -22,6 +22,12 @@ Bool = NDArray[np.bool_]
 DIRECTIONS = 16
 """In how many directions the width of a slice is looked at before its axes are sought."""
 
+SIZE_CLASSES = ("<10", "10-20", "20-30", "30-50", "50-100", ">100")
+"""Of the long axis in mm. Upper bounds belong to a class, as in the staging rules (at most 2, 3, 5 cm), but 10 mm is
+measurable (RECIST 1.1) and begins the second."""
+SIZE_BOUNDS_MM = (20.0, 30.0, 50.0, 100.0)
+MEASURABLE_MM = 10.0
+
 HALF_STEPS_2D = np.array([(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
 HALF_STEPS_3D = np.vstack([0.5 * np.eye(3), -0.5 * np.eye(3)])
 
@@ -35,6 +41,14 @@ class Axes:
     short_mm: float
     long_ends: Float
     short_ends: Float
+
+
+def size_class_of(long_axis_mm: float) -> str:
+    """One of SIZE_CLASSES, of a length that counts as it is written, to a tenth of a millimetre."""
+    written = round(long_axis_mm, 1)
+    if written < MEASURABLE_MM:
+        return SIZE_CLASSES[0]
+    return SIZE_CLASSES[1 + int(np.searchsorted(SIZE_BOUNDS_MM, written))]
 
 
 def recist_axes(mask: Bool, geometry: Geometry) -> Axes:

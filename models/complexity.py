@@ -10,10 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict, dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from statistics import median
 from typing import Any
@@ -26,6 +23,7 @@ from models.cards import Card, Preprocessing
 from models.errors import ModelError, UnknownModel
 from models.inference import BATCH_PIXELS, Model, computes_bfloat16, load_model
 from models.preprocessing import MIN_PIXELS
+from models.processes import Ended, alone
 
 FIELD_MM = 250.0
 """The side of the box around a liver that the figures are for; as in `models.memory`."""
@@ -86,6 +84,12 @@ def complexity(card: Card, *, threads: int | None = None, runs: int = RUNS) -> C
     return Complexity(card.architecture, parameters, rows, columns, flops, cpu, cuda)
 
 
+def conditions(threads: int | None) -> dict[str, Any]:
+    """Under which conditions `complexity` would measure here: what was measured under others is another figure."""
+    cuda = _device_name(torch.device("cuda")) if torch.cuda.is_available() else None
+    return {"cpu": _device_name(torch.device("cpu")), "threads": threads, "cuda": cuda}
+
+
 def typical_size(how: Preprocessing) -> tuple[int, int]:
     """Rows and columns of a fine slice whose box is FIELD_MM wide."""
     side = max(MIN_PIXELS, round(FIELD_MM / how.fine_spacing_mm))
@@ -138,11 +142,20 @@ def _timed(model: Model, images: torch.Tensor) -> Iterator[tuple[float, float]]:
 
 
 def _in_own_process(card: Card, device: str, threads: int | None, runs: int) -> Speed:
-    with ProcessPoolExecutor(1, mp_context=get_context("spawn")) as pool:
-        try:
-            return pool.submit(measure, card, device, threads, runs).result()
-        except BrokenProcessPool as error:
-            raise ModelError(f"measuring {card.name} on {device}: the process was ended; is there memory?") from error
+    found = alone(_measured, (card, device, threads, runs))
+    if isinstance(found, Ended):
+        raise ModelError(f"measuring {card.name} on {device}: {found}; is there memory?")
+    if isinstance(found, ModelError):
+        raise found
+    return found
+
+
+def _measured(asked: tuple[Card, str, int | None, int]) -> Speed | ModelError:
+    """What `measure` gives or raises: as an answer, which comes through a pipe."""
+    try:
+        return measure(*asked)
+    except ModelError as error:
+        return error
 
 
 def _peak_memory_mb(device: torch.device) -> float:

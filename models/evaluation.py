@@ -3,18 +3,22 @@
     CaseSource -> Case -> segment_with_probabilities -> Measured -> OUT/cases/KEY.json, KEY.npz
                                     all of them -> models.evaluation_summary -> OUT/evaluation.json, *.csv
 
-What was measured of a case is kept under a key of the weights, their preprocessing and the case's content: it is
-measured again when one of these changes, and not otherwise. One case is in memory at a time.
+What was measured of a case is kept under a key of the weights, their preprocessing, the case's content and the
+software: it is measured again when one of these changes, or when what was kept is damaged, and not otherwise. One case
+is in memory at a time.
 """
 
 import hashlib
 import io
 import json
 import time
+import zlib
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +51,12 @@ CLASSES = ("background", "liver", "tumour")
 MEASURES = 1
 """Counts up when a figure is worked out in another way, so that kept ones are measured again."""
 
+LABELS_BY = ("inference.py", "postprocessing.py", "preprocessing.py", "reslicing.py")
+"""The modules that decide which labels are found: what was kept is of them as they were."""
+
+DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)
+"""What reading raises of a file that was kept and is not as it was written (RuntimeError: its zip says encrypted)."""
+
 Report = Callable[[int, int, str], None]
 """Told how many cases are done, of how many, and a line on the last one."""
 
@@ -70,7 +80,7 @@ def evaluate(
     """
     try:
         (out / "cases").mkdir(parents=True, exist_ok=True)
-        measured, skipped = _measure_all(model, sources, out, report)
+        measured, skipped = _measure_all(model, sources, out, asked.software, report)
         if not measured:
             raise CaseUnreadable(skipped[0] if len(skipped) == 1 else f"none of {len(sources)} cases can be evaluated")
         used = [(source.collection, source.name, source.fingerprint) for source, _ in measured]
@@ -95,12 +105,12 @@ def evaluate(
 
 
 def _measure_all(
-    model: Model, sources: Sequence[CaseSource], out: Path, report: Report
+    model: Model, sources: Sequence[CaseSource], out: Path, software: str, report: Report
 ) -> tuple[list[tuple[CaseSource, Measured]], list[str]]:
     """What each case measured, now or before, and a line on each that could not be."""
     measured: list[tuple[CaseSource, Measured]] = []
     skipped: list[str] = []
-    by_key = {_key(model, source): source for source in sources}  # the same case twice is one witness
+    by_key = {_key(model, source, software): source for source in sources}  # the same case twice is one witness
     for number, (key, source) in enumerate(by_key.items(), start=1):
         kept = _read_kept(out / "cases" / f"{key}.json")
         try:
@@ -224,25 +234,30 @@ def _percent(part: float | None, whole: float | None) -> float | None:
     return 100 * part / whole if part is not None and whole else None
 
 
-def found_labels(model: Model, source: CaseSource, out: Path) -> NDArray[np.uint8]:
-    """What an evaluation in `out` found in a case (0, 1, 2), as it kept it. Raises RunMismatch where it did not."""
-    path = out / "cases" / f"{_key(model, source)}.npz"
+def found_labels(model: Model, source: CaseSource, out: Path, software: str) -> NDArray[np.uint8]:
+    """What an evaluation in `out` by `software` found in a case (0, 1, 2), as it kept it.
+
+    Raises RunMismatch where it did not.
+    """
+    path = out / "cases" / f"{_key(model, source, software)}.npz"
     try:
-        with np.load(path) as content:
-            labels = np.zeros(content["shape"], np.uint8)
-            first, part = content["first"], content["labels"]
-    except (OSError, ValueError, KeyError) as error:
-        raise RunMismatch(f"{path}: holds no labels of {source.name}; remove it and evaluate again") from error
-    labels[tuple(slice(start, start + size) for start, size in zip(first, part.shape, strict=True))] = part
-    return labels
+        return _read_labels(path)
+    except DAMAGED as error:
+        raise RunMismatch(f"{path}: holds no labels of {source.name}; evaluate again") from error
 
 
-def _key(model: Model, source: CaseSource) -> str:
+def _key(model: Model, source: CaseSource, software: str) -> str:
     """Names what was kept: by the content of weights and case, and by how the one is shown the other."""
     card = model.card
     case = [source.collection, source.name, source.fingerprint]
     parts = [MEASURES, card.sha256, card.architecture, asdict(card.preprocessing), card.modalities, case]
-    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()[:24]
+    return hashlib.sha256(json.dumps([*parts, software, code_sha256()]).encode()).hexdigest()[:24]
+
+
+@cache
+def code_sha256(folder: Path = Path(__file__).parent) -> str:
+    """Of the modules that decide which labels are found, as they lie in `folder`."""
+    return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in LABELS_BY)).hexdigest()
 
 
 def _keep(folder: Path, key: str, measured: Measured, labels: NDArray[np.uint8]) -> None:
@@ -258,13 +273,21 @@ def _keep(folder: Path, key: str, measured: Measured, labels: NDArray[np.uint8])
 
 
 def _read_kept(path: Path) -> Measured | None:
-    """What was kept, if it is all there."""
-    if not path.with_suffix(".npz").exists():
-        return None
+    """What was kept, if it is all there and whole."""
     try:
+        _read_labels(path.with_suffix(".npz"))
         return Measured.from_json(path.read_text())
-    except (OSError, ValueError, KeyError, TypeError):
+    except DAMAGED:
         return None  # never there, or not of our making: it is measured, and written anew
+
+
+def _read_labels(path: Path) -> NDArray[np.uint8]:
+    """Raises one of DAMAGED."""
+    with np.load(path) as content:
+        labels = np.zeros(content["shape"], np.uint8)
+        first, part = content["first"], content["labels"]
+    labels[tuple(slice(start, start + size) for start, size in zip(first, part.shape, strict=True))] = part
+    return labels
 
 
 def _dices(record: dict[str, Any]) -> str:

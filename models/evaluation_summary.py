@@ -7,9 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from dicom_io.axes import SIZE_CLASSES
 from models.evaluation_files import round_floats
-from models.lesion_metrics import SIZE_CLASSES, STRICT_IOU
-from models.metrics import Counts, binary, interval, roc, voxel_scores
+from models.lesion_metrics import STRICT_IOU
+from models.metrics import CLASSES, LEVELS, Counts, binary, interval, roc, voxel_scores
 
 STRUCTURES = ("liver", "tumour")
 WORST = 5
@@ -38,10 +39,12 @@ class Measured:
 
     @staticmethod
     def from_json(text: str) -> "Measured":
-        """Raises ValueError, KeyError or TypeError for what `to_json` did not write."""
+        """Raises ValueError, KeyError, TypeError or AttributeError for what `to_json` did not write."""
         raw = json.loads(text)
-        histograms = {name: np.array(counted, np.int64) for name, counted in raw["histograms"].items()}
-        return Measured(raw["case"], np.array(raw["confusion"], np.int64), histograms)
+        histograms = {
+            name: np.array(counted, np.int64).reshape(2, LEVELS) for name, counted in raw["histograms"].items()
+        }
+        return Measured(dict(raw["case"]), np.array(raw["confusion"], np.int64).reshape(CLASSES, CLASSES), histograms)
 
 
 def summary_of(measured: Sequence[Measured]) -> dict[str, Any]:

@@ -60,10 +60,23 @@ def load_model(card: Card, *, device: str = "auto", threads: int | None = None) 
         torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    if device.startswith("cuda") and not torch.cuda.is_available():
+    place = _device(device)
+    network = load_network(card).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return Model(network, card, place)
+
+
+def _device(name: str) -> torch.device:
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise DeviceUnavailable(f"no device {name!r}: auto, cpu or cuda") from error
+    if device.type not in ("cpu", "cuda"):
+        raise DeviceUnavailable(f"no device {name!r}: auto, cpu or cuda")
+    if device.type == "cuda" and not torch.cuda.is_available():
         raise DeviceUnavailable("CUDA was asked for and is not available")
-    network = load_network(card).to(torch.device(device), memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(network, card, torch.device(device))
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise DeviceUnavailable(f"no device {name!r}: there are {torch.cuda.device_count()} of CUDA")
+    return device
 
 
 def computes_bfloat16(device: torch.device) -> bool:

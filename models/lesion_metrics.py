@@ -15,18 +15,13 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects, label
 
-from dicom_io.axes import recist_axes
+from dicom_io.axes import recist_axes, size_class_of
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from models.cases import TUMOUR, Case
 from models.metrics import Bool, Box, filled_box
 
 STRICT_IOU = 0.5
-
-SIZE_CLASSES = ("<10", "10-20", "20-30", "30-50", "50-100", ">100")
-"""Of the long axis in mm; upper bounds belong to a class, but 10 mm is measurable (RECIST 1.1) and begins the second:
-the categories of the reports (`reports.criteria`)."""
-SIZE_BOUNDS_MM = (20.0, 30.0, 50.0, 100.0)
 
 Labels = NDArray[np.integer]
 
@@ -40,7 +35,7 @@ class Size:
 
     @property
     def size_class(self) -> str:
-        """One of SIZE_CLASSES."""
+        """One of `dicom_io.axes.SIZE_CLASSES`."""
         return size_class_of(self.diameter_mm)
 
 
@@ -68,12 +63,6 @@ class Lesions:
 
     true: tuple[TrueLesion, ...]
     false: tuple[FalseLesion, ...]
-
-
-def size_class_of(diameter_mm: float) -> str:
-    """One of SIZE_CLASSES, of a diameter that counts as it is written, to a tenth of a millimetre."""
-    written = round(diameter_mm, 1)
-    return SIZE_CLASSES[0] if written < 10 else SIZE_CLASSES[1 + int(np.searchsorted(SIZE_BOUNDS_MM, written))]
 
 
 def match_lesions(case: Case, segmentation: Segmentation) -> Lesions:

@@ -1,4 +1,4 @@
-"""One function over many things in several processes, of which any may die without taking the others along."""
+"""Work in other processes, of which any may die without taking the others along, and which end with this one."""
 
 import multiprocessing
 import signal
@@ -79,6 +79,26 @@ def each(
         for pipe, (process, _) in hands.items():
             process.terminate()
             pipe.close()
+
+
+def alone(task: Callable[[Item], Result], item: Item) -> Result | Ended:
+    """What `task` makes of one item in a new process (spawn) that has done nothing before; it ends with this one."""
+    context = multiprocessing.get_context("spawn")
+    pipe, theirs = context.Pipe()
+    process = context.Process(target=_work, args=(theirs, task, None), daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        pipe.send(item)
+        result: Result = pipe.recv()
+        return result
+    except (EOFError, OSError):
+        process.join()
+        return Ended(process.exitcode)
+    finally:
+        process.terminate()
+        process.join()
+        pipe.close()
 
 
 def _work(pipe: Connection, task: Callable[[Item], Result], first: Callable[[], None] | None) -> None:

@@ -20,7 +20,7 @@ from reports.chart_style import (
     new_chart,
     signed,
 )
-from reports.evaluations import STRUCTURES, Evaluation, Evaluations, common_counts, confusion
+from reports.evaluations import STRUCTURES, Evaluation, Evaluations, common_counts, confusion, counted_drawn
 
 ZOOMS, ZOOM_FROM = (0.02, 0.05, 0.2), 0.8
 """The inset of a ROC chart ends at the first of these false positive rates at which all models are above ZOOM_FROM:
@@ -38,7 +38,10 @@ LIMITS_FROM = 3
 
 def draw_roc(evaluations: Evaluations, path: Path) -> Path:
     """The ROC curve of every model, for liver and for tumour, with its upper left corner enlarged."""
-    note = f"voxels of {common_counts(evaluations)}, pooled; threshold over the probability of the class"
+    note = (
+        f"voxels of {common_counts(evaluations)}, pooled; of those whose tumours are drawn for the tumour "
+        f"({counted_drawn(evaluations)}); threshold over the probability of the class"
+    )
     chart = new_chart("ROC by voxel", note, size=(10.0, 5.6), columns=2)
     by_look = looks(list(evaluations))
     for axes, structure in zip(chart.axes, STRUCTURES, strict=True):
@@ -86,9 +89,8 @@ def draw_confusion(evaluations: Evaluations, path: Path) -> Path:
     """A confusion matrix of voxels for each model, in percent of the true class."""
     names = next(iter(evaluations.values()))["classes"]
     rows, columns = grid_size(len(evaluations))
-    used = max(confusion(evaluation)[1] for evaluation in evaluations.values())
     note = (
-        f"voxels of {used} case{'s' * (used != 1)} whose tumours are drawn; "
+        f"voxels of the cases whose tumours are drawn ({counted_drawn(evaluations)}); "
         "percent of the row (true class), below it the number of voxels"
     )
     size = (max(7.2, 0.5 + 3.7 * columns), 0.75 + 3.0 * rows)

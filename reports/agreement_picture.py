@@ -35,7 +35,8 @@ def write_agreement(
 ) -> Path:
     """Write a PNG of a case; `truth` and `found` (slice, row, column) are 0, 1 liver, 2 and above tumours.
 
-    `title` names case and model, no patient. Where nobody drew tumours the second panel shows those found alone.
+    It is written in full or not at all. `title` names case and model, no patient. Where nobody drew tumours the second
+    panel shows those found alone.
     Raises ValueError for labels that are not on the volume's grid.
     """
     if not truth.shape == found.shape == volume.geometry.shape:
@@ -58,7 +59,9 @@ def write_agreement(
         _panel(canvas, picture, volume, masks, window, plane=plane, grid=view, name=f"{name}{note}")
     canvas.text(MARGIN, HEAD + SIDE + 27, RESEARCH_USE, TEXT_SIZE, colour=SOFT_RGB)
     path.parent.mkdir(parents=True, exist_ok=True)
-    imsave(path, canvas.pixels)
+    part = path.with_name(f".{path.name}.part")
+    imsave(part, canvas.pixels, format="png")
+    part.replace(path)
     return path
 
 

@@ -50,5 +50,7 @@ KINDS = (
 
 
 def draw_charts(evaluations: Evaluations, folder: Path) -> list[Drawn]:
-    """Write every chart of KINDS into `folder` (made if missing)."""
+    """Write every chart of KINDS into `folder` (made if missing), in place of all that earlier ones left there."""
+    for old in (*folder.glob("*.png"), *folder.glob(".*.part")):
+        old.unlink()
     return [Drawn(kind.draw(evaluations, folder / kind.file), kind.alt) for kind in KINDS]

@@ -15,9 +15,9 @@ from typing import Any
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
 from reports.charts import Drawn, draw_charts
-from reports.comparison_tables import Row, case_rows, collection_rows, lesion_rows, plain_row, score_rows
+from reports.comparison_tables import Row, case_rows, collection_rows, comparable, lesion_rows, plain_row, score_rows
 from reports.envelope import RESEARCH_USE
-from reports.evaluations import Estimate, Evaluation, common_counts, estimate
+from reports.evaluations import STRUCTURES, Estimate, Evaluation, common_counts, estimate, shared, values
 from reports.learning_curves import Learning, draw_learning
 from reports.metric_charts import Cost, draw_costs
 
@@ -125,24 +125,24 @@ def _tables(entries: Sequence[Entry]) -> dict[str, Table]:
 
 
 def _cost_rows(entries: Sequence[Entry]) -> list[Row]:
-    def of(*keys: str) -> list[float | None]:
-        found = []
-        for entry in entries:
-            value: Any = entry.complexity
-            for key in keys:
-                value = None if value is None else value.get(key)
-            found.append(None if value is None else float(value))
-        return found
+    alike = len({_condition(entry.complexity) for entry in entries if entry.complexity is not None}) <= 1
 
+    def row(name: str, meaning: str, digits: int, *keys: str, scale: float = 1.0) -> Row:
+        values = [_cost(entry, *keys) for entry in entries]
+        return plain_row(name, meaning, values, digits, scale=scale, better="low" if alike else "")
+
+    seconds = list(map(_case_seconds, entries))
     rows = [
-        plain_row("Parameters", "millions", of("parameters"), 1, scale=1e-6),
-        plain_row("Operations", "GFLOPs for a slice", of("flops"), 1, scale=1e-9),
-        plain_row("Time, CPU", "ms a slice of the fine pass", of("cpu", "seconds_per_slice"), 0, scale=1e3),
-        plain_row("Work, CPU", "CPU-ms a slice, all threads", of("cpu", "cpu_seconds_per_slice"), 0, scale=1e3),
-        plain_row("Memory, CPU", "MiB at most, torch and weights included", of("cpu", "peak_memory_mb"), 0),
-        plain_row("Time, CUDA", "ms a slice of the fine pass", of("cuda", "seconds_per_slice"), 2, scale=1e3),
-        plain_row("Memory, CUDA", "MiB at most", of("cuda", "peak_memory_mb"), 0),
-        plain_row("Whole case", "s for a slice of the image, both passes", list(map(_case_seconds, entries)), 3),
+        row("Parameters", "millions", 1, "parameters", scale=1e-6),
+        row("Operations", "GFLOPs for a slice", 1, "flops", scale=1e-9),
+        row("Time, CPU", "ms a slice of the fine pass", 0, "cpu", "seconds_per_slice", scale=1e3),
+        row("Work, CPU", "CPU-ms a slice, all threads", 0, "cpu", "cpu_seconds_per_slice", scale=1e3),
+        row("Memory, CPU", "MiB at most, torch and weights included", 0, "cpu", "peak_memory_mb"),
+        row("Time, CUDA", "ms a slice of the fine pass", 2, "cuda", "seconds_per_slice", scale=1e3),
+        row("Memory, CUDA", "MiB at most", 0, "cuda", "peak_memory_mb"),
+        plain_row(
+            "Whole case", "s for a slice of the image, both passes, as the cases were measured", seconds, 3, better=""
+        ),
     ]
     for name in dict.fromkeys(name for entry in entries for name in entry.training):
         values = [entry.training.get(name) for entry in entries]
@@ -153,13 +153,8 @@ def _cost_rows(entries: Sequence[Entry]) -> list[Row]:
 
 def _costs(entries: Sequence[Entry]) -> list[Cost]:
     def values(scale: float, *keys: str) -> dict[str, float | None]:
-        found: dict[str, float | None] = {}
-        for entry in entries:
-            value: Any = entry.complexity
-            for key in keys:
-                value = None if value is None else value.get(key)
-            found[entry.label] = None if value is None else float(value) * scale
-        return found
+        found = {entry.label: _cost(entry, *keys) for entry in entries}
+        return {label: None if value is None else value * scale for label, value in found.items()}
 
     costs = [
         Cost("Parameters, millions", values(1e-6, "parameters"), 1),
@@ -173,16 +168,28 @@ def _costs(entries: Sequence[Entry]) -> list[Cost]:
 
 
 def _cost_note(entries: Sequence[Entry]) -> str:
-    known = next((entry.complexity for entry in entries if entry.complexity), None)
-    if known is None:
-        return "not measured"
+    """Under which conditions the costs were measured: each model's own where they differ."""
+    known = {entry.label: _condition(entry.complexity) for entry in entries if entry.complexity is not None}
+    return shared(known) if known else "not measured"
+
+
+def _condition(known: Mapping[str, Any]) -> str:
     said = [f"one slice of {known['rows']} × {known['columns']} pixels, as the fine pass has them"]
     for name in ("cpu", "cuda"):
         if (speed := known[name]) is not None:
             count = speed["threads"]
             threads = f", {count} thread{'s' * (count != 1)}" if name == "cpu" else ""
-            said.append(f"{name.upper()}: {speed['device']}{threads}, {speed['precision']}")
+            how = f"{speed['precision']}, {speed['batch']} slices at a time"
+            said.append(f"{name.upper()}: {speed['device']}{threads}, {how}")
     return "; ".join(said)
+
+
+def _cost(entry: Entry, *keys: str) -> float | None:
+    """A figure of the complexity, by the keys that lead to it; None where it was not measured."""
+    value: Any = entry.complexity
+    for key in keys:
+        value = None if value is None else value.get(key)
+    return None if value is None else float(value)
 
 
 def _case_seconds(entry: Entry) -> float | None:
@@ -192,12 +199,13 @@ def _case_seconds(entry: Entry) -> float | None:
 
 
 def _leaders(entries: Sequence[Entry]) -> list[tuple[str, str, Estimate]]:
-    """For liver and tumour the model with the highest mean Dice."""
+    """For liver and tumour the model with the highest mean Dice; nobody where they have it of different cases."""
     leaders = []
-    for structure in ("liver", "tumour"):
-        found = [(entry.label, estimate(entry.evaluation, structure, "dice")) for entry in entries]
-        known = [(label, dice) for label, dice in found if dice is not None]
-        if known:
+    for structure in STRUCTURES:
+        found = {entry.label: estimate(entry.evaluation, structure, "dice") for entry in entries}
+        over = {entry.label: frozenset(values(entry.evaluation, structure, "dice")) for entry in entries}
+        known = [(label, dice) for label, dice in found.items() if dice is not None]
+        if known and (len(entries) == 1 or comparable(found, over)):
             label, dice = max(known, key=lambda pair: pair[1].mean)
             leaders.append((structure, label, dice))
     return leaders
@@ -212,7 +220,9 @@ def _copied(entries: Sequence[Entry], folder: Path) -> list[dict[str, Any]]:
         for number, picture in enumerate(entry.pictures, start=1):
             folder.mkdir(exist_ok=True)
             name = f"{entry.label}-{number}{picture.path.suffix}".replace("/", "-")
-            shutil.copyfile(picture.path, folder / name)
+            part = folder / f".{name}.part"
+            shutil.copyfile(picture.path, part)
+            part.replace(folder / name)
             pictures.append({"src": f"{WORST}/{name}", "case": picture.case})
         if pictures:
             shown.append({"label": entry.label, "pictures": pictures})

@@ -1,21 +1,30 @@
-"""The tables of the comparison page: figures of several models beside one another, the best of a row marked."""
+"""The tables of the comparison page: figures of several models beside one another, the best of a row marked.
+
+A mean over the easier cases is no better: the best is marked only where all models have the figure, and have it of the
+same cases. A figure that fewer cases define than there are says how many.
+"""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from reports.evaluations import SIZE_CLASSES, Estimate, Evaluation, Evaluations, as_estimate, estimate
+from dicom_io.axes import SIZE_CLASSES
+from reports.evaluations import Estimate, Evaluation, Evaluations, as_estimate, case_names, estimate, values
 
 UNDEFINED = "–"
 MINUS = "\N{MINUS SIGN}"
 
+Over = Mapping[str, frozenset[Any]]
+"""By the label of a model, which cases (or lesions) define a figure of it."""
+
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table for one model: a figure, its interval beside it, and whether it is the best."""
+    """What stands in a table for one model: a figure, its interval, of how many where not of all; whether the best."""
 
     text: str
     beside: str = ""
+    count: str = ""
     best: bool = False
 
 
@@ -30,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """How one figure is shown. `better`: "high", "low", "zero" (nearer to it), or "" where none is better."""
+    """How one figure is shown. `better`: "high", "low", or "" where none is better."""
 
     key: str
     name: str
@@ -43,7 +52,7 @@ SCORES = (
     Figure("dice", "Dice", "2·common / (found + true)"),
     Figure("iou", "IoU", "common / either (Jaccard)"),
     Figure("voe", "VOE", "volumetric overlap error, 1 - IoU", "low"),
-    Figure("rvd", "RVD", "relative volume difference, (found - true) / true", "zero"),
+    Figure("rvd", "RVD", "relative volume difference, (found - true) / true; signs cancel out", ""),
     Figure("assd_mm", "ASSD", "average symmetric surface distance, mm", "low", 2),
     Figure("hd95_mm", "HD95", "95th percentile of surface distances, mm", "low", 2),
     Figure("precision", "Precision", "of the voxels found, those that are true"),
@@ -64,14 +73,26 @@ LESION_SCORES = (
 
 def score_rows(evaluations: Evaluations, structure: str) -> list[Row]:
     """All scores of the liver or the tumour: means over cases with their intervals."""
-    rows = [_row(evaluations, figure, structure) for figure in SCORES]
+    rows = []
+    for figure in SCORES:
+        over = {label: frozenset(values(found, structure, figure.key)) for label, found in evaluations.items()}
+        rows.append(_row(evaluations, figure, structure, over))
     whole = Figure(f"{structure}_dice", "Global Dice", "of all cases' voxels as one volume")
-    return [*rows, _row(evaluations, whole, "global")]
+    pooled = {label: _cases(found, drawn=structure == "tumour") for label, found in evaluations.items()}
+    return [*rows, _row(evaluations, whole, "global", pooled)]
 
 
 def lesion_rows(evaluations: Evaluations) -> list[Row]:
     """The scores of lesions, and their recall by size."""
-    rows = [_row(evaluations, figure, "lesions") for figure in LESION_SCORES]
+    drawn = {label: _cases(evaluation, drawn=True) for label, evaluation in evaluations.items()}
+    scans = len(frozenset().union(*drawn.values()))
+    lesions = len(frozenset().union(*map(_lesions, evaluations.values())))
+    own = {"diameter_error_mm": (_found_lesions, lesions), "burden_error_percent": (_with_burden, scans)}
+    rows = []
+    for figure in LESION_SCORES:
+        of, whole = own.get(figure.key, (None, scans))
+        over = drawn if of is None else {label: of(evaluation) for label, evaluation in evaluations.items()}
+        rows.append(_row(evaluations, figure, "lesions", over, whole))
     strict = {
         label: (evaluation["summary"]["lesions"] or {}).get("strict") for label, evaluation in evaluations.items()
     }
@@ -79,45 +100,46 @@ def lesion_rows(evaluations: Evaluations) -> list[Row]:
         least = max(found["least_iou"] for found in strict.values() if found)
         for key in ("precision", "recall"):
             estimates = {label: as_estimate(found[key]) for label, found in strict.items() if found}
-            rows.append(Row(f"Strict {key}", f"with an IoU of at least {least:g}", _cells(estimates, "high", 3)))
+            cells = _cells(estimates, "high", 3, drawn, scans)
+            rows.append(Row(f"Strict {key}", f"with an IoU of at least {least:g}", cells))
     for name in SIZE_CLASSES:
-        found = {label: _by_size(evaluation, name) for label, evaluation in evaluations.items()}
-        count = max((entry.get("count") or 0 for entry in found.values()), default=0)
-        if count:
-            estimates = {label: _recall(entry) for label, entry in found.items()}
-            rows.append(Row(f"Recall, {name} mm", f"{count} true lesions", _cells(estimates, "high", 2)))
+        over = {label: _lesions(evaluation, name) for label, evaluation in evaluations.items()}
+        if count := len(frozenset().union(*over.values())):
+            estimates = {label: _recall(_by_size(evaluation, name)) for label, evaluation in evaluations.items()}
+            rows.append(Row(f"Recall, {name} mm", f"{count} true lesions", _cells(estimates, "high", 2, over, count)))
     return rows
 
 
 def collection_rows(evaluations: Evaluations, structure: str, key: str = "dice") -> list[Row]:
     """The mean of a metric over the cases of each collection: phantoms and patients are not the same question."""
-    names = sorted({case["collection"] for evaluation in evaluations.values() for case in evaluation["cases"]})
+    every = {name for evaluation in evaluations.values() for name in case_names(evaluation)}
     rows = []
-    for name in names:
-        values = {label: _values(evaluation, name, structure, key) for label, evaluation in evaluations.items()}
-        most = max(map(len, values.values()))
-        if most:
+    for collection in sorted({name[0] for name in every}):
+        found = {
+            label: {name: value for name, value in values(evaluation, structure, key).items() if name[0] == collection}
+            for label, evaluation in evaluations.items()
+        }
+        if any(found.values()):
             means = {
-                label: Estimate(sum(found) / len(found), None, None) if found else None
-                for label, found in values.items()
+                label: Estimate(sum(own.values()) / len(own), None, None) if own else None
+                for label, own in found.items()
             }
-            rows.append(Row(name, f"{most} case{'s' * (most != 1)}", _cells(means, "high", 3)))
+            count = sum(name[0] == collection for name in every)
+            over = {label: frozenset(own) for label, own in found.items()}
+            cells = _cells(means, "high", 3, over, count)
+            rows.append(Row(collection, f"{count} case{'s' * (count != 1)}", cells))
     return rows
 
 
 def case_rows(evaluations: Evaluations, structure: str, key: str = "dice") -> list[Row]:
     """A metric of every case, as its first model has them in order."""
-    meanings: dict[str, str] = {}
-    values: dict[str, dict[str, Estimate | None]] = {}
-    for label, evaluation in evaluations.items():
-        for case in evaluation["cases"]:
-            meanings.setdefault(case["name"], case["collection"])
-            value = (case[structure] or {}).get(key)
-            found = None if value is None else Estimate(float(value), None, None)
-            values.setdefault(case["name"], dict.fromkeys(evaluations))[label] = found
-    return [
-        Row(name, meanings[name], _cells(found, "high", 3)) for name, found in values.items() if any(found.values())
-    ]
+    found = {label: values(evaluation, structure, key) for label, evaluation in evaluations.items()}
+    rows = []
+    for name in dict.fromkeys(name for evaluation in evaluations.values() for name in case_names(evaluation)):
+        own = {label: Estimate(known[name], None, None) if name in known else None for label, known in found.items()}
+        if any(own.values()):
+            rows.append(Row(name[1], name[0], _cells(own, "high", 3)))
+    return rows
 
 
 def plain_row(
@@ -136,17 +158,28 @@ def number(value: float, digits: int) -> str:
     return text.replace("-", MINUS) if float(text) else text.replace("-", "")
 
 
-def _row(evaluations: Evaluations, figure: Figure, structure: str) -> Row:
+def _row(evaluations: Evaluations, figure: Figure, structure: str, over: Over, whole: int | None = None) -> Row:
     found = {label: estimate(evaluation, structure, figure.key) for label, evaluation in evaluations.items()}
-    return Row(figure.name, figure.meaning, _cells(found, figure.better, figure.digits))
+    if whole is None:
+        whole = len(frozenset().union(*map(_cases, evaluations.values())))
+    return Row(figure.name, figure.meaning, _cells(found, figure.better, figure.digits, over, whole))
 
 
-def _cells(estimates: Mapping[str, Estimate | None], better: str, digits: int) -> tuple[Cell, ...]:
+def comparable(estimates: Mapping[str, Estimate | None], over: Over) -> bool:
+    """Whether there are two models or more, all have the figure, and have it of the same cases."""
+    return len(estimates) > 1 and None not in estimates.values() and len(set(over.values())) <= 1
+
+
+def _cells(
+    estimates: Mapping[str, Estimate | None], better: str, digits: int, over: Over | None = None, whole: int = 0
+) -> tuple[Cell, ...]:
+    """`whole`: of how many cases or lesions the figure could be."""
+    over = over or {}
     known = [found.mean for found in estimates.values() if found is not None]
-    ways: dict[str, Callable[[float], float]] = {"high": lambda x: x, "low": lambda x: -x, "zero": lambda x: -abs(x)}
-    best = max(map(ways[better], known)) if better and len(known) > 1 else None
+    ways: dict[str, Callable[[float], float]] = {"high": lambda x: x, "low": lambda x: -x}
+    best = max(map(ways[better], known)) if better and comparable(estimates, over) else None
     cells = []
-    for found in estimates.values():
+    for label, found in estimates.items():
         if found is None:
             cells.append(Cell(UNDEFINED))
             continue
@@ -154,8 +187,39 @@ def _cells(estimates: Mapping[str, Estimate | None], better: str, digits: int) -
         if found.low is not None and found.high is not None:
             beside = f"{number(found.low, digits)} to {number(found.high, digits)}"
         leads = best is not None and round(ways[better](found.mean), digits) == round(best, digits)
-        cells.append(Cell(number(found.mean, digits), beside, leads))
-    return tuple(cells) if not all(cell.best for cell in cells) else tuple(Cell(c.text, c.beside) for c in cells)
+        count = f"n = {len(over[label])}" if label in over and len(over[label]) < whole else ""
+        cells.append(Cell(number(found.mean, digits), beside, count, leads))
+    return tuple(cells) if not all(cell.best for cell in cells) else tuple(replace(cell, best=False) for cell in cells)
+
+
+def _cases(evaluation: Evaluation, *, drawn: bool = False) -> frozenset[Any]:
+    """The names of all cases, or of those whose tumours are drawn."""
+    named = zip(case_names(evaluation), evaluation["cases"], strict=True)
+    return frozenset(name for name, case in named if case["tumours_drawn"] or not drawn)
+
+
+def _with_burden(evaluation: Evaluation) -> frozenset[Any]:
+    """The cases whose tumours are drawn and whose burden is known, true and found."""
+    known = {
+        name
+        for name, case in zip(case_names(evaluation), evaluation["cases"], strict=True)
+        if case["burden_percent"] is not None and case["true_burden_percent"] is not None
+    }
+    return _cases(evaluation, drawn=True) & known
+
+
+def _lesions(evaluation: Evaluation, size_class: str | None = None, *, found: bool = False) -> frozenset[Any]:
+    """The true lesions, each by its case and its place there: of a class, or those that were found."""
+    return frozenset(
+        (name, place)
+        for name, case in zip(case_names(evaluation), evaluation["cases"], strict=True)
+        for place, lesion in enumerate(case["lesions"])
+        if case["tumours_drawn"] and size_class in (None, lesion["size_class"]) and (lesion["found"] or not found)
+    )
+
+
+def _found_lesions(evaluation: Evaluation) -> frozenset[Any]:
+    return _lesions(evaluation, found=True)
 
 
 def _by_size(evaluation: Evaluation, name: str) -> Mapping[str, Any]:
@@ -166,8 +230,3 @@ def _by_size(evaluation: Evaluation, name: str) -> Mapping[str, Any]:
 def _recall(entry: Mapping[str, Any]) -> Estimate | None:
     value = entry.get("recall")
     return None if value is None else Estimate(float(value), entry.get("low"), entry.get("high"))
-
-
-def _values(evaluation: Evaluation, collection: str, structure: str, key: str) -> list[float]:
-    cases = [case[structure] for case in evaluation["cases"] if case["collection"] == collection]
-    return [float(found[key]) for found in cases if found is not None and found.get(key) is not None]

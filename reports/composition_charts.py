@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 from matplotlib.patches import Patch
 
+from dicom_io.axes import SIZE_CLASSES, size_class_of
 from reports.chart_style import INK, SOFT, TEXT_SIZE, grid_size, legend_below, name_panel, new_chart
-from reports.evaluations import SIZE_CLASSES, Evaluation, Evaluations, confusion, size_class
+from reports.evaluations import Evaluation, Evaluations, confusion, counted_drawn
 from reports.severity import Level, severity_of
 
 LEAST_LABEL = 0.03
@@ -29,7 +30,16 @@ FATES = {
 }
 """Of the voxels that are liver or tumour, or were taken for it; background that was left alone is no part of it."""
 
-LEVELS = {Level.NONE: "#d7dce1", Level.LOW: "#56b4e9", Level.MODERATE: "#de8f05", Level.HIGH: "#a33f00"}
+NO_LIVER = "no liver found"
+"""Of a case in which none was found nothing is known, not even that it has no lesions."""
+
+LEVELS = {
+    str(Level.NONE): "#d7dce1",
+    str(Level.LOW): "#56b4e9",
+    str(Level.MODERATE): "#de8f05",
+    str(Level.HIGH): "#a33f00",
+    NO_LIVER: "#1c2530",
+}
 SIZES = dict(zip(SIZE_CLASSES, ("#c6e2f5", "#8cc4ea", "#4a9fd6", "#0173b2", "#014f7c", "#04263d"), strict=True))
 
 TRUTH = "truth"
@@ -37,10 +47,9 @@ TRUTH = "truth"
 
 def draw_composition(evaluations: Evaluations, path: Path) -> Path:
     """A pie for each model: how much of liver and tumour was found, missed or taken for the other."""
-    used = max(confusion(evaluation)[1] for evaluation in evaluations.values())
     note = (
-        f"voxels that are liver or tumour, or were taken for it, of {used} case{'s' * (used != 1)} whose tumours are "
-        "drawn; percent of these voxels"
+        "voxels that are liver or tumour, or were taken for it, of the cases whose tumours are drawn "
+        f"({counted_drawn(evaluations)}); percent of these voxels"
     )
     pies = {label: _fates(evaluation) for label, evaluation in evaluations.items()}
     return _pies("What became of liver and tumour", note, pies, FATES, path, unit="voxels")
@@ -48,31 +57,25 @@ def draw_composition(evaluations: Evaluations, path: Path) -> Path:
 
 def draw_severity(evaluations: Evaluations, path: Path) -> Path:
     """Cases by severity (docs/severity.md), in truth and as each model found them."""
-    first = next(iter(evaluations.values()))
-    pies = {TRUTH: _levels(first, true=True)}
+    pies = _truths({label: _levels(evaluation, true=True) for label, evaluation in evaluations.items()})
     pies |= {label: _levels(evaluation, true=False) for label, evaluation in evaluations.items()}
-    used = sum(pies[TRUTH].values())
     note = (
-        f"{used} case{'s' * (used != 1)} whose tumours are drawn; by largest diameter, number of lesions and burden "
+        "the cases whose tumours are drawn; by largest diameter, number of lesions and burden "
         "(docs/severity.md; not by spread over the halves)"
     )
-    return _pies("Severity of the cases", note, pies, {str(level): colour for level, colour in LEVELS.items()}, path)
+    return _pies("Severity of the cases", note, pies, LEVELS, path)
 
 
 def draw_lesion_sizes(evaluations: Evaluations, path: Path) -> Path:
     """Lesions by size class, in truth and as each model found them (false ones too)."""
-    first = next(iter(evaluations.values()))
-    pies = {TRUTH: _sizes(first, true=True)}
+    pies = _truths({label: _sizes(evaluation, true=True) for label, evaluation in evaluations.items()})
     pies |= {label: _sizes(evaluation, true=False) for label, evaluation in evaluations.items()}
-    note = (
-        f"{sum(pies[TRUTH].values())} true lesions; diameter in mm; a model's pie has its false lesions too, and lacks "
-        "what it missed"
-    )
+    note = "diameter in mm; a model's pie has its false lesions too, and lacks what it missed"
     return _pies("Lesions by size", note, pies, SIZES, path)
 
 
-def severity_levels(evaluation: Evaluation, *, true: bool) -> list[Level]:
-    """The severity of each case whose tumours are drawn, from the truth or from what was found.
+def severity_levels(evaluation: Evaluation, *, true: bool) -> list[str]:
+    """The severity (a key of LEVELS) of each case whose tumours are drawn, from the truth or from what was found.
 
     By largest diameter, number and burden. The schema does not say on which side of the liver a lesion lies.
     """
@@ -80,13 +83,16 @@ def severity_levels(evaluation: Evaluation, *, true: bool) -> list[Level]:
     for case in evaluation["cases"]:
         if not case["tumours_drawn"]:
             continue
+        if not (case["liver"] or {}).get("true_volume_ml" if true else "volume_ml"):
+            levels.append(NO_LIVER)
+            continue
         diameters = lesion_diameters(case, true=true)
         if not diameters:
-            levels.append(Level.NONE)
+            levels.append(str(Level.NONE))
             continue
         burden = case["true_burden_percent" if true else "burden_percent"] or 0.0
         severity = severity_of(largest_mm=max(diameters), lesion_count=len(diameters), burden_percent=burden, halves=1)
-        levels.append(severity.level or Level.NONE)
+        levels.append(str(severity.level or Level.NONE))
     return levels
 
 
@@ -106,12 +112,22 @@ def _fates(evaluation: Evaluation) -> dict[str, int]:
 
 def _levels(evaluation: Evaluation, *, true: bool) -> dict[str, int]:
     found = Counter(severity_levels(evaluation, true=true))
-    return {str(level): found[level] for level in LEVELS}
+    return {level: found[level] for level in LEVELS}
+
+
+def _truths(found: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
+    """One pie of the truth, or one for each group of models that were measured on another."""
+    labels: dict[tuple[int, ...], list[str]] = {}
+    for label, parts in found.items():
+        labels.setdefault(tuple(parts.values()), []).append(label)
+    if len(labels) == 1:
+        return {TRUTH: next(iter(found.values()))}
+    return {f"{TRUTH} of {', '.join(whose)}": found[whose[0]] for whose in labels.values()}
 
 
 def _sizes(evaluation: Evaluation, *, true: bool) -> dict[str, int]:
     cases = [case for case in evaluation["cases"] if case["tumours_drawn"]]
-    found = Counter(size_class(mm) for case in cases for mm in lesion_diameters(case, true=true))
+    found = Counter(size_class_of(mm) for case in cases for mm in lesion_diameters(case, true=true))
     return {name: found[name] for name in SIZE_CLASSES}
 
 

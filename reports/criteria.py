@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from dicom_io.axes import size_class_of
 from dicom_io.geometry import Geometry
 from dicom_io.series import THICK_MM, THICK_QUANTILE
 
@@ -26,10 +27,6 @@ CRITERIA_CAVEAT = (
     "Computed from imaging numbers alone (long axes in the slices and the number of lesions); no vascular invasion or "
     "extrahepatic disease is known, nor that a lesion is a hepatocellular carcinoma."
 )
-
-SIZE_CATEGORIES = ((10.0, "10-20"), (20.0, "20-30"), (30.0, "30-50"), (50.0, "50-100"), (100.0, "> 100"))
-"""Over how many mm a category begins: upper bounds belong to it, as in the staging rules (at most 2, 3, 5 cm). Only the
-first begins at its bound: a lesion of 10 mm is measurable."""
 
 NONE, SOLITARY, FEW, MULTIFOCAL = "none", "solitary", "2-3", "multifocal"
 UNILOBAR, BILOBAR = "unilobar", "bilobar"
@@ -70,12 +67,10 @@ def lobes_of(halves: Sequence[str]) -> str | None:
 
 
 def size_category_of(long_axes_mm: Sequence[float]) -> str | None:
-    """Of the longest: "< 10" or one of SIZE_CATEGORIES; None without lesions."""
+    """Of the longest, a class of `dicom_io.axes` as a sentence has it: "< 10", "10-20", …; None without lesions."""
     if not long_axes_mm:
         return None
-    largest = round(max(long_axes_mm), 1)
-    begun = [name for bound, name in SIZE_CATEGORIES if largest > bound or largest == bound == TARGET_MM]
-    return begun[-1] if begun else "< 10"
+    return size_class_of(max(long_axes_mm)).replace("<", "< ").replace(">", "> ")
 
 
 def milan_of(long_axes_mm: Sequence[float]) -> Criterion | None:

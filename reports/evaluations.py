@@ -17,14 +17,14 @@ SCHEMA = 1
 EVALUATION = "evaluation.json"
 
 STRUCTURES = ("liver", "tumour")
-SIZE_CLASSES = ("<10", "10-20", "20-30", "30-50", "50-100", ">100")
-"""Diameters in mm; as `reports.criteria` cuts them."""
 
 _KEYS = ("model", "command", "split_part", "classes", "cases", "roc", "summary", "worst")
 _CASE_KEYS = ("name", "patient", "collection", "tumours_drawn", "liver", "tumour", "confusion", "lesions")
 _SUMMARY_KEYS = ("liver", "tumour", "global", "lesions")
 
 Evaluation = Mapping[str, Any]
+CaseName = tuple[str, str]
+"""Collection and name: a name is unique in its collection."""
 Evaluations = Mapping[str, Evaluation]
 """By the label that a chart gives the model; in the order in which they are drawn."""
 
@@ -48,17 +48,20 @@ def read_evaluation(path: Path) -> dict[str, Any]:
         raise EvaluationUnreadable(f"{path}: not JSON; run `porta evaluate` again") from error
     if not isinstance(content, dict) or content.get("schema") != SCHEMA:
         raise EvaluationUnreadable(f"{path}: not an evaluation of schema {SCHEMA}; run `porta evaluate` again")
-    for key in _KEYS:
-        if key not in content:
-            raise EvaluationUnreadable(f"{path}: lacks the key {key!r}")
-    for number, case in enumerate(content["cases"], start=1):
-        for key in _CASE_KEYS:
-            if key not in case:
-                raise EvaluationUnreadable(f"{path}: case {number} lacks the key {key!r}")
-    for key in _SUMMARY_KEYS:
-        if key not in content["summary"]:
-            raise EvaluationUnreadable(f"{path}: the summary lacks the key {key!r}")
+    _check(content, _KEYS, f"{path}:")
+    try:
+        for number, case in enumerate(content["cases"], start=1):
+            _check(case, _CASE_KEYS, f"{path}: case {number}")
+        _check(content["summary"], _SUMMARY_KEYS, f"{path}: the summary")
+    except TypeError as error:
+        raise EvaluationUnreadable(f"{path}: damaged; run `porta evaluate` again") from error
     return content
+
+
+def _check(content: Mapping[str, Any], keys: Sequence[str], where: str) -> None:
+    for key in keys:
+        if key not in content:
+            raise EvaluationUnreadable(f"{where} lacks the key {key!r}")
 
 
 def estimate(evaluation: Evaluation, structure: str, metric: str) -> Estimate | None:
@@ -76,28 +79,21 @@ def as_estimate(value: Any) -> Estimate | None:
     return None if value is None else Estimate(float(value), None, None)
 
 
-def counted(evaluation: Evaluation, structure: str, metric: str) -> int:
-    """How many cases a metric is defined for."""
-    return len(values(evaluation, structure, metric))
+def case_names(evaluation: Evaluation) -> list[CaseName]:
+    """Collection and name of each case, in their order."""
+    return [(case["collection"], case["name"]) for case in evaluation["cases"]]
 
 
-def values(evaluation: Evaluation, structure: str, metric: str) -> list[float]:
+def values(evaluation: Evaluation, structure: str, metric: str) -> dict[CaseName, float]:
     """The metric of each case that has it, in the order of the cases."""
-    figures = [case[structure] for case in evaluation["cases"]]
-    return [float(figure[metric]) for figure in figures if figure is not None and figure.get(metric) is not None]
+    figures = [(case[structure] or {}).get(metric) for case in evaluation["cases"]]
+    named = zip(case_names(evaluation), figures, strict=True)
+    return {name: float(value) for name, value in named if value is not None}
 
 
 def patients(evaluation: Evaluation) -> int:
     """How many patients the cases are of."""
     return len({case["patient"] for case in evaluation["cases"]})
-
-
-def size_class(diameter_mm: float) -> str:
-    """The one of SIZE_CLASSES that a lesion belongs to; upper bounds belong to it, 10 mm is the smallest measurable."""
-    rounded = round(diameter_mm, 1)
-    if rounded < 10:
-        return SIZE_CLASSES[0]
-    return next((SIZE_CLASSES[place] for place, top in enumerate((20, 30, 50, 100), 1) if rounded <= top), ">100")
 
 
 def counts(evaluation: Evaluation) -> str:
@@ -112,12 +108,23 @@ def counted_words(cases: int, of_patients: int) -> str:
 
 def common_counts(evaluations: Evaluations) -> str:
     """The counts that all evaluations share; each model's own where they differ."""
-    said: dict[str, list[str]] = {}
-    for label, evaluation in evaluations.items():
-        said.setdefault(counts(evaluation), []).append(label)
-    if len(said) == 1:
-        return next(iter(said))
-    return "; ".join(f"{', '.join(labels)}: {words}" for words, labels in said.items())
+    return shared({label: counts(evaluation) for label, evaluation in evaluations.items()})
+
+
+def shared(said: Mapping[str, str]) -> str:
+    """What is said of all labels alike; of each its own where that differs: "a, b: 4 cases; c: 1 case"."""
+    labels: dict[str, list[str]] = {}
+    for label, words in said.items():
+        labels.setdefault(words, []).append(label)
+    if len(labels) == 1:
+        return next(iter(labels))
+    return "; ".join(f"{', '.join(whose)}: {words}" for words, whose in labels.items())
+
+
+def counted_drawn(evaluations: Evaluations) -> str:
+    """ "5 cases", those whose voxels stand in a confusion matrix: whose tumours are drawn."""
+    used = {label: confusion(evaluation)[1] for label, evaluation in evaluations.items()}
+    return shared({label: f"{count} case{'s' * (count != 1)}" for label, count in used.items()})
 
 
 def confusion(evaluation: Evaluation) -> tuple[list[list[int]], int]:

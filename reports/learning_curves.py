@@ -1,6 +1,5 @@
 """Loss and validation Dice of several training runs in one chart, from the CSV files of their folders."""
 
-import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from reports.chart_style import SOFT, legend_below, looks, name_panel, new_chart
-from reports.errors import EvaluationUnreadable
+from reports.curves import read_columns
 
 SMOOTHED_OVER = 0.02
 """The line of a loss is its mean over this part of the run, the single steps lie faintly behind it."""
@@ -32,10 +31,12 @@ def read_learning(folder: Path) -> Learning:
 
     Raises EvaluationUnreadable with one line that names the file and the row.
     """
-    losses = _columns(folder / "loss.csv", ("step", "loss"))
+    losses = np.column_stack(list(read_columns(folder / "loss.csv", ("step", "loss")).values()))
     dices = folder / "dice.csv"
-    columns = ("step", "liver_dice", "tumour_dice")
-    return Learning(losses, _columns(dices, columns) if dices.exists() else np.empty((0, 3)))
+    if not dices.exists():
+        return Learning(losses, np.empty((0, 3)))
+    columns = read_columns(dices, ("step", "liver_dice", "tumour_dice"))
+    return Learning(losses, np.column_stack(list(columns.values())))
 
 
 def step_seconds(log: str) -> float | None:
@@ -113,22 +114,3 @@ def _smoothed(loss: NDArray[np.float64]) -> NDArray[np.float64]:
     width = max(1, round(SMOOTHED_OVER * len(loss)))
     ones = np.ones(width)
     return np.asarray(np.convolve(loss, ones, "same") / np.convolve(np.ones(len(loss)), ones, "same"))
-
-
-def _columns(path: Path, names: tuple[str, ...]) -> NDArray[np.float64]:
-    """(row, column) of a CSV by the names of its header; an empty cell is NaN."""
-    try:
-        with path.open(newline="") as file:
-            reader = csv.DictReader(file)
-            missing = [name for name in names if name not in (reader.fieldnames or ())]
-            if missing:
-                raise EvaluationUnreadable(f"{path}: has no column {missing[0]!r}")
-            rows = []
-            for number, row in enumerate(reader, start=2):
-                try:
-                    rows.append([np.nan if row[name] == "" else float(row[name]) for name in names])
-                except (ValueError, TypeError) as error:
-                    raise EvaluationUnreadable(f"{path}: line {number} is not numbers") from error
-    except OSError as error:
-        raise EvaluationUnreadable(f"{path}: {error.strerror}") from error
-    return np.array(rows, dtype=np.float64).reshape(-1, len(names))

@@ -1,10 +1,11 @@
 """Scores of several models beside one another: bars with confidence intervals, lesions by size, what a model costs."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from dicom_io.axes import SIZE_CLASSES
 from reports.chart_style import (
     INK,
     SMALL_SIZE,
@@ -18,15 +19,7 @@ from reports.chart_style import (
     name_panel,
     new_chart,
 )
-from reports.evaluations import (
-    SIZE_CLASSES,
-    STRUCTURES,
-    Estimate,
-    Evaluations,
-    common_counts,
-    counted,
-    estimate,
-)
+from reports.evaluations import STRUCTURES, Estimate, Evaluations, common_counts, estimate, shared, values
 
 
 @dataclass(frozen=True)
@@ -63,19 +56,20 @@ def draw_dice(evaluations: Evaluations, path: Path) -> Path:
     chart = new_chart("Dice by model", note, size=(9.0, height), columns=2)
     for place, (axes, structure) in enumerate(zip(chart.axes, STRUCTURES, strict=True)):
         _bars(axes, evaluations, structure, DICE, named=place == 0)
-        name_panel(axes, f"{structure.capitalize()} (n = {_defined(evaluations, structure, DICE)})")
+        name_panel(axes, f"{structure.capitalize()} ({_defined(evaluations, structure, DICE)})")
     return chart.save(path)
 
 
 def draw_metrics(evaluations: Evaluations, structure: str, path: Path) -> Path:
     """All METRICS of the liver or the tumour, a panel each and a bar for each model."""
-    note = f"{common_counts(evaluations)}; {INTERVAL}\nDefined for n = {_defined(evaluations, structure, DICE)}"
-    height = 1.75 + 2 * (0.62 + 0.27 * len(evaluations))
+    note = f"{common_counts(evaluations)}; {INTERVAL}; n: the cases that have the figure"
+    height = 1.6 + 2 * (0.82 + 0.27 * len(evaluations))
     title = f"{structure.capitalize()}: overlap, classification of voxels and surface distance"
     chart = new_chart(title, note, size=(13.0, height), rows=2, columns=4)
     for place, (axes, metric) in enumerate(zip(chart.axes, METRICS, strict=True)):
         _bars(axes, evaluations, structure, metric, named=place % 4 == 0)
         name_panel(axes, metric.name)
+        axes.set_xlabel(_defined(evaluations, structure, metric), fontsize=SMALL_SIZE, color=SOFT)
     return chart.save(path)
 
 
@@ -84,8 +78,9 @@ def draw_size_recall(evaluations: Evaluations, path: Path) -> Path:
     by_label = {label: evaluation["summary"]["lesions"] for label, evaluation in evaluations.items()}
     sizes = {label: (lesions or {}).get("recall_by_size") or {} for label, lesions in by_label.items()}
     shown = [name for name in SIZE_CLASSES if any((found.get(name) or {}).get("count") for found in sizes.values())]
-    total = max((sum((found.get(name) or {}).get("count", 0) for name in shown) for found in sizes.values()), default=0)
-    note = f"{total} true lesions in {common_counts(evaluations)}; by the lesion's true diameter"
+    totals = {label: sum((found.get(name) or {}).get("count", 0) for name in shown) for label, found in sizes.items()}
+    total = shared({label: f"{count} true lesions" for label, count in totals.items()})
+    note = f"{total} in {common_counts(evaluations)}; by the lesion's true diameter"
     chart = new_chart("Lesions found, by size", note, size=(9.0, 4.4))
     (axes,) = chart.axes
     width = min(_WIDEST, _BAR / max(1, len(evaluations)))
@@ -107,7 +102,7 @@ def draw_size_recall(evaluations: Evaluations, path: Path) -> Path:
         for x, y in at:
             text = f"{y:.2f}".removeprefix("0").replace("1.00", "1") if len(evaluations) > 2 else f"{y:.2f}"
             axes.annotate(text, (x, y), (0, 2), textcoords="offset points", ha="center", size=SMALL_SIZE, color=INK)
-    counts = [max(found.get(name, {}).get("count", 0) for found in sizes.values()) for name in shown]
+    counts = [_or(found.get(name, {}).get("count", 0) for found in sizes.values()) for name in shown]
     ticks = [f"{_readable(name)}\nn = {count}" for name, count in zip(shown, counts, strict=True)]
     axes.set_xticks(range(len(shown)), ticks)
     axes.set_xlabel("diameter, mm")
@@ -171,7 +166,7 @@ def _draw_bars(
         found = estimates[label]
         if found is None:
             axes.text(
-                0.02, place, "undefined", transform=axes.get_yaxis_transform(), va="center", size=SMALL_SIZE, color=SOFT
+                0.02, place, unknown, transform=axes.get_yaxis_transform(), va="center", size=SMALL_SIZE, color=SOFT
             )
             continue
         _bar(axes, place, found, look, digits)
@@ -205,8 +200,12 @@ def _bar(axes: Any, place: int, found: Estimate, look: Look, digits: int) -> Non
 
 
 def _defined(evaluations: Evaluations, structure: str, metric: Metric) -> str:
-    numbers = {counted(evaluation, structure, metric.key) for evaluation in evaluations.values()}
-    return " or ".join(map(str, sorted(numbers))) + (" case" if numbers == {1} else " cases")
+    return f"n = {_or(len(values(evaluation, structure, metric.key)) for evaluation in evaluations.values())}"
+
+
+def _or(numbers: Iterable[int]) -> str:
+    """ "6", or "4 or 6" where models differ."""
+    return " or ".join(map(str, sorted(set(numbers))))
 
 
 def _readable(name: str) -> str:

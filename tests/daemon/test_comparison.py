@@ -4,13 +4,16 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.cli import main
-from daemon.comparison import Comparison, compare_models, draw_page
+from daemon.comparison import Comparison, compare_models
+from daemon.comparison_page import draw_page
 from daemon.errors import ConfigurationError
 from daemon.train_settings import load_settings
 from models.cards import PRETRAINED
@@ -74,7 +77,9 @@ def test_everything_lies_where_it_is_said_to(made: Made) -> None:
     evaluation = json.loads((out / "evaluations/resnet50/evaluation.json").read_text())
     assert [case["name"] for case in evaluation["cases"]] == ["phantom-1000000"]
     assert evaluation["split_part"] == "test"
-    assert json.loads((out / "complexity/resnet50.json").read_text())["parameters"] == 25_458_755
+    complexity = json.loads((out / "complexity/resnet50.json").read_text())
+    assert complexity["parameters"] == 25_458_755
+    assert complexity["conditions"]["threads"] == 1
     page = (out / "page/index.html").read_text()
     assert "porta compare --steps 2" in page
     assert "All test cases are synthetic phantoms" in page
@@ -84,6 +89,7 @@ def test_everything_lies_where_it_is_said_to(made: Made) -> None:
     numbers = json.loads((out / "page/comparison.json").read_text())
     assert numbers["models"][0]["training"]["steps"] == 2
     assert numbers["facts"]["trained on"] == "1 case: phantoms 1"
+    assert numbers["facts"]["tested on"] == "1 case: phantoms 1"
     assert list((out / "page/worst").iterdir())
 
 
@@ -122,6 +128,151 @@ def test_a_page_is_drawn_again_from_its_files(made: Made, monkeypatch, capsys) -
     assert ended.value.code == 0
     assert capsys.readouterr().out == f"{page}\n"
     assert "porta compare --steps 2" in page.read_text()
+
+
+@pytest.fixture
+def copied(made: Made, tmp_path: Path) -> Path:
+    """The comparison in a folder where a test may damage it."""
+    return shutil.copytree(made.out, tmp_path / "copied", ignore=shutil.ignore_patterns("cache"))
+
+
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
+def test_costs_are_measured_again_under_other_conditions(copied: Path, made: Made) -> None:
+    """Other threads: other seconds. The evaluation stays."""
+    edit(copied / "complexity/resnet50.json", lambda content: content["conditions"].update(threads=7))
+    run = copied / "runs/resnet50"
+    compare_models(replace(made.asked, runs=(run,)), copied)
+    assert json.loads((copied / "complexity/resnet50.json").read_text())["conditions"]["threads"] == 1
+
+
+def test_facts_are_said_of_each_run_where_they_differ(copied: Path, made: Made) -> None:
+    """A second run of another seed and another torch."""
+    run, other = copied / "runs/resnet50", copied / "runs/other"
+    shutil.copytree(run, other)
+    for kept in ("evaluations", "complexity"):
+        for path in (copied / kept).iterdir():
+            name = path.with_name(path.name.replace("resnet50", "other"))
+            shutil.copytree(path, name) if path.is_dir() else shutil.copy(path, name)
+    edit(other / "run.json", lambda content: content["versions"].update(torch="0.0"))
+    toml = other / "config.toml"
+    toml.write_text(toml.read_text().replace("seed = 0", "seed = 1"))
+    page = compare_models(replace(made.asked, runs=(run, other)), copied)
+    facts = json.loads((page.parent / "comparison.json").read_text())["facts"]
+    assert facts["schedule"] == "resnet50: cosine, seed 0; other: cosine, seed 1"
+    assert "torch 0.0" in facts["versions"].partition("; other: ")[2]
+    assert facts["tested on"] == "1 case: phantoms 1"
+
+
+def test_a_run_that_was_stopped_is_no_finished_one(copied: Path, made: Made) -> None:
+    """Its best weights are there, and are not those of the whole budget."""
+    run = copied / "runs/resnet50"
+    losses = run / "loss.csv"
+    losses.write_text("\n".join(losses.read_text().splitlines()[:-1]) + "\n")
+    with pytest.raises(RunMismatch, match=r"resnet50: stopped at step 1 of 2; train it to its end first"):
+        compare_models(replace(made.asked, runs=(run,)), copied)
+
+
+@pytest.mark.parametrize(
+    ("name", "change", "said"),
+    [
+        (
+            "evaluations/resnet50/evaluation.json",
+            lambda content: content["model"].update(sha256="1" * 64),
+            "its evaluation is of other weights than",
+        ),
+        (
+            "complexity/resnet50.json",
+            lambda content: content.update(sha256="1" * 64),
+            "its complexity is of other weights than",
+        ),
+    ],
+)
+def test_a_page_of_other_weights_is_refused(copied: Path, name: str, change: Callable[[Any], None], said: str) -> None:
+    """As a training that went on after it was measured leaves them."""
+    edit(copied / name, change)
+    with pytest.raises(RunMismatch, match=f"resnet50: {said}"):
+        draw_page(copied)
+
+
+def test_a_page_of_other_data_is_refused(copied: Path) -> None:
+    """Two models, one measured on cases that were another's content; but a case that one cannot take is named."""
+    shutil.copytree(copied / "runs/resnet50", copied / "runs/other")
+    shutil.copytree(copied / "evaluations/resnet50", copied / "evaluations/other")
+    edit(copied / "comparison.json", lambda content: content["runs"].update(other="runs/other"))
+    assert draw_page(copied)
+    other = copied / "evaluations/other/evaluation.json"
+    edit(other, lambda content: content.update(data_sha256="1" * 64))
+    with pytest.raises(RunMismatch, match="other: was measured on other data than resnet50; run the comparison again"):
+        draw_page(copied)
+    more = copied / "evaluations/resnet50/evaluation.json"
+    edit(more, lambda content: content["cases"].append(content["cases"][0] | {"name": "mr"}))
+    with pytest.raises(RunMismatch, match="other: was measured on other data than resnet50"):
+        draw_page(copied)
+    edit(other, lambda content: content.update(skipped=["mr: model is for CT, the volume is MR"]))
+    assert "mr: model is for CT" in draw_page(copied).read_text()
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "said"),
+    [
+        ("comparison.json", "[]", "comparison.json: not what a comparison leaves"),
+        ("comparison.json", '{"runs": 1, "facts": 1}', "comparison.json: not what a comparison leaves"),
+        ("complexity/resnet50.json", "{", "resnet50.json: damaged"),
+        ("complexity/resnet50.json", "[]", "resnet50.json: damaged"),
+        ("runs/resnet50/train.log", "yesterday step 1: x", "train.log: damaged"),
+        ("page", "a file", "page: File exists"),
+    ],
+)
+def test_what_was_damaged_is_one_line(copied: Path, name: str, content: str, said: str) -> None:
+    """The file that is wrong is named, not another one; a page that cannot be written too."""
+    path = copied / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    path.write_text(content)
+    with pytest.raises(RunMismatch, match=said) as refused:
+        draw_page(copied)
+    assert "\n" not in str(refused.value)
+
+
+def test_all_models_can_begin_before_the_first_is_trained(asked: Comparison, tmp_path: Path) -> None:
+    """Weights of one architecture begin no other: said at once, not after a day."""
+    with pytest.raises(ConfigurationError, match="vgg16: resnet50.safetensors is a resnet50, not a vgg16"):
+        compare_models(replace(asked, models=("resnet50", "vgg16")), tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+STOPPED = """
+import os, signal, sys
+from pathlib import Path
+from daemon import comparison
+from daemon.comparison import Comparison, compare_models
+from daemon.errors import ComparisonStopped
+from daemon.train_settings import TrainSettings
+
+def measure(*_):
+    os.kill(os.getpid(), signal.SIGTERM)
+    signal.pause()
+
+comparison._finished = lambda folders: ({}, {"x": None})
+comparison._held_out = lambda material, count: ()
+comparison._measure = measure
+try:
+    compare_models(Comparison(TrainSettings(), (), "porta compare", runs=(Path("x"),)), Path("x"))
+except ComparisonStopped as stopped:
+    print(stopped)
+"""
+
+
+def test_sigterm_while_measuring_is_a_stop() -> None:
+    """Not a death without a word: what was measured is kept."""
+    answer = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120)
+    assert (answer.returncode, answer.stdout) == (0, "stopped; the same command goes on from there\n"), answer.stderr
 
 
 def test_another_split_is_refused(made: Made, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """`porta evaluate` as it is typed: what it writes, what it goes on from, and one line for whatever is wrong."""
 
 import json
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -90,6 +91,12 @@ def test_a_model_is_measured_charted_and_gone_on_with(porta: Callable[..., Answe
     assert again.code == 0
     assert sum(line.endswith("kept from before") for line in again.err) == 2
     assert json.loads((out / "resnet50" / "evaluation.json").read_text()) == content
+    for folder in (out / "charts", out / "resnet50" / "worst"):  # as where nothing can be written any more
+        shutil.rmtree(folder)
+        folder.write_text("")
+        refused = porta(*command)
+        assert refused.code == 2
+        assert [line for line in refused.err if line.startswith("porta: ")] == [f"porta: {folder}: File exists"]
 
 
 @pytest.mark.parametrize(

@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from dicom_io.axes import SIZE_CLASSES
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cases import Case
 from models.errors import CaseUnreadable, RunMismatch
-from models.evaluation import Asked, evaluate, found_labels, measure_case
+from models.evaluation import LABELS_BY, Asked, code_sha256, evaluate, found_labels, measure_case
 from models.evaluation_summary import Measured, summary_of
 from models.inference import Model
-from models.lesion_metrics import SIZE_CLASSES
 
 MakeGeometry = Callable[..., Geometry]
 Lopsided = Callable[[Geometry], tuple[Volume, NDArray[np.uint8]]]
@@ -181,12 +181,38 @@ def test_a_case_is_measured_again_when_it_changes(stand_in: Model, made: Callabl
     assert reads(replace(stand_in, card=replace(card, sha256="1" * 64)), source) == 3
     finer = replace(card, preprocessing=replace(card.preprocessing, fine_step_mm=3.0))
     assert reads(replace(stand_in, card=finer), source) == 4
-    for path in (tmp_path / "cases").glob("*.json"):
-        path.write_text(path.read_text()[:100])
-    assert reads(stand_in, source) == 5
-    for path in (tmp_path / "cases").glob("*.npz"):
+    reading = 4
+    whole = (tmp_path / "cases").glob
+    for damage in (b"", b'{"histograms": []}', b'{"case": {}, "confusion": [], "histograms": {}}'):
+        for path in whole("*.json"):
+            path.write_bytes(damage)
+        reading += 1
+        assert reads(stand_in, source) == reading
+    for damage in (lambda content: content[:60], lambda content: b"", lambda content: content[:-40] + bytes(40)):
+        for path in whole("*.npz"):
+            path.write_bytes(damage(path.read_bytes()))
+        reading += 1
+        assert reads(stand_in, source) == reading
+    for path in whole("*.npz"):
         path.unlink()
-    assert reads(stand_in, source) == 6
+    assert reads(stand_in, source) == reading + 1
+
+
+def test_a_case_is_measured_again_by_other_software(stand_in: Model, made: Callable[..., Made], tmp_path: Path) -> None:
+    """Another version, or other code of what decides the labels."""
+    source = made("a")
+    for software in ("porta-hepatis 1", "porta-hepatis 2", "porta-hepatis 2"):
+        evaluate(stand_in, [source], tmp_path, Asked(software, "porta evaluate"))
+    assert len(source.reads) == 2
+    one, other = tmp_path / "one", tmp_path / "other"
+    for folder in (one, other):
+        folder.mkdir()
+        for name in LABELS_BY:
+            (folder / name).write_text(name)
+    assert code_sha256(one) == code_sha256(other)
+    (tmp_path / "other" / "reslicing.py").write_text("changed")
+    code_sha256.cache_clear()
+    assert code_sha256(one) != code_sha256(other)
 
 
 def test_the_same_case_twice_counts_once(stand_in: Model, made: Callable[..., Made], tmp_path: Path) -> None:
@@ -248,10 +274,10 @@ def test_found_labels_come_back(stand_in: Model, made: Callable[..., Made], tmp_
     evaluate(stand_in, [source], tmp_path, ASKED)
     assert source.case is not None
     _, labels = measure_case(stand_in, source.case, "made")
-    np.testing.assert_array_equal(found_labels(stand_in, source, tmp_path), labels)
+    np.testing.assert_array_equal(found_labels(stand_in, source, tmp_path, ASKED.software), labels)
     assert set(np.unique(labels)) == {0, 1, 2}
     with pytest.raises(RunMismatch, match="evaluate again"):
-        found_labels(stand_in, made("other"), tmp_path)
+        found_labels(stand_in, made("other"), tmp_path, ASKED.software)
 
 
 def test_a_model_that_finds_nothing_is_measured(stand_in: Model, made: Callable[..., Made], tmp_path: Path) -> None:

@@ -203,6 +203,13 @@ def test_cuda_where_there_is_none_is_refused(device: str) -> None:
         load_model(find("resnet50"), device=device)
 
 
+@pytest.mark.parametrize("device", ["gpu", "cpu0", "meta", "mps", ""])
+def test_a_device_that_is_none_is_refused(device: str) -> None:
+    """A typing error, or a kind of device that no network was tried on."""
+    with pytest.raises(DeviceUnavailable, match=f"no device '{device}': auto, cpu or cuda"):
+        load_model(find("resnet50"), device=device)
+
+
 def test_progress_is_told_in_both_passes(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
     """Each pass counts up to its own total, and reaches it."""
     calls: list[tuple[int, int]] = []

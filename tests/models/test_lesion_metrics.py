@@ -12,8 +12,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.cases import Case
-from models.lesion_metrics import SIZE_CLASSES, match_lesions, size_class_of, true_instances
-from reports.criteria import size_category_of
+from models.lesion_metrics import match_lesions, true_instances
 
 SHAPE = (20, 40, 40)
 Part = tuple[int, int]  # from this row to that one, of a bar as wide as 4 slices and 10 columns
@@ -122,12 +121,3 @@ def test_components_are_those_of_scikit_image() -> None:
     other, other_count = skimage_label(tumour, connectivity=1, return_num=True)
     assert count == other_count == label(tumour)[1]
     np.testing.assert_array_equal(numbered > 0, other > 0)
-
-
-@pytest.mark.parametrize("diameter_mm", [0, 9.9, 9.96, 10, 20, 20.04, 20.06, 30, 30.1, 50, 99.9, 100, 100.1, 250])
-def test_size_classes_are_those_of_the_reports(diameter_mm: float) -> None:
-    """The category that findings.json prints, without the space."""
-    category = size_category_of([diameter_mm])
-    assert category is not None
-    assert size_class_of(diameter_mm) == category.replace(" ", "")
-    assert size_class_of(diameter_mm) in SIZE_CLASSES

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.processes import Ended, each
+from models.processes import Ended, alone, each
 
 
 def square(number: int) -> int:
@@ -36,25 +36,42 @@ def test_one_that_dies_takes_no_other_along() -> None:
     assert found == {1: 1, 2: 4, 4: 16, 6: 36}
 
 
+def test_one_alone_answers_from_elsewhere_or_says_how_it_ended() -> None:
+    """Another process id each time; a death is a result."""
+    pids = {alone(pid_of, "x"), alone(pid_of, "x"), os.getpid()}
+    assert len(pids) == 3
+    assert alone(square, 4) == 16
+    killed, left = alone(square, 3), alone(square, 5)
+    assert isinstance(killed, Ended) and isinstance(left, Ended)
+    assert (killed.exit_code, left.exit_code) == (-signal.SIGKILL, 7)
+
+
+def pid_of(_: str) -> int:
+    """Of the process that works."""
+    return os.getpid()
+
+
 PARENT = """
 import os, sys
 from pathlib import Path
-from models.processes import each
+from models.processes import alone, each
 
 def wait_for(path):
     Path(path).write_text(str(os.getpid()))
     return open(path + ".fifo").read()
 
 if __name__ == "__main__":
-    list(each(wait_for, sys.argv[1:], processes=2))
+    one, *more = sys.argv[1:]
+    list(each(wait_for, [one, *more], processes=2)) if more else alone(wait_for, one)
 """
 
 
-def test_they_end_with_their_parent(tmp_path: Path) -> None:
+@pytest.mark.parametrize("names", [("one", "two"), ("one",)])
+def test_they_end_with_their_parent(tmp_path: Path, names: tuple[str, ...]) -> None:
     """A parent that is killed leaves no process behind once its own work is done."""
     script = tmp_path / "parent.py"
     script.write_text(PARENT)
-    paths = [tmp_path / "one", tmp_path / "two"]
+    paths = [tmp_path / name for name in names]
     for path in paths:
         os.mkfifo(f"{path}.fifo")
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}

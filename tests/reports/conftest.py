@@ -17,11 +17,11 @@ from pydicom.valuerep import DS
 from scipy import ndimage
 from scipy.stats import norm
 
+from dicom_io.axes import SIZE_CLASSES, size_class_of
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
-from reports.evaluations import SIZE_CLASSES, size_class
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, measure
 from reports.seg import build_seg
@@ -316,7 +316,7 @@ def _made_case(draw: np.random.Generator, number: int, skill: float, *, tumours:
     for mm in map(float, diameters):
         found = bool(draw.random() < skill * mm / (mm + 6))
         lesions.append({
-            "true_volume_ml": mm**3 / 1910, "true_diameter_mm": mm, "size_class": size_class(mm), "found": found,
+            "true_volume_ml": mm**3 / 1910, "true_diameter_mm": mm, "size_class": size_class_of(mm), "found": found,
             "volume_ml": mm**3 / 2000 if found else None, "diameter_mm": mm * 0.97 if found else None,
             "dice": skill * 0.9 if found else None,
         })  # fmt: skip

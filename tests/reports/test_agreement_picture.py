@@ -92,3 +92,13 @@ def test_labels_of_another_grid_are_refused(tmp_path: Path) -> None:
         write_agreement(
             volume(), np.zeros((1, 2, 3), np.uint8), np.zeros(SHAPE, np.uint8), tmp_path / "e.png", title=""
         )
+
+
+def test_a_picture_takes_the_place_of_another_whole(tmp_path: Path) -> None:
+    """Another file, renamed: who has the old one open still sees all of it."""
+    nothing, path = np.zeros(SHAPE, np.uint8), tmp_path / "f.png"
+    path.write_bytes(b"old")
+    with path.open("rb") as old:
+        write_agreement(volume(), nothing, nothing, path, title="t")
+        assert old.read() == b"old"
+    assert list(tmp_path.iterdir()) == [path]

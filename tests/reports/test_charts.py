@@ -3,14 +3,15 @@
 import numpy as np
 import pytest
 from matplotlib.image import imread
+from matplotlib.text import Text
 
 from reports.agreement_charts import draw_bland_altman
-from reports.chart_style import looks, new_chart, signed
+from reports.chart_style import Chart, looks, new_chart, signed
 from reports.charts import KINDS, draw_charts
-from reports.composition_charts import lesion_diameters, severity_levels
+from reports.composition_charts import NO_LIVER, lesion_diameters, severity_levels
 from reports.errors import EvaluationUnreadable
 from reports.learning_curves import draw_learning, read_learning, step_seconds
-from reports.metric_charts import Cost, draw_costs
+from reports.metric_charts import Cost, draw_costs, draw_metrics
 from reports.severity import Level
 
 NAMES = ("resnet50", "deeplabv3plus_resnet101", "vgg16")
@@ -96,14 +97,61 @@ def test_severity_is_that_of_the_table(make_evaluation) -> None:
     case["false_lesions"] = [{"volume_ml": 0.5, "diameter_mm": 12.0, "confidence": 0.6}]
     assert severity_levels(made, true=False) == [Level.LOW]
     assert lesion_diameters(case, true=False) == [12.0]
+    case["liver"]["volume_ml"] = 0.0
+    assert severity_levels(made, true=False) == [NO_LIVER]
+    assert severity_levels(made, true=True) == [Level.MODERATE]
     case["tumours_drawn"] = False
     assert severity_levels(made, true=True) == []
 
 
-def test_costs_that_were_not_measured_are_left_out(tmp_path) -> None:
+@pytest.fixture
+def words(monkeypatch):
+    """What is written on each chart that is saved, by its file's name."""
+    said = {}
+    save = Chart.save
+
+    def kept(chart, path):
+        texts = [text.get_text() for text in chart.figure.findobj(Text)]
+        said[path.name] = texts
+        return save(chart, path)
+
+    monkeypatch.setattr(Chart, "save", kept)
+    return said
+
+
+def test_each_panel_says_of_how_many_cases_it_is(evaluations, tmp_path, words) -> None:
+    """One model found no liver in one case: its distances are of five, all other figures of six."""
+    evaluations["vgg16"]["cases"][0]["liver"]["assd_mm"] = None
+    draw_metrics(evaluations, "liver", tmp_path / "liver.png")
+    assert words["liver.png"].count("n = 6") == 7
+    assert words["liver.png"].count("n = 5 or 6") == 1
+
+
+def test_models_measured_on_other_cases_are_each_counted(make_evaluation, tmp_path, words) -> None:
+    """Not the most of them, nor the first one's."""
+    other = {"a": make_evaluation(), "b": make_evaluation(cases=3)}
+    draw_charts(other, tmp_path)
+    for name in ("confusion.png", "composition.png", "roc.png"):
+        said = " ".join(" ".join(words[name]).split())
+        assert "a: 5 cases; b: 2 cases" in said, name
+    assert {"truth of a", "truth of b"} <= set(words["severity.png"]) & set(words["sizes.png"])
+    assert any("a: " in text and "true lesions; b: " in text for text in words["lesions.png"])
+
+
+def test_what_an_earlier_set_left_is_taken_away(evaluations, tmp_path) -> None:
+    """A chart that is not drawn any more would stand beside those that are."""
+    for name in ("learning.png", ".roc.png.part"):
+        (tmp_path / name).write_bytes(b"old")
+    drawn = draw_charts(evaluations, tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(chart.path for chart in drawn)
+
+
+def test_costs_that_were_not_measured_are_left_out(tmp_path, words) -> None:
     """No CUDA, no bar."""
     costs = [Cost("Memory, MiB", {"a": 900.0, "b": None}, 0)]
     assert 0.02 < inked(draw_costs(costs, "one slice", tmp_path / "costs.png"))
+    assert "not measured" in words["costs.png"]
+    assert "undefined" not in words["costs.png"]
 
 
 def test_learning_is_read_and_drawn(tmp_path) -> None:

@@ -1,6 +1,7 @@
 """The page: complete in its folder, nothing fetched from elsewhere, its numbers those of the evaluations."""
 
 import json
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -137,3 +138,25 @@ def test_a_page_that_is_drawn_again_replaces_the_first(entries, tmp_path) -> Non
     write_page(entries[1:], out, TOLD)
     assert not list(out.glob("worst/*"))
     assert not list(out.rglob(".*"))
+
+
+def test_costs_under_other_conditions_are_named_and_not_ranked(entries, tmp_path) -> None:
+    """Two threads are quicker than one, whichever network they compute; how many slices at a time is said too."""
+    slower = COMPLEXITY | {"cpu": COMPLEXITY["cpu"] | {"threads": 1, "seconds_per_slice": 0.05}}
+    measured = [entries[0], replace(entries[1], complexity=slower)]
+    page = write_page(measured, tmp_path / "out", TOLD).read_text()
+    words = " ".join(Sources(page).words.split())
+    both = "one slice of 167 × 167 pixels, as the fine pass has them; CPU: a processor"
+    assert f"resnet50: {both}, 2 threads, bfloat16, 9 slices at a time" in words
+    assert f"vgg16: {both}, 1 thread, bfloat16, 9 slices at a time" in words
+    costs = page[page.index("Time, CPU") :]
+    assert 'class="best"' not in costs[: costs.index("</tr>")]
+
+
+def test_nobody_leads_by_other_cases(entries, tmp_path) -> None:
+    """The mean of one is over five of the six."""
+    assert "Highest mean liver Dice" in write_page(entries, tmp_path / "out", TOLD).read_text()
+    entries[1].evaluation["cases"][0]["liver"]["dice"] = None
+    page = write_page(entries, tmp_path / "out", TOLD).read_text()
+    assert "Highest mean liver Dice" not in page
+    assert "n = 5" in page

@@ -21,7 +21,7 @@ def files(tmp_path: Path) -> tuple[Path, Path]:
 
 def test_columns_are_read_with_gaps(files: tuple[Path, Path]) -> None:
     """A tumour that nobody drew has no Dice."""
-    columns = read_columns(files[1])
+    columns = read_columns(files[1], ("step", "tumour_dice"))
     assert columns["step"].tolist() == [10, 20]
     assert np.isnan(columns["tumour_dice"][0])
     assert columns["tumour_dice"][1] == 0.25

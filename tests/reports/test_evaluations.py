@@ -4,17 +4,15 @@ import json
 
 import pytest
 
-from reports.criteria import size_category_of
 from reports.errors import EvaluationUnreadable
 from reports.evaluations import (
-    SIZE_CLASSES,
     Estimate,
     common_counts,
     confusion,
-    counted,
+    counted_drawn,
     estimate,
     read_evaluation,
-    size_class,
+    values,
 )
 
 
@@ -62,8 +60,8 @@ def test_null_is_no_estimate(make_evaluation) -> None:
     """Where no case has a tumour its metrics are undefined, and zero cases have them."""
     made = make_evaluation(tumours=False)
     assert estimate(made, "tumour", "dice") is None
-    assert counted(made, "tumour", "dice") == 0
-    assert counted(made, "liver", "dice") == 6
+    assert len(values(made, "tumour", "dice")) == 0
+    assert len(values(made, "liver", "dice")) == 6
     assert isinstance(estimate(make_evaluation(), "liver", "dice"), Estimate)
 
 
@@ -89,10 +87,16 @@ def test_confusion_is_the_sum_of_the_cases_that_have_one(make_evaluation) -> Non
     assert total == [[a + b for a, b in zip(x, y, strict=True)] for x, y in zip(first, third, strict=True)]
 
 
-@pytest.mark.parametrize("mm", [4.0, 9.94, 9.96, 10.0, 10.1, 20.0, 20.04, 20.06, 30.0, 50.0, 50.1, 100.0, 100.1, 300.0])
-def test_size_classes_are_those_of_the_report(mm) -> None:
-    """`reports.criteria` says the same of the longest lesion of a report."""
-    named = size_category_of([mm])
-    assert named is not None
-    assert size_class(mm) == named.replace(" ", "")
-    assert size_class(mm) in SIZE_CLASSES
+def test_what_is_no_structure_is_one_clear_line(make_evaluation, tmp_path) -> None:
+    """Cases that are numbers, a summary that is null: JSON of a damaged file."""
+    path = tmp_path / "evaluation.json"
+    for change in ({"cases": [1]}, {"cases": 1}, {"summary": None}):
+        path.write_text(json.dumps(make_evaluation() | change))
+        with pytest.raises(EvaluationUnreadable, match=r"evaluation.json: damaged; run `porta evaluate` again"):
+            read_evaluation(path)
+
+
+def test_drawn_cases_are_counted_for_each_model(make_evaluation) -> None:
+    """One model alone could not be measured on the last two."""
+    assert counted_drawn({"a": make_evaluation(), "b": make_evaluation()}) == "5 cases"
+    assert counted_drawn({"a": make_evaluation(), "b": make_evaluation(cases=3)}) == "a: 5 cases; b: 2 cases"
