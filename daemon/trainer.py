@@ -149,11 +149,12 @@ def find_material(settings: TrainSettings) -> Material:
         raise CaseUnreadable("no cases to train on: name a folder with --data, or ask for --phantoms")
     found = find_all(data.folders, data.tumours_not_drawn) if data.folders else Found((), ())
     drawn = (*phantom_sources(data.phantoms), *phantom_sources(data.phantoms_mr, modality="MR"))
-    sources = {source.name: source for source in (*found.sources, *drawn)}
-    if len(sources) < len(found.sources) + len(drawn):
-        twice = next(source.name for source in found.sources if sources[source.name] is not source)
+    cases: tuple[CaseSource, ...] = (*found.sources, *drawn)
+    sources = {source.name: source for source in cases}
+    if len(sources) < len(cases):
+        twice = next(source.name for source in cases if sources[source.name] is not source)
         raise CaseUnreadable(f"{twice}: a case in a folder has the name of a phantom to be drawn; rename its folder")
-    split = _split(settings, tuple(sources.values()))
+    split = _split(settings, cases)
     for name in (*split.training, *split.validation):
         if is_for_tests(sources[name]):
             seeds = f"{TEST_SEEDS.start} to {TEST_SEEDS.stop - 1}"
