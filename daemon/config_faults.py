@@ -77,10 +77,10 @@ _WANTED = {
     "model_attributes_type": "a table",
     "path_type": "a path in quotes",
     "literal_error": "{expected}",
-    "greater_than": "more than {gt:g}",
-    "greater_than_equal": "at least {ge:g}",
-    "less_than": "less than {lt:g}",
-    "less_than_equal": "at most {le:g}",
+    "greater_than": "more than {gt:.9g}",
+    "greater_than_equal": "at least {ge:.9g}",
+    "less_than": "less than {lt:.9g}",
+    "less_than_equal": "at most {le:.9g}",
 }
 
 

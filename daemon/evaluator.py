@@ -8,7 +8,7 @@ OUT/NAME/cases/            what is kept, so that a run that was stopped goes on
 
 import re
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,14 +28,15 @@ from models.datasets.phantoms import TEST_SEEDS, PhantomSource, phantom_sources
 from models.errors import CaseUnreadable, RunMismatch, SplitInvalid
 from models.evaluation import Asked, evaluate, found_labels
 from models.inference import Model, load_model
+from models.runs import SPLIT, learned_from
 from models.splits import PARTS, Split, check, read_split
 from reports.agreement_picture import write_agreement
 from reports.charts import draw_charts
 from reports.evaluations import counts
 
 CHARTS, WORST = "charts", "worst"
-PHANTOM_NAME = re.compile(r"phantom-(\d+)")
-"""The name of a PhantomSource, with its seed."""
+PHANTOM_NAME = re.compile(r"phantom-(mr-)?(\d+)")
+"""The name of a PhantomSource, of which modality it is, and its seed."""
 
 Content = dict[str, Any]
 """What evaluation.json holds."""
@@ -64,6 +65,8 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
     """
     cards = labelled([find(name) for name in request.weights])
     sources = find_sources(request)
+    if request.split is None or request.part == "test":
+        refuse_learned(cards.values(), sources)
     asked = Asked(
         software=f"porta-hepatis {software_version()}",
         command=request.command,
@@ -97,12 +100,27 @@ def find_sources(request: Request) -> list[CaseSource]:
             print(line, file=sys.stderr)
     if request.split is not None:
         sources = _of_split(request.split, request.part, sources)
-    known = {source.name for source in sources}
-    sources += [source for source in phantom_sources(request.phantoms, TEST_SEEDS) if source.name not in known]
+    known = {source.name: source for source in sources}
+    for phantom in phantom_sources(request.phantoms, TEST_SEEDS):
+        if known.setdefault(phantom.name, phantom) != phantom:
+            raise CaseUnreadable(f"{phantom.name}: a case in a folder has this phantom's name; rename its folder")
+    sources = list(known.values())
     if not sources:
         why = f"{request.split} has none for {request.part}" if request.split else "name a folder with --data"
         raise CaseUnreadable(f"no case to measure on: {why}, or ask for --phantoms")
     return sources
+
+
+def refuse_learned(cards: Iterable[Card], sources: Sequence[CaseSource]) -> None:
+    """Raise SplitInvalid where weights were trained or validated on the patient of a case, as far as their run says."""
+    for card in cards:
+        patients = learned_from(card)
+        if names := [source.name for source in sources if source.patient in patients]:
+            shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+            raise SplitInvalid(
+                f"{card.weights.with_suffix('.json')}: was trained or validated on patients of {shown}; "
+                f"--split {card.weights.with_name(SPLIT)} leaves them out"
+            )
 
 
 def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[CaseSource]:
@@ -115,7 +133,7 @@ def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[Case
     by_name = {source.name: source for source in sources}
     for name in (name for each in PARTS for name in getattr(split, each)):
         if name not in by_name and (seed := PHANTOM_NAME.fullmatch(name)):
-            by_name[name] = PhantomSource(int(seed[1]))
+            by_name[name] = PhantomSource(int(seed[2]), "MR" if seed[1] else "CT")
     names = {each: tuple(name for name in getattr(split, each) if each == part or name in by_name) for each in PARTS}
     try:
         check(Split(**names), by_name.values())

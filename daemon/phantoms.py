@@ -14,9 +14,12 @@ from daemon.spool import write_durably
 from dicom_io.errors import NotDicom
 from dicom_io.image_writer import write_ct_series, write_mr_series
 from dicom_io.nifti import write_image, write_labels
+from models.cards import LICENCES
+from models.datasets.phantoms import COLLECTION, PHANTOM_TRUTH
 from models.phantom import Kernel, Phantom, Phase, Placement, Tissue, Weighting, grid, make_phantom
 
-LABELS, INSTANCES, TRUTH, SERIES = "labels.nii.gz", "tumour_instances.nii.gz", "truth.json", "dicom"
+LABELS, INSTANCES, TRUTH, SERIES = "labels.nii.gz", "tumour_instances.nii.gz", PHANTOM_TRUTH, "dicom"
+DESCRIPTION = "dataset.json"
 LARGEST_VOXELS = 2**29
 """1 GiB of image; the truth and its instances need as much again."""
 _DESCRIPTION = {
@@ -119,7 +122,8 @@ def write_phantoms(out: Path, order: PhantomOrder, *, seed: int, count: int, how
     """Phantoms of the seeds from `seed` on; returns how many lesions they have.
 
     DICOM: see `write_phantom`, several each in a folder `phantom-SEED`. NIfTI: pairs laid out as those of LiTS, so that
-    they can be trained on, `volume-SEED.nii.gz` and `segmentation-SEED.nii.gz`.
+    they can be trained on, `volume-SEED.nii.gz` and `segmentation-SEED.nii.gz`, and a dataset.json that calls them
+    phantoms and names their modality: readers take them for the patients that training draws of these seeds.
 
     Raises NotDicom when `out` holds files already, and BadRequest for a count or a seed that is none.
     """
@@ -128,6 +132,9 @@ def write_phantoms(out: Path, order: PhantomOrder, *, seed: int, count: int, how
     if not 0 <= seed < 2**31:
         raise BadRequest("--seed must be from 0 to 2147483647")
     _refuse_used(out)
+    if how is PhantomFormat.NIFTI:
+        out.mkdir(parents=True, exist_ok=True)
+        write_durably(out / DESCRIPTION, json.dumps(_description(order), indent=2).encode())
     lesions = 0
     with progress_bar("drawing phantoms") as progress:
         for number in range(count):
@@ -149,16 +156,12 @@ def write_phantom(out: Path, order: PhantomOrder, *, seed: int) -> WrittenPhanto
     _refuse_used(out)
     phantom = _drawn(order, seed)
     volume = phantom.volume
-    name = "-".join(
-        map(str, (seed, *order.shape, *order.spacing_mm, order.lesions, *order.lesion_axes_mm, order.noise))
-    )
-    name += "".join(f"-{value}" for value in (order.contrast, order.kernel, order.thickness_mm, order.placement))
     write = write_ct_series if volume.modality == "CT" else write_mr_series
     paths = write(
         volume.array,
         volume.geometry,
         out / SERIES,
-        seed=name,
+        seed=f"{seed} {order}",  # all fields: what looks different is another series
         patient_id=f"PHANTOM-{seed}",
         series_description=_DESCRIPTION[order.contrast],
         slice_thickness_mm=order.thickness_mm,
@@ -194,10 +197,16 @@ def _drawn(order: PhantomOrder, seed: int) -> Phantom:
 
 def _write_pair(out: Path, order: PhantomOrder, *, seed: int) -> Phantom:
     phantom = _drawn(order, seed)
-    out.mkdir(parents=True, exist_ok=True)
     write_image(phantom.volume.array, phantom.volume.geometry, out / f"volume-{seed}.nii.gz")
     write_labels(phantom.truth, phantom.volume.geometry, out / f"segmentation-{seed}.nii.gz")
     return phantom
+
+
+def _description(order: PhantomOrder) -> dict[str, object]:
+    """dataset.json, as the Decathlon has it."""
+    modality = PhantomModality.CT if isinstance(order.contrast, Phase) else PhantomModality.MR
+    labels = {"0": "background", "1": "liver", "2": "tumour"}
+    return {"name": COLLECTION, "modality": {"0": modality.value}, "labels": labels, "licence": LICENCES[COLLECTION]}
 
 
 def lesion_volumes_ml(phantom: Phantom) -> list[float]:

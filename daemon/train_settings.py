@@ -18,6 +18,7 @@ from daemon.errors import ConfigurationError
 from daemon.toml_document import checked
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import Preprocessing
+from models.phantom import TRAINING_SEEDS
 from models.recipe import DEFAULT_PREPROCESSING, Balance, Chances, Recipe, Schedule
 
 FilePath = Annotated[Path, Strict(False)]
@@ -32,7 +33,8 @@ class Data(Section):
     """Where cases lie, and on which side of the split they are."""
 
     folders: tuple[FilePath, ...] = ()
-    phantoms: int = Field(default=0, ge=0)
+    phantoms: int = Field(default=0, ge=0, le=len(TRAINING_SEEDS))
+    phantoms_mr: int = Field(default=0, ge=0, le=len(TRAINING_SEEDS))
     tumours_not_drawn: tuple[str, ...] = ()
     cache: FilePath | None = None
     split: FilePath | None = None

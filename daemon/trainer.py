@@ -1,6 +1,6 @@
 """`porta train`: find cases, split them, prepare them once, train, and leave weights with a filled card."""
 
-import json
+import os
 import signal
 import sys
 from collections import Counter
@@ -14,19 +14,21 @@ from typing import Any
 from daemon.errors import ConfigurationError, TrainingStopped
 from daemon.progress import progress_bar, steps_bar
 from daemon.train_settings import TrainSettings, as_toml
-from models.cards import find, licences_of
+from models.cards import Card, find, licences_of
 from models.cases import CaseSource
 from models.datasets.discovery import Found, find_all
-from models.datasets.phantoms import phantom_sources
+from models.datasets.phantoms import TEST_SEEDS, is_for_tests, phantom_sources
 from models.errors import CaseUnreadable, ModelError, SplitInvalid
 from models.prepared import Prepared, PreparedCase, prepare
 from models.ranks import Rank, joined
-from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim, refuse_another
-from models.splits import Split, check, fold, leave_out, make_split, read_split
+from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim, learned_from, refuse_another
+from models.splits import Split, as_json, check, fold, leave_out, make_split, part, read_split
 from models.training import Trained, Watch, make_network, train
 from reports.curves import draw_curves
 
 CACHE = "cache"
+STRIDE = 32
+"""Pixels of a sample that are one value of a network's deepest map."""
 LINES_OF_STEPS = 20
 """Where nobody watches a bar, a line is printed each time so many steps are done."""
 
@@ -76,6 +78,9 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
     with interruptible() as interruption, joined(settings.machine.device, settings.machine.threads) as rank:
         if recipe.batch % rank.world:
             raise ConfigurationError([f"training.batch: {recipe.batch} cannot be shared by {rank.world} processes"])
+        if recipe.batch == rank.world and recipe.pixels <= STRIDE:
+            few = f"training.batch: one sample of {recipe.pixels} pixels a process is too little for batch norm"
+            raise ConfigurationError([f"{few}; give two, or training.pixels above {STRIDE}"])
         try:
             initial = None if settings.network.initial is None else find(str(settings.network.initial))
             network = make_network(recipe, settings.network.backbone_weights, initial)
@@ -96,10 +101,11 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
             raise CaseUnreadable("no case is left to train on")
         identity = settings.identity | {"data": prepared.sha256, "initial": initial.sha256 if initial else None}
         identity |= {"split": sorted((name, part) for name, part in parts.items())}
-        card = describe(settings, training, prepared.sha256)
+        card = describe(settings, training, prepared.sha256, initial)
         if rank.first:
-            texts = {CONFIG: as_toml(settings), SPLIT: json.dumps(asdict(material.split), indent=2) + "\n"}
-            folder = claim(out, identity, card, texts)
+            texts = {CONFIG: as_toml(settings), SPLIT: as_json(material.split)}
+            known = {case.patient for case in (*training, *validation)} | (learned_from(initial) if initial else set())
+            folder = claim(out, identity, card, texts, known)
             folder.note(f"started: {command}")
             for line in (*material.lines, *prepared.skipped):
                 folder.note(line)
@@ -136,13 +142,25 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
 
 
 def find_material(settings: TrainSettings) -> Material:
-    """All cases that the settings name, and their split. Raises CaseUnreadable, SplitInvalid."""
+    """All cases that the settings name, and their split. Raises ConfigurationError, CaseUnreadable, SplitInvalid."""
     data = settings.data
-    if not data.folders and not data.phantoms:
+    if data.phantoms_mr and settings.how.window_percentiles is None:
+        raise ConfigurationError(["data.phantoms_mr: MR needs preprocessing.window_percentiles"])
+    if not data.folders and not data.phantoms and not data.phantoms_mr:
         raise CaseUnreadable("no cases to train on: name a folder with --data, or ask for --phantoms")
     found = find_all(data.folders, data.tumours_not_drawn) if data.folders else Found((), ())
-    sources = (*found.sources, *phantom_sources(data.phantoms))
-    return Material({source.name: source for source in sources}, _split(settings, sources), found.skipped)
+    drawn = (*phantom_sources(data.phantoms), *phantom_sources(data.phantoms_mr, modality="MR"))
+    cases: tuple[CaseSource, ...] = (*found.sources, *drawn)
+    sources = {source.name: source for source in cases}
+    if len(sources) < len(cases):
+        twice = next(source.name for source in cases if sources[source.name] is not source)
+        raise CaseUnreadable(f"{twice}: a case in a folder has the name of a phantom to be drawn; rename its folder")
+    split = _split(settings, cases)
+    for name in (*split.training, *split.validation):
+        if is_for_tests(sources[name]):
+            seeds = f"{TEST_SEEDS.start} to {TEST_SEEDS.stop - 1}"
+            raise CaseUnreadable(f"{name}: phantoms of the seeds {seeds} are for tests and never trained on")
+    return Material(sources, split, found.skipped)
 
 
 def _split(settings: TrainSettings, sources: Sequence[CaseSource]) -> Split:
@@ -163,10 +181,10 @@ def _split(settings: TrainSettings, sources: Sequence[CaseSource]) -> Split:
 
 
 def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank) -> Prepared:
-    """The arrays of all cases that train or validate; the first process makes what the others then find."""
+    """The arrays of all cases that train or validate; the first process makes what the others then map."""
     names = [*material.split.training, *material.split.validation]
     sources = [material.sources[name] for name in sorted(names)]
-    cache = settings.data.cache or out.parent / CACHE
+    cache = settings.data.cache or Path(os.path.abspath(out)).parent / CACHE
     processes = settings.machine.processes or 1
     prepared = None
     if rank.first:
@@ -174,11 +192,13 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
             prepared = prepare(sources, settings.how, cache, processes=processes, report=progress)
         for line in (*material.lines, *prepared.skipped):
             _say(line)
-    rank.wait()
-    return prepared or prepare(sources, settings.how, cache)
+    kept = rank.told([case.name for case in prepared.cases] if prepared else [])
+    return prepared or prepare(part(sources, kept), settings.how, cache)
 
 
-def describe(settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str) -> dict[str, Any]:
+def describe(
+    settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str, initial: Card | None = None
+) -> dict[str, Any]:
     """The card's content, but for the weights' sha256 and what was measured."""
     cases = Counter(case.collection for case in training)
     hidden = {case.collection for case in training if not case.tumours_drawn}
@@ -187,19 +207,21 @@ def describe(settings: TrainSettings, training: Sequence[PreparedCase], data_sha
         for collection, count in sorted(cases.items())
     ]
     recipe, words = settings.recipe, settings.card
-    begun = ""
+    begun, terms = "", ""
     if settings.network.initial is not None:
         begun = f"begun from {settings.network.initial.stem}; "
+        terms = f"{settings.network.initial.stem}: {initial.licence}" if initial else ""
     elif settings.network.backbone_weights != "none":
-        begun = f"backbone begun from {Path(settings.network.backbone_weights).name}; "
+        backbone = Path(settings.network.backbone_weights).name
+        begun, terms = f"backbone begun from {backbone}; ", f"{backbone}: by its own terms, which nobody stated here"
     return {
         "name": words.name or recipe.architecture,
         "version": words.version or f"0-{data_sha256[:8]}",
         "architecture": recipe.architecture,
-        "modalities": ["CT", "MR"] if settings.how.window_percentiles is not None else ["CT"],
+        "modalities": sorted({case.modality for case in training}),
         "preprocessing": asdict(settings.how),
         "trained_on": f"{begun}{', '.join(origins)}; {recipe.steps} steps of {recipe.batch} samples",
-        "licence": words.licence or licences_of(cases),
+        "licence": words.licence or licences_of(cases, terms),
         "data_sha256": data_sha256,
     }
 

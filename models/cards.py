@@ -108,6 +108,7 @@ def find(name: str, directory: Path = PRETRAINED) -> Card:
 LICENCES = {
     "3D-IRCADb-01": "CC BY-NC-ND",
     "CHAOS CT": "CC BY-SA 4.0",
+    "CHAOS MR": "CC BY-SA 4.0",
     "LiTS": "CC BY-NC-ND 4.0",
     "MSD Task03_Liver": "CC BY-SA 4.0",
     "phantoms": "Apache-2.0",
@@ -115,11 +116,15 @@ LICENCES = {
 """Of the public collections, as their publishers state them."""
 
 
-def licences_of(collections: Iterable[str]) -> str:
-    """What a card says of the licence of weights that learned from these collections."""
+def licences_of(collections: Iterable[str], begun_from: str = "") -> str:
+    """What a card says of the licence of weights that learned from these collections.
+
+    `begun_from`: the name and licence of the weights that training began from.
+    """
     known = [
         f"{name} {LICENCES.get(name, 'by its own terms, which nobody stated here')}" for name in sorted(collections)
     ]
-    if set(collections) == {"phantoms"}:
+    if set(collections) == {"phantoms"} and not begun_from:
         return "Apache-2.0: trained on phantoms alone; research use only"
-    return f"research use only, by the licences of the training data: {'; '.join(known)}"
+    begun = f"; and of what it was begun from: {begun_from}" if begun_from else ""
+    return f"research use only, by the licences of the training data: {'; '.join(known)}{begun}"

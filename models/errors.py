@@ -12,6 +12,16 @@
 Messages hold names and file names; never an attribute of a patient.
 """
 
+import struct
+import zipfile
+import zlib
+
+UNFORESEEN = (
+    *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError),
+    *(struct.error, zlib.error, zipfile.BadZipFile),
+)
+"""What a reader, or a library below it, may raise at a file that nobody thought of: a fault of one case alone."""
+
 
 class ModelError(Exception):
     """Root of this folder's errors."""

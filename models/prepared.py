@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 from dicom_io.errors import DicomIOError
 from models.cards import Preprocessing
 from models.cases import LIVER, TUMOUR, Case, CaseSource
-from models.errors import CaseUnreadable, RunMismatch
+from models.errors import UNFORESEEN, CaseUnreadable, RunMismatch
 from models.processes import Ended, each
 from models.resampling import Resampled, resample
 
@@ -58,7 +58,7 @@ class PreparedCase:
     """One examination at both resolutions of the network, its slices `step_mm` apart in both.
 
     `tumours_drawn` False: label 1 may hide tumours. `folder`: where it is mapped from, and what is sent to another
-    process in the arrays' place; None for one that was made by hand.
+    process in the arrays' place; None for one that was made by hand. `modality` "CT" or "MR".
     """
 
     name: str
@@ -69,12 +69,14 @@ class PreparedCase:
     fine: PreparedStack
     coarse: PreparedStack
     folder: Path | None = None
+    modality: str = "CT"
 
     def __reduce__(self) -> tuple[object, ...]:
         if self.folder is not None:
             return read_prepared, (self.folder,)
         return PreparedCase, (
             *(self.name, self.patient, self.collection, self.tumours_drawn, self.step_mm, self.fine, self.coarse),
+            *(None, self.modality),
         )
 
 
@@ -112,7 +114,7 @@ def prepare(
     except OSError as error:
         raise RunMismatch(f"{cache}: cannot be written, {error.strerror}") from error
     folders = {source.name: cache / folder_name(source, how) for source in sources}
-    missing = [source for source in sources if not _is_whole(folders[source.name])]
+    missing = [source for source in sources if not _is_whole(folders[source.name], how)]
     faults: dict[str, str] = {}
     done = len(sources) - len(missing)
     report(done, len(sources))
@@ -143,7 +145,13 @@ def folder_name(source: CaseSource, how: Preprocessing) -> str:
 def read_prepared(folder: Path) -> PreparedCase:
     """The case of a complete folder. Raises CaseUnreadable for one that somebody changed."""
     facts = _facts(folder)
+    try:
+        return _mapped_case(facts, folder)
+    except (LookupError, TypeError, ValueError) as error:
+        raise CaseUnreadable(f"{folder / CASE_FILE}: damaged; remove the folder, it is made again") from error
 
+
+def _mapped_case(facts: dict[str, Any], folder: Path) -> PreparedCase:
     def stack(name: str) -> PreparedStack:
         raw = facts[name]
         return PreparedStack(
@@ -163,6 +171,7 @@ def read_prepared(folder: Path) -> PreparedCase:
         fine=stack("fine"),
         coarse=stack("coarse"),
         folder=folder,
+        modality=facts.get("modality", "CT"),
     )
 
 
@@ -175,7 +184,7 @@ def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable
     """Make the folder of a case; what went wrong comes back as a value, as it may come from another process."""
     folder = cache / folder_name(source, how)
     try:
-        with _claimed(folder) as part:
+        with _claimed(folder, how) as part:
             if part is None:
                 return None
             try:
@@ -189,6 +198,8 @@ def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable
                 return CaseUnreadable(f"{source.name}: cannot be read, {error.strerror}")
             except MemoryError:
                 return CaseUnreadable(f"{source.name}: too large for the memory of this machine")
+            except UNFORESEEN as error:
+                return CaseUnreadable(f"{source.name}: cannot be prepared, {type(error).__name__}")
             _write(source, case, resampled, part)
             shutil.rmtree(folder, ignore_errors=True)  # one that is not whole
             part.rename(folder)
@@ -198,7 +209,7 @@ def _make(source: CaseSource, how: Preprocessing, cache: Path) -> CaseUnreadable
 
 
 @contextmanager
-def _claimed(folder: Path) -> Iterator[Path | None]:
+def _claimed(folder: Path, how: Preprocessing) -> Iterator[Path | None]:
     """An empty folder to fill in for `folder`, this process's alone; None when another has just made it.
 
     What a process left that was killed is emptied; the kernel gave back its claim.
@@ -206,7 +217,7 @@ def _claimed(folder: Path) -> Iterator[Path | None]:
     part = folder.with_name(f"{folder.name}.part")
     claim = _lock(part)
     try:
-        if _is_whole(folder):
+        if _is_whole(folder, how):
             shutil.rmtree(part, ignore_errors=True)
             yield None
             return
@@ -258,27 +269,32 @@ def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled
             "tumour_slices": np.flatnonzero(highest >= TUMOUR).tolist(),
         }
     facts["sha256"] = content.hexdigest()
+    facts["modality"] = case.volume.modality  # not in the hash, which is older
     with (folder / CASE_FILE).open("w") as file:
         json.dump(facts, file)
         file.flush()
         os.fsync(file.fileno())
 
 
-def _is_whole(folder: Path) -> bool:
-    """Whether a case can be mapped from there; one that somebody damaged is made again."""
+def _is_whole(folder: Path, how: Preprocessing) -> bool:
+    """Whether a case can be mapped from there; one that somebody damaged is made again.
+
+    So is one that does not say of which modality it is, unless none but CT could be prepared in this way.
+    """
     try:
         read_prepared(folder)
+        return how.window_percentiles is None or "modality" in _facts(folder)
     except CaseUnreadable:
         return False
-    return True
 
 
 def _facts(folder: Path) -> dict[str, Any]:
     try:
         facts: dict[str, Any] = json.loads((folder / CASE_FILE).read_text())
+        facts["sha256"]
     except OSError as error:
         raise CaseUnreadable(f"{folder / CASE_FILE}: {error.strerror}") from error
-    except ValueError as error:
+    except (ValueError, LookupError, TypeError) as error:
         raise CaseUnreadable(f"{folder / CASE_FILE}: damaged; remove the folder, it is made again") from error
     return facts
 

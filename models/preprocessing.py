@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
-from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
 
@@ -97,13 +96,6 @@ def to_canonical(volume: Volume) -> Canonical:
         offsets = offsets[::-1] if flips[0] else offsets
     like = Canonical(volume.array, positions, spacing, bool(swap), flips, floor, offsets)
     return replace(like, values=like.turn(volume.array))
-
-
-def labels_to_canonical(labels: NDArray[np.uint8], geometry: Geometry, like: Canonical) -> NDArray[np.uint8]:
-    """Labels on the source grid, turned as `like` was; for training."""
-    if labels.shape != geometry.shape:
-        raise ValueError("labels must lie on the volume's geometry")
-    return np.ascontiguousarray(like.turn(labels))
 
 
 def slice_positions(canonical: Canonical, step_mm: float) -> NDArray[np.float64]:

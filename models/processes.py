@@ -43,15 +43,22 @@ def each(
     hands: dict[Connection, tuple[SpawnProcess, Item]] = {}
 
     def give(item: Item, pipe: Connection, process: SpawnProcess) -> None:
-        pipe.send(item)
-        hands[pipe] = process, item
+        try:
+            pipe.send(item)
+        except (BrokenPipeError, ConnectionResetError):  # it died while it waited
+            pipe.close()
+            begin(item)
+        else:
+            hands[pipe] = process, item
 
     def begin(item: Item) -> None:
         pipe, theirs = context.Pipe()
         process = context.Process(target=_work, args=(theirs, task, first), daemon=True)
         process.start()
         theirs.close()  # or the end of the process would not be the end of the pipe
-        give(item, pipe, process)
+        hands[pipe] = process, item
+        with suppress(BrokenPipeError, ConnectionResetError):  # dead already: the end of its pipe says so below
+            pipe.send(item)
 
     try:
         for _ in range(min(processes, len(items))):

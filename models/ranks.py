@@ -9,7 +9,7 @@ has for CUDA alone): a network with batch norm learns a little differently in tw
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -43,6 +43,14 @@ class Rank:
         if self.world > 1:
             dist.barrier()
 
+    def told(self, names: Sequence[str]) -> Sequence[str]:
+        """What the first process says, once it does; what the others pass is not looked at."""
+        if self.world == 1:
+            return names
+        said = [list(names)]
+        dist.broadcast_object_list(said, src=0)
+        return said[0]
+
     def any(self, flag: bool) -> bool:
         """Whether any of the processes says so."""
         if self.world == 1:
@@ -75,21 +83,23 @@ class Rank:
 def joined(device: str, threads: int | None = None) -> Iterator[Rank]:
     """This process's rank on `device` ("auto", "cpu", "cuda"), as the variables of `torchrun` say.
 
-    `threads`: of the CPU; as many as there are cores, shared by the processes, where it is None. Raises
-    DeviceUnavailable.
+    `threads`: of the CPU, for each process; where it is None one alone has as many as torch gives it, and several
+    share the cores. Raises DeviceUnavailable.
     """
-    if threads:
-        torch.set_num_threads(threads)
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     number, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
-    if device.startswith("cuda"):
+    if threads is None and world > 1:  # torchrun sets OMP_NUM_THREADS to 1 where nobody did
+        threads = max(1, len(os.sched_getaffinity(0)) // int(os.environ.get("LOCAL_WORLD_SIZE", "1")))
+    if threads:
+        torch.set_num_threads(threads)
+    if device == "cuda":
         if not torch.cuda.is_available():
             raise DeviceUnavailable("CUDA was asked for and is not available")
         local = int(os.environ.get("LOCAL_RANK", "0"))
         if local >= torch.cuda.device_count():
             raise DeviceUnavailable(f"{local + 1} processes for {torch.cuda.device_count()} GPUs: start one for each")
-        chosen = torch.device(device if ":" in device else f"cuda:{local}")
+        chosen = torch.device(f"cuda:{local}")
         torch.cuda.set_device(chosen)
     else:
         chosen = torch.device(device)

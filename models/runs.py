@@ -1,7 +1,7 @@
 """The folder of a training run: what it is, how far it came, and the weights that it made.
 
     config.toml          the configuration as it was used, every default written out
-    run.json             what the run is (refused where it differs), the data's hash, seed, versions
+    run.json             what the run is (refused where it differs), the data's hash, seed, versions, patients' keys
     split.json           which cases train, validate and test
     loss.csv, dice.csv   a line a step, and a line a validation; curves.png is drawn from them
     train.log            when it was started, went on, validated, was stopped
@@ -14,8 +14,9 @@ Everything is written under another name, synced and renamed, or appended line b
 
 import json
 import os
+import pickle
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -25,11 +26,14 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.errors import RunMismatch
+from models.cards import Card
+from models.errors import UNFORESEEN, RunMismatch
 from models.weights import save_network
 
 BEST, LAST = "", "-last"
 RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "train.log", "curves.png"
+CLAIMING = frozenset(name + ending for name in (RUN, CONFIG, SPLIT) for ending in ("", ".part"))
+"""What a folder may hold whose claim was killed before `run.json` was there."""
 CHECKPOINT, LOSSES, DICES = "checkpoint.pt", "loss.csv", "dice.csv"
 COLUMNS = {LOSSES: "step,loss,learning_rate", DICES: "step,liver_dice,tumour_dice"}
 
@@ -58,24 +62,33 @@ class RunFolder:
     path: Path
     card: Mapping[str, Any]
 
-    def read_checkpoint(self, device: torch.device) -> dict[str, Any] | None:
-        """What `write_checkpoint` wrote; None at the start of a run. Raises RunMismatch for a file that is damaged."""
+    def read_checkpoint(self) -> dict[str, Any] | None:
+        """What `write_checkpoint` wrote, on the CPU; None at the start of a run. Raises RunMismatch for a damaged file.
+
+        On a GPU a second copy of everything would lie beside the first until the run's first step.
+        """
         path = self.path / CHECKPOINT
         if not path.exists():
             return None
         try:
-            state: dict[str, Any] = torch.load(path, map_location=device, weights_only=True)
-        except Exception as error:
+            state: dict[str, Any] = torch.load(path, map_location="cpu", weights_only=True)
+        except OSError as error:
+            raise RunMismatch(f"{path}: {error.strerror}") from error
+        except (pickle.UnpicklingError, *UNFORESEEN) as error:
             raise RunMismatch(f"{path}: not a checkpoint, or a damaged one; remove it to begin again") from error
         return state
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Whole or not at all, and on the disk when this returns."""
+        """Whole or not at all, and on the disk when this returns; before it the logs that it is the end of."""
+        for name in COLUMNS:
+            if (self.path / name).exists():
+                with (self.path / name).open("a") as file:
+                    os.fsync(file.fileno())
         part = self.path / f"{CHECKPOINT}.part"
-        with part.open("wb") as file:
-            torch.save(dict(state), file)
-            file.flush()
-            os.fsync(file.fileno())
+        with part.open("wb") as whole:
+            torch.save(dict(state), whole)
+            whole.flush()
+            os.fsync(whole.fileno())
         _rename(part, self.path / CHECKPOINT)
 
     def cut_logs(self, step: int) -> None:
@@ -129,13 +142,20 @@ class RunFolder:
         _write(path, json.dumps(card, indent=2) + "\n")
 
 
-def claim(path: Path, identity: Mapping[str, Any], card: Mapping[str, Any], texts: Mapping[str, str]) -> RunFolder:
+def claim(
+    path: Path,
+    identity: Mapping[str, Any],
+    card: Mapping[str, Any],
+    texts: Mapping[str, str],
+    patients: Iterable[str] = (),
+) -> RunFolder:
     """Make the folder of a run, or find that it is this run's, which then goes on from its checkpoint.
 
-    `identity`: JSON values that decide which weights come out. `texts`: files to be written beside it by name. Raises
-    RunMismatch: going on with anything else would give weights that no configuration describes.
+    `identity`: JSON values that decide which weights come out. `texts`: files to be written beside it by name.
+    `patients`: whom its weights know from training or validation, for `learned_from`. Raises RunMismatch: going on with
+    anything else would give weights that no configuration describes.
     """
-    described = {"identity": dict(identity), "versions": versions()}
+    described = {"identity": dict(identity), "versions": versions(), "patients": sorted(set(patients))}
     file = path / RUN
     refuse_another(path, identity)
     try:
@@ -157,10 +177,18 @@ def refuse_another(path: Path, identity: Mapping[str, Any]) -> None:
     try:
         if (path / RUN).exists():
             _compare(path, _read(path / RUN), json.loads(json.dumps(identity)))
-        elif path.exists() and any(entry.name not in (CONFIG, SPLIT) for entry in path.iterdir()):
+        elif path.exists() and any(entry.name not in CLAIMING for entry in path.iterdir()):
             raise RunMismatch(f"{path}: is not empty and holds no {RUN}; choose another folder")
     except OSError as error:
         raise RunMismatch(f"{error.filename or path}: {error.strerror}") from error
+
+
+def learned_from(card: Card) -> frozenset[str]:
+    """Patients whom weights know from training or validation, as the run says that they lie in; else nobody."""
+    try:
+        return frozenset(json.loads((card.weights.parent / RUN).read_text())["patients"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return frozenset()
 
 
 def versions() -> dict[str, str]:

@@ -100,12 +100,16 @@ def read_split(path: Path) -> Split:
     return Split(*(tuple(raw[key]) for key in PARTS))
 
 
+def as_json(split: Split) -> str:
+    """The text of a file that `read_split` reads."""
+    return json.dumps(asdict(split), indent=2) + "\n"
+
+
 def write_split(split: Split, path: Path) -> None:
     """Write a split where `read_split` finds it, whole or not at all."""
     unfinished = path.with_name(f"{path.name}.part")
     with unfinished.open("w") as file:
-        json.dump(asdict(split), file, indent=2)
-        file.write("\n")
+        file.write(as_json(split))
         file.flush()
         os.fsync(file.fileno())
     unfinished.replace(path)

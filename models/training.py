@@ -84,7 +84,7 @@ def train(
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     first, best = 0, None
     inner = trained.module if isinstance(trained, DistributedDataParallel) else trained
-    if (state := folder.read_checkpoint(device)) is not None:
+    if (state := folder.read_checkpoint()) is not None:
         inner.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         optimiser.load_state_dict(state["optimiser"])

@@ -2,7 +2,7 @@
 
 A segment is liver or tumour by its property type (SNOMED CT, or SRT as older objects have it) or else by its label;
 others count as background. All SEG objects of a series are read together, but only one of them may hold a liver. A
-patient is told by a digest of PatientID, which stands nowhere itself.
+patient is told by StudyInstanceUID, the least of those that have the same PatientID, of which nothing is written.
 """
 
 import re
@@ -38,6 +38,12 @@ TUMOUR_CODES = frozenset(
 """Neoplasm, its primary and secondary kinds, mass, lesion, neoplasm of liver, malignant, secondary; carcinoma."""
 LIVER_LABEL = re.compile(r"(?:whole )?liver|hepar|leber|foie", re.IGNORECASE)
 TUMOUR_LABEL = re.compile(r"tumou?r|lesion|neoplas|metasta|carcinoma|\bhcc\b|\bmass\b|cancer", re.IGNORECASE)
+BESIDE = re.compile(
+    r"\b(?:with(?:out)?|(?:in|ex)cl(?:uding|\.)?|except|minus|plus|and|no|non|not|ohne|mit|und|sans|avec|et)\b|[+&]"
+    r"|tumou?r[-\s]?free",
+    re.IGNORECASE,
+)
+"""Where the words end that say what a segment is: "Liver without tumor" and "Liver and tumors" are the liver."""
 GRID_TOLERANCE = 0.1
 """How far, in voxels, a frame's first pixel may lie from that of its image."""
 COSINE_TOLERANCE = 1e-3
@@ -113,13 +119,14 @@ def read(source: FileSource) -> Case:
 
 
 def segment_class(mask: SegmentMask) -> int:
-    """LIVER, TUMOUR, or 0 for what is neither."""
+    """LIVER, TUMOUR, or 0 for what is neither. What has the code of the liver and is called a tumour is a tumour."""
     _, code = mask.property_type
-    if code in LIVER_CODES and not TUMOUR_LABEL.search(mask.label):
+    label = BESIDE.split(mask.label)[0].strip(" -_,;:(")
+    if code in LIVER_CODES and not TUMOUR_LABEL.search(label):
         return LIVER
-    if code in TUMOUR_CODES or TUMOUR_LABEL.search(mask.label):
+    if code in TUMOUR_CODES or TUMOUR_LABEL.search(label):
         return TUMOUR
-    return LIVER if LIVER_LABEL.fullmatch(mask.label.strip()) else 0
+    return LIVER if LIVER_LABEL.fullmatch(label) else 0
 
 
 def place(mask: SegmentMask, geometry: Geometry) -> Bool | None:
@@ -146,14 +153,10 @@ def _source(root: Folder, uid: str, images: Sequence[Path], segs: Sequence[Path]
     digest = sha256(uid.encode()).hexdigest()[:8]
     below = segs[0].relative_to(root.path).parts
     folder = below[0] if len(below) > 1 else root.path.resolve().name
-    return FileSource(f"{folder}-{digest}", _patient(images[0]), COLLECTION, read, tuple(images), tuple(segs))
-
-
-def _patient(path: Path) -> str:
-    """A key of the patient that says nothing of who it is; of the study where PatientID is blank."""
-    ds = read_dataset(path)
-    key = str(ds.get("PatientID") or "") or str(ds.get("StudyInstanceUID") or path)
-    return f"{COLLECTION}/{sha256(key.encode()).hexdigest()[:12]}"
+    ds = read_dataset(images[0])
+    patient = f"{COLLECTION}/{ds.get('StudyInstanceUID') or uid}"
+    person = str(ds.get("PatientID") or "").strip()
+    return FileSource(*(f"{folder}-{digest}", patient, COLLECTION, read, tuple(images), tuple(segs)), person=person)
 
 
 def _series_of(

@@ -1,13 +1,13 @@
 """All cases below a folder, whatever collections it holds, and a line for what looks like a case and cannot be used."""
 
 import os
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from models.cases import CaseSource
 from models.datasets import chaos, dicom_seg, image_folders, ircadb, label_files, lits
 from models.datasets.layout import Claim, Folder, is_nifti
+from models.datasets.sources import FileSource
 from models.errors import CaseUnreadable
 
 CLAIMS = (ircadb.claim, chaos.claim, image_folders.claim, label_files.claim)
@@ -21,15 +21,15 @@ IMAGES = (".dcm", ".ima", ".zip")
 class Found:
     """Cases in the order of their names, and what was passed over, a line each."""
 
-    sources: tuple[CaseSource, ...]
+    sources: tuple[FileSource, ...]
     skipped: tuple[str, ...]
 
 
 def find_cases(folder: Path, tumours_not_drawn: Collection[str] = ()) -> Found:
     """The cases below one folder. `tumours_not_drawn`: names of cases or collections whose liver may hide tumours.
 
-    No image is read. Raises CaseUnreadable where there is no such folder. What a reader does not know is named by its
-    folder; a folder in which nothing is a case is a line too.
+    No volume is read: of DICOM images the headers, SEG objects whole. Raises CaseUnreadable where there is no such
+    folder. What a reader does not know is named by its folder; a folder in which nothing is a case is a line too.
     """
     if not folder.is_dir():
         raise CaseUnreadable(f"{folder}: no such folder")
@@ -50,7 +50,8 @@ def find_cases(folder: Path, tumours_not_drawn: Collection[str] = ()) -> Found:
         replace(source, tumours_drawn=False) if {source.name, source.collection} & set(tumours_not_drawn) else source
         for source in sources
     ]
-    return Found(tuple(sorted(hidden, key=lambda source: _natural(source.name))), tuple(skipped))
+    ordered = sorted(hidden, key=lambda source: _natural(source.name))
+    return Found(tuple(_one_key_each(ordered)), tuple(skipped))
 
 
 def find_all(folders: Sequence[Path], tumours_not_drawn: Collection[str] = ()) -> Found:
@@ -59,7 +60,7 @@ def find_all(folders: Sequence[Path], tumours_not_drawn: Collection[str] = ()) -
     Raises CaseUnreadable where there is no such folder, no case in any of them, or none that a name of
     `tumours_not_drawn` is of.
     """
-    sources: dict[str, CaseSource] = {}
+    sources: dict[str, FileSource] = {}
     skipped = list[str]()
     for folder in folders:
         found = find_cases(folder, tumours_not_drawn)
@@ -74,7 +75,16 @@ def find_all(folders: Sequence[Path], tumours_not_drawn: Collection[str] = ()) -
     names = {name for source in sources.values() for name in (source.name, source.collection)}
     if unknown := sorted(set(tumours_not_drawn) - names):
         raise CaseUnreadable(f"{', '.join(unknown)}: no case and no collection of this name")
-    return Found(tuple(sources.values()), tuple(skipped))
+    return Found(tuple(_one_key_each(sources.values())), tuple(skipped))
+
+
+def _one_key_each(sources: Iterable[FileSource]) -> list[FileSource]:
+    """The examinations of one person under one patient's key, the least of theirs."""
+    keys: dict[str, str] = {}
+    listed = list(sources)
+    for source in listed:
+        keys[source.person] = min(keys.get(source.person, source.patient), source.patient)
+    return [replace(source, patient=keys[source.person]) if source.person else source for source in listed]
 
 
 def _visit(path: Path, root: Path, claims: list[Claim], rest: list[Path], seen: set[tuple[int, int]]) -> None:

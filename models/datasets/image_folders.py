@@ -15,7 +15,7 @@ from typing import Any
 from models.cases import LIVER, TUMOUR
 from models.datasets import lits
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
-from models.datasets.patients import lits_patient
+from models.datasets.patients import MSD_LIVER, lits_patient
 from models.datasets.sources import LABEL_VALUES, FileSource
 
 TASK03 = re.compile(r"Task0*3(_.*)?|Dataset0*3_Liver", re.IGNORECASE)
@@ -38,9 +38,9 @@ def claim(folder: Folder) -> Claim | None:
     values = _values(description.get("labels"))
     if values is None:
         return Claim((), (f"{folder.said(folder.path / 'dataset.json')}: none of its labels is a liver",), claimed)
-    collection = str(description.get("name") or folder.path.name)
+    collection = str(description.get("name") or folder.name)
     like = FileSource(
-        *("", "", f"MSD {folder.path.name}" if TASK03.fullmatch(folder.path.name) else collection),
+        *("", "", MSD_LIVER if TASK03.fullmatch(folder.name) else collection),
         *(lits.read, (), ()),
         values=values,
         modality=stated_modality(description),
@@ -66,7 +66,7 @@ def _pair(
         elif len(paths) > 1:
             skipped.append(f"{folder.said(paths[0])}: has {len(paths)} channels, of which one can be used")
         else:
-            match = LITS_NAME.fullmatch(name) if like.collection.startswith("MSD ") else None
+            match = LITS_NAME.fullmatch(name) if like.collection == MSD_LIVER else None
             patient = lits_patient(int(match[1])) if match else f"{like.collection}/{name}"
             sources.append(replace(like, name=name, patient=patient, images=(paths[0],), truths=(truths[name],)))
     skipped += [

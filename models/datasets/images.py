@@ -12,6 +12,7 @@ from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.nifti import read_nifti
 from dicom_io.series import Series, arrange
 from dicom_io.volume import Volume
+from models.datasets.sources import files_below
 from models.errors import CaseUnreadable
 
 NamedFiles = list[tuple[PurePosixPath, Path]]
@@ -19,7 +20,13 @@ NamedFiles = list[tuple[PurePosixPath, Path]]
 
 @contextmanager
 def unpacked(path: Path) -> Iterator[NamedFiles]:
-    """The files of a folder or archive with their names in it, while the context lasts. Raises NotDicom."""
+    """The files of a folder or archive with their names in it, while the context lasts. Raises NotDicom.
+
+    Links in a folder are followed, as discovery does it: a data set may be linked into place.
+    """
+    if path.is_dir():
+        yield [(PurePosixPath(file.relative_to(path)), file) for file in files_below(path)]
+        return
     with TemporaryDirectory(prefix="porta-case-") as workdir:
         yield named_files(path, Path(workdir))
 

@@ -6,18 +6,23 @@
 
 For `labels` may also stand label, liver_label(s), segmentation, seg, mask, truth; for `image` ct, volume, img; the
 endings of the third kind are _label(s), _segmentation, _seg, _mask, _truth, with - or . for _. 1 is liver, 2 tumour.
-`tumour_instances.nii[.gz]` or `instances.nii[.gz]` has the tumours one by one.
+`tumour_instances.nii[.gz]` or `instances.nii[.gz]` has the tumours one by one. A `dataset.json` beside them, or beside
+the folder, may say by its `name` which collection it is, and by its `modality`, as the Decathlon's, that NIfTI are MR.
+A phantom as `porta phantom` writes it (a `truth.json` with its seed) is the patient that training draws of this seed.
 """
 
+import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 from dicom_io.errors import NotNifti
 from dicom_io.pixels import read_volume
 from models.cases import Case
 from models.datasets.images import nifti_image, open_images, unpacked
-from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stem
+from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import known_patient
+from models.datasets.phantoms import COLLECTION, PHANTOM_TRUTH, phantom_patient
 from models.datasets.sources import FileSource
 from models.datasets.truth import label_volume, labels_on
 from models.errors import CaseUnreadable
@@ -48,8 +53,10 @@ def claim(folder: Folder) -> Claim | None:
     if len(images) > 1 or any(is_archive(path) for path in dicom[1:]):
         several = ", ".join(path.name for path in images or dicom)
         return Claim((), (f"{folder.said(truth)}: several images beside it: {several}",), claimed)
-    collection = str(dataset_description(folder.path).get("name") or "") or folder.path.resolve().parent.name
-    known = known_patient(name) or (collection, f"{collection}/{name}")
+    above = folder.path.resolve().parent
+    description = dataset_description(folder.path) or dataset_description(above)
+    collection = str(description.get("name") or above.name)
+    known = _phantom(folder) or known_patient(name) or (collection, f"{collection}/{name}")
     source = FileSource(
         name=name,
         patient=known[1],
@@ -58,6 +65,7 @@ def claim(folder: Folder) -> Claim | None:
         images=tuple(images or dicom),
         truths=(truth,),
         instances=instances[0] if instances else None,
+        modality=stated_modality(description) if images else "CT",  # DICOM says it itself
     )
     return Claim((source,), (), claimed)
 
@@ -90,6 +98,15 @@ def read_with_dicom(source: FileSource) -> Case:
     raise fault or CaseUnreadable(f"{first}: holds no volume")
 
 
+def _phantom(folder: Folder) -> tuple[str, str] | None:
+    """Collection and patient of a phantom that was written here; None for what is none."""
+    try:
+        seed = json.loads((folder.path / PHANTOM_TRUTH).read_text())["seed"]
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+    return (COLLECTION, phantom_patient(seed)) if isinstance(seed, int) else None
+
+
 def is_archive(path: Path) -> bool:
     """By its name."""
     return path.suffix.casefold() == ".zip"
@@ -111,7 +128,8 @@ def _suffixed(folder: Folder) -> Claim | None:
     """Pairs of NAME and NAME_label in one folder."""
     images = {stem(path): path for path in folder.files if is_nifti(path)}
     truths = {match[1]: path for name, path in images.items() if (match := SUFFIXED.fullmatch(name))}
-    collection = str(dataset_description(folder.path).get("name") or folder.path.resolve().name)
+    description = dataset_description(folder.path)
+    collection = str(description.get("name") or folder.path.resolve().name)
     sources, skipped, claimed = [], [], set[Path]()
     for name, truth in truths.items():
         claimed.add(truth)
@@ -119,6 +137,7 @@ def _suffixed(folder: Folder) -> Claim | None:
             skipped.append(f"{folder.said(truth)}: no {name}{truth.name[len(stem(truth)) :]} to go with it")
             continue
         claimed.add(images[name])
-        pair = FileSource(*(name, f"{collection}/{name}", collection, read_nifti_pair), (images[name],), (truth,))
-        sources.append(pair)
+        of, patient = known_patient(name) or (collection, f"{collection}/{name}")
+        pair = FileSource(*(name, patient, of, read_nifti_pair), (images[name],), (truth,))
+        sources.append(replace(pair, modality=stated_modality(description)))
     return Claim(tuple(sources), tuple(skipped), frozenset(claimed)) if truths else None

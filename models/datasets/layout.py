@@ -1,6 +1,7 @@
 """A folder as a reader sees it, and what the reader makes of it."""
 
 import json
+import os
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,11 @@ class Folder:
     root: Path
     files: tuple[Path, ...]
     folders: tuple[Path, ...]
+
+    @property
+    def name(self) -> str:
+        """What it is called where it was found, also as `.`; a link by its own name."""
+        return Path(os.path.abspath(self.path)).name
 
     def said(self, path: Path) -> str:
         """How a line names a file: from the folder that was asked for."""

@@ -7,6 +7,7 @@ Benchmark, 2023), and Task03_Liver of the Medical Segmentation Decathlon is LiTS
 import re
 
 LITS, IRCADB, CHAOS_CT, CHAOS_MR = "LiTS", "3D-IRCADb-01", "CHAOS CT", "CHAOS MR"
+MSD_LIVER = "MSD Task03_Liver"
 LITS_OF_IRCADB = range(28, 48)
 
 FOLDER_NAMES = {

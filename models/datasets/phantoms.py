@@ -7,10 +7,12 @@ from hashlib import sha256
 from pathlib import Path
 
 import models.phantom
-from models.cases import Case
+from models.cases import Case, CaseSource
 from models.phantom import TRAINING_SEEDS, training_phantom
 
 COLLECTION = "phantoms"
+PHANTOM_TRUTH = "truth.json"
+"""Beside a phantom in files; it says the seed."""
 TEST_SEEDS = range(TRAINING_SEEDS.stop, TRAINING_SEEDS.stop + 1000)
 """Of phantoms that evaluation may draw; training never does."""
 
@@ -30,7 +32,7 @@ class PhantomSource:
     @property
     def patient(self) -> str:
         """No two seeds share one."""
-        return f"{COLLECTION}/{self.seed}"
+        return phantom_patient(self.seed)
 
     @property
     def collection(self) -> str:
@@ -46,6 +48,17 @@ class PhantomSource:
         """Draw it."""
         phantom = training_phantom(self.seed, modality=self.modality)
         return Case(self.name, self.patient, phantom.volume, phantom.truth)
+
+
+def phantom_patient(seed: int) -> str:
+    """The patient of a seed, whether a phantom is drawn or was written into files before."""
+    return f"{COLLECTION}/{seed}"
+
+
+def is_for_tests(source: CaseSource) -> bool:
+    """Whether it is a phantom of TEST_SEEDS, drawn or in files."""
+    collection, _, seed = source.patient.rpartition("/")
+    return collection == COLLECTION and seed.isdecimal() and int(seed) in TEST_SEEDS
 
 
 def phantom_sources(

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 
 from daemon.cli import main
-from daemon.evaluator import Request, find_sources, labelled, plain, table_of
+from daemon.evaluator import Request, find_sources, labelled, plain, refuse_learned, table_of
 from dicom_io.nifti import read_labels, read_nifti, write_labels
 from models.cards import find
-from models.errors import SplitInvalid
+from models.errors import CaseUnreadable, SplitInvalid
 from models.phantom import Phantom, grid, make_phantom
 
 
@@ -155,6 +155,30 @@ def test_a_patient_on_two_sides_is_refused(lits: Path, tmp_path: Path) -> None:
     path.write_text(json.dumps({"training": ["phantom-5"], "validation": [], "test": ["phantom-5"]}))
     with pytest.raises(SplitInvalid, match="split.json: phantom-5 stands twice"):
         find_sources(Request(("resnet50",), folders=(lits,), split=path))
+
+
+def test_weights_are_not_tested_on_whom_they_know(lits: Path, tmp_path: Path) -> None:
+    """A case of a patient whom a run was trained or validated on, under whatever name it lies there."""
+    card = replace(find("resnet50"), weights=tmp_path / "run/resnet50.safetensors")
+    sources = find_sources(Request(("resnet50",), folders=(lits,)))
+    (tmp_path / "run").mkdir()
+    refuse_learned([card], sources)
+    (tmp_path / "run/run.json").write_text(json.dumps({"patients": ["elsewhere/1"]}))
+    refuse_learned([card], sources)
+    (tmp_path / "run/run.json").write_text(json.dumps({"patients": [sources[0].patient]}))
+    with pytest.raises(
+        SplitInvalid, match=rf"run/resnet50.json: was trained or validated on patients of {sources[0].name};"
+    ):
+        refuse_learned([find("resnet50"), card], sources)
+
+
+def test_a_case_that_is_called_like_a_phantom_is_no_phantom(lits: Path, tmp_path: Path) -> None:
+    """It would be measured in its place and nobody would know."""
+    for name, kind in (("image", "volume"), ("labels", "segmentation")):
+        (tmp_path / "phantom-1000000").mkdir(exist_ok=True)
+        (tmp_path / f"phantom-1000000/{name}.nii.gz").symlink_to(next(iter(sorted(lits.glob(f"{kind}-*")))))
+    with pytest.raises(CaseUnreadable, match="phantom-1000000: a case in a folder has this phantom's name"):
+        find_sources(Request(("resnet50",), folders=(tmp_path,), phantoms=2))
 
 
 def test_folders_of_models_are_told_apart() -> None:

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,6 +26,8 @@ from dicom_io.errors import NotDicom
 from dicom_io.nifti import read_labels, read_nifti
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
+from models.datasets.discovery import find_cases
+from models.datasets.phantoms import PhantomSource
 from models.phantom import Phase, Weighting
 
 SMALL = PhantomOrder(shape=(24, 72, 80), spacing_mm=(6.0, 5.0, 5.0), lesions=2, lesion_axes_mm=(12.0, 16.0))
@@ -70,9 +73,10 @@ def test_series_are_valid(
 
 
 def test_pairs_are_laid_out_as_lits(tmp_path: Path) -> None:
-    """Volume and segmentation of each seed, on one grid, labels 0, 1 and 2."""
+    """Volume and segmentation of each seed, on one grid, labels 0, 1 and 2; readers know whom they show."""
     lesions = write_phantoms(tmp_path, SMALL, seed=1_000_030, count=2, how=PhantomFormat.NIFTI)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "dataset.json",
         "segmentation-1000030.nii.gz",
         "segmentation-1000031.nii.gz",
         "volume-1000030.nii.gz",
@@ -84,6 +88,25 @@ def test_pairs_are_laid_out_as_lits(tmp_path: Path) -> None:
     assert lesions == 4
     assert volume.array.dtype == np.int16
     assert 40 < np.median(volume.array[labels == 1]) < 160
+    sources = find_cases(tmp_path).sources
+    assert [source.patient for source in sources] == [PhantomSource(seed).patient for seed in (1_000_030, 1_000_031)]
+    assert {(source.collection, source.modality) for source in sources} == {("phantoms", "CT")}
+
+
+def test_pairs_of_mr_are_read_as_mr(tmp_path: Path) -> None:
+    """NIfTI does not say it."""
+    write_phantoms(tmp_path, replace(SMALL, contrast=Weighting.T1), seed=7, count=1, how=PhantomFormat.NIFTI)
+    (source,) = find_cases(tmp_path).sources
+    assert source.read().volume.modality == "MR"
+
+
+def test_series_are_different_where_anything_is(tmp_path: Path) -> None:
+    """Each field of an order is in the UIDs."""
+    uids = set()
+    for number, order in enumerate((SMALL, replace(SMALL, lesion_variety=0.0), replace(SMALL, lesion_kinds=()))):
+        written = write_phantom(tmp_path / str(number), replace(order, lesions=0), seed=7)
+        uids.add(open_series(written.paths).series_instance_uid)
+    assert len(uids) == 3
 
 
 def test_several_series_lie_in_folders_of_their_own(tmp_path: Path) -> None:
@@ -93,6 +116,10 @@ def test_several_series_lie_in_folders_of_their_own(tmp_path: Path) -> None:
     folders = sorted(tmp_path.iterdir())
     one, two = (open_series(sorted((folder / "dicom").iterdir())) for folder in folders)
     assert one.series_instance_uid != two.series_instance_uid
+    sources = find_cases(tmp_path).sources
+    assert [source.name for source in sources] == ["phantom-1000030", "phantom-1000031"]
+    assert [source.patient for source in sources] == [PhantomSource(seed).patient for seed in (1_000_030, 1_000_031)]
+    assert {source.collection for source in sources} == {"phantoms"}
 
 
 def test_used_folders_are_left_alone(tmp_path: Path) -> None:
@@ -168,4 +195,4 @@ def test_the_command_writes_and_says_so(
         main()
     assert end.value.code == 0
     assert capsys.readouterr().out == f"1 phantom of 6 slices with 0 lesions in {tmp_path / 'out'}\n"
-    assert len(list((tmp_path / "out").iterdir())) == 2
+    assert len(list((tmp_path / "out").iterdir())) == 3

@@ -53,6 +53,7 @@ def test_options_go_over_the_file_and_the_file_over_the_defaults(tmp_path: Path)
         ('[data]\nfold = "1/5"\nsplit = "s.json"\n', "train.toml:1: data: split and fold say two things"),
         ("[preprocessing]\nwindow_hu = [240.0, -160.0]\n", "window_hu must be two growing values"),
         ('[training]\nschedule = "linear"\n', 'training.schedule: must be "cosine" or "poly", not "linear"'),
+        ("[data]\nphantoms = 1000001\n", "data.phantoms: must be at most 1000000, not 1000001"),
         ("[balance]\nreal = 1.5\n", "balance.real: must be at most 1, not 1.5"),
         ("steps = ", "train.toml:1: not valid TOML"),
     ],

@@ -9,11 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from daemon.train_settings import load_settings
+from daemon.errors import ConfigurationError
+from daemon.phantoms import PhantomFormat, PhantomOrder, write_phantoms
+from daemon.train_settings import Overrides, load_settings
 from daemon.trainer import describe, find_material
 from dicom_io.image_writer import write_ct_series
 from dicom_io.nifti import write_labels
-from models.cards import read_card
+from models.cards import find, read_card
+from models.errors import CaseUnreadable
 from models.inference import load_model
 from models.phantom import grid, make_phantom
 
@@ -112,6 +115,10 @@ def test_stopped_and_killed_it_ends_with_the_curves_of_a_run_that_was_not(data: 
         (("--data", "DATA", "--model", "unet"), 'porta: network.model: no architecture "unet"; known:'),
         (("--data", "DATA", "--initial", "nowhere.json"), "porta: nowhere.json: No such file or directory"),
         (("--data", "DATA", "--backbone-weights", "nowhere.pth"), "porta: nowhere.pth: No such file or directory"),
+        (
+            ("--data", "DATA", "--batch", "1", "--pixels", "32"),
+            "porta: training.batch: one sample of 32 pixels a process",
+        ),
         (("--config", "nowhere.toml"), "porta: nowhere.toml: cannot be read: No such file or directory"),
     ],
 )
@@ -164,9 +171,73 @@ def test_card_says_what_was_learned_from(data: Path) -> None:
     training = [material.sources[name] for name in material.split.training]
     for source in training:
         assert source.collection
-    prepared = [type("Prepared", (), {"collection": "CHAOS CT", "tumours_drawn": True})()] * 2
+    learned = {"collection": "CHAOS CT", "tumours_drawn": True, "modality": "CT"}
+    prepared = [type("Prepared", (), learned)()] * 2
     card = describe(settings, prepared, "ab" * 32)
     assert card["trained_on"] == "CHAOS CT (2); 9 steps of 12 samples"
     assert "CHAOS CT CC BY-SA 4.0" in card["licence"]
     assert card["version"] == "0-abababab"
     assert str(data) not in json.dumps(card)
+    assert card["modalities"] == ["CT"]
+    mr = type("Prepared", (), learned | {"collection": "phantoms", "modality": "MR"})()
+    assert describe(settings, [*prepared, mr], "ab" * 32)["modalities"] == ["CT", "MR"]
+    first = find("resnet50")
+    begun = load_settings(None, {("network", "initial"): first.weights.with_suffix(".json")})
+    assert describe(begun, [mr], "ab" * 32, first)["licence"].endswith(f"begun from: resnet50: {first.licence}")
+
+
+def test_phantoms_in_files_are_not_drawn_again_nor_taken_from_tests(tmp_path: Path) -> None:
+    """A name that comes twice is an error; seeds of tests may be held out, and nothing else."""
+    order = PhantomOrder(shape=(6, 64, 64), spacing_mm=(12.0, 6.0, 6.0), lesions=0)
+    write_phantoms(tmp_path / "few", order, seed=1, count=2, how=PhantomFormat.DICOM)
+    few: Overrides = {("data", "folders"): (tmp_path / "few",)}
+    with pytest.raises(CaseUnreadable, match="phantom-1: a case in a folder has the name of a phantom to be drawn"):
+        find_material(load_settings(None, few | {("data", "phantoms"): 3}))
+    (tmp_path / "few/phantom-1").rename(tmp_path / "few/one")
+    material = find_material(load_settings(None, few | {("data", "phantoms"): 2, ("data", "leave_out"): ("one",)}))
+    assert set(material.split.test) == {"one", "phantom-1"}
+    write_phantoms(tmp_path / "tests", order, seed=1_000_014, count=1, how=PhantomFormat.NIFTI)
+    both: Overrides = {("data", "folders"): (tmp_path / "few", tmp_path / "tests")}
+    with pytest.raises(
+        CaseUnreadable, match="phantoms-1000014: phantoms of the seeds 1000000 to 1000999 are for tests"
+    ):
+        find_material(load_settings(None, both | {("data", "leave_out"): ("one",)}))
+    held_out = find_material(load_settings(None, both | {("data", "leave_out"): ("phantoms-1000014",)}))
+    assert held_out.split.test == ("phantoms-1000014",)
+
+
+def test_phantoms_may_be_mr(tmp_path: Path) -> None:
+    """Of the same patients, so on the same side; not without a way to normalise them."""
+    path = tmp_path / "train.toml"
+    path.write_text("[data]\nphantoms = 3\nphantoms_mr = 3\n")
+    with pytest.raises(ConfigurationError) as error:
+        find_material(load_settings(path))
+    assert error.value.faults == ("data.phantoms_mr: MR needs preprocessing.window_percentiles",)
+    path.write_text(path.read_text() + "[preprocessing]\nwindow_percentiles = [1.0, 99.0]\n")
+    split = find_material(load_settings(path)).split
+    assert {name.replace("mr-", "") for name in split.test} == {name for name in split.test if "mr" not in name}
+    assert sorted(name for part in ("training", "validation", "test") for name in getattr(split, part)) == [
+        *("phantom-0", "phantom-1", "phantom-2", "phantom-mr-0", "phantom-mr-1", "phantom-mr-2"),
+    ]
+
+
+def test_two_processes_train_one_network(data: Path, tmp_path: Path) -> None:
+    """As torchrun starts them, in the folder where it was called: one run folder, its cache beside it."""
+    run = tmp_path / "run"
+    run.mkdir()
+    script = Path(sys.executable).with_name("porta")
+    launcher = (sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", str(script))
+    options = ("train", "-o", ".", "--data", str(data), *SMALL, "--steps", "2", "--epoch", "2", "--workers", "0")
+    environment = os.environ | {"PYTHONPATH": str(ROOT)}
+    trained = subprocess.run(
+        [*launcher, *options], env=environment, cwd=run, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert trained.returncode == 0, trained.stderr
+    assert "2 processes" in trained.stderr
+    assert trained.stderr.count("training on ") == 1
+    assert (run / "loss.csv").read_text().count("\n") == 3
+    load_model(read_card(run / "fcn_vgg16.json"))
+    assert {path.name.rpartition("-")[0] for path in (tmp_path / "cache").iterdir()} <= {"case0", "case1", "case2"}
+    assert not (run / "cache").exists()
+    split, known = (json.loads((run / name).read_text()) for name in ("split.json", "run.json"))
+    assert known["patients"] == sorted(f"{data.name}/{name}" for name in split["training"] + split["validation"])

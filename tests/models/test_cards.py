@@ -8,7 +8,8 @@ from typing import Any
 
 import pytest
 
-from models.cards import PRETRAINED, Preprocessing, find, read_card, shipped
+from models.cards import PRETRAINED, Preprocessing, find, licences_of, read_card, shipped
+from models.datasets.patients import CHAOS_CT, CHAOS_MR, IRCADB, LITS, MSD_LIVER
 from models.errors import UnknownModel
 from models.weights import ARCHITECTURES
 
@@ -121,3 +122,12 @@ def test_shipped_card_holds_measured_figures_each_labelled() -> None:
     assert any(label == "left out" and not name.startswith("phantom") for name, label in labels.items())
     for name, figures in quality.items():
         assert 0 < figures["liver_dice"] <= 1, name
+
+
+def test_licence_is_that_of_all_that_was_learned_from() -> None:
+    """Also of the weights that training began from; phantoms alone bind nobody."""
+    assert licences_of(["phantoms"]).startswith("Apache-2.0: trained on phantoms alone")
+    begun = licences_of(["phantoms"], "first: CC BY-NC-ND 4.0")
+    assert begun.startswith("research use only") and begun.endswith("begun from: first: CC BY-NC-ND 4.0")
+    for name in (LITS, IRCADB, CHAOS_CT, CHAOS_MR, MSD_LIVER):
+        assert f"{name} CC BY" in licences_of([name])

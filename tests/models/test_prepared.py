@@ -29,6 +29,7 @@ class Drawn:
     fingerprint: str = "0"
     trace: Path | None = None
     collection: str = "phantoms"
+    modality: str = "CT"
 
     @property
     def patient(self) -> str:
@@ -44,7 +45,10 @@ class Drawn:
             raise PermissionError(13, "Permission denied", "somewhere")
         if self.seed == -3:
             os._exit(1)
-        return drawn_case(self.name, self.seed)
+        if self.seed == -4:
+            raise KeyError("PatientName of somebody")
+        case = drawn_case(self.name, self.seed)
+        return replace(case, volume=replace(case.volume, modality=self.modality))
 
 
 def drawn_case(name: str = "tiny", seed: int = 4) -> Case:
@@ -119,10 +123,14 @@ def test_what_is_there_is_not_made_again(how: Preprocessing, tmp_path: Path) -> 
 
 
 def test_what_cannot_be_prepared_is_named_and_the_others_go_on(how: Preprocessing, tmp_path: Path) -> None:
-    """A case without a truth, and one whose file may not be read."""
-    prepared = prepare([Drawn("bad", seed=-1), Drawn("good"), Drawn("closed", seed=-2)], how, tmp_path)
+    """A case without a truth, one whose file may not be read, and one at which a library stumbled."""
+    prepared = prepare(
+        [Drawn("bad", seed=-1), Drawn("good"), Drawn("closed", seed=-2), Drawn("odd", seed=-4)], how, tmp_path
+    )
     assert [case.name for case in prepared.cases] == ["good"]
-    assert prepared.skipped == ("bad: has no truth", "closed: cannot be read, Permission denied")
+    assert prepared.skipped == (
+        *("bad: has no truth", "closed: cannot be read, Permission denied", "odd: cannot be prepared, KeyError"),
+    )
     assert prepared.sha256 == prepare([Drawn("good")], how, tmp_path).sha256
 
 
@@ -184,6 +192,35 @@ def test_what_somebody_damaged_is_made_again(how: Preprocessing, damage: str, ho
         read_prepared(case.folder)
     (case,) = prepare([Drawn("tiny")], how, tmp_path).cases
     np.testing.assert_array_equal(case.fine.image, before)
+
+
+@pytest.mark.parametrize("key", ["sha256", "name", "fine"])
+def test_facts_that_lack_something_are_made_again(how: Preprocessing, key: str, tmp_path: Path) -> None:
+    first = prepare([Drawn("tiny")], how, tmp_path)
+    file = (first.cases[0].folder or tmp_path) / "case.json"
+    facts = json.loads(file.read_text())
+    file.write_text(json.dumps({name: value for name, value in facts.items() if name != key}))
+    with pytest.raises(CaseUnreadable, match=r"case.json: damaged"):
+        read_prepared(file.parent)
+    assert prepare([Drawn("tiny")], how, tmp_path).sha256 == first.sha256
+
+
+def test_modality_is_kept_beside_the_hash(how: Preprocessing, tmp_path: Path) -> None:
+    """A cache from before it was kept has the same hash, and is CT; where there may be MR it is made again."""
+    percentiles = replace(how, window_percentiles=(1.0, 99.0))
+    (mr,) = prepare([Drawn("mr", seed=5, modality="MR")], percentiles, tmp_path).cases
+    assert mr.modality == pickle.loads(pickle.dumps(replace(mr, folder=None))).modality == "MR"
+    for way in (how, percentiles):
+        trace = tmp_path / f"trace-{way is how}"
+        first = prepare([Drawn("ct", trace=trace)], way, tmp_path)
+        (ct,) = first.cases
+        assert ct.modality == "CT" and ct.folder is not None
+        facts = json.loads((ct.folder / "case.json").read_text())
+        del facts["modality"]
+        (ct.folder / "case.json").write_text(json.dumps(facts))
+        assert read_prepared(ct.folder).modality == "CT"
+        assert prepare([Drawn("ct", trace=trace)], way, tmp_path).sha256 == first.sha256
+        assert trace.read_text() == "ct\n" * (1 if way is how else 2)
 
 
 def test_arrays_are_mapped_and_travel_by_name(how: Preprocessing, tmp_path: Path) -> None:

@@ -85,3 +85,14 @@ def test_they_end_with_their_parent(tmp_path: Path, names: tuple[str, ...]) -> N
     for handle in handles:
         assert select.select([handle], [], [], 60)[0]  # readable when its process has ended
         os.close(handle)
+
+
+def die() -> None:
+    """What a worker that cannot even begin does."""
+    os._exit(3)
+
+
+def test_a_dead_process_is_no_broken_pipe() -> None:
+    """One that ends while it is sent an item, which is larger than a pipe holds, leaves no result for it."""
+    results = [result for _, result in each(len, [bytes(2**22)] * 3, processes=2, first=die)]
+    assert [str(result) for result in results] == ["its process ended with code 3"] * 3

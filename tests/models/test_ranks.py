@@ -19,7 +19,7 @@ SCRIPT = Path(__file__).with_name("trained_by_ranks.py")
 def trained(out: Path, *launcher: str) -> list[list[str]]:
     """The rows of loss.csv of a run of trained_by_ranks."""
     command = [sys.executable, *launcher, str(SCRIPT), str(out)]
-    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "3" if launcher else "1"}
     run = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120, check=False)
     assert run.returncode == 0, run.stderr
     return [row.split(",") for row in (out / "loss.csv").read_text().splitlines()]
@@ -35,6 +35,9 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(tmp_path: Path) -> N
     weights, expected = (load_file(tmp_path / name / "plain-last.safetensors") for name in ("two", "one"))
     for name, tensor in expected.items():
         torch.testing.assert_close(weights[name], tensor, atol=2e-3, rtol=0)
+    share = max(1, len(os.sched_getaffinity(0)) // 2)
+    for number in range(2):
+        assert (tmp_path / "two" / f"told-{number}").read_text() == f"['from 0'] {share}", "names of the first, cores"
     assert (tmp_path / "two" / "dice.csv").read_text() == (tmp_path / "one" / "dice.csv").read_text()
 
 
@@ -48,6 +51,7 @@ def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not rank.any(False)
         part = torch.ones(2)
         assert rank.gather(part) is part
+        assert rank.told(["a"]) == ["a"]
         rank.wait()
 
 

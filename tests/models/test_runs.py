@@ -1,6 +1,7 @@
 """The folder of a run: its own, whole after any crash, and cut back to where the run goes on from."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ from torch import nn
 
 from models.cards import Preprocessing, read_card
 from models.errors import RunMismatch
-from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, RUN, Quality, RunFolder, claim
+from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, RUN, Quality, RunFolder, claim, learned_from
 
 IDENTITY: dict[str, Any] = {"training.steps": 7, "training.seed": 0, "data": "ab" * 32, "split": [["a", "training"]]}
 
@@ -66,13 +67,32 @@ def test_folder_of_something_else_is_refused(tmp_path: Path, card: dict[str, Any
         claim(tmp_path / "thesis.tex", IDENTITY, card, {})
 
 
+def test_a_claim_that_was_killed_is_made_again(tmp_path: Path, card: dict[str, Any]) -> None:
+    """Whatever it had begun to write."""
+    for name in ("config.toml", "split.json.part", "run.json.part"):
+        (tmp_path / name).write_text("half")
+    claim(tmp_path, IDENTITY, card, {"config.toml": "steps = 7\n", "split.json": "{}"})
+    assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "split.json", RUN}
+    assert (tmp_path / "config.toml").read_text() == "steps = 7\n"
+
+
+def test_weights_know_whom_they_learned_from(folder: RunFolder, card: dict[str, Any], tmp_path: Path) -> None:
+    """Those of a run; of weights that lie elsewhere nothing is known."""
+    named = claim(tmp_path / "named", IDENTITY, card, {}, ["LiTS/3", "LiTS/2", "LiTS/3"])
+    for run in (folder, named):
+        run.save_weights(nn.Conv2d(3, 3, 1), BEST, None)
+    assert learned_from(read_card(named.weights())) == {"LiTS/2", "LiTS/3"}
+    assert learned_from(read_card(folder.weights())) == set()
+    (named.path / RUN).write_text('{"identity": {}}')
+    assert learned_from(read_card(named.weights())) == set()
+
+
 def test_checkpoint_comes_back(folder: RunFolder) -> None:
     """None at first; then what was written last, and nothing beside it."""
-    cpu = torch.device("cpu")
-    assert folder.read_checkpoint(cpu) is None
+    assert folder.read_checkpoint() is None
     for step in (1, 2):
         folder.write_checkpoint({"step": step, "network": {"weight": torch.full((2,), float(step))}})
-    state = folder.read_checkpoint(cpu)
+    state = folder.read_checkpoint()
     assert state is not None
     assert state["step"] == 2
     assert state["network"]["weight"].tolist() == [2, 2]
@@ -83,7 +103,21 @@ def test_damaged_checkpoint_is_one_line(folder: RunFolder) -> None:
     """It says what to do."""
     (folder.path / CHECKPOINT).write_bytes(b"PK\x03\x04 and no more")
     with pytest.raises(RunMismatch, match=r"checkpoint\.pt.*remove it"):
-        folder.read_checkpoint(torch.device("cpu"))
+        folder.read_checkpoint()
+    (folder.path / CHECKPOINT).unlink()
+    (folder.path / CHECKPOINT).mkdir()
+    with pytest.raises(RunMismatch, match=r"checkpoint\.pt: Is a directory"):
+        folder.read_checkpoint()
+
+
+def test_logs_are_on_the_disk_before_the_checkpoint(folder: RunFolder, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Or after a power cut the run would go on behind a gap."""
+    synced = list[str]()
+    monkeypatch.setattr(os, "fsync", lambda number: synced.append(Path(os.readlink(f"/proc/self/fd/{number}")).name))
+    folder.log_loss(1, 0.5, 6e-4)
+    folder.log_dice(Quality(1, 0.5, None, 4))
+    folder.write_checkpoint({"step": 1})
+    assert synced[:3] == [LOSSES, DICES, f"{CHECKPOINT}.part"]
 
 
 def test_logs_are_cut_back_to_the_checkpoint(folder: RunFolder) -> None:

@@ -30,12 +30,13 @@ def made_case() -> PreparedCase:
 
 def main(path: Path) -> None:
     """Train, or go on."""
-    torch.set_num_threads(1)
     torch.manual_seed(0)
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
     path.mkdir(exist_ok=True)
     case, folder = made_case(), RunFolder(path, {"architecture": "plain"})
     with joined("cpu") as rank:
+        told = rank.told([f"from {rank.number}"])
+        (path / f"told-{rank.number}").write_text(f"{told} {torch.get_num_threads()}")
         train([case], [case], DEFAULT_PREPROCESSING, RECIPE, network=network, folder=folder, rank=rank)
 
 

@@ -10,7 +10,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from models.datasets.dicom_seg import segment_class
-from models.datasets.discovery import find_cases
+from models.datasets.discovery import find_all, find_cases
 
 LIVER, NEOPLASM, SPLEEN = (
     Code(value, "SCT", meaning)
@@ -57,7 +57,7 @@ def save_seg(drawn):
 
 
 def test_liver_and_tumours_of_a_series(drawn, save_series, save_seg, tmp_path: Path) -> None:
-    """Files lie anywhere; the spleen is background; each tumour segment is an instance; the patient is a digest."""
+    """Files lie anywhere; the spleen is background; each tumour segment is an instance; the patient is a study."""
     series = save_series(drawn.volume, tmp_path / "study/ct")
     other = save_series(drawn.volume, tmp_path / "study/other")
     first = np.zeros(drawn.truth.shape, bool)
@@ -74,7 +74,7 @@ def test_liver_and_tumours_of_a_series(drawn, save_series, save_seg, tmp_path: P
     assert found.skipped == (f"study/other: no truth for its {len(other)} image files",) or found.skipped == ()
     (source,) = found.sources
     assert source.collection == "DICOM SEG" and source.name.startswith("elsewhere-")
-    assert source.patient.startswith("DICOM SEG/") and "PHANTOM" not in source.patient
+    assert source.patient == f"DICOM SEG/{dcmread(series[0]).StudyInstanceUID}"
     case = source.read()
     np.testing.assert_array_equal(case.labels, drawn.truth)
     np.testing.assert_array_equal(case.instances, first + 2 * second)
@@ -94,6 +94,28 @@ def test_objects_of_one_series_are_read_together(drawn, save_series, save_seg, t
     found = find_cases(tmp_path)
     assert found.sources == ()
     assert found.skipped[0].endswith("2 SEG objects with a liver for one series, which needs one")
+
+
+def test_examinations_of_one_person_have_one_key(drawn, save_series, save_seg, tmp_path: Path) -> None:
+    """In one folder or in several; nothing is written that was made of PatientID."""
+    studies = set()
+    for name, person in (("a/one", "P1"), ("a/two", "P1"), ("b/three", "P1"), ("b/four", "P2")):
+        series = save_series(drawn.volume, tmp_path / name / "ct")
+        for path in series:
+            ds = dcmread(path)
+            ds.PatientID, ds.StudyInstanceUID = person, generate_uid(entropy_srcs=[name])
+            ds.SeriesInstanceUID = generate_uid(entropy_srcs=[name, "series"])
+            ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=[name, path.name])
+            ds.save_as(path)
+        save_seg(series, tmp_path / name / "seg.dcm", [("Liver", LIVER, drawn.truth > 0)])
+        if person == "P1":
+            studies.add(str(ds.StudyInstanceUID))
+    sources = {source.name.rpartition("-")[0]: source for source in find_all([tmp_path / "a", tmp_path / "b"]).sources}
+    assert {sources[name].patient for name in ("one", "two", "three")} == {f"DICOM SEG/{min(studies)}"}
+    assert sources["four"].patient not in {f"DICOM SEG/{study}" for study in studies}
+    assert "P1" not in repr(sources["one"])
+    (alone, other) = find_cases(tmp_path / "b").sources
+    assert alone.patient != other.patient
 
 
 def test_objects_without_a_use(drawn, save_series, save_seg, shared_data: Path, tmp_path: Path) -> None:
@@ -124,6 +146,11 @@ def test_objects_without_a_use(drawn, save_series, save_seg, shared_data: Path, 
         ("SCT", "4147007", "Lesion 1 (23 mm)", 2),
         ("SRT", "M-80003", "Tumor", 2),
         ("SCT", "10200004", "Liver tumour", 2),
+        ("SCT", "10200004", "Liver without tumor", 1),
+        ("SCT", "10200004", "liver (including tumours)", 1),
+        ("SCT", "10200004", "Non-tumorous liver", 1),
+        ("", "", "Liver, tumor-free", 1),
+        ("", "", "Tumour with necrosis", 2),
         ("", "", "liver", 1),
         ("99X", "1", "HCC", 2),
         ("99X", "1", "Liver vessels", 0),

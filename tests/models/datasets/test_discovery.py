@@ -1,10 +1,13 @@
 """What is found below a folder, and what is said of the rest."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from models.cases import Case
 from models.datasets.discovery import find_all, find_cases
+from models.datasets.sources import FileSource
 from models.errors import CaseUnreadable
 
 
@@ -80,3 +83,20 @@ def test_links_are_followed_once(save_pair, tmp_path: Path) -> None:
     (tmp_path / "data/lits").symlink_to(tmp_path / "far")
     (tmp_path / "far/loop").symlink_to(tmp_path / "far")
     assert [source.name for source in find_cases(tmp_path / "data").sources] == ["volume-1"]
+
+
+def test_what_nobody_thought_of_is_a_fault_of_one_case(save_pair, tmp_path: Path) -> None:
+    """A reader's own error names the case; what cannot even be looked at has a fingerprint, and is named when read."""
+    save_pair(tmp_path / "volume-1.nii", tmp_path / "segmentation-1.nii")
+    (source,) = find_cases(tmp_path).sources
+    broken = replace(source, reader=_fails)
+    with pytest.raises(CaseUnreadable, match=r"volume-1: .*volume-1.nii: cannot be read, KeyError"):
+        broken.read()
+    strange = replace(source, images=(tmp_path / ("x" * 300),))
+    assert strange.fingerprint != source.fingerprint
+    with pytest.raises(CaseUnreadable, match="volume-1: .*File name too long"):
+        strange.read()
+
+
+def _fails(source: FileSource) -> Case:
+    raise KeyError("PatientName of somebody")

@@ -16,8 +16,11 @@ DECATHLON = {
 }
 
 
-def test_task03_liver(drawn, save_pair, save_nifti, tmp_path: Path) -> None:
-    """liver_N is LiTS volume N, so that the patients are the same; imagesTs has no truth and is passed over."""
+def test_task03_liver(drawn, save_pair, save_nifti, monkeypatch, tmp_path: Path) -> None:
+    """liver_N is LiTS volume N, so that the patients are the same; imagesTs has no truth and is passed over.
+
+    However the folder is named: as `.`, or by a link.
+    """
     task = tmp_path / "Task03_Liver"
     for number in (0, 44):
         save_pair(task / f"imagesTr/liver_{number}.nii.gz", task / f"labelsTr/liver_{number}.nii.gz")
@@ -31,6 +34,11 @@ def test_task03_liver(drawn, save_pair, save_nifti, tmp_path: Path) -> None:
         assert {source.collection for source in found.sources} == {"MSD Task03_Liver"}
         assert found.skipped == ()
     np.testing.assert_array_equal(found.sources[0].read().labels, drawn.truth)
+    monkeypatch.chdir(task)
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere/Task03_Liver").symlink_to(task)
+    for folder in (Path(), tmp_path / "elsewhere"):
+        assert [source.patient for source in find_cases(folder).sources] == ["LiTS/0", "3D-IRCADb-01/17"]
 
 
 def test_pairs_that_are_none(save_pair, tmp_path: Path) -> None:

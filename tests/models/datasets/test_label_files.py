@@ -129,3 +129,39 @@ def test_shared_data(shared_data: Path, name: str, patient: str, collection: str
     assert 60 < case.volume.array[case.labels == 1].mean() < 160
     (truth,) = source.truths
     np.testing.assert_array_equal(case.labels, read_labels(truth, case.volume.geometry))
+
+
+def test_names_side_by_side_tell_known_patients(save_pair, tmp_path: Path) -> None:
+    """As those of folders do: LiTS 44 is a patient of 3D-IRCADb-01 in any layout."""
+    save_pair(tmp_path / "lits_44.nii.gz", tmp_path / "lits_44_label.nii.gz")
+    save_pair(tmp_path / "mine.nii.gz", tmp_path / "mine_label.nii.gz")
+    known, mine = find_cases(tmp_path).sources
+    assert (known.patient, known.collection) == ("3D-IRCADb-01/17", "LiTS")
+    assert mine.patient == f"{tmp_path.name}/mine"
+
+
+@pytest.mark.parametrize("image", ["a/image.nii.gz", "a.nii.gz"])
+def test_dataset_json_says_that_images_are_mr(save_pair, image: str, tmp_path: Path) -> None:
+    """Beside the pairs, or beside the folders of the cases."""
+    save_pair(tmp_path / image, tmp_path / image.replace("image", "labels").replace("a.nii", "a_label.nii"))
+    (tmp_path / "dataset.json").write_text('{"name": "ward 7", "modality": {"0": "MRI"}}')
+    (source,) = find_cases(tmp_path).sources
+    assert (source.patient, source.collection) == ("ward 7/a", "ward 7")
+    assert source.read().volume.modality == "MR"
+
+
+def test_linked_files_are_read_as_they_are_found(drawn, save_series, save_nifti, tmp_path: Path) -> None:
+    """A store of files with links to them, as git-annex leaves it; a link in a circle ends."""
+    files = save_series(drawn.volume, tmp_path / "store")
+    case = tmp_path / "data/case"
+    (case / "dicom/more").mkdir(parents=True)
+    for path in files:
+        (case / "dicom/more" / path.name).symlink_to(path)
+    (case / "dicom/more/circle").symlink_to(case / "dicom")
+    save_nifti(drawn.truth, drawn.geometry, case / "labels.nii.gz")
+    (source,) = find_cases(tmp_path / "data").sources
+    np.testing.assert_array_equal(source.read().labels, drawn.truth)
+    before = source.fingerprint
+    files[0].write_bytes(files[0].read_bytes() + b"\0\0")
+    (again,) = find_cases(tmp_path / "data").sources
+    assert again.fingerprint != before
