@@ -28,6 +28,15 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "fcn_resnet50": ResNet50FCN,
 }
 
+EXPLAINED_LAYERS: dict[str, str] = {
+    "resnet50": "layers.3",
+    "deeplabv3plus_resnet101": "layers.3",
+    "vgg16": "blocks.4",
+    "fcn_vgg16": "blocks.4",
+    "fcn_resnet50": "layers.3",
+}
+"""The module whose maps Grad-CAM weighs: the encoder's last, at strides 32, 16, 16, 16 and 8."""
+
 
 def build(name: str, backbone_weights: BackboneWeights = "none") -> nn.Module:
     """A network to be trained: random weights, or its backbone's from ImageNet or a torchvision state dict.
