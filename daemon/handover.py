@@ -1,7 +1,8 @@
 """What the first stage leaves for the second: the labels of each volume, and which volumes those are.
 
-work/volumes.json                which volumes were segmented, and what is to be said of that; written last
-work/<volume>/labels.npz         their labels
+work/volumes.json                    which volumes were segmented, and what is to be said of that; written last
+work/<volume>/labels.npz             their labels
+work/<volume>/probabilities.npz      what the network thought of each voxel, where a destination takes it
 """
 
 import json
@@ -14,8 +15,9 @@ import numpy as np
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
+from models.inference import Probabilities
 
-LABELS, VOLUMES = "labels.npz", "volumes.json"
+LABELS, PROBABILITIES, VOLUMES = "labels.npz", "probabilities.npz", "volumes.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +53,22 @@ def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
         confidences=tuple(about["confidences"]),
         warnings=tuple(about["warnings"]),
     )
+
+
+def save_probabilities(probabilities: Probabilities, work: Path) -> None:
+    """Keep the probabilities between two stages, durably."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, liver=probabilities.liver, tumour=probabilities.tumour)
+    write_durably(work / PROBABILITIES, buffer.getvalue())
+
+
+def load_probabilities(work: Path) -> Probabilities | None:
+    """What `save_probabilities` kept; None where nobody had asked for it when the volume was segmented."""
+    path = work / PROBABILITIES
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return Probabilities(stored["liver"], stored["tumour"])
 
 
 def save_segmented(segmented: Segmented, work: Path) -> None:

@@ -16,7 +16,15 @@ from pathlib import Path
 from pydicom import Dataset
 
 from daemon.config import Profile
-from daemon.handover import Segmented, load_segmentation, load_segmented, save_segmentation, save_segmented
+from daemon.handover import (
+    Segmented,
+    load_probabilities,
+    load_segmentation,
+    load_segmented,
+    save_probabilities,
+    save_segmentation,
+    save_segmented,
+)
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled
 from daemon.sources import open_spooled, spooled_series
@@ -27,7 +35,7 @@ from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
 from dicom_io.series import Series, Stack
 from models.cards import find
-from models.inference import Model, load_model, segment
+from models.inference import Model, load_model, segment, segment_with_probabilities
 from reports.identity import ResultIdentity
 from reports.measurements import Findings
 from reports.sr import build_rejection_sr
@@ -76,21 +84,30 @@ def refuse_without_model(series: Series, model: str) -> None:
         raise SeriesRejected(RejectReason.NO_MODEL, detail)
 
 
-def segment_series(paths: Sequence[Path], model: str, engine: Engine, work: Path, prefer: str) -> tuple[str, ...]:
+def segment_series(
+    paths: Sequence[Path],
+    model: str,
+    engine: Engine,
+    work: Path,
+    prefer: str,
+    profiles: Sequence[Profile] = (Profile(),),
+) -> tuple[str, ...]:
     """Segment the volumes of a series that `prefer` chooses, and keep the labels of volume i in `work`/i.
 
-    Returns the warnings. A volume whose pixels cannot be read is left out where there are others.
+    And what else the `profiles` of the destinations need of the network. Returns the warnings. A volume whose pixels
+    cannot be read is left out where there are others.
     Raises SeriesRejected, NotDicom, ModelError.
     """
     series = spooled_series(paths)
     refuse_without_model(series, model)
     stacks, note = chosen_stacks(series, prefer)
+    wanted = frozenset(kind for profile in profiles for kind in profile.objects)
     segmented: list[int] = []
     warnings: list[str] = []
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
-            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index))
+            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index), wanted)
             segmented.append(stack.index)
         except SeriesRejected as error:
             unread.append((stack, error))
@@ -102,9 +119,14 @@ def segment_series(paths: Sequence[Path], model: str, engine: Engine, work: Path
     return tuple(dict.fromkeys([*warnings, *left_out]))
 
 
-def _segment_stack(stack: Stack, model: Model, work: Path) -> tuple[str, ...]:
+def _segment_stack(stack: Stack, model: Model, work: Path, wanted: frozenset[str]) -> tuple[str, ...]:
     """A function of its own, so that one volume is gone from memory before the next one comes."""
-    segmentation = segment(model, read_volume(stack))
+    volume = read_volume(stack)
+    if "probability" in wanted:
+        segmentation, probabilities = segment_with_probabilities(model, volume)
+        save_probabilities(probabilities, work)
+    else:
+        segmentation = segment(model, volume)
     save_segmentation(segmentation, work)
     return segmentation.warnings
 
@@ -163,6 +185,7 @@ def _report_stack(
         profiles=profiles,
         volume_note=segmented.note,
         predecessors=predecessors,
+        probabilities=load_probabilities(work) if any("probability" in p.objects for p in profiles) else None,
     )
 
 
