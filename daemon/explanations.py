@@ -23,18 +23,9 @@ from dicom_io.volume import Volume
 from models.explain import Heat, Scene, gradcam, look, occlusion
 from models.inference import Model
 from reports.drawing import Canvas
-from reports.heat_page import HEIGHT, WIDTH, Explanation, draw_heat_page
+from reports.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page
 from reports.measurements import Findings, Lesion, measure
 from reports.window import Window, display_window
-
-GRADCAM_MEANING = (
-    "Bright: what the network saw there raised its tumour score for this lesion. "
-    "Places of this lesion's slices are compared with their brightest, which is 1; it is no probability."
-)
-OCCLUSION_MEANING = (
-    "Bright: painting over a patch there with the mean of the liver lowers the mean tumour probability of this lesion, "
-    "by as much as the scale says."
-)
 
 Progress = Callable[[int, int], None]
 
@@ -44,9 +35,7 @@ class Way:
     """One way to explain a lesion: what its files are called, what its pages say, and what makes its map."""
 
     name: str
-    title: str
-    meaning: str
-    unit: str
+    kind: Kind
     heat: Callable[[Scene, int, Progress], Heat]
 
 
@@ -57,8 +46,8 @@ def _gradcam(scene: Scene, segment: int, progress: Progress) -> Heat:
 WAYS = {
     way.name: way
     for way in (
-        Way("gradcam", "Grad-CAM", GRADCAM_MEANING, "", _gradcam),
-        Way("occlusion", "Occlusion", OCCLUSION_MEANING, "lost", occlusion),
+        Way("gradcam", GRADCAM, _gradcam),
+        Way("occlusion", OCCLUSION, occlusion),
     )
 }
 WRITTEN = tuple(f"{name}-lesion-*.{ending}" for name in WAYS for ending in ("png", "nii.gz"))
@@ -114,7 +103,7 @@ def _explain_volume(
     window = display_window(volume, headers[0] if headers else None)
     for one, way, heat in _heats(scene, chosen, methods):
         _write(scene, findings, one, way, heat, out, window)
-        print(f"{out}: {way.title} of lesion {one.number}, {one.long_axis_mm:.0f} mm")
+        print(f"{out}: {way.kind.title} of lesion {one.number}, {one.long_axis_mm:.0f} mm")
     return findings.lesion_count
 
 
@@ -128,14 +117,15 @@ def _heats(scene: Scene, lesions: list[Lesion], methods: tuple[str, ...]) -> Ite
     for lesion in lesions:
         for name in methods:
             way = WAYS[name]
-            with progress_bar(f"{way.title} of lesion {lesion.number}") as progress:
+            with progress_bar(f"{way.kind.title} of lesion {lesion.number}") as progress:
                 heat = way.heat(scene, lesion.number + LIVER, progress)
             yield lesion, way, heat
 
 
 def _write(scene: Scene, findings: Findings, lesion: Lesion, way: Way, heat: Heat, out: Path, window: Window) -> None:
     volume, algorithm = scene.volume, scene.segmentation.algorithm
-    explanation = explained(way, lesion, heat)
+    highest = float(heat.values.max(initial=0.0))
+    explanation = Explanation(way.kind, lesion.key_slice, heat.plane(lesion.key_slice), highest)
     page = draw_heat_page(
         Canvas(WIDTH, HEIGHT),
         volume,
@@ -150,10 +140,3 @@ def _write(scene: Scene, findings: Findings, lesion: Lesion, way: Way, heat: Hea
     imsave(out / f"{name}.png", page, pil_kwargs={"compress_level": 1})
     if has_affine(volume.geometry):
         write_fractions(heat.values, heat.first, volume.geometry, out / f"{name}.nii.gz")
-
-
-def explained(way: Way, lesion: Lesion, heat: Heat) -> Explanation:
-    """What a page shows of a map: the lesion's key slice."""
-    highest = float(heat.values.max(initial=0.0))
-    plane = lesion.key_slice
-    return Explanation(way.title, way.meaning, way.unit, plane, heat.plane(plane), highest)

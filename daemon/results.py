@@ -8,11 +8,12 @@ seg.dcm.held-back                a SEG that does not lie where the findings lie;
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
@@ -22,9 +23,12 @@ from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, stack_headers
 from dicom_io.volume import Volume
+from models.explain import Heat
 from models.inference import Probabilities
 from reports import seg_fractional
 from reports.errors import GeometryNotProved
+from reports.explanation_images import build_explanation_images
+from reports.heat_page import GRADCAM, Explanation
 from reports.identity import ResultIdentity
 from reports.key_images import build_key_images
 from reports.measurements import Findings, findings_json, measure
@@ -117,6 +121,7 @@ class Material:
     identity: ResultIdentity
     volume_note: str
     probabilities: Probabilities | None = None
+    heats: Mapping[int, Heat] = field(default_factory=dict)
 
     @property
     def frame_numbers(self) -> tuple[int | None, ...]:
@@ -150,7 +155,29 @@ def _pdf(material: Material) -> Sequence[Dataset]:
     ]
 
 
-FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {"key_images": _key_images, "pdf": _pdf}
+def _explanations(material: Material) -> Sequence[Dataset]:
+    """Grad-CAM of the lesions whose maps the first stage kept, each on its key slice."""
+    explanations = {}
+    for lesion in material.findings.lesions:
+        if heat := material.heats.get(lesion.number):
+            plane, highest = lesion.key_slice, float(heat.values.max(initial=0.0))
+            explanations[lesion.number] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
+    return build_explanation_images(
+        material.headers,
+        material.volume,
+        material.segmentation,
+        material.findings,
+        explanations,
+        identity=material.identity,
+        frame_numbers=material.frame_numbers,
+    )
+
+
+FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {
+    "key_images": _key_images,
+    "pdf": _pdf,
+    "explain": _explanations,
+}
 """Builders of what else a destination may name in `objects`: any number of objects of a volume, alike for everybody.
 The same material must give the same objects, in the same order."""
 
@@ -166,6 +193,7 @@ def write_results(
     volume_note: str = "",
     predecessors: Predecessors = Predecessors(),
     probabilities: Probabilities | None = None,
+    heats: Mapping[int, Heat] = MappingProxyType({}),
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
@@ -175,7 +203,7 @@ def write_results(
     """
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
     material = Material(
-        stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note, probabilities
+        stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note, probabilities, heats
     )
     results: dict[str, list[Result]] = {}
     for profile in profiles:

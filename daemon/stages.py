@@ -18,9 +18,11 @@ from pydicom import Dataset
 from daemon.config import Profile
 from daemon.handover import (
     Segmented,
+    load_explanations,
     load_probabilities,
     load_segmentation,
     load_segmented,
+    save_explanations,
     save_probabilities,
     save_segmentation,
     save_segmented,
@@ -33,10 +35,14 @@ from dicom_io.errors import SENTENCES, NotDicom, RejectReason, SeriesRejected, S
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
+from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
+from dicom_io.volume import Volume
 from models.cards import find
+from models.explain import Heat, gradcam, look
 from models.inference import Model, load_model, segment, segment_with_probabilities
 from reports.identity import ResultIdentity
+from reports.key_images import LESION_IMAGES
 from reports.measurements import Findings
 from reports.sr import build_rejection_sr
 from reports.verification import HELD_BACK
@@ -127,8 +133,19 @@ def _segment_stack(stack: Stack, model: Model, work: Path, wanted: frozenset[str
         save_probabilities(probabilities, work)
     else:
         segmentation = segment(model, volume)
+    if "explain" in wanted:
+        save_explanations(_explained(model, volume, segmentation), work)
     save_segmentation(segmentation, work)
     return segmentation.warnings
+
+
+def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict[int, Heat]:
+    """Grad-CAM of the largest lesions, by number; none where the network does not find the liver again."""
+    scene = look(model, volume, segmentation) if segmentation.lesion_count else None
+    if scene is None:
+        return {}
+    numbers = range(1, min(segmentation.lesion_count, LESION_IMAGES) + 1)
+    return {number: gradcam(scene, number + LIVER) for number in numbers}
 
 
 def report_series(
@@ -186,6 +203,7 @@ def _report_stack(
         volume_note=segmented.note,
         predecessors=predecessors,
         probabilities=load_probabilities(work) if any("probability" in p.objects for p in profiles) else None,
+        heats=load_explanations(work) if any("explain" in p.objects for p in profiles) else {},
     )
 
 

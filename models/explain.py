@@ -263,7 +263,8 @@ def _scores(model: Model, images: Tensor, weight: Tensor) -> Tensor:
     ):
         logits = model.network(images.to(device, memory_format=torch.channels_last))
         probability = logits.float().softmax(dim=1)[:, TUMOUR]
-        return (probability * weight.to(device)).sum(dim=(-2, -1)).cpu().clone()
+        scores: Tensor = (probability * weight.to(device)).sum(dim=(-2, -1))
+        return scores.cpu().clone()
 
 
 def _on_source(scene: Scene, centres_mm: NDArray[np.float64], maps: Tensor) -> Heat:

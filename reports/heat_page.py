@@ -46,16 +46,33 @@ MOST_COVER = 0.6
 """How much of the grey the brightest heat covers."""
 
 
+@dataclass(frozen=True)
+class Kind:
+    """What a way to explain is called, what its maps show in a sentence, and what stands at their scale."""
+
+    title: str
+    meaning: str
+    unit: str = ""
+
+
+GRADCAM = Kind(
+    "Grad-CAM",
+    "Bright: what the network saw there raised its tumour score for this lesion. "
+    "Places of this lesion's slices are compared with their brightest, which is 1; it is no probability.",
+)
+OCCLUSION = Kind(
+    "Occlusion",
+    "Bright: painting over a patch there with the mean of the liver lowers the mean tumour probability of this lesion, "
+    "by as much as the scale says.",
+    "lost",
+)
+
+
 @dataclass(frozen=True, eq=False)
 class Explanation:
-    """One map of one lesion. `heat` (row, column) from 0 to 1 is that of slice `plane`; `highest` is that of all.
+    """One map of one lesion. `heat` (row, column) from 0 to 1 is that of slice `plane`; `highest` is that of all."""
 
-    `method` is what the map is called, `meaning` says in a sentence what it shows, `unit` what stands at the scale.
-    """
-
-    method: str
-    meaning: str
-    unit: str
+    kind: Kind
     plane: int
     heat: NDArray[np.float32]
     highest: float
@@ -130,12 +147,12 @@ def _caption(
     series_number: str,
 ) -> None:
     room = WIDTH - 2 * MARGIN
-    head = f"{explanation.method}: lesion {lesion.number} of {findings.lesion_count}"
+    head = f"{explanation.kind.title}: lesion {lesion.number} of {findings.lesion_count}"
     canvas.text(
         MARGIN, SIDE + 32, canvas.shortened(head, HEAD_SIZE, BAR.left - 2 * MARGIN, bold=True), HEAD_SIZE, bold=True
     )
     _bar(canvas, explanation)
-    for number, line in enumerate(canvas.wrapped(explanation.meaning, TEXT_SIZE, room)[:3]):
+    for number, line in enumerate(canvas.wrapped(explanation.kind.meaning, TEXT_SIZE, room)[:3]):
         canvas.text(MARGIN, SIDE + 74 + 23 * number, line, TEXT_SIZE, colour=WHITE)
     where = slice_line(volume.geometry, explanation.plane, volume.modality, series_number)
     canvas.text(MARGIN, SIDE + 146, canvas.shortened(where, TEXT_SIZE, room), TEXT_SIZE, colour=SOFT_RGB)
@@ -152,5 +169,5 @@ def _bar(canvas: Canvas, explanation: Explanation) -> None:
     canvas.frame(BAR, SOFT_RGB)
     base = BAR.bottom + 20
     canvas.text(BAR.left, base, "0", TEXT_SIZE, colour=SOFT_RGB)
-    highest = f"{explanation.highest:.2f} {explanation.unit}".rstrip()
+    highest = f"{explanation.highest:.2f} {explanation.kind.unit}".rstrip()
     canvas.text(BAR.right, base, highest, TEXT_SIZE, colour=SOFT_RGB, align="right")

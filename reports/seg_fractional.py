@@ -131,7 +131,7 @@ def _set_frames(seg: Dataset, probabilities: Mapping[int, NDArray[np.uint8]], pl
 
 def _rle(plane: NDArray[np.uint8]) -> bytes:
     """A frame of one byte a pixel in RLE (PS3.5 annex G): row by row, 100 times as fast as pydicom's own encoder."""
-    packed: bytes = packbits_encode(np.ascontiguousarray(plane), axis=-1)
+    packed = bytes(packbits_encode(np.ascontiguousarray(plane), axis=-1))
     return pack("<16L", 1, 64, *[0] * 14) + packed + b"\0" * (len(packed) % 2)
 
 

@@ -107,7 +107,7 @@ def test_maps_lie_where_the_lesions_are(
             assert np.linalg.norm(middle - geometry.index_to_lps(centre)) < 8
     said = capsys.readouterr()
     assert [line.split(": ")[1] for line in said.out.splitlines()] == [
-        f"{WAYS[way].title} of lesion {number}, {mm} mm" for number, mm in ((1, 25), (2, 18)) for way in WAYS
+        f"{WAYS[way].kind.title} of lesion {number}, {mm} mm" for number, mm in ((1, 25), (2, 18)) for way in WAYS
     ]
 
 

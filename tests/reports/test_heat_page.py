@@ -3,14 +3,14 @@
 import numpy as np
 
 from reports.drawing import Canvas
-from reports.heat_page import HEIGHT, SIDE, WIDTH, Explanation, draw_heat_page, heated
+from reports.heat_page import GRADCAM, HEIGHT, SIDE, WIDTH, Explanation, draw_heat_page, heated
 from reports.slice_picture import whole_slice
 from reports.window import display_window
 
 
 def page(case, heat, *, highest=1.0):
     lesion = case.findings.lesions[0]
-    explanation = Explanation("Grad-CAM", "Bright: what raised the score.", "", lesion.key_slice, heat, highest)
+    explanation = Explanation(GRADCAM, lesion.key_slice, heat, highest)
     window = display_window(case.volume)
     return draw_heat_page(
         Canvas(WIDTH, HEIGHT),
