@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
@@ -77,7 +77,7 @@ def load_probabilities(work: Path) -> Probabilities | None:
 
 def save_explanations(heats: Mapping[int, Heat], work: Path) -> None:
     """Keep the maps of lesions, by their numbers, between two stages, durably; in 1/255, which a picture can show."""
-    arrays: dict[str, NDArray[np.generic]] = {}
+    arrays: dict[str, Any] = {}
     for number, heat in heats.items():
         arrays[f"first_{number}"] = np.array(heat.first)
         arrays[f"values_{number}"] = np.rint(heat.values * 255).astype(np.uint8)
