@@ -55,6 +55,14 @@ class Part(StrEnum):
     TEST = "test"
 
 
+class Method(StrEnum):
+    """How a lesion is explained."""
+
+    GRADCAM = "gradcam"
+    OCCLUSION = "occlusion"
+    BOTH = "both"
+
+
 class Pictures(StrEnum):
     """Whose worst cases the page of a comparison shows."""
 
@@ -141,6 +149,36 @@ def segment(
     log.configure("warning", "auto")
     find(model)
     segment_input(source, out, model=model, device=device, threads=threads, prefer=prefer.value)
+
+
+@app.command()
+def explain(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures and maps go.")],
+    model: Annotated[str, typer.Option(help="One of `porta models`.")] = "resnet50",
+    lesion: Annotated[int | None, typer.Option(min=1, help="The number of one lesion; else all.")] = None,
+    method: Annotated[Method, typer.Option(help="Grad-CAM takes a second a lesion, occlusion up to a minute.")] = (
+        Method.BOTH
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    prefer: PreferOption = Prefer.PORTAL,
+) -> None:
+    """What the network looked at when it drew each lesion: pictures, and maps on the source's grid."""
+    from daemon.explanations import WAYS, explain_input
+
+    log.configure("warning", "auto")
+    find(model)
+    explain_input(
+        source,
+        out,
+        model=model,
+        device=device,
+        threads=threads,
+        prefer=prefer.value,
+        lesion=lesion,
+        methods=tuple(WAYS) if method is Method.BOTH else (method.value,),
+    )
 
 
 @app.command()

@@ -131,7 +131,7 @@ class Destination(Section):
 
     peer: str
     objects: Annotated[
-        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images", "pdf"], ...],
+        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images", "pdf", "probability", "explain"], ...],
         AfterValidator(at_least_one_each_once),
     ] = ("seg", "sr")
     seg_type: SegType = "binary"

@@ -1,21 +1,27 @@
 """What the first stage leaves for the second: the labels of each volume, and which volumes those are.
 
-work/volumes.json                which volumes were segmented, and what is to be said of that; written last
-work/<volume>/labels.npz         their labels
+work/volumes.json                    which volumes were segmented, and what is to be said of that; written last
+work/<volume>/labels.npz             their labels
+work/<volume>/probabilities.npz      what the network thought of each voxel, where a destination takes it
+work/<volume>/explanations.npz       what it looked at to draw each of the largest lesions, likewise
 """
 
 import json
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
+from models.explain import Heat
+from models.inference import Probabilities
 
-LABELS, VOLUMES = "labels.npz", "volumes.json"
+LABELS, PROBABILITIES, EXPLANATIONS, VOLUMES = "labels.npz", "probabilities.npz", "explanations.npz", "volumes.json"
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,45 @@ def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
         confidences=tuple(about["confidences"]),
         warnings=tuple(about["warnings"]),
     )
+
+
+def save_probabilities(probabilities: Probabilities, work: Path) -> None:
+    """Keep the probabilities between two stages, durably."""
+    buffer = BytesIO()
+    np.savez_compressed(buffer, liver=probabilities.liver, tumour=probabilities.tumour)
+    write_durably(work / PROBABILITIES, buffer.getvalue())
+
+
+def load_probabilities(work: Path) -> Probabilities | None:
+    """What `save_probabilities` kept; None where nobody had asked for it when the volume was segmented."""
+    path = work / PROBABILITIES
+    if not path.exists():
+        return None
+    with np.load(path, allow_pickle=False) as stored:
+        return Probabilities(stored["liver"], stored["tumour"])
+
+
+def save_explanations(heats: Mapping[int, Heat], work: Path) -> None:
+    """Keep the maps of lesions, by their numbers, between two stages, durably; in 1/255, which a picture can show."""
+    arrays: dict[str, Any] = {}
+    for number, heat in heats.items():
+        arrays[f"first_{number}"] = np.array(heat.first)
+        arrays[f"values_{number}"] = np.rint(heat.values * 255).astype(np.uint8)
+    buffer = BytesIO()
+    np.savez_compressed(buffer, numbers=np.array(list(heats), np.int64), **arrays)
+    write_durably(work / EXPLANATIONS, buffer.getvalue())
+
+
+def load_explanations(work: Path) -> dict[int, Heat]:
+    """What `save_explanations` kept; empty where nobody had asked for it when the volume was segmented."""
+    path = work / EXPLANATIONS
+    if not path.exists():
+        return {}
+    with np.load(path, allow_pickle=False) as stored:
+        return {
+            number: Heat(int(stored[f"first_{number}"]), stored[f"values_{number}"] / np.float32(255))
+            for number in stored["numbers"].tolist()
+        }
 
 
 def save_segmented(segmented: Segmented, work: Path) -> None:

@@ -181,6 +181,7 @@ class Pipeline:
             self._engine,
             self.spool.work(job.id),
             rule.prefer,
+            self._profiles(job),
         )
         return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
 

@@ -1,16 +1,19 @@
 """The objects of one volume, in the outbox: each written once, each SEG read back and proved before it is a result.
 
 seg.dcm, sr.dcm, …               one for each name that a destination's profile gives (`Profile.name_of`)
+probability.dcm                  the FRACTIONAL SEG, proved as well
 key_images-<n>.dcm, …            further objects, of which a volume has several
 findings.json                    the numbers
 seg.dcm.held-back                a SEG that does not lie where the findings lie; never sent, and made anew by a retry
 """
 
 import json
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from io import BytesIO
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
@@ -20,7 +23,12 @@ from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, stack_headers
 from dicom_io.volume import Volume
+from models.explain import Heat
+from models.inference import Probabilities
+from reports import seg_fractional
 from reports.errors import GeometryNotProved
+from reports.explanation_images import build_explanation_images
+from reports.heat_page import GRADCAM, Explanation
 from reports.identity import ResultIdentity
 from reports.key_images import build_key_images
 from reports.measurements import Findings, findings_json, measure
@@ -29,7 +37,7 @@ from reports.seg import build_seg
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
 from reports.sr_document import SOP_CLASSES
-from reports.verification import verify_seg
+from reports.verification import verify_fractions, verify_seg
 
 FINDINGS = "findings.json"
 
@@ -112,6 +120,8 @@ class Material:
     findings: Findings
     identity: ResultIdentity
     volume_note: str
+    probabilities: Probabilities | None = None
+    heats: Mapping[int, Heat] = field(default_factory=dict)
 
     @property
     def frame_numbers(self) -> tuple[int | None, ...]:
@@ -145,7 +155,29 @@ def _pdf(material: Material) -> Sequence[Dataset]:
     ]
 
 
-FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {"key_images": _key_images, "pdf": _pdf}
+def _explanations(material: Material) -> Sequence[Dataset]:
+    """Grad-CAM of the lesions whose maps the first stage kept, each on its key slice."""
+    explanations = {}
+    for lesion in material.findings.lesions:
+        if heat := material.heats.get(lesion.number):
+            plane, highest = lesion.key_slice, float(heat.values.max(initial=0.0))
+            explanations[lesion.number] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
+    return build_explanation_images(
+        material.headers,
+        material.volume,
+        material.segmentation,
+        material.findings,
+        explanations,
+        identity=material.identity,
+        frame_numbers=material.frame_numbers,
+    )
+
+
+FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {
+    "key_images": _key_images,
+    "pdf": _pdf,
+    "explain": _explanations,
+}
 """Builders of what else a destination may name in `objects`: any number of objects of a volume, alike for everybody.
 The same material must give the same objects, in the same order."""
 
@@ -160,14 +192,19 @@ def write_results(
     profiles: Sequence[Profile] = (Profile(),),
     volume_note: str = "",
     predecessors: Predecessors = Predecessors(),
+    probabilities: Probabilities | None = None,
+    heats: Mapping[int, Heat] = MappingProxyType({}),
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
     Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. A SEG is there for
-    the SR that refers to it, even where no profile names it. Raises GeometryNotProved, SourceUnusable.
+    the SR that refers to it, even where no profile names it. Without a liver, or where they were not kept, there are no
+    `probabilities` either. Raises GeometryNotProved, SourceUnusable.
     """
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
-    material = Material(stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note)
+    material = Material(
+        stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note, probabilities, heats
+    )
     results: dict[str, list[Result]] = {}
     for profile in profiles:
         seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None
@@ -180,6 +217,8 @@ def write_results(
                 results[name] = [_sr(material, profile, outbox, seg, superseded)]
             elif kind == "sr_bidirectional" and findings.lesions:
                 results[name] = [_bidirectional_sr(material, profile, outbox, superseded)]
+            elif kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
+                results[name] = [_probability(material, probabilities, outbox)]
             elif kind in FURTHER_OBJECTS:
                 results[name] = _further(material, kind, outbox)
     write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
@@ -212,7 +251,7 @@ def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, 
 
 
 def _prove(path: Path, material: Material) -> None:
-    try:
+    with _held_back_unless_proved(path):
         verify_seg(
             path,
             material.volume.geometry,
@@ -221,9 +260,38 @@ def _prove(path: Path, material: Material) -> None:
             material.stack.sop_instance_uids,
             material.frame_numbers,
         )
+
+
+@contextmanager
+def _held_back_unless_proved(path: Path) -> Iterator[None]:
+    """Put the object at `path` aside where GeometryNotProved is raised."""
+    try:
+        yield
     except GeometryNotProved:
         path.replace(path.with_name(f"{path.name}.held-back"))
         raise
+
+
+def _probability(material: Material, probabilities: Probabilities, outbox: Path) -> Result:
+    """The FRACTIONAL SEG, proved as the other one is."""
+    values = {seg_fractional.LIVER: probabilities.liver, seg_fractional.TUMOUR: probabilities.tumour}
+    geometry, path = material.volume.geometry, outbox / f"{seg_fractional.NAME}.dcm"
+    result = kept(
+        seg_fractional.NAME,
+        path,
+        lambda: seg_fractional.build_fractional_seg(
+            material.headers,
+            geometry,
+            values,
+            material.segmentation.algorithm,
+            identity=material.identity,
+            frame_numbers=material.frame_numbers,
+        ),
+        material.identity,
+    )
+    with _held_back_unless_proved(path):
+        verify_fractions(path, geometry, values, material.stack.sop_instance_uids, material.frame_numbers)
+    return result
 
 
 def _sr(

@@ -16,7 +16,17 @@ from pathlib import Path
 from pydicom import Dataset
 
 from daemon.config import Profile
-from daemon.handover import Segmented, load_segmentation, load_segmented, save_segmentation, save_segmented
+from daemon.handover import (
+    Segmented,
+    load_explanations,
+    load_probabilities,
+    load_segmentation,
+    load_segmented,
+    save_explanations,
+    save_probabilities,
+    save_segmentation,
+    save_segmented,
+)
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled
 from daemon.sources import open_spooled, spooled_series
@@ -25,10 +35,14 @@ from dicom_io.errors import SENTENCES, NotDicom, RejectReason, SeriesRejected, S
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
+from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
+from dicom_io.volume import Volume
 from models.cards import find
-from models.inference import Model, load_model, segment
+from models.explain import Heat, gradcam, look
+from models.inference import Model, load_model, segment, segment_with_probabilities
 from reports.identity import ResultIdentity
+from reports.key_images import LESION_IMAGES
 from reports.measurements import Findings
 from reports.sr import build_rejection_sr
 from reports.verification import HELD_BACK
@@ -76,21 +90,30 @@ def refuse_without_model(series: Series, model: str) -> None:
         raise SeriesRejected(RejectReason.NO_MODEL, detail)
 
 
-def segment_series(paths: Sequence[Path], model: str, engine: Engine, work: Path, prefer: str) -> tuple[str, ...]:
+def segment_series(
+    paths: Sequence[Path],
+    model: str,
+    engine: Engine,
+    work: Path,
+    prefer: str,
+    profiles: Sequence[Profile] = (Profile(),),
+) -> tuple[str, ...]:
     """Segment the volumes of a series that `prefer` chooses, and keep the labels of volume i in `work`/i.
 
-    Returns the warnings. A volume whose pixels cannot be read is left out where there are others.
+    And what else the `profiles` of the destinations need of the network. Returns the warnings. A volume whose pixels
+    cannot be read is left out where there are others.
     Raises SeriesRejected, NotDicom, ModelError.
     """
     series = spooled_series(paths)
     refuse_without_model(series, model)
     stacks, note = chosen_stacks(series, prefer)
+    wanted = frozenset(kind for profile in profiles for kind in profile.objects)
     segmented: list[int] = []
     warnings: list[str] = []
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
-            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index))
+            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index), wanted)
             segmented.append(stack.index)
         except SeriesRejected as error:
             unread.append((stack, error))
@@ -102,11 +125,27 @@ def segment_series(paths: Sequence[Path], model: str, engine: Engine, work: Path
     return tuple(dict.fromkeys([*warnings, *left_out]))
 
 
-def _segment_stack(stack: Stack, model: Model, work: Path) -> tuple[str, ...]:
+def _segment_stack(stack: Stack, model: Model, work: Path, wanted: frozenset[str]) -> tuple[str, ...]:
     """A function of its own, so that one volume is gone from memory before the next one comes."""
-    segmentation = segment(model, read_volume(stack))
+    volume = read_volume(stack)
+    if "probability" in wanted:
+        segmentation, probabilities = segment_with_probabilities(model, volume)
+        save_probabilities(probabilities, work)
+    else:
+        segmentation = segment(model, volume)
+    if "explain" in wanted:
+        save_explanations(_explained(model, volume, segmentation), work)
     save_segmentation(segmentation, work)
     return segmentation.warnings
+
+
+def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict[int, Heat]:
+    """Grad-CAM of the largest lesions, by number; none where the network does not find the liver again."""
+    scene = look(model, volume, segmentation) if segmentation.lesion_count else None
+    if scene is None:
+        return {}
+    numbers = range(1, min(segmentation.lesion_count, LESION_IMAGES) + 1)
+    return {number: gradcam(scene, number + LIVER) for number in numbers}
 
 
 def report_series(
@@ -163,6 +202,8 @@ def _report_stack(
         profiles=profiles,
         volume_note=segmented.note,
         predecessors=predecessors,
+        probabilities=load_probabilities(work) if any("probability" in p.objects for p in profiles) else None,
+        heats=load_explanations(work) if any("explain" in p.objects for p in profiles) else {},
     )
 
 

@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,18 +26,21 @@ from reports.measurements import Findings, measure
 from reports.overlays import write_overlays
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
+WRITTEN = (SEG, SR, LABELS, FINDINGS, OVERLAYS)
 
 
 @dataclass(frozen=True)
 class Task:
-    """One volume to segment, and what the report says of its siblings."""
+    """One volume to segment: its stack (None: it came from NIfTI), and what the report says of its siblings."""
 
-    stack: Stack
-    note: str
+    stack: Stack | None
+    note: str = ""
 
     @property
     def name(self) -> str:
-        """What tells it from the others of one input."""
+        """What tells it from the others of one input; "" for the only one of a NIfTI."""
+        if self.stack is None:
+            return ""
         uid = f"series {self.stack.series_instance_uid}"
         return f"{uid}, {self.stack.label}" if self.stack.label else uid
 
@@ -53,8 +56,34 @@ def segment_input(
     Raises NotDicom, NotNifti, SeriesRejected (when nothing could be segmented), ModelError.
     """
     engine = Engine(device=device, threads=threads)
-    if source.name.endswith((".nii", ".nii.gz")):
-        _segment_nifti(source, out, model, engine)
+    if is_nifti(source) and source.resolve() == (out / LABELS).resolve():
+        raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
+    for folder, task, volume, several in volumes_of(source, out, model, engine, prefer, names=WRITTEN):
+        segmentation = segmented(volume, model, engine)
+        findings = _write_task(task, volume, segmentation, folder)
+        _write_pictures(volume, segmentation, findings, folder)
+        if several:
+            print(f"  {task.name}")
+
+
+def is_nifti(source: Path) -> bool:
+    """Whether its name says that it is one."""
+    return source.name.endswith((".nii", ".nii.gz"))
+
+
+def volumes_of(
+    source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str]
+) -> Iterator[tuple[Path, Task, Volume, bool]]:
+    """Each volume that is to be segmented, the folder for what comes of it, and whether there are several.
+
+    Before the first, the model is loaded and what an earlier run left in `out` (`names`, patterns) removed. Says on
+    stderr what is left out. Raises NotDicom, NotNifti, SeriesRejected (when nothing could be read), ModelError.
+    """
+    if is_nifti(source):
+        volume = read_nifti(source)
+        model_on(model, engine)
+        _clear(out, names)
+        yield out, Task(None), volume, False
         return
     with tempfile.TemporaryDirectory(prefix="porta-segment-") as workdir:
         files = dicom_files(source, Path(workdir))
@@ -63,9 +92,9 @@ def segment_input(
         if not found.groups:
             raise NotDicom(source, found.unreadable[0].why if len(files) == 1 else "holds no DICOM files")
         for unreadable in found.unreadable:
-            _say(str(named(unreadable, source, Path(workdir))))
+            say(str(named(unreadable, source, Path(workdir))))
         refused: dict[str, SeriesRejected] = {}
-        tasks: list[Task] = []
+        tasks: list[tuple[Task, Stack]] = []
         for uid, members in sorted(found.groups.items()):
             try:
                 tasks += _tasks(members, model, prefer)
@@ -73,36 +102,34 @@ def segment_input(
                 refused[f"series {uid}"] = error
         if tasks:
             model_on(model, engine)
-            _clear(out)
+            _clear(out, names)
         done = 0
         with decoder() as decode:
-            for task in tasks:
+            for task, stack in tasks:
                 try:
-                    volume = _read(task.stack, decode)
+                    volume = _read(stack, decode)
                 except SeriesRejected as error:
                     refused[task.name] = error
                     continue
                 done += 1
-                _segment_task(task, volume, out if done == 1 else out / str(done), model, engine)
-                if len(tasks) > 1:
-                    print(f"  {task.name}")
+                yield out if done == 1 else out / str(done), task, volume, len(tasks) > 1
     if not done and len(refused) == 1:
         raise next(iter(refused.values()))
     for name, refusal in refused.items():
-        _say(f"{name}: {refusal}")
+        say(f"{name}: {refusal}")
     if not done:
         raise NotDicom(source, "nothing in it can be segmented")
 
 
-def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[Task]:
+def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[tuple[Task, Stack]]:
     """The volumes of one series to segment. Raises SeriesRejected."""
     series = arrange(members)
     refuse_without_model(series, model)
     refuse_unfit(series, None)
     stacks, note = chosen_stacks(series, prefer)
     if note:
-        _say(f"series {series.series_instance_uid}: {note}")
-    return [Task(stack, note) for stack in stacks]
+        say(f"series {series.series_instance_uid}: {note}")
+    return [(Task(stack, note), stack) for stack in stacks]
 
 
 def _read(stack: Stack, decode: Decoder) -> Volume:
@@ -110,21 +137,20 @@ def _read(stack: Stack, decode: Decoder) -> Volume:
         return decode.read(stack, progress)
 
 
-def _segment_nifti(source: Path, out: Path, model: str, engine: Engine) -> None:
-    if source.resolve() == (out / LABELS).resolve():
-        raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
-    volume = read_nifti(source)
-    model_on(model, engine)
-    _clear(out)
-    segmentation = _segmented(volume, model, engine)
-    findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
-    write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
-    _write_pictures(volume, segmentation, findings, out)
+def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
+    """What the model finds, with a bar meanwhile."""
+    network = model_on(model, engine)
+    with progress_bar(f"segmenting on {network.device}") as progress:
+        return segment(network, volume, progress)
 
 
-def _segment_task(task: Task, volume: Volume, out: Path, model: str, engine: Engine) -> None:
+def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Path) -> Findings:
+    """The DICOM objects where there are images to refer to, and findings.json."""
     stack = task.stack
-    segmentation = _segmented(volume, model, engine)
+    if stack is None:
+        findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
+        write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
+        return findings
     identity = identity_of(
         stack.study_instance_uid,
         stack.series_instance_uid,
@@ -134,13 +160,7 @@ def _segment_task(task: Task, volume: Volume, out: Path, model: str, engine: Eng
     )
     identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
     findings, _ = write_results(stack, volume, segmentation, out, identity=identity, volume_note=task.note)
-    _write_pictures(volume, segmentation, findings, out)
-
-
-def _segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
-    network = model_on(model, engine)
-    with progress_bar(f"segmenting on {network.device}") as progress:
-        return segment(network, volume, progress)
+    return findings
 
 
 def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findings, out: Path) -> None:
@@ -148,7 +168,7 @@ def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findin
     if has_affine(volume.geometry):
         write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / LABELS)
     else:
-        _say(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
+        say(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
     write_overlays(volume, segmentation, findings, out)
     print(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
     for lesion in findings.lesions:
@@ -157,16 +177,17 @@ def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findin
         print(f"  lesion {lesion.number}: {', '.join(said)}")
 
 
-def _clear(out: Path) -> None:
+def _clear(out: Path, names: Sequence[str]) -> None:
     """Remove the results of an earlier run, which could be taken for this one's; nothing else."""
     numbered = [folder for folder in out.glob("[0-9]*") if folder.name.isdecimal() and folder.is_dir()]
     for folder in (out, *numbered):
-        for name in (SEG, SR, LABELS, FINDINGS, OVERLAYS):
+        for name in names:
             for earlier in folder.glob(name):
                 earlier.unlink()
         if folder in numbered and not any(folder.iterdir()):
             folder.rmdir()
 
 
-def _say(line: str) -> None:
+def say(line: str) -> None:
+    """One line on stderr."""
     print(f"porta: {line}", file=sys.stderr)

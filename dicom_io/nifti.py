@@ -31,6 +31,9 @@ GRID_TOLERANCE = 0.1
 STACK_TOLERANCE_MM = 0.05
 """How far a slice may lie from where an affine of the whole stack has it (positions carry two decimals)."""
 
+MOST_FRACTION = 65535
+"""What stands for 1 where fractions are stored as uint16."""
+
 SHEARED = "the image is sheared, its axes are not at right angles; give the DICOM series of a tilted gantry instead"
 
 UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gzip.BadGzipFile, zlib.error)
@@ -83,7 +86,27 @@ def write_image(array: NDArray[np.int16] | NDArray[np.float32], geometry: Geomet
     _write(np.rint(array).astype(np.int16), geometry, path)
 
 
-def _write(array: NDArray[np.uint8] | NDArray[np.int16], geometry: Geometry, path: Path) -> None:
+def write_fractions(values: NDArray[np.float32], first: int, geometry: Geometry, path: Path) -> None:
+    """Write values from 0 to 1 (slice, row, column), of which the first lies on slice `first`, placed as labels are.
+
+    Stored as uint16 with a slope of 1/65535, which readers apply; slices beyond the values are 0. Raises ValueError
+    when the values reach beyond the geometry, or its slices are not even.
+    """
+    last = first + len(values)
+    if values.shape[1:] != geometry.shape[1:] or first < 0 or last > geometry.slices:
+        raise ValueError(f"values are {values.shape} from slice {first}, the geometry {geometry.shape}")
+    stored = np.zeros(geometry.shape, np.uint16)
+    stored[first:last] = np.rint(values * MOST_FRACTION)
+    _write(stored, geometry, path, slope=1 / MOST_FRACTION)
+
+
+def _write(
+    array: NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.int16],
+    geometry: Geometry,
+    path: Path,
+    *,
+    slope: float | None = None,
+) -> None:
     if not has_affine(geometry):
         raise ValueError("an uneven stack has no affine")
     affine = RAS_TO_LPS @ _stack_affine(geometry)[:, [2, 1, 0, 3]]
@@ -94,6 +117,8 @@ def _write(array: NDArray[np.uint8] | NDArray[np.int16], geometry: Geometry, pat
     else:
         image.set_qform(affine, code="scanner")
     image.header.set_xyzt_units("mm")
+    if slope is not None:
+        image.header.set_slope_inter(slope, 0.0)  # with one of our own, nibabel stores the values as they are
     nib.save(image, path)
 
 

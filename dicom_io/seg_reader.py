@@ -28,6 +28,7 @@ SAME_PLANE_MM = 1e-3
 """Positions along the normal that differ by less are one plane."""
 
 Bool = NDArray[np.bool_]
+Stored = NDArray[np.uint8] | NDArray[np.uint16]
 
 
 @dataclass(frozen=True, eq=False)
@@ -40,6 +41,7 @@ class SegmentMask:
     `source_sop_instance_uids`: for each frame the images it was derived from, and in `source_frame_numbers`, of the
     same shape, the frame of each (None: the whole image). An image with several frames stands there once for each.
     `property_type`: CodingSchemeDesignator and CodeValue of SegmentedPropertyTypeCodeSequence, "" where absent.
+    `fractions`, from `read_fractions` alone: what is stored for each pixel, of `maximum_fractional_value`.
     """
 
     number: int
@@ -57,6 +59,8 @@ class SegmentMask:
     source_sop_instance_uids: tuple[tuple[str, ...], ...]
     source_frame_numbers: tuple[tuple[int | None, ...], ...]
     property_type: tuple[str, str] = ("", "")
+    fractions: Stored | None = None
+    maximum_fractional_value: int | None = None
 
     @property
     def normal(self) -> Float:
@@ -100,12 +104,26 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
     BINARY, FRACTIONAL (half of the maximum and more counts as inside) and LABELMAP objects, little and big
     endian. Raises SegmentationUnreadable when the object is no SEG or cannot be placed in patient space.
     """
+    return _read(source, is_fractional=False)
+
+
+def read_fractions(source: Path | Dataset) -> list[SegmentMask]:
+    """Every segment of a FRACTIONAL SEG, by number, with its fractions; its masks are where these are above 0.
+
+    Raises SegmentationUnreadable when the object is none, or cannot be placed in patient space.
+    """
+    return _read(source, is_fractional=True)
+
+
+def _read(source: Path | Dataset, *, is_fractional: bool) -> list[SegmentMask]:
     try:
         ds = source if isinstance(source, Dataset) else dcmread(source)
     except (InvalidDicomError, EOFError, OSError, ValueError) as error:
         raise SegmentationUnreadable("The file is not a readable DICOM object.") from error
     if ds.get("SOPClassUID") not in (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE):
         raise SegmentationUnreadable("The object is not a SEG.")
+    if is_fractional and ds.get("SegmentationType") != "FRACTIONAL":
+        raise SegmentationUnreadable("The SEG is not fractional.")
     try:
         frames = [_Frame.read(ds, index) for index in range(int(ds.get("NumberOfFrames") or 1))]
         pixels = _stored_pixels(ds, len(frames))
@@ -121,7 +139,7 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
     _require_one_grid(frames)
     widths = _slice_widths_mm(ds, frames, spacing_mm)
     return [
-        _segment(ds, number, item, frames, spacing_mm, widths, pixels, frame_of_reference_uid)
+        _segment(ds, number, item, frames, spacing_mm, widths, pixels, frame_of_reference_uid, is_fractional)
         for number, item in sorted(descriptions.items())
         if number > 0  # segment 0 of a label map is its background
     ]
@@ -218,7 +236,7 @@ def _slice_widths_mm(ds: Dataset, frames: list[_Frame], spacing_mm: float | None
     return np.asarray(widths[nearest])
 
 
-def _stored_pixels(ds: Dataset, frames: int) -> NDArray[np.uint8] | NDArray[np.uint16]:
+def _stored_pixels(ds: Dataset, frames: int) -> Stored:
     """(frames, rows, columns) as stored; single bits as 0 and 1."""
     shape = (frames, int(ds.Rows), int(ds.Columns))
     size = int(np.prod(shape))
@@ -253,8 +271,9 @@ def _segment(
     frames: list[_Frame],
     spacing_mm: float | None,
     widths: Float,
-    pixels: NDArray[np.uint8] | NDArray[np.uint16],
+    pixels: Stored,
     frame_of_reference_uid: str,
+    is_fractional: bool,
 ) -> SegmentMask:
     is_label_map = ds.get("SegmentationType") == "LABELMAP" or ds.SOPClassUID == LABEL_MAP_SEGMENTATION_STORAGE
     if is_label_map:
@@ -263,7 +282,7 @@ def _segment(
         masks = masks[chosen]
     else:
         threshold = 1
-        if ds.get("SegmentationType") == "FRACTIONAL":
+        if ds.get("SegmentationType") == "FRACTIONAL" and not is_fractional:
             threshold = (int(ds.MaximumFractionalValue) + 1) // 2
         of_segment = [index for index, frame in enumerate(frames) if frame.segment == number]
         chosen = np.array([index for index in of_segment if (pixels[index] >= threshold).any()], dtype=np.intp)
@@ -287,6 +306,8 @@ def _segment(
         source_sop_instance_uids=tuple(tuple(uid for uid, _ in frames[chosen[index]].sources) for index in order),
         source_frame_numbers=tuple(tuple(number for _, number in frames[chosen[index]].sources) for index in order),
         property_type=_property_type(description),
+        fractions=pixels[chosen][order] if is_fractional else None,
+        maximum_fractional_value=int(ds.MaximumFractionalValue) if is_fractional else None,
     )
 
 

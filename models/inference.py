@@ -88,6 +88,22 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 @dataclass(frozen=True, eq=False)
+class Field:
+    """Where the fine pass looks: slices at `centres_mm` of a canonical stack, within its `rows` and `columns`."""
+
+    canonical: Canonical
+    centres_mm: NDArray[np.float64]
+    rows: slice
+    columns: slice
+
+    def shrunk(self, centres_mm: NDArray[np.float64], how: Preprocessing) -> Shrunk:
+        """What the fine pass is shown of some of the centres, or of places between them."""
+        return shrunk_stack(
+            self.canonical, centres_mm, how, target_mm=how.fine_spacing_mm, rows=self.rows, columns=self.columns
+        )
+
+
+@dataclass(frozen=True, eq=False)
 class Found:
     """What the fine pass says: `probabilities` (slice, class, row, column) float16 of a box in a canonical stack.
 
@@ -131,11 +147,8 @@ def _look(
     model: Model, volume: Volume, progress: Progress, liver: NDArray[np.uint8] | None
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """Classes (0, 1, 2) and the probability of tumour in 1/255 on the source's grid; `liver` is filled in if given."""
-    card, geometry = model.card, volume.geometry
-    if not card.takes(volume.modality):
-        raise WrongModality(f"model {card.name} is for {', '.join(card.modalities)}, the volume is {volume.modality}")
-    how = replace(card.preprocessing, window_hu=value_window(volume, card.preprocessing))
-    axial = volume if is_axial(geometry) else reslice(volume, how)
+    geometry = volume.geometry
+    axial, how = as_seen(model, volume)
     canonical = to_canonical(axial)
     found = look_twice(model, canonical, how, progress)
     classes, tumour = np.zeros(geometry.shape, np.uint8), np.zeros(geometry.shape, np.uint8)
@@ -145,6 +158,15 @@ def _look(
     elif found is not None:
         carry_back(found, axial.geometry, geometry, classes, tumour, liver)
     return classes, tumour
+
+
+def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
+    """The volume itself, or an axial one sampled from it, with this volume's window. Raises WrongModality."""
+    card = model.card
+    if not card.takes(volume.modality):
+        raise WrongModality(f"model {card.name} is for {', '.join(card.modalities)}, the volume is {volume.modality}")
+    how = replace(card.preprocessing, window_hu=value_window(volume, card.preprocessing))
+    return (volume if is_axial(volume.geometry) else reslice(volume, how)), how
 
 
 def _numbered(model: Model, volume: Volume, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> Segmentation:
@@ -160,18 +182,32 @@ def _numbered(model: Model, volume: Volume, classes: NDArray[np.uint8], tumour: 
 
 def look_twice(model: Model, canonical: Canonical, how: Preprocessing, progress: Progress) -> Found | None:
     """The coarse and the fine pass on a canonical stack; None where the coarse one finds no liver."""
-    if len(canonical.positions_mm) == 1:  # nothing to interpolate between: the one slice stands for two
-        twice = np.repeat(canonical.values, 2, axis=0)
-        canonical = replace(canonical, values=twice, positions_mm=canonical.positions_mm + np.array([0.0, 1.0]))
+    field = look_once(model, canonical, how, progress)
+    if field is None:
+        return None
+    fine = field.shrunk(field.centres_mm, how)
+    probabilities = _probabilities(model, fine, field.centres_mm, how, progress)
+    return Found(probabilities, field.centres_mm, field.rows, field.columns)
+
+
+def look_once(model: Model, canonical: Canonical, how: Preprocessing, progress: Progress) -> Field | None:
+    """The coarse pass: where the fine one has to look; None where there is no liver."""
+    canonical = at_least_two(canonical)
     centres = slice_positions(canonical, how.coarse_step_mm)
     coarse = shrunk_stack(canonical, centres, how, target_mm=how.coarse_spacing_mm)
     box = _liver_box(_probabilities(model, coarse, centres, how, progress), centres, canonical)
     if box is None:
         return None
     rows, columns, (first, last) = box
-    centres = _fine_centres(canonical.positions_mm, first, last, how)
-    fine = shrunk_stack(canonical, centres, how, target_mm=how.fine_spacing_mm, rows=rows, columns=columns)
-    return Found(_probabilities(model, fine, centres, how, progress), centres, rows, columns)
+    return Field(canonical, _fine_centres(canonical.positions_mm, first, last, how), rows, columns)
+
+
+def at_least_two(canonical: Canonical) -> Canonical:
+    """A stack that can be interpolated: an only slice stands for two, 1 mm apart."""
+    if len(canonical.positions_mm) > 1:
+        return canonical
+    twice = np.repeat(canonical.values, 2, axis=0)
+    return replace(canonical, values=twice, positions_mm=canonical.positions_mm + np.array([0.0, 1.0]))
 
 
 def draw(
@@ -259,7 +295,7 @@ def _probabilities(
     """(slice, class, row, column) float16 on the CPU, for slices at `centres_mm`."""
     rows, columns = stack.planes.shape[-2:]
     fast = computes_bfloat16(model.device)
-    size = max(1, BATCH_PIXELS // (rows * columns))
+    size = batch_size(rows, columns)
     results = torch.empty(len(centres_mm), CLASSES, rows, columns, dtype=torch.float16)
     with torch.inference_mode():
         for start in range(0, len(centres_mm), size):
@@ -271,6 +307,11 @@ def _probabilities(
             results[at] = logits.float().softmax(dim=1).to("cpu", torch.float16)
             progress(min(start + size, len(centres_mm)), len(centres_mm))
     return results
+
+
+def batch_size(rows: int, columns: int) -> int:
+    """How many slices of this size are shown to the network at a time."""
+    return max(1, BATCH_PIXELS // (rows * columns))
 
 
 def _liver_box(

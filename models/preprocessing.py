@@ -68,8 +68,8 @@ class Canonical:
         turned = array.transpose(0, 2, 1) if self.swap else array
         return np.flip(turned, tuple(axis for axis in range(3) if self.flips[axis]))
 
-    def restore(self, canonical: NDArray[np.uint8]) -> NDArray[np.uint8]:
-        """An array on the canonical grid, put back on the source's."""
+    def restore(self, canonical: NDArray[Scalar]) -> NDArray[Scalar]:
+        """An array on the canonical grid, or some neighbouring slices of it, put back on the source's."""
         array = np.flip(canonical, tuple(axis for axis in range(3) if self.flips[axis]))
         return np.ascontiguousarray(array.transpose(0, 2, 1) if self.swap else array)
 

@@ -43,7 +43,7 @@ LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompr
 
 
 @dataclass(frozen=True, eq=False)
-class _Page:
+class Page:
     """What one object shows: pixels (row, column, 3), what they were drawn from, and where if it is a slice."""
 
     pixels: NDArray[np.uint8]
@@ -86,7 +86,7 @@ def build_key_images(
         series_number=series_number,
         volume_note=volume_note,
     )
-    pages = [_Page(canvas.pixels, frames, "Summary of the findings")]
+    pages = [Page(canvas.pixels, frames, "Summary of the findings")]
     window = display_window(volume, headers[0])
     for plane, measured, comment in _shown(segmentation, findings):
         drawn = draw_page(
@@ -100,9 +100,9 @@ def build_key_images(
             made_by=f"Porta {identity.software_version}, {algorithm.name} {algorithm.version}",
             series_number=series_number,
         )
-        pages.append(_Page(drawn.pixels, [frames[plane]], comment, drawn.grid))
+        pages.append(Page(drawn.pixels, [frames[plane]], comment, drawn.grid))
     return [
-        _secondary_capture(sources[0], headers[0], item, number, algorithm, identity)
+        secondary_capture(sources[0], headers[0], item, number, algorithm, identity)
         for number, item in enumerate(pages, start=1)
     ]
 
@@ -116,20 +116,30 @@ def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tu
     return [] if plane is None else [(plane, (), "Slice with the most liver")]
 
 
-def _secondary_capture(
-    source: Dataset, header: Dataset, page: _Page, number: int, algorithm: Algorithm, identity: ResultIdentity
+def secondary_capture(
+    source: Dataset,
+    header: Dataset,
+    page: Page,
+    number: int,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+    *,
+    kind: str = "key_images",
+    series_offset: int = SERIES_OFFSET,
+    description: str = SERIES_DESCRIPTION,
 ) -> Dataset:
+    """Image `number` of a series of pictures; `source` is the usable copy of `header`. Raises SourceUnusable."""
     with quietly():
         ds = result_object(
             source,
             algorithm,
             identity,
-            kind="key_images",
+            kind=kind,
             number=number,
-            series_offset=SERIES_OFFSET,
+            series_offset=series_offset,
             sop_class_uid=SecondaryCaptureImageStorage,
             modality="OT",
-            description=SERIES_DESCRIPTION,
+            description=description,
         )
         ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
         ds.ImageType = ["DERIVED", "SECONDARY"]

@@ -90,8 +90,8 @@ def build_seg(
             # highdicom's own message may quote a value of the header
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
         name_true_sources(seg, meant)
-        _set_spacing_between_slices(seg, geometry)
-        _set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
+        set_spacing_between_slices(seg, geometry)
+        set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
         if seg_type == "labelmap":
             # RLE, for dcmqi ends with an error on JPEG-LS; by pydicom's own encoder, for GDCM's, which highdicom would
             # be given where it is installed, ends the whole process on frames of an odd size (both tried)
@@ -153,7 +153,8 @@ def _content_description(findings: Findings, identity: ResultIdentity) -> str:
     return f"Liver and {lesions}{revision}"
 
 
-def _set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
+def set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
+    """SpacingBetweenSlices of the source's grid; none where there is no grid."""
     measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     step = spacing_between_slices_mm(geometry)
     if step is not None:
@@ -162,7 +163,7 @@ def _set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
         measures.pop("SpacingBetweenSlices", None)
 
 
-def _set_dimension_organization_uid(seg: Dataset, uid: str) -> None:
+def set_dimension_organization_uid(seg: Dataset, uid: str) -> None:
     """highdicom draws this one by lot."""
     seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
     for index in seg.DimensionIndexSequence:

@@ -56,7 +56,7 @@ def draw_page(
     head, detail = _found(findings, measured)
     canvas.text(MARGIN, SIDE + 32, canvas.shortened(head, HEAD_SIZE, room, bold=True), HEAD_SIZE, bold=True)
     canvas.text(MARGIN, SIDE + 61, canvas.shortened(detail, TEXT_SIZE, room), TEXT_SIZE, colour=WHITE)
-    where = _where(volume.geometry, plane, volume.modality, series_number)
+    where = slice_line(volume.geometry, plane, volume.modality, series_number)
     canvas.text(MARGIN, SIDE + 88, canvas.shortened(where, TEXT_SIZE, room), TEXT_SIZE, colour=SOFT_RGB)
     warned = canvas.text(MARGIN, SIDE + 114, RESEARCH_USE, TEXT_SIZE, colour=CALIPER_RGB, bold=True)
     by = canvas.shortened(made_by, TEXT_SIZE, room - warned.width - MARGIN)
@@ -97,7 +97,8 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
     return head, detail[:1].upper() + detail[1:]
 
 
-def _where(geometry: Geometry, plane: int, modality: str, series_number: str) -> str:
+def slice_line(geometry: Geometry, plane: int, modality: str, series_number: str) -> str:
+    """Which slice of which series, its plane, and where it lies."""
     axis = int(np.abs(geometry.normal).argmax())
     middle = geometry.index_to_lps([plane, (geometry.rows - 1) / 2, (geometry.columns - 1) / 2])
     series = f"{modality} series {series_number}, " if series_number else f"{modality}, "

@@ -5,7 +5,7 @@ are laid on it by the geometry's cosines alone: rows that run back to front, col
 are not square, planes of any direction need no case of their own.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -68,6 +68,10 @@ class PictureGrid:
         return np.stack([offset @ self.right, offset @ self.down], axis=-1) / self.pixel_mm
 
 
+Paint = Callable[[NDArray[np.uint8], PictureGrid], NDArray[np.uint8]]
+"""Makes a picture in colour (row, column, 3) of one in greys (row, column)."""
+
+
 def whole_slice(geometry: Geometry, plane: int, side: int) -> PictureGrid:
     """The grid of `side` pixels a side that holds the slice up to the edges of its outermost pixels."""
     right, down = hanging(geometry.normal)
@@ -89,14 +93,20 @@ def _around(centre: Float, field_mm: float, right: Float, down: Float, side: int
 
 def sampled(volume: Volume, plane: int, grid: PictureGrid, window: Window) -> NDArray[np.uint8]:
     """(side, side) the greys of a slice on the grid, linear between its pixels, black around it."""
-    geometry = volume.geometry
+    return resampled(volume.array[plane], volume.geometry, plane, grid, window)
+
+
+def resampled(
+    values: NDArray[np.int16] | NDArray[np.float32], geometry: Geometry, plane: int, grid: PictureGrid, window: Window
+) -> NDArray[np.uint8]:
+    """(side, side) the same of any values (row, column) that lie on slice `plane`."""
     to_index = np.stack(
         [geometry.column_cosines / geometry.row_spacing_mm, geometry.row_cosines / geometry.column_spacing_mm]
     )
     matrix = np.stack([to_index @ grid.down, to_index @ grid.right], axis=-1) * grid.pixel_mm
     offset = to_index @ (grid.origin_lps_mm - geometry.origins_lps_mm[plane])
     matrix[np.abs(matrix) < 1e-9] = 0.0
-    values, size = volume.array[plane], (grid.side, grid.side)
+    size = (grid.side, grid.side)
     if matrix[0, 1] == matrix[1, 0] == 0:
         return _along_axes(values, matrix.diagonal(), offset, grid.side, window)
     if matrix[0, 0] == matrix[1, 1] == 0:
@@ -150,15 +160,18 @@ def draw_slice(
     window: Window,
     *,
     measured: Sequence[Lesion],
+    paint: Paint | None = None,
 ) -> PictureGrid:
     """Draw slice `plane` into the square `picture`: liver, lesions and their numbers, calipers of those `measured`.
 
-    The first of those that is small is shown larger in a corner, without anything drawn over it.
+    The first of those that is small is shown larger in a corner, without anything drawn over it. `paint` makes
+    colours of the greys before anything is drawn on them.
     """
     geometry = volume.geometry
     grid = whole_slice(geometry, plane, round(picture.width))
     corner = np.array([picture.left, picture.top])
-    canvas.image(picture, sampled(volume, plane, grid, window))
+    greys = sampled(volume, plane, grid, window)
+    canvas.image(picture, greys if paint is None else paint(greys, grid))
     taken = _letter(canvas, picture, grid) + [_scale(canvas, picture, grid)]
     taken.append(canvas.text(picture.left + MARGIN, picture.bottom - MARGIN, window.name, SMALL_SIZE, halo=True))
 

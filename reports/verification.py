@@ -5,14 +5,15 @@ compared in patient space with the labels and the findings. TotalSegmentator wro
 a check like this one found it.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
 
 from dicom_io.errors import SegmentationUnreadable
 from dicom_io.geometry import Float, Geometry
-from dicom_io.seg_reader import SegmentMask, read_seg
+from dicom_io.seg_reader import SegmentMask, read_fractions, read_seg
 from dicom_io.segmentation import LIVER, Segmentation
 from reports.errors import GeometryNotProved
 from reports.measurements import Findings, Point
@@ -26,6 +27,7 @@ HELD_BACK = (
 
 CENTROID_TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 0.005
+MOST_FRACTION = 255
 PIXEL_TOLERANCE = 0.05
 """How far, in pixels and slices, a frame's corners may lie from those of the source image they belong to."""
 
@@ -63,6 +65,37 @@ def verify_seg(
     if findings.liver_centroid_lps_mm is None:
         raise GeometryNotProved("There is a SEG, but the findings have no liver.")
     _prove_measures(segments, planes, volume_geometry, findings.liver_volume_ml, findings.liver_centroid_lps_mm)
+
+
+def verify_fractions(
+    path: Path,
+    volume_geometry: Geometry,
+    probabilities: Mapping[int, NDArray[np.uint8]],
+    sop_instance_uids: Sequence[str],
+    frame_numbers: Sequence[int | None] = (),
+) -> None:
+    """Read the FRACTIONAL SEG at `path` back and compare every voxel with what should be in it, on its own slice.
+
+    `probabilities` by segment number, in 1/255. Raises GeometryNotProved.
+    """
+    images = list(zip(sop_instance_uids, frame_numbers or [None] * len(sop_instance_uids), strict=True))
+    try:
+        segments = read_fractions(path)
+    except SegmentationUnreadable as error:
+        raise GeometryNotProved(f"The SEG cannot be read back: {error}") from error
+    if [segment.number for segment in segments] != sorted(probabilities):
+        raise GeometryNotProved(f"The SEG holds {len(segments)} segments, not {len(probabilities)}.")
+    _prove_spacing(segments, volume_geometry)
+    for segment in segments:
+        planes, expected = _proved_planes(segment, volume_geometry, images), probabilities[segment.number]
+        if segment.fractions is None or segment.maximum_fractional_value != MOST_FRACTION:
+            raise GeometryNotProved("The SEG does not count to 255.")
+        for plane, fractions in zip(planes, segment.fractions, strict=True):
+            if wrong := np.count_nonzero(fractions != expected[plane]):
+                raise GeometryNotProved(f"Segment {segment.number} differs in {wrong} voxels of a slice.")
+        left_out = set(np.flatnonzero(expected.any(axis=(1, 2))).tolist()) - set(planes)
+        if left_out:
+            raise GeometryNotProved(f"Segment {segment.number} lacks {len(left_out)} slices.")
 
 
 def _proved_planes(segment: SegmentMask, geometry: Geometry, images: Sequence[tuple[str, int | None]]) -> list[int]:

@@ -28,6 +28,18 @@ ARCHITECTURES: dict[str, type[nn.Module]] = {
     "fcn_resnet50": ResNet50FCN,
 }
 
+EXPLAINED_LAYERS: dict[str, tuple[str, ...]] = {
+    "resnet50": ("layers.0", "layers.1", "layers.2", "layers.3"),
+    "deeplabv3plus_resnet101": ("layers.0", "layers.1", "layers.2", "layers.3"),
+    "vgg16": ("blocks.2", "blocks.3", "blocks.4"),
+    "fcn_vgg16": ("blocks.2", "blocks.3", "blocks.4"),
+    "fcn_resnet50": ("layers.3",),
+}
+"""The modules whose maps Grad-CAM weighs, in the order they are computed: the encoder's from stride 4 on.
+
+The head of `fcn_resnet50` sees the last alone.
+"""
+
 
 def build(name: str, backbone_weights: BackboneWeights = "none") -> nn.Module:
     """A network to be trained: random weights, or its backbone's from ImageNet or a torchvision state dict.

@@ -191,7 +191,8 @@ ONE_FAULT = [
     (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
     (
         PEER + DESTINATION + 'objects = [\n  "seg",\n  "png",\n]',
-        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "key_images" or "pdf", not "png"',
+        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "key_images", "pdf", '
+        '"probability" or "explain", not "png"',
     ),
     (
         PEER + DESTINATION + 'confirm = "commitment"',

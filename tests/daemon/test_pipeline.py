@@ -226,7 +226,7 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert len(paths) == 3
     (segment, segment_args), (report, report_args) = bench.stages.calls
     assert segment is segment_series
-    assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal")
+    assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal", (Profile(),))
     assert report is report_series
     assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
     identity, profiles, replaced = report_args[3:]
@@ -586,7 +586,7 @@ def test_as_many_as_the_rule_says(make_bench: Callable[..., Bench], make_config:
     assert bench.close() == 2
     assert bench.pipeline.work_off() == 4
     assert [state for state, *_ in bench.states().values()] == ["REJECTED", "REPORTED", "REPORTED"]
-    assert {args[-1] for function, args in bench.stages.calls if function is segment_series} == {"arterial"}
+    assert {args[4] for function, args in bench.stages.calls if function is segment_series} == {"arterial"}
 
 
 def test_nothing_is_chosen_while_a_series_of_the_study_is_coming_in(make_bench: Callable[..., Bench]):

@@ -15,19 +15,21 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG20
 
 from daemon import results, stages
 from daemon.config import Profile
-from daemon.handover import load_segmented
+from daemon.handover import load_explanations, load_segmented
 from daemon.intake import Intake
 from daemon.results import FURTHER_OBJECTS, Material, Replaced, SentSr
 from daemon.stages import Engine, Reported, identity_of, report_series, report_verdict, segment_series
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
-from dicom_io.seg_reader import read_seg
+from dicom_io.seg_reader import read_fractions, read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import open_series
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from models.errors import UnknownModel
+from models.explain import Heat
+from models.inference import Probabilities
 from reports.errors import GeometryNotProved
 from reports.identity import ResultIdentity
 
@@ -450,6 +452,115 @@ def test_further_objects(make: Callable[..., list[Path]], tmp_path: Path, furthe
     before = [result.path.stat().st_mtime_ns for result in found]
     assert report(paths, tmp_path, profiles=[asking]).results[-2:] == tuple(found)
     assert [result.path.stat().st_mtime_ns for result in found] == before
+
+
+@pytest.fixture
+def sure(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network is asked for probabilities too: 200 in the liver, 90 on a rim around it."""
+
+    def segment(model: object, volume: Volume) -> tuple[Segmentation, Probabilities]:
+        segmentation = stages.segment(model, volume)
+        liver = np.where(segmentation.labels > 0, 200, np.where(volume.array[:, :1] < 0, 90, 0)).astype(np.uint8)
+        return segmentation, Probabilities(liver, (segmentation.labels == 2).astype(np.uint8) * 150)
+
+    monkeypatch.setattr(stages, "segment_with_probabilities", segment)
+
+
+ASKING = Profile(("seg", "sr", "probability"))
+
+
+def test_probability_goes_to_who_asks(make: Callable[..., list[Path]], tmp_path: Path, sure: None):
+    """Kept by the first stage, proved by the second, once for all who take it, and sent again as it is."""
+    paths = make()
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [Profile(), ASKING])
+    assert (tmp_path / "work" / "0" / "probabilities.npz").exists()
+    reported = report(paths, tmp_path, profiles=[Profile(), ASKING, replace(ASKING, sr_class="comprehensive")])
+    assert objects(reported)[:3] == [(0, "seg"), (0, "sr"), (0, "probability")]
+    result = next(result for result in reported.results if result.object == "probability")
+    assert result.path.name == "probability.dcm"
+    liver, tumour = read_fractions(result.path)
+    assert set(np.unique(liver.fractions)) == {90, 200} and not len(tumour.masks)
+    written = result.path.stat().st_mtime_ns
+    assert report(paths, tmp_path, profiles=[ASKING]).results[-1] == result
+    assert result.path.stat().st_mtime_ns == written
+
+
+def test_probability_that_nobody_asked_for_is_not_made(make: Callable[..., list[Path]], tmp_path: Path):
+    """Nor after the configuration was changed between the stages: what was not kept cannot be sent."""
+    reported = walk(make(), tmp_path, profiles=[ASKING])
+    assert objects(reported) == [(0, "seg"), (0, "sr")]
+
+
+def test_no_liver_no_probability(make: Callable[..., list[Path]], tmp_path: Path, sure: None):
+    """However unsure the network was."""
+
+    def empty(ds: Dataset) -> None:
+        ds.PixelData = bytes(len(ds.PixelData))
+        ds.RescaleIntercept = -500
+
+    paths = make(change=empty)
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [ASKING])
+    assert objects(report(paths, tmp_path, profiles=[ASKING])) == [(0, "sr")]
+
+
+def test_probability_that_lies_elsewhere_is_held_back(
+    make: Callable[..., list[Path]], tmp_path: Path, sure: None, monkeypatch: pytest.MonkeyPatch
+):
+    """As a SEG is: put aside, and nothing is sent."""
+
+    def refuse(*args: object) -> None:
+        raise GeometryNotProved("a voxel differs")
+
+    monkeypatch.setattr(results, "verify_fractions", refuse)
+    paths = make()
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [ASKING])
+    with pytest.raises(GeometryNotProved):
+        report(paths, tmp_path, profiles=[ASKING])
+    assert (tmp_path / "outbox" / "0" / "probability.dcm.held-back").exists()
+
+
+EXPLAINING = Profile(("sr", "explain"))
+
+
+def with_lesion(ds: Dataset) -> None:
+    """A block of 200 in the liver of every slice that has one."""
+    array = ds.pixel_array.copy()
+    inside = array[6:18, 5:15] == array.max()
+    if inside.all():
+        array[9:15, 7:13] += LESION_HU - LIVER_HU
+    ds.PixelData = array.tobytes()
+
+
+def test_explanations_go_to_who_asks(make: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """The first stage has the network and keeps its maps; the second draws them on the lesion's key slice."""
+    asked: list[int] = []
+
+    def gradcam(scene: Volume, segment: int) -> Heat:
+        asked.append(segment)
+        return Heat(3, np.linspace(0, 1, 6 * 24 * 20, dtype=np.float32).reshape(6, 24, 20))
+
+    monkeypatch.setattr(stages, "look", lambda model, volume, segmentation: volume)
+    monkeypatch.setattr(stages, "gradcam", gradcam)
+    paths = make(change=with_lesion)
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [Profile(), EXPLAINING])
+    assert asked == [2]
+    kept = load_explanations(tmp_path / "work" / "0")[1]
+    np.testing.assert_allclose(kept.values, gradcam(None, 2).values, atol=0.5 / 255)
+    assert kept.first == 3
+    reported = report(paths, tmp_path, profiles=[Profile(), EXPLAINING])
+    assert objects(reported) == [(0, "seg"), (0, "sr"), (0, "explain")]
+    ds = dcmread(reported.results[-1].path)
+    assert (ds.ImageComments, ds.SeriesNumber) == ("Grad-CAM of lesion 1", 9007)
+    findings = json.loads((tmp_path / "outbox" / "0" / "findings.json").read_text())
+    (source,) = ds.SourceImageSequence
+    assert source.ReferencedSOPInstanceUID == findings["lesions"][0]["key_sop_instance_uid"]
+
+
+def test_without_a_lesion_nothing_is_explained(make: Callable[..., list[Path]], tmp_path: Path):
+    """Nor is the network asked again."""
+    paths = make()
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [EXPLAINING])
+    assert objects(report(paths, tmp_path, profiles=[EXPLAINING])) == [(0, "seg"), (0, "sr")]
 
 
 def test_a_seg_that_is_held_back_is_made_anew(

@@ -13,7 +13,15 @@ import SimpleITK as sitk
 
 from dicom_io.errors import NotNifti
 from dicom_io.geometry import Geometry
-from dicom_io.nifti import has_affine, read_labels, read_labels_like, read_nifti, write_image, write_labels
+from dicom_io.nifti import (
+    has_affine,
+    read_labels,
+    read_labels_like,
+    read_nifti,
+    write_fractions,
+    write_image,
+    write_labels,
+)
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
 
@@ -309,3 +317,25 @@ def test_an_image_is_read_back_where_it_lies(tmp_path: Path, make_stack: Callabl
     np.testing.assert_allclose(image.GetOrigin(), geometry.origins_lps_mm[0], atol=1e-3)
     with pytest.raises(ValueError, match="geometry"):
         write_image(array[1:], geometry, tmp_path / "other.nii.gz")
+
+
+def test_fractions_come_back_where_they_lie(tmp_path: Path) -> None:
+    """0 to 1 within 1/65535, the slices beyond them 0, read by SimpleITK too; what reaches beyond is refused."""
+    geometry = Geometry(
+        np.c_[np.zeros(6), np.zeros(6), 3.0 * np.arange(6)],
+        np.array([1.0, 0, 0]),
+        np.array([0, 1.0, 0]),
+        2.0,
+        1.5,
+        5,
+        4,
+        "1",
+    )
+    values = np.random.default_rng(1).random((2, 5, 4)).astype(np.float32)
+    write_fractions(values, 3, geometry, tmp_path / "map.nii.gz")
+    read = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "map.nii.gz")))
+    np.testing.assert_allclose(read[3:5], values, atol=1e-5)
+    assert not read[:3].any() and not read[5:].any()
+    np.testing.assert_allclose(nib.load(tmp_path / "map.nii.gz").get_fdata().T, read, atol=1e-5)
+    with pytest.raises(ValueError, match="from slice 5"):
+        write_fractions(values, 5, geometry, tmp_path / "map.nii.gz")
