@@ -16,6 +16,7 @@ from typing import Any
 from pydicom import Dataset, dcmread, dcmwrite
 
 from daemon.config import Profile, kind_of, sr_class_of
+from daemon.priors import NO_PRIORS, Priors, compared
 from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, stack_headers
@@ -160,14 +161,18 @@ def write_results(
     profiles: Sequence[Profile] = (Profile(),),
     volume_note: str = "",
     predecessors: Predecessors = Predecessors(),
+    priors: Priors = NO_PRIORS,
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
     Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. A SEG is there for
-    the SR that refers to it, even where no profile names it. Raises GeometryNotProved, SourceUnusable.
+    the SR that refers to it, even where no profile names it. The findings are compared with `priors`.
+    Raises GeometryNotProved, SourceUnusable.
     """
+    headers = stack_headers(stack)
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
-    material = Material(stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note)
+    findings = compared(findings, segmentation, headers[0], priors)
+    material = Material(stack, headers, volume, segmentation, findings, identity, volume_note)
     results: dict[str, list[Result]] = {}
     for profile in profiles:
         seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None

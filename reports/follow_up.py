@@ -25,8 +25,9 @@ from scipy.optimize import linear_sum_assignment
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from reports import criteria
+from reports.course import Course, FollowUp, PriorLesion
 from reports.findings import Findings, Lesion
-from reports.prior import Prior, PriorLesion
+from reports.prior import Prior
 from reports.registration import Organ, Registration, register, sampled
 from reports.response import Growth, Response, Status, response_of
 
@@ -42,39 +43,6 @@ SAMPLES = 20_000
 """How many voxels of a lesion are mapped at most, evenly picked."""
 
 TOO_THICK = "slices of over 5 mm: too thick for RECIST 1.1"
-
-
-@dataclass(frozen=True)
-class Course:
-    """What has become of one lesion: `number` is today's, `prior_numbers` are those of the earlier study.
-
-    `growth` is None for a new one, or one that the earlier images do not reach; of lesions that merged or split it is
-    that of all of them together, `numbers` today.
-    """
-
-    number: int
-    status: Status
-    tracking_uid: str
-    numbers: tuple[int, ...] = ()
-    prior_numbers: tuple[int, ...] = ()
-    growth: Growth | None = None
-
-
-@dataclass(frozen=True, eq=False)
-class FollowUp:
-    """A study against an earlier one: `courses` of today's lesions in their order.
-
-    `disappeared` are the earlier ones that are gone, `outside` those that today's images do not reach. `days` lie
-    between the studies, None where a date is missing. `dice` and `surface_mm` say how well the livers fit.
-    """
-
-    days: int | None
-    courses: tuple[Course, ...]
-    disappeared: tuple[PriorLesion, ...]
-    outside: tuple[PriorLesion, ...]
-    response: Response
-    dice: float
-    surface_mm: float
 
 
 def follow_up(
@@ -100,6 +68,7 @@ def follow_up(
     return FollowUp(
         days=days,
         courses=tuple(courses),
+        prior_lesions=prior.lesions,
         disappeared=tuple(lesion for lesion in left if lesion not in outside),
         outside=outside,
         response=_response(findings, segmentation.geometry, prior, groups, courses, outside),
@@ -108,13 +77,13 @@ def follow_up(
     )
 
 
-def with_tracking(findings: Findings, followed: FollowUp) -> Findings:
-    """The findings with the tracking UIDs that their lesions had in the earlier study."""
+def with_follow_up(findings: Findings, followed: FollowUp) -> Findings:
+    """The findings with their course, and with the tracking UIDs that the lesions had in the earlier study."""
     lesions = tuple(
         replace(lesion, tracking_uid=course.tracking_uid)
         for lesion, course in zip(findings.lesions, followed.courses, strict=True)
     )
-    return replace(findings, lesions=lesions)
+    return replace(findings, lesions=lesions, follow_up=followed)
 
 
 @dataclass(frozen=True)

@@ -21,24 +21,11 @@ from dicom_io.geometry import Float, Geometry
 from dicom_io.seg_reader import SAME_PLANE_MM, SegmentMask, read_seg
 from dicom_io.segmentation import LIVER
 from reports import codes, criteria
-from reports.findings import Point
+from reports.course import PriorLesion
 from reports.registration import Organ
 
 LIVER_TYPE = codes.LIVER.scheme_designator, codes.LIVER.value
 LESION_TYPE = codes.MASS.scheme_designator, codes.MASS.value
-
-
-@dataclass(frozen=True)
-class PriorLesion:
-    """One lesion of an earlier study: `number` counts from 1 as there; `tracking_uid` "" where it had none."""
-
-    number: int
-    tracking_uid: str
-    volume_ml: float
-    long_axis_mm: float
-    short_axis_mm: float
-    centroid_lps_mm: Point
-    key_slice: int
 
 
 @dataclass(frozen=True, eq=False)
@@ -117,7 +104,7 @@ def read_prior(source: Path | Dataset) -> Prior:
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
     uids = [segment.tracking_uid or "" for segment in lesions]
-    return prior_of(labels, geometry, uids, _date(ds.get("StudyDate")))
+    return prior_of(labels, geometry, uids, read_date(ds.get("StudyDate")))
 
 
 def _geometry(segments: Sequence[SegmentMask]) -> Geometry:
@@ -143,7 +130,7 @@ def _geometry(segments: Sequence[SegmentMask]) -> Geometry:
         raise SegmentationUnreadable("The frames of the SEG make no stack of planes.") from error
 
 
-def _date(value: object) -> date | None:
+def read_date(value: object) -> date | None:
     """A DICOM date (PS3.5 section 6.2); None for none, or nonsense."""
     try:
         return datetime.strptime(str(value or ""), "%Y%m%d").date()

@@ -177,7 +177,10 @@ def _optimise(fixed: Any, moving: Any, transform: Any) -> None:
     )
     method.SetOptimizerScalesFromPhysicalShift()
     method.SetInitialTransform(transform, inPlace=True)
-    method.Execute(fixed, moving)
+    try:
+        method.Execute(fixed, moving)
+    except RuntimeError as error:
+        raise LiversDiffer("The livers of the two studies could not be laid over each other.") from error
 
 
 def _matrix(affine: Any) -> Float:

@@ -16,7 +16,8 @@ from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.phantom import grid, make_phantom
-from reports.follow_up import FollowUp, follow_up, with_tracking
+from reports.course import FollowUp
+from reports.follow_up import follow_up, with_follow_up
 from reports.measurements import Findings, measure
 from reports.prior import Prior, prior_of
 from reports.response import Category, Status
@@ -131,7 +132,8 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
         assert course.status == {0: "grown", 1: "stable", 2: "shrunk", 3: "stable", 4: "grown", 5: "shrunk"}[place]
         if counted > 1.25:
             assert growth.doubling_days == pytest.approx(DAYS * log(2) / log(counted))
-    tracked = with_tracking(findings, result)
+    tracked = with_follow_up(findings, result)
+    assert tracked.follow_up == result
     assert sorted(lesion.tracking_uid for lesion in tracked.lesions) == [f"1.{n}" for n in range(1, 7)]
     assert [lesion.volume_ml for lesion in tracked.lesions] == [lesion.volume_ml for lesion in findings.lesions]
 
