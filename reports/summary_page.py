@@ -17,7 +17,8 @@ from reports.wording import assessment, course_cell, millilitres
 TABLE_LESIONS = 12
 """How many lesions the table lists at most, and fewer where the warnings need the room; the SR has all."""
 
-WARNING_LINES = 10
+WARNING_LINES, WARNING_LINES_BESIDE_COURSE = 10, 4
+"""How many lines the warnings may have; fewer where the course since an earlier study needs the room."""
 
 BACKGROUND: Colour = (14, 18, 24)
 PANEL: Colour = (28, 34, 43)
@@ -165,7 +166,8 @@ def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
     if not blocks:
         return bottom
     fit, lines = 0, 0
-    while fit < len(blocks) and lines + len(blocks[fit]) <= WARNING_LINES:
+    most = WARNING_LINES_BESIDE_COURSE if findings.follow_up else WARNING_LINES
+    while fit < len(blocks) and lines + len(blocks[fit]) <= most:
         lines += len(blocks[fit])
         fit += 1
     left = len(blocks) - fit

@@ -44,7 +44,7 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     category = response.category
     named = "no category" if category is None else f"{CATEGORY_NAMES[category]} ({category})"
     return (
-        f"Against {earlier_study(findings)}: lesions: {', '.join(parts) if parts else 'none then, none now'}.",
+        f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none then, none now'}.",
         f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
         RESPONSE_CAVEAT,
     )

@@ -10,6 +10,7 @@ from pypdf import PdfReader
 
 from dicom_io.segmentation import Algorithm
 from dicom_io.sr_reader import read_measurement_groups
+from reports.caveats import SENTENCES
 from reports.course import Course, FollowUp, PriorLesion
 from reports.drawing import Box, Canvas
 from reports.findings import findings_json
@@ -68,7 +69,7 @@ def test_the_course_in_words(make_case) -> None:
     findings = followed(make_case().findings)
     said = assessment(findings)
     assert (
-        "Against a study of 90 days earlier: lesions: 1 new, 1 grown, 1 disappeared (14.0 mm then)." in said
+        "Lesions against a study of 90 days earlier: 1 new, 1 grown, 1 disappeared (14.0 mm then)." in said
         and f"RECIST 1.1, suggested: stable disease (SD): {SD.reasons[0]}." in said
         and RESPONSE_CAVEAT in said
     )
@@ -152,15 +153,18 @@ def test_all_gone_is_said_in_the_sr(make_case, identity, validate) -> None:
 
 
 class Noted(Canvas):
-    """A canvas that also keeps what was written."""
+    """A canvas that also keeps what was written, and where."""
 
     def __init__(self) -> None:
         super().__init__(WIDTH, HEIGHT)
         self.written: list[str] = []
+        self.boxes: list[Box] = []
 
     def text(self, x, baseline, text, size, **how) -> Box:
+        box = super().text(x, baseline, text, size, **how)
         self.written.append(text)
-        return super().text(x, baseline, text, size, **how)
+        self.boxes += [box] if text else []
+        return box
 
 
 def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
@@ -170,13 +174,51 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     canvas = Noted()
     draw_summary(canvas, findings, case.segmentation.algorithm, identity=identity, modality="CT", series_number="4")
     words = " ".join(canvas.written)
-    assert "Against a study of 90 days earlier" in words and "stable disease (SD)" in words
+    assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD)" in words
     assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
     assert "Confidence" not in canvas.written
     ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
-    assert "Against a study of 90 days earlier" in text and "+100 %" in text
+    assert "Lesions against a study of 90 days earlier" in text and "+100 %" in text
     assert "Volume by lesion, then and now, mL" in text and "90 d earlier" in text
     plain = build_pdf(case.headers, case.volume, case.segmentation, case.findings, identity=identity)
     assert plain.EncapsulatedDocument != ds.EncapsulatedDocument
+
+
+@pytest.mark.parametrize("count", [1, 12, 254])
+@pytest.mark.parametrize("warned", [0, 3, 30])
+def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, warned) -> None:
+    """However much there is to say of today, of then, and of the volume."""
+    findings = make_case().findings
+    lesions = tuple(replace(findings.lesions[0], number=n, segment=n + 1) for n in range(1, count + 1))
+    courses = tuple(
+        Course(n, status, "1.2.8", (n,), (n,), GROWN)
+        for n, status in zip(range(1, count + 1), list(Status) * 37, strict=False)
+    )
+    reasons = (
+        "sum of target diameters 123.4 mm then, 156.7 mm now (+27 %)",
+        "12 lesions of at least 10 mm, new",
+        "12 lesions under 10 mm, new: not counted, to be looked at",
+    )
+    findings = followed(
+        replace(findings, lesions=(findings.lesions[0],) * 2),
+        courses=courses,
+        disappeared=(GONE,) * 5,
+        outside=(GONE,) * 5,
+        response=Response(Category.PD, reasons, 123.4, 156.7),
+    )
+    findings = replace(findings, lesions=lesions, warnings=tuple(list(SENTENCES)[:warned]))
+    canvas = Noted()
+    draw_summary(
+        canvas,
+        findings,
+        Algorithm("a_model_with_a_long_name" * 3, "1.2.0", "0123456789abcdef" * 4, trained_on="liver " * 50),
+        identity=replace(identity, revision=3),
+        modality="CT",
+        series_number="4",
+        volume_note="The series holds several volumes; one was segmented. " * 8,
+    )
+    for number, box in enumerate(canvas.boxes):
+        assert box.left >= 0 and box.top >= 0 and box.right <= WIDTH and box.bottom <= HEIGHT
+        assert not any(box.overlap(other) for other in canvas.boxes[number + 1 :])
