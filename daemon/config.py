@@ -127,7 +127,7 @@ def sr_class_of(name: str) -> SrClass:
 
 
 class Destination(Section):
-    """Where results go; it bears the name of its peer."""
+    """Where results go; it bears the name of its peer. With `priors` it is asked for earlier results, too."""
 
     peer: str
     objects: Annotated[
@@ -136,6 +136,7 @@ class Destination(Section):
     ] = ("seg", "sr")
     seg_type: SegType = "binary"
     sr_class: SrClass = "comprehensive_3d"
+    priors: bool = False
     confirm: Literal["none", "query"] = "none"
     attempts: int = Field(default=8, ge=1)
     first_retry_s: Seconds = 5.0

@@ -28,6 +28,7 @@ from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, Sta
 from daemon.judgement import Judge
 from daemon.ledger import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
+from daemon.priors import Archive
 from daemon.results import Replaced, Result, SentSr
 from daemon.spool import Spool
 from daemon.stages import (
@@ -39,6 +40,7 @@ from daemon.stages import (
     segment_series,
 )
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.network.scu import Remote
 from models.errors import ModelError
 from reports.identity import ResultIdentity
 
@@ -194,6 +196,7 @@ class Pipeline:
             self._identity(job),
             self._profiles(job),
             self._replaced_by(job),
+            self._archives(job),
         )
         moved = self.ledger.finish_stage(
             job,
@@ -250,6 +253,15 @@ class Pipeline:
     def _profiles(self, job: Job) -> tuple[Profile, ...]:
         destinations = map(self.config.destination, self.judge.rule(job).destinations)
         return tuple(dict.fromkeys(destination.profile for destination in destinations))
+
+    def _archives(self, job: Job) -> tuple[Archive, ...]:
+        """The job's destinations that are asked for earlier results."""
+        ours, archives = self.config.dicom.ae_title, []
+        for destination in map(self.config.destination, self.judge.rule(job).destinations):
+            peer = self.config.peer(destination.peer)
+            if destination.priors and peer.host is not None and peer.port is not None:
+                archives.append(Archive(Remote(peer.ae_title, peer.host, peer.port), ours, destination.timeout_s))
+        return tuple(archives)
 
     def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:
         """What was sent that the SRs of a job supersede, and that does not change any more.

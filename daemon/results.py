@@ -19,6 +19,7 @@ from typing import Any
 from pydicom import Dataset, dcmread, dcmwrite
 
 from daemon.config import Profile, kind_of, sr_class_of
+from daemon.priors import NO_PRIORS, Priors, compared
 from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, stack_headers
@@ -194,17 +195,18 @@ def write_results(
     predecessors: Predecessors = Predecessors(),
     probabilities: Probabilities | None = None,
     heats: Mapping[int, Heat] = MappingProxyType({}),
+    priors: Priors = NO_PRIORS,
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
     Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. A SEG is there for
     the SR that refers to it, even where no profile names it. Without a liver, or where they were not kept, there are no
-    `probabilities` either. Raises GeometryNotProved, SourceUnusable.
+    `probabilities` either. The findings are compared with `priors`. Raises GeometryNotProved, SourceUnusable.
     """
+    headers = stack_headers(stack)
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
-    material = Material(
-        stack, stack_headers(stack), volume, segmentation, findings, identity, volume_note, probabilities, heats
-    )
+    findings = compared(findings, segmentation, headers[0], priors)
+    material = Material(stack, headers, volume, segmentation, findings, identity, volume_note, probabilities, heats)
     results: dict[str, list[Result]] = {}
     for profile in profiles:
         seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None

@@ -27,6 +27,7 @@ from daemon.handover import (
     save_segmentation,
     save_segmented,
 )
+from daemon.priors import Archive, Priors, fetch_priors
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled
 from daemon.sources import open_spooled, spooled_series
@@ -155,14 +156,17 @@ def report_series(
     identity: ResultIdentity,
     profiles: Sequence[Profile] = (Profile(),),
     replaced: Sequence[Replaced] = (),
+    archives: Sequence[Archive] = (),
 ) -> Reported:
     """Measure what `work` holds, write the objects of volume i to `outbox`/i, and prove each SEG's geometry.
 
     `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
-    `replaced`. Raises GeometryNotProved, SourceUnusable.
+    `replaced`. The findings are compared with what `archives` have of the patient's earlier
+    studies. Raises GeometryNotProved, SourceUnusable.
     """
     stacks = {stack.index: stack for stack in spooled_series(paths).stacks}
     segmented = load_segmented(work)
+    priors = fetch_priors(stacks[segmented.volumes[0]].slices[0].path, archives, work)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:
@@ -175,6 +179,7 @@ def report_series(
             replace(identity, volume_index=index, volume_label=stack.label),
             profiles,
             Predecessors(stack.study_instance_uid, segmented.volumes, tuple(replaced)),
+            priors,
         )
         results += written
         warnings += findings.warnings
@@ -190,6 +195,7 @@ def _report_stack(
     identity: ResultIdentity,
     profiles: Sequence[Profile],
     predecessors: Predecessors,
+    priors: Priors,
 ) -> tuple[Findings, tuple[Result, ...]]:
     segmentation = load_segmentation(work, stack.geometry)
     segmentation = replace(segmentation, warnings=segmentation.warnings + segmented.warnings)
@@ -204,6 +210,7 @@ def _report_stack(
         predecessors=predecessors,
         probabilities=load_probabilities(work) if any("probability" in p.objects for p in profiles) else None,
         heats=load_explanations(work) if any("explain" in p.objects for p in profiles) else {},
+        priors=priors,
     )
 
 

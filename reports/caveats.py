@@ -13,6 +13,8 @@ class FindingsWarning(StrEnum):
     LESION_CUT_OFF = "LESION_CUT_OFF"
     LOW_CONFIDENCE = "LOW_CONFIDENCE"
     CONTRAST_DOUBTFUL = "CONTRAST_DOUBTFUL"
+    PRIORS_NOT_FETCHED = "PRIORS_NOT_FETCHED"
+    PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
 
 
 PARTIAL_LIVER_MM2 = 100.0
@@ -35,6 +37,10 @@ SENTENCES: dict[str, str] = {
     f"(mean probability under {LOW_CONFIDENCE_BELOW:g}).",
     FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
     "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
+    FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results of the patient could not be fetched from an archive: what is "
+    "said of new and grown lesions may lack, or be incomplete.",
+    FindingsWarning.PRIOR_NOT_COMPARED: "An earlier result of the patient was found, but could not be laid over this "
+    "one: whether lesions are new or have grown is not known.",
     # A model's code: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
 }

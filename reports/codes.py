@@ -68,6 +68,28 @@ MILAN = Code("MILAN", PRIVATE_SCHEME, "Milan criteria, computed from sizes and n
 UP_TO_SEVEN = Code("UP_TO_SEVEN", PRIVATE_SCHEME, "Up-to-seven criterion, computed from sizes and number alone")
 YES = Code("373066001", "SCT", "Yes")
 NO = Code("373067005", "SCT", "No")
+LESION_COURSE = Code("LESION_COURSE", PRIVATE_SCHEME, "Course of the lesion since the earlier study")
+COURSES = {
+    "new": Code("NEW", PRIVATE_SCHEME, "New"),
+    "grown": Code("15454001", "SCT", "Increased size"),
+    "stable": Code("STABLE", PRIVATE_SCHEME, "Stable in size"),
+    "shrunk": Code("19776001", "SCT", "Decreased size"),
+    "merged": Code("MERGED", PRIVATE_SCHEME, "Merged of several lesions"),
+    "split": Code("SPLIT", PRIVATE_SCHEME, "Split from one lesion"),
+    "outside": Code("OUTSIDE", PRIVATE_SCHEME, "Not within the images of the earlier study"),
+}
+"""The states of docs/follow-up.md."""
+DIAMETER_CHANGE = Code("DIAMETER_CHANGE", PRIVATE_SCHEME, "Change of the long axis since the earlier study")
+VOLUME_CHANGE = Code("VOLUME_CHANGE", PRIVATE_SCHEME, "Change of the volume since the earlier study")
+DOUBLING_TIME = Code("DOUBLING_TIME", PRIVATE_SCHEME, "Volume doubling time")
+CURRENT_RESPONSE = Code("112048", "DCM", "Current Response")
+RESPONSES = {
+    "CR": Code("112041", "DCM", "Target Lesion Complete Response"),
+    "PR": Code("112042", "DCM", "Target Lesion Partial Response"),
+    "PD": Code("112043", "DCM", "Target Lesion Progressive Disease"),
+    "SD": Code("112044", "DCM", "Target Lesion Stable Disease"),
+}
+"""CID 6143; a suggestion, which a comment says."""
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
@@ -78,6 +100,7 @@ MILLILITER = Code("mL", "UCUM", "milliliter")
 MILLIMETER = Code("mm", "UCUM", "millimeter")
 SQUARE_MILLIMETER = Code("mm2", "UCUM", "square millimeter")
 BIT = Code("bit", "UCUM", "bit")
+DAY = Code("d", "UCUM", "day")
 PERCENT = Code("%", "UCUM", "percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")

@@ -3,6 +3,7 @@
     ReportError
     ├── GeometryNotProved(detail)     a written SEG that, read back, does not say what the findings say
     ├── SourceUnusable(detail)        a source header that no result can be derived from
+    ├── LiversDiffer(detail)          an earlier study whose liver cannot be laid over this one's
     └── EvaluationUnreadable(detail)  a file of an evaluation or a training run that charts cannot be drawn from
 
 Messages hold UIDs, numbers and keywords; never an attribute of a patient.
@@ -23,6 +24,14 @@ class GeometryNotProved(ReportError):
 
 class SourceUnusable(ReportError):
     """The source headers lack what a SEG or SR cannot do without."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class LiversDiffer(ReportError):
+    """The livers of two studies do not fit, so that nothing in them can be compared."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_io.segmentation import Algorithm
+from reports.course import Course, FollowUp
 from reports.criteria import CRITERIA_CAVEAT, Criterion
+from reports.response import RESPONSE_CAVEAT
 from reports.severity import NOT_KNOWN, Severity
 
 Point = tuple[float, float, float]
@@ -95,6 +97,8 @@ class Findings:
     added up (None where slices are too thick for it). `spread` is "none", "solitary", "2-3" or "multifocal", `lobes`
     "unilobar", "bilobar" or None, `size_category` that of the longest axis, in mm. `milan` and `up_to_seven` are
     computed from numbers alone (`reports.criteria`), None without lesions; `severity` follows docs/severity.md.
+
+    `follow_up` is the course since an earlier study (docs/follow-up.md), None where there is none to compare with.
     """
 
     liver_volume_ml: float
@@ -114,11 +118,16 @@ class Findings:
     milan: Criterion | None = None
     up_to_seven: Criterion | None = None
     severity: Severity = NOT_KNOWN
+    follow_up: FollowUp | None = None
 
     @property
     def lesion_count(self) -> int:
         """How many lesions were found."""
         return len(self.lesions)
+
+    def course(self, lesion: Lesion) -> Course | None:
+        """What has become of a lesion since the earlier study; None where there is none to compare with."""
+        return self.follow_up.courses[lesion.number - 1] if self.follow_up else None
 
 
 def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) -> dict[str, Any]:
@@ -142,7 +151,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
             "hu_sd": _rounded(findings.liver_hu_sd),
             "cut_off_mm2": _rounded(findings.liver_cut_off_mm2),
         },
-        "lesions": [_lesion_json(lesion) for lesion in findings.lesions],
+        "lesions": [_lesion_json(lesion) | _course_json(findings.course(lesion)) for lesion in findings.lesions],
         "lesion_count": findings.lesion_count,
         "burden_percent": _rounded(findings.burden_percent),
         "targets": list(findings.targets),
@@ -153,6 +162,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
         "milan": _criterion_json(findings.milan),
         "up_to_seven": _criterion_json(findings.up_to_seven),
         "severity": {"level": findings.severity.level, "reasons": list(findings.severity.reasons)},
+        "prior": _prior_json(findings.follow_up),
         "plane": findings.plane,
         "warnings": list(findings.warnings),
     }
@@ -190,6 +200,48 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "region": {"half": lesion.half, "third": lesion.third},
         "confidence": _rounded(lesion.confidence),
         "centroid_lps_mm": _rounded(lesion.centroid_lps_mm),
+    }
+
+
+def _course_json(course: Course | None) -> dict[str, Any]:
+    growth = course.growth if course else None
+    return {
+        "status": course.status if course else None,
+        "prior_numbers": list(course.prior_numbers) if course else None,
+        "growth_mm": _rounded(growth and growth.diameter_change_mm),
+        "growth_ml": _rounded(growth and growth.volume_change_ml),
+        "growth_percent": _rounded(growth and growth.volume_percent),
+        "doubling_days": _rounded(growth and growth.doubling_days),
+    }
+
+
+def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
+    """No date: how many days lie between says as much."""
+    if followed is None:
+        return None
+    return {
+        "days": followed.days,
+        "overlap": _rounded(followed.dice),
+        "surface_mm": _rounded(followed.surface_mm),
+        "lesions": [
+            {
+                "number": lesion.number,
+                "tracking_uid": lesion.tracking_uid,
+                "volume_ml": _rounded(lesion.volume_ml),
+                "long_axis_mm": _rounded(lesion.long_axis_mm),
+                "short_axis_mm": _rounded(lesion.short_axis_mm),
+            }
+            for lesion in followed.prior_lesions
+        ],
+        "disappeared": [lesion.number for lesion in followed.disappeared],
+        "outside": [lesion.number for lesion in followed.outside],
+        "response": {
+            "category": followed.response.category,
+            "reasons": list(followed.response.reasons),
+            "prior_sum_mm": _rounded(followed.response.prior_sum_mm),
+            "sum_mm": _rounded(followed.response.sum_mm),
+            "caveat": RESPONSE_CAVEAT,
+        },
     }
 
 

@@ -21,7 +21,7 @@ from reports.drawing import Canvas
 from reports.envelope import RESEARCH_USE
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion
-from reports.wording import assessment, millilitres
+from reports.wording import assessment, course_cell, earlier_study, millilitres
 
 WIDTH, HEIGHT = 595.0, 842.0
 MARGIN = 42.0
@@ -198,31 +198,39 @@ def _figures(sheet: Sheet, findings: Findings, top: float) -> float:
 
 def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
     for name, right in COLUMNS:
+        name = "Change" if findings.follow_up and name == COLUMNS[-1][0] else name
         sheet.text(right, top, name, SMALL_SIZE, colour=SOFT, align="right")
     sheet.text(REGION_LEFT, top, "Region", SMALL_SIZE, colour=SOFT)
     sheet.fill(MARGIN, top + 4, WIDTH - 2 * MARGIN, 0.7, RULE)
     y = top + 16
     shown = findings.lesions[: min(TABLE_LESIONS, int((bottom - y - NOTE_HEIGHT) // LINE))]
     for lesion in shown:
-        for (_, right), value in zip(COLUMNS, _cells(lesion), strict=True):
+        for (_, right), value in zip(COLUMNS, _cells(findings, lesion), strict=True):
             sheet.text(right, y, value, align="right")
         region = sheet.shortened(lesion.region or "-", TEXT_SIZE, WIDTH - MARGIN - REGION_LEFT)
         sheet.text(REGION_LEFT, y, region)
         y += LINE
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
-    note += f"Axes in the {findings.plane} plane. Confidence: the model's mean tumour probability, uncalibrated."
+    note += f"Axes in the {findings.plane} plane. "
+    note += (
+        f"Change: of the volume, against {earlier_study(findings)}."
+        if findings.follow_up
+        else "Confidence: the model's mean tumour probability, uncalibrated."
+    )
     return sheet.paragraph(y + 2, note, SMALL_SIZE, colour=SOFT)
 
 
-def _cells(lesion: Lesion) -> tuple[str, ...]:
+def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
     return (
         str(lesion.number),
         f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f}",
         f"{lesion.diameter_3d_mm:.1f}",
         millilitres(lesion.volume_ml),
         "-" if lesion.hu_mean is None else f"{lesion.hu_mean:.0f}",
-        "-" if lesion.confidence is None else f"{lesion.confidence:.2f}",
+        course_cell(findings.course(lesion))
+        if findings.follow_up
+        else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),
     )
 
 
@@ -232,9 +240,8 @@ def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> floa
     numbers = np.arange(1, len(lesions) + 1)
     top += 16
     volumes = sheet.axes(MARGIN + 22, top, 140, height)
-    volumes.bar(numbers, [lesion.volume_ml for lesion in lesions], color=LESION_INK, width=0.7)
     which = f"by lesion, the {len(lesions)} largest" if len(lesions) < findings.lesion_count else "by lesion"
-    _dress(volumes, f"Volume, mL, {which}", numbers)
+    _volumes(volumes, findings, lesions, numbers, which)
     axes = sheet.axes(MARGIN + 208, top, 160, height)
     axes.bar(numbers - 0.2, [item.long_axis_mm for item in lesions], color=LESION_INK, width=0.38, label="long axis")
     axes.bar(numbers + 0.2, [item.short_axis_mm for item in lesions], color="#e8b49f", width=0.38, label="short axis")
@@ -247,6 +254,31 @@ def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> floa
     pie.set_title("Tumour burden", fontsize=SMALL_SIZE, color=INK)
     pie.set_xlabel(f"lesions {burden:.1f} %, other liver {100 - burden:.1f} %", fontsize=SMALL_SIZE - 1, color=SOFT)
     return bottom
+
+
+def _volumes(axes: Axes, findings: Findings, lesions: Sequence[Lesion], numbers: NDArray[np.int64], which: str) -> None:
+    """Volumes of now; beside them those of then, where there is an earlier study."""
+    now = [lesion.volume_ml for lesion in lesions]
+    if findings.follow_up is None:
+        axes.bar(numbers, now, color=LESION_INK, width=0.7)
+        _dress(axes, f"Volume, mL, {which}", numbers)
+        return
+    days = findings.follow_up.days
+    then = "then" if days is None else f"{days} d earlier"
+    axes.bar(numbers - 0.2, _prior_volumes(findings, lesions), color=SOFT, width=0.38, label=then)
+    axes.bar(numbers + 0.2, now, color=LESION_INK, width=0.38, label="now")
+    _dress(axes, f"Volume then and now, mL, {which}", numbers)
+    axes.set_ylim(top=1.25 * axes.get_ylim()[1])
+    axes.legend(fontsize=SMALL_SIZE - 1, frameon=False, loc="upper right", ncols=2, handlelength=1)
+
+
+def _prior_volumes(findings: Findings, lesions: Sequence[Lesion]) -> list[float]:
+    """Of lesions that merged or split, all that was there then stands at the first of them."""
+    courses = [findings.course(lesion) for lesion in lesions]
+    return [
+        course.growth.prior_volume_ml if course and course.growth and course.numbers[0] == course.number else 0.0
+        for course in courses
+    ]
 
 
 def _dress(axes: Axes, title: str, numbers: NDArray[np.int64]) -> None:

@@ -23,6 +23,7 @@ from pydicom.sr.coding import Code
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
 from reports.caveats import caveat
+from reports.course import Course
 from reports.envelope import RESEARCH_USE
 from reports.errors import SourceUnusable
 from reports.identity import ResultIdentity
@@ -40,7 +41,7 @@ from reports.sr_document import (
     measurement,
     name_frames,
 )
-from reports.wording import assessment, lesion_place
+from reports.wording import assessment, course_assessment, lesion_course, lesion_place
 
 SERIES_DESCRIPTION = "Porta: findings"
 REJECTION_DESCRIPTION = "Porta: not processed"
@@ -155,6 +156,7 @@ def _segment_groups(
         finding: Code,
         measurements: list[Measurement],
         sites: list[FindingSite] | None,
+        evaluations: list[QualitativeEvaluation] | None = None,
     ) -> Group:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
             tracking_identifier=tracking,
@@ -169,6 +171,7 @@ def _segment_groups(
             finding_sites=sites,
             algorithm_id=algorithm_id(algorithm, identity),
             measurements=measurements,
+            qualitative_evaluations=evaluations,
         )
 
     liver = group(
@@ -188,13 +191,14 @@ def _segment_groups(
             TrackingIdentifier(lesion.tracking_uid, lesion_tracking_id(lesion.number)),
             codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             codes.MASS,
-            _lesion_measurements(lesion),
+            [*_lesion_measurements(lesion), *_changes(findings.course(lesion))],
             [FindingSite(codes.LIVER)],
+            _course_evaluations(findings.course(lesion)),
         )
         for lesion in findings.lesions
     ]
     for lesion, about in zip(findings.lesions, lesions, strict=True):
-        add_comments(about, [place] if (place := lesion_place(lesion)) else [])
+        add_comments(about, [text for text in (lesion_place(lesion), lesion_course(findings, lesion)) if text])
     return [liver, *lesions]
 
 
@@ -225,6 +229,22 @@ def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
     return [*sizes, *_attenuation(attenuation), *further]
 
 
+def _changes(course: Course | None) -> list[Measurement]:
+    """By how much a lesion has changed since the earlier study."""
+    if course is None or course.growth is None:
+        return []
+    changes = (
+        (codes.DIAMETER_CHANGE, course.growth.diameter_change_mm, codes.MILLIMETER),
+        (codes.VOLUME_CHANGE, course.growth.volume_percent, codes.PERCENT),
+        (codes.DOUBLING_TIME, course.growth.doubling_days, codes.DAY),
+    )
+    return [measurement(concept, value, unit) for concept, value, unit in changes if value is not None]
+
+
+def _course_evaluations(course: Course | None) -> list[QualitativeEvaluation] | None:
+    return [QualitativeEvaluation(codes.LESION_COURSE, codes.COURSES[course.status])] if course else None
+
+
 def _attenuation(values: Iterable[tuple[float | None, Code]]) -> list[Measurement]:
     """In Hounsfield units. MR values have no unit, and no meaning outside their own series: there they are None."""
     return [
@@ -251,6 +271,8 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
         for concept, criterion in ((codes.MILAN, findings.milan), (codes.UP_TO_SEVEN, findings.up_to_seven)):
             if criterion is not None:
                 evaluations.append(QualitativeEvaluation(concept, codes.YES if criterion.met else codes.NO))
+        if findings.follow_up is not None and (category := findings.follow_up.response.category) is not None:
+            evaluations.append(QualitativeEvaluation(codes.CURRENT_RESPONSE, codes.RESPONSES[category]))
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         finding_sites=[FindingSite(codes.LIVER)],
@@ -258,7 +280,7 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
-    assessed = assessment(findings) if findings.lesions else ()
+    assessed = assessment(findings) if findings.lesions else course_assessment(findings)
     warnings = (caveat(code) for code in findings.warnings)
     notes = (volume_note, _plane_note(findings), *assessed, *warnings)
     add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])

@@ -10,13 +10,15 @@ from reports.drawing import WHITE, Box, Canvas, Colour
 from reports.envelope import RESEARCH_USE
 from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion
+from reports.response import RESPONSE_CAVEAT
 from reports.slice_picture import CALIPER_RGB, LESION_RGB, LIVER_RGB, SOFT_RGB
-from reports.wording import assessment, millilitres
+from reports.wording import assessment, course_cell, millilitres
 
 TABLE_LESIONS = 12
 """How many lesions the table lists at most, and fewer where the warnings need the room; the SR has all."""
 
-WARNING_LINES = 10
+WARNING_LINES, WARNING_LINES_BESIDE_COURSE = 10, 4
+"""How many lines the warnings may have; fewer where the course since an earlier study needs the room."""
 
 BACKGROUND: Colour = (14, 18, 24)
 PANEL: Colour = (28, 34, 43)
@@ -117,7 +119,7 @@ def _assessment(canvas: Canvas, findings: Findings, top: float) -> float:
     """What the lesions come to, in words."""
     y = top
     for text in assessment(findings):
-        colour = SOFT_RGB if text == CRITERIA_CAVEAT else WHITE
+        colour = SOFT_RGB if text in (CRITERIA_CAVEAT, RESPONSE_CAVEAT) else WHITE
         for line in canvas.wrapped(text, SMALL_SIZE, _room(canvas)):
             canvas.text(MARGIN, y, line, SMALL_SIZE, colour=colour)
             y += LINE - 2
@@ -127,7 +129,8 @@ def _assessment(canvas: Canvas, findings: Findings, top: float) -> float:
 def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> None:
     if not findings.lesions:
         return
-    for column in COLUMNS:
+    columns = _columns(findings)
+    for column in columns:
         canvas.text(column.right, top, column.title, SMALL_SIZE, colour=SOFT_RGB, align="right")
     canvas.text(REGION_LEFT, top, "Region", SMALL_SIZE, colour=SOFT_RGB)
     canvas.fill(Box(MARGIN, top + 10, _room(canvas), 1), SOFT_RGB)
@@ -137,15 +140,23 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
     shown = findings.lesions[: min(TABLE_LESIONS, fit)]
     for lesion in shown:
         canvas.fill(Box(MARGIN, y - 15, 16, 16), LESION_RGB)
-        for column in COLUMNS:
+        for column in columns:
             canvas.text(column.right, y, column.text(lesion), TEXT_SIZE, align="right")
         room = canvas.width - MARGIN - REGION_LEFT
         canvas.text(REGION_LEFT, y, canvas.shortened(lesion.region or "-", TEXT_SIZE, room), TEXT_SIZE)
         y += ROW
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
-    note += f"Axes in the {findings.plane} plane. Confidence: the model's mean tumour probability."
+    note += f"Axes in the {findings.plane} plane. "
+    note += "Change: of the volume." if findings.follow_up else "Confidence: the model's mean tumour probability."
     canvas.text(MARGIN, y, canvas.shortened(note, SMALL_SIZE, _room(canvas)), SMALL_SIZE, colour=SOFT_RGB)
+
+
+def _columns(findings: Findings) -> tuple[_Column, ...]:
+    """Where there is an earlier study, its comparison takes the place of the confidence."""
+    if findings.follow_up is None:
+        return COLUMNS
+    return (*COLUMNS[:-1], _Column("Change", COLUMNS[-1].right, lambda lesion: course_cell(findings.course(lesion))))
 
 
 def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
@@ -155,7 +166,8 @@ def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
     if not blocks:
         return bottom
     fit, lines = 0, 0
-    while fit < len(blocks) and lines + len(blocks[fit]) <= WARNING_LINES:
+    most = WARNING_LINES_BESIDE_COURSE if findings.follow_up else WARNING_LINES
+    while fit < len(blocks) and lines + len(blocks[fit]) <= most:
         lines += len(blocks[fit])
         fit += 1
     left = len(blocks) - fit

@@ -1,13 +1,20 @@
 """What the lesions come to, in sentences: the same on the summary page and in the PDF."""
 
+from collections import Counter
+
+from reports.course import Course
 from reports.criteria import CRITERIA_CAVEAT, Criterion
 from reports.measurements import Findings, Lesion
+from reports.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Status
 
 
 def assessment(findings: Findings) -> tuple[str, ...]:
-    """Spread and sum of diameters, severity with its reasons, computed criteria and their caveat: a sentence each."""
+    """Spread and sum of diameters, severity, the course since an earlier study, computed criteria: a sentence each.
+
+    A caveat follows what it belongs to.
+    """
     if not findings.lesions:
-        return ("No liver lesion was found.",)
+        return ("No liver lesion was found.", *course_assessment(findings))
     spread = ", ".join(part for part in (findings.spread, findings.lobes) if part)
     size = "" if findings.size_category is None else f"; the largest: {findings.size_category} mm"
     first = f"Spread: {spread}{size}."
@@ -18,7 +25,76 @@ def assessment(findings: Findings) -> tuple[str, ...]:
         sentences.append(f"Severity {findings.severity.level}: {'; '.join(findings.severity.reasons)}.")
     named = (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
     criteria = [_criterion(name, criterion) for name, criterion in named if criterion is not None]
-    return (*sentences, *criteria, *([CRITERIA_CAVEAT] if criteria else []))
+    return (*sentences, *course_assessment(findings), *criteria, *([CRITERIA_CAVEAT] if criteria else []))
+
+
+def course_assessment(findings: Findings) -> tuple[str, ...]:
+    """What has become of the lesions since an earlier study, and RECIST's category with its caveat."""
+    followed = findings.follow_up
+    if followed is None:
+        return ()
+    counts = Counter(course.status for course in followed.courses)
+    parts = [f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status]]
+    parts += [
+        f"{len(gone)} {words} ({', '.join(f'{lesion.long_axis_mm:.1f} mm' for lesion in gone)} then)"
+        for gone, words in ((followed.disappeared, "disappeared"), (followed.outside, "not in these images"))
+        if gone
+    ]
+    response = followed.response
+    category = response.category
+    named = "no category" if category is None else f"{CATEGORY_NAMES[category]} ({category})"
+    return (
+        f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none then, none now'}.",
+        f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
+        RESPONSE_CAVEAT,
+    )
+
+
+def earlier_study(findings: Findings) -> str:
+    """The earlier study by its distance in days: "a study of 90 days earlier"."""
+    days = findings.follow_up.days if findings.follow_up else None
+    if days is None:
+        return "an earlier study"
+    return f"a study of {days} day{'s' * (days != 1)} earlier" if days else "an earlier study of the same day"
+
+
+_STATUS_WORDS = {
+    Status.NEW: "new",
+    Status.GROWN: "grown",
+    Status.STABLE: "stable",
+    Status.SHRUNK: "shrunk",
+    Status.MERGED: "merged",
+    Status.SPLIT: "split",
+    Status.OUTSIDE: "where the earlier study does not reach",
+}
+
+
+def lesion_course(findings: Findings, lesion: Lesion) -> str:
+    """What has become of a lesion since the earlier study: "" where there is none to compare with."""
+    course = findings.course(lesion)
+    if course is None:
+        return ""
+    if course.growth is None:
+        where = "new since" if course.status == Status.NEW else "not within the images of"
+        return f"{where[0].upper()}{where[1:]} {earlier_study(findings)}."
+    growth = course.growth
+    then = f"lesion{'s' * (len(course.prior_numbers) > 1)} {', '.join(map(str, course.prior_numbers))} then"
+    now = f", now lesions {', '.join(map(str, course.numbers))}" if len(course.numbers) > 1 else ""
+    doubled = f", doubling time {growth.doubling_days:.0f} days" if growth.doubling_days else ""
+    return (
+        f"{course.status.capitalize()} since {earlier_study(findings)} ({then}{now}): "
+        f"long axis from {growth.prior_diameter_mm:.1f} to {growth.diameter_mm:.1f} mm "
+        f"({growth.diameter_change_mm:+.1f} mm, {growth.diameter_percent:+.0f} %), "
+        f"volume from {millilitres(growth.prior_volume_ml)} to {millilitres(growth.volume_ml)} mL "
+        f"({growth.volume_percent:+.0f} %){doubled}."
+    )
+
+
+def course_cell(course: Course | None) -> str:
+    """The change of the volume, as it stands in a table."""
+    if course is None or course.growth is None:
+        return "-" if course is None else course.status.value
+    return f"{course.growth.volume_percent:+.0f} %"
 
 
 def _criterion(name: str, criterion: Criterion) -> str:

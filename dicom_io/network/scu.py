@@ -118,10 +118,10 @@ def echo(remote: Remote, *, calling_ae_title: str, timeout_s: float) -> EchoRepo
     # A context is answered with one transfer syntax, so each is asked in a context of its own.
     contexts = [build_context(Verification)]
     contexts += [build_context(sop_class, syntax) for sop_class in ECHOED for syntax in ECHOED_SYNTAXES]
-    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
-        if _sent_as(assoc, Verification):
-            _status(assoc.send_c_echo(), remote)
-        accepted = {UID(sop_class).name: tuple(uid.name for uid in _sent_as(assoc, sop_class)) for sop_class in ECHOED}
+    with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        if sent_as(assoc, Verification):
+            status_of(assoc.send_c_echo(), remote)
+        accepted = {UID(sop_class).name: tuple(uid.name for uid in sent_as(assoc, sop_class)) for sop_class in ECHOED}
     return EchoReport(time.monotonic() - started, accepted)
 
 
@@ -138,14 +138,14 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
     proposed = list(dict.fromkeys((file.sop_class_uid, syntax) for file in files for syntax in file.syntaxes))
     contexts = [build_context(sop_class_uid, syntax) for sop_class_uid, syntax in proposed]
     statuses: list[int] = []
-    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+    with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
         for number, file in enumerate(files, start=1):
-            accepted = [syntax for syntax in file.syntaxes if syntax in _sent_as(assoc, file.sop_class_uid)]
+            accepted = [syntax for syntax in file.syntaxes if syntax in sent_as(assoc, file.sop_class_uid)]
             if not accepted:
                 raise AssociationRefused(f"{remote} accepts no {UID(file.sop_class_uid).name} as it would be sent")
             as_it_is = accepted[0] == file.syntaxes[0]
             what = file.path if as_it_is else dcmread(file.path)
-            status = _status(_while_open(assoc, remote).send_c_store(what, msg_id=number % 65536), remote)
+            status = status_of(while_open(assoc, remote).send_c_store(what, msg_id=number % 65536), remote)
             if not _is_stored(status):
                 raise StoreRefused(status)
             statuses.append(status)
@@ -171,9 +171,9 @@ def holds(
     query.SeriesInstanceUID = series_instance_uid
     query.SOPInstanceUID = sop_instance_uid
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
-    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+    with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
         # A peer that ignores the key answers with its other instances: look at what it names.
-        return any(found.get("SOPInstanceUID") == sop_instance_uid for found in _find(assoc, query, remote))
+        return any(found.get("SOPInstanceUID") == sop_instance_uid for found in matches(assoc, query, remote))
 
 
 def series_sizes(
@@ -188,7 +188,7 @@ def series_sizes(
     """
     sizes: dict[str, int] = {}
     contexts = [build_context(StudyRootQueryRetrieveInformationModelFind)]
-    with _associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+    with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
         for study_instance_uid, uids in series_of.items():
             query = Dataset()
             query.QueryRetrieveLevel = "SERIES"
@@ -196,7 +196,7 @@ def series_sizes(
             # Not every peer matches a list of UIDs; all of them can list a study.
             query.SeriesInstanceUID = next(iter(uids)) if len(uids) == 1 else ""
             query.NumberOfSeriesRelatedInstances = None
-            for found in _find(assoc, query, remote):
+            for found in matches(assoc, query, remote):
                 uid, size = str(found.get("SeriesInstanceUID", "")), _count(found)
                 if uid in uids and size > 0:
                     sizes[uid] = size
@@ -238,14 +238,14 @@ def fetch(
     query.SeriesInstanceUID = ""
     query.Modality = modality
     handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, keep)]
-    with _associated(remote, contexts, calling_ae_title, timeout_s, roles, handlers) as assoc:
-        for series in [found for found in _find(assoc, query, remote) if found.get("Modality") == modality]:
+    with associated(remote, contexts, calling_ae_title, timeout_s, roles, handlers) as assoc:
+        for series in [found for found in matches(assoc, query, remote) if found.get("Modality") == modality]:
             wanted = Dataset()
             wanted.QueryRetrieveLevel = "SERIES"
             wanted.StudyInstanceUID = study_instance_uid
             wanted.SeriesInstanceUID = series.SeriesInstanceUID
-            for response, _ in _while_open(assoc, remote).send_c_get(wanted, get):
-                status = _status(response, remote)
+            for response, _ in while_open(assoc, remote).send_c_get(wanted, get):
+                status = status_of(response, remote)
                 if status not in PENDING and status != 0x0000:
                     raise PeerError(f"{remote} ended a C-GET with status 0x{status:04X}")
     return sorted(files)
@@ -286,7 +286,7 @@ def _file(path: Path) -> _File:
 
 
 @contextmanager
-def _associated(
+def associated(
     remote: Remote,
     contexts: list[PresentationContext],
     calling_ae_title: str,
@@ -332,20 +332,21 @@ def _send_at_once(event: Event) -> None:
         wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
-def _sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
+def sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
     """The transfer syntaxes that the peer accepted for a SOP class."""
     return [
         context.transfer_syntax[0] for context in assoc.accepted_contexts if context.abstract_syntax == sop_class_uid
     ]
 
 
-def _while_open(assoc: Association, remote: Remote) -> Association:
+def while_open(assoc: Association, remote: Remote) -> Association:
+    """The association; raises PeerUnreachable once the peer has closed it."""
     if not assoc.is_established:
         raise PeerUnreachable(f"{remote} closed the association")
     return assoc
 
 
-def _status(response: Dataset, remote: Remote) -> int:
+def status_of(response: Dataset, remote: Remote) -> int:
     """The status of a response; pynetdicom answers an empty one when the peer is gone or took too long."""
     if "Status" not in response:
         raise PeerUnreachable(f"{remote} broke the association, or did not answer in time")
@@ -357,13 +358,14 @@ def _is_stored(status: int) -> bool:
     return status == 0x0000 or status in (0x0001, 0x0107, 0x0116) or status & 0xF000 == 0xB000
 
 
-def _find(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
+def matches(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
+    """What the peer answers to a C-FIND. Raises PeerUnreachable, AssociationRefused, PeerError."""
     found: list[Dataset] = []
     model = StudyRootQueryRetrieveInformationModelFind
-    if not _sent_as(assoc, model):
+    if not sent_as(assoc, model):
         raise AssociationRefused(f"{remote} does not accept C-FIND")
-    for response, identifier in _while_open(assoc, remote).send_c_find(query, model):
-        status = _status(response, remote)
+    for response, identifier in while_open(assoc, remote).send_c_find(query, model):
+        status = status_of(response, remote)
         if status in PENDING and identifier is not None:
             found.append(identifier)
         elif status not in (*PENDING, 0x0000):

@@ -413,6 +413,7 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
     assert set(content) == {
         "schema", "software", "model", "liver", "lesions", "lesion_count", "burden_percent", "severity", "plane",
         "warnings", "targets", "target_diameter_sum_mm", "spread", "lobes", "size_category", "milan", "up_to_seven",
+        "prior",
     }  # fmt: skip
     assert set(content["liver"]) == {"volume_ml", "centroid_lps_mm", "hu_mean", "hu_sd", "cut_off_mm2"}
     assert content["schema"] == 1 and content["lesion_count"] == 1
@@ -431,12 +432,14 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
         "diameter_3d_mm", "surface_mm2", "mesh_volume_ml", "sphericity", "hu_mean", "hu_sd", "hu_p10", "hu_p50",
         "hu_p90", "skewness", "kurtosis", "entropy_bits", "contrast_to_liver_hu", "distance_to_capsule_mm",
         "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
-        "key_frame_number", "confidence", "centroid_lps_mm",
+        "key_frame_number", "confidence", "centroid_lps_mm", "status", "prior_numbers", "growth_mm", "growth_ml",
+        "growth_percent", "doubling_days",
     }  # fmt: skip
     assert lesion["region"] == {"half": "right", "third": "middle"} and lesion["touches_border"] is False
     assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"
     assert lesion["key_frame_number"] is None and content["plane"] == "axial"
     assert np.array(lesion["axis_end_points_lps_mm"]).shape == (2, 2, 3)
+    assert content["prior"] is None and lesion["status"] is None and lesion["growth_percent"] is None
     nothing = findings_json(findings_of(np.zeros(geometry.shape, np.uint8), geometry), ALGORITHM, software="p")
     assert set(nothing) == set(content) and set(nothing["liver"]) == set(content["liver"])
     assert nothing["severity"] == {"level": None, "reasons": ["no liver was found"]} and nothing["milan"] is None

@@ -1,8 +1,6 @@
 """What we ask of peers: our own server, a socket that says nothing, and a real Orthanc."""
 
-import json
 import socket
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -20,7 +18,7 @@ from pydicom.uid import (
     RLELossless,
     SegmentationStorage,
 )
-from pynetdicom import AE, build_context, evt
+from pynetdicom import evt
 from pynetdicom.events import Event
 
 from dicom_io.errors import AssociationRefused, NotDicom, PeerError, PeerUnreachable, StoreRefused
@@ -30,6 +28,7 @@ from dicom_io.network.scp import Caller, Received, start
 from dicom_io.network.scu import Remote, echo, fetch, holds, series_sizes, store
 
 MakeSeries = Callable[..., list[Path]]
+StartPeer = Callable[..., Remote]
 PATIENCE_S = 10
 
 
@@ -51,30 +50,6 @@ def ours() -> Iterator[tuple[Remote, list[Received]]]:
     server = start(ae_title="PORTA", host="127.0.0.1", port=0, callers=[Caller("US")], store=keep)
     yield Remote("PORTA", "127.0.0.1", server.port), received
     server.shutdown(PATIENCE_S)
-
-
-StartPeer = Callable[..., Remote]
-
-
-@pytest.fixture
-def start_peer() -> Iterator[StartPeer]:
-    """A peer that takes the given contexts only, and answers as told."""
-    servers = []
-
-    def run(contexts: list[tuple[str, list[str]]], handlers: list[tuple[object, Callable[[Event], object]]]) -> Remote:
-        ae = AE("PEER")
-        server = ae.start_server(
-            ("127.0.0.1", 0),
-            block=False,
-            evt_handlers=handlers,  # type: ignore[arg-type]
-            contexts=[build_context(uid, syntaxes) for uid, syntaxes in contexts],
-        )
-        servers.append(ae)
-        return Remote("PEER", "127.0.0.1", server.server_address[1])
-
-    yield run
-    for ae in servers:
-        ae.shutdown()
 
 
 def test_echo_tells_what_is_accepted(ours: tuple[Remote, list[Received]]) -> None:
@@ -321,45 +296,6 @@ def test_a_size_that_is_not_said(start_peer: StartPeer, ours: tuple[Remote, list
 
 
 # A real archive.
-
-
-@pytest.fixture
-def orthanc(require_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path) -> Iterator[Remote]:
-    """An empty Orthanc that knows us."""
-    binary, http_port, dicom_port = require_binary("Orthanc"), free_port(), free_port()
-    (tmp_path / "orthanc").mkdir()
-    configuration = {
-        "Name": "test",
-        "StorageDirectory": str(tmp_path / "orthanc"),
-        "IndexDirectory": str(tmp_path / "orthanc"),
-        "HttpPort": http_port,
-        "DicomPort": dicom_port,
-        "DicomAet": "ORTHANC",
-        "DicomCheckCalledAet": True,
-        "DicomCheckModalityHost": True,
-        "DicomAlwaysAllowEcho": False,
-        "DicomAlwaysAllowStore": False,
-        "RemoteAccessAllowed": False,
-        "Plugins": [],
-        "DicomModalities": {"us": ["US", "127.0.0.1", free_port()]},
-    }
-    (tmp_path / "orthanc.json").write_text(json.dumps(configuration))
-    process = subprocess.Popen(
-        [binary, "--verbose", str(tmp_path / "orthanc.json")],
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if "Orthanc has started" in line:
-            break
-    else:
-        pytest.fail("Orthanc ended before it had started")
-    threading.Thread(target=process.stderr.read, daemon=True).start()  # or its pipe fills up
-    yield Remote("ORTHANC", "127.0.0.1", dicom_port)
-    process.terminate()
-    process.wait(PATIENCE_S)
 
 
 def test_orthanc_takes_and_gives_back(orthanc: Remote, tmp_path: Path, make_stack: Callable[..., Geometry]) -> None:

@@ -1,0 +1,159 @@
+"""What has become of lesions since an earlier study, in numbers: growth, doubling time, and the category of RECIST 1.1.
+
+Pure. Lengths are compared as they are written, to a tenth of a millimetre; sums are of those.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from math import log
+
+GROWN_PERCENT, SHRUNK_PERCENT = 73.0, -65.0
+"""By how much a lesion's volume must have changed to count as grown, or shrunk: what +20 and -30 % of the diameter are
+for a ball (Therasse 2000, J Natl Cancer Inst 92:205, its table of diameters, products and volumes)."""
+
+DOUBLING_FROM_PERCENT = 25.0
+"""The growth of the volume from which a doubling time is given: less is within the error of measuring (as the lung's
+nodules have it: Callister 2015, Thorax 70 suppl 2)."""
+
+PROGRESSION_PERCENT, PROGRESSION_MM, PARTIAL_PERCENT = 20.0, 5.0, -30.0
+"""RECIST 1.1 (Eisenhauer 2009, Eur J Cancer 45:228, section 4.3.1): the sum of diameters grown by at least 20 % and
+5 mm is progression, shrunk by at least 30 % is partial response."""
+
+NEW_FROM_MM = 10.0
+"""The long axis from which a new lesion makes progression here. RECIST asks that it be unequivocal and sets no size;
+what a program draws is that, at the earliest, where it could also be measured."""
+
+RESPONSE_CAVEAT = (
+    "A suggestion, computed from the diameters of liver lesions alone, against the prior study given: the baseline and "
+    "the smallest sum since (nadir), other organs, lymph nodes and the course of non-target lesions are not known."
+)
+
+
+class Status(StrEnum):
+    """What a lesion is, seen from the earlier study."""
+
+    NEW = "new"
+    GROWN = "grown"
+    STABLE = "stable"
+    SHRUNK = "shrunk"
+    MERGED = "merged"
+    SPLIT = "split"
+    OUTSIDE = "outside"
+
+
+class Category(StrEnum):
+    """RECIST 1.1: complete and partial response, stable and progressive disease."""
+
+    CR = "CR"
+    PR = "PR"
+    SD = "SD"
+    PD = "PD"
+
+
+CATEGORY_NAMES = {
+    Category.CR: "complete response",
+    Category.PR: "partial response",
+    Category.SD: "stable disease",
+    Category.PD: "progressive disease",
+}
+
+
+@dataclass(frozen=True)
+class Growth:
+    """From an earlier size to this one; `days` between them, None where unknown.
+
+    Diameters are long axes: of lesions that merged or split the sum of the parts (RECIST 1.1, section 4.3.2).
+    """
+
+    prior_diameter_mm: float
+    diameter_mm: float
+    prior_volume_ml: float
+    volume_ml: float
+    days: int | None
+
+    @property
+    def diameter_change_mm(self) -> float:
+        """In millimetres."""
+        return self.diameter_mm - self.prior_diameter_mm
+
+    @property
+    def diameter_percent(self) -> float:
+        """The change of the diameter in percent of the earlier one."""
+        return 100 * self.diameter_change_mm / self.prior_diameter_mm
+
+    @property
+    def volume_change_ml(self) -> float:
+        """In millilitres."""
+        return self.volume_ml - self.prior_volume_ml
+
+    @property
+    def volume_percent(self) -> float:
+        """The change of the volume in percent of the earlier one."""
+        return 100 * self.volume_change_ml / self.prior_volume_ml
+
+    @property
+    def doubling_days(self) -> float | None:
+        """In how many days the volume doubles (Schwartz 1961); None where it hardly grows or the days are unknown."""
+        if not self.days or self.days < 0 or self.volume_percent < DOUBLING_FROM_PERCENT:
+            return None
+        return self.days * log(2) / log(self.volume_ml / self.prior_volume_ml)
+
+    @property
+    def status(self) -> Status:
+        """GROWN, SHRUNK or STABLE."""
+        if self.volume_percent >= GROWN_PERCENT:
+            return Status.GROWN
+        return Status.SHRUNK if self.volume_percent <= SHRUNK_PERCENT else Status.STABLE
+
+
+@dataclass(frozen=True)
+class Response:
+    """A category, None where there is none to give, and in words what gave it. RESPONSE_CAVEAT belongs beside it."""
+
+    category: Category | None
+    reasons: tuple[str, ...]
+    prior_sum_mm: float | None = None
+    sum_mm: float | None = None
+
+
+def response_of(
+    *, prior_targets_mm: Sequence[float], targets_mm: Sequence[float], new_mm: Sequence[float], others: int
+) -> Response:
+    """The RECIST 1.1 category of a liver, as a suggestion.
+
+    `prior_targets_mm` are the long axes of the earlier study's targets, `targets_mm` those of what they are now (a
+    target that is gone has none), `new_mm` of all new lesions, `others` how many further lesions there are now.
+    """
+    before = round(sum(round(axis, 1) for axis in prior_targets_mm), 1)
+    now = round(sum(round(axis, 1) for axis in targets_mm), 1)
+    reasons: list[str] = []
+    categories: list[Category] = []
+    if prior_targets_mm:
+        change = now - before
+        percent = 100 * change / before
+        reasons.append(f"sum of target diameters {before:.1f} mm then, {now:.1f} mm now ({percent:+.0f} %)")
+        if round(percent, 6) >= PROGRESSION_PERCENT and round(change, 1) >= PROGRESSION_MM:
+            categories.append(Category.PD)
+        elif not targets_mm:
+            # Eisenhauer 2009, table 1: targets gone, others still there, is a partial response
+            categories.append(Category.PR if others else Category.CR)
+        else:
+            categories.append(Category.PR if round(percent, 6) <= PARTIAL_PERCENT else Category.SD)
+        if not targets_mm:
+            reasons.append("all targets have disappeared" + (f"; {_lesions(others)} remain" if others else ""))
+    else:
+        reasons.append(f"no lesion of the earlier study was measurable (at least {NEW_FROM_MM:g} mm)")
+    large = [axis for axis in new_mm if round(axis, 1) >= NEW_FROM_MM]
+    if large:
+        categories.append(Category.PD)
+        reasons.append(f"{_lesions(len(large))} of at least {NEW_FROM_MM:g} mm, new")
+    if small := len(new_mm) - len(large):
+        reasons.append(f"{_lesions(small)} under {NEW_FROM_MM:g} mm, new: not counted, to be looked at")
+    category = Category.PD if Category.PD in categories else (categories[0] if categories else None)
+    sums = (before, now) if prior_targets_mm else (None, None)
+    return Response(category, tuple(reasons), *sums)
+
+
+def _lesions(count: int) -> str:
+    return "1 lesion" if count == 1 else f"{count} lesions"

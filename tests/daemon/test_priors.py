@@ -1,0 +1,207 @@
+"""A patient comes again: the second report follows the lesions of the first, out of a real Orthanc."""
+
+import json
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from pydicom import dcmread
+
+from daemon import stages
+from daemon.config import Profile
+from daemon.demo_pacs import OrthancNode
+from daemon.priors import Archive
+from daemon.stages import Engine, Reported, identity_of, report_series, segment_series
+from dicom_io.geometry import Geometry
+from dicom_io.image_writer import write_ct_series
+from dicom_io.network import scu
+from dicom_io.seg_reader import read_seg
+from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.volume import Volume
+from models.phantom import grid, make_phantom
+
+THEN, NOW = datetime(2024, 1, 10, 9), datetime(2024, 4, 9, 9)
+GRID = grid(slices=62, rows=100, columns=120, spacing_mm=(4.8, 3.0, 3.0), seed=1, centre_lps_mm=(0.0, 14.0, 0.0))
+LIVER_HU, LESION_HU = 100, 200
+PATIENT = {"patient_name": "ZZPHI^CANARY", "patient_id": "ZZPHI-7"}
+
+
+@pytest.fixture(autouse=True)
+def thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The network's place is taken: what is brighter than 50 is liver; lesion n, by size, has 200 + n."""
+
+    def segment(model: object, volume: Volume) -> Segmentation:
+        labels = (volume.array > LIVER_HU / 2).astype(np.uint8)
+        lesions = volume.array > LESION_HU
+        labels[lesions] = volume.array[lesions] - LESION_HU + 1
+        return Segmentation(labels, volume.geometry, Algorithm("threshold", "1", "0" * 64), warnings=volume.warnings)
+
+    monkeypatch.setattr(stages, "model_on", lambda name, engine: None)
+    monkeypatch.setattr(stages, "segment", segment)
+
+
+@pytest.fixture(scope="module")
+def liver() -> NDArray[np.bool_]:
+    """The liver of a phantom on GRID."""
+    return make_phantom(GRID, seed=1_000_020, lesions=0, noise_hu=0.0).truth > 0
+
+
+@pytest.fixture
+def orthanc(require_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path) -> Iterator[Archive]:
+    """An empty Orthanc that lets us store, ask and fetch."""
+    require_binary("Orthanc")
+    node = OrthancNode(tmp_path, porta_port=free_port())
+    node.start(lambda text: None)
+    yield Archive(scu.Remote(node.ae_title, "127.0.0.1", node.port), "PORTA", 10.0)
+    node.stop()
+
+
+Make = Callable[..., list[Path]]
+
+
+@pytest.fixture
+def make(liver: NDArray[np.bool_], tmp_path: Path) -> Make:
+    """`make(seed, when, radii)` writes a CT with balls of these radii (mm) in the liver, each at its place."""
+    points = GRID.index_to_lps(np.argwhere(liver))
+    middle = points.mean(axis=0)
+    places = [middle + offset for offset in ((-20, 0, 0), (-70, 0, 10), (-45, 25, -30))]
+
+    def write(seed: str, when: datetime, radii: list[float], geometry: Geometry = GRID, **about: str) -> list[Path]:
+        array = np.full(GRID.shape, -500)
+        array[liver] = LIVER_HU
+        order = sorted(range(len(radii)), key=lambda index: -radii[index])
+        for number, index in enumerate([index for index in order if radii[index]], start=1):
+            values = array[liver]
+            values[np.linalg.norm(points - places[index], axis=1) < radii[index]] = LESION_HU + number
+            array[liver] = values
+        return write_ct_series(array, geometry, tmp_path / seed, seed=seed, acquired=when, **(PATIENT | about))
+
+    return write
+
+
+def moved() -> Geometry:
+    """GRID with the patient turned by 10 degrees and lying elsewhere."""
+    cos, sin = np.cos(np.radians(10)), np.sin(np.radians(10))
+    turn = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
+    return Geometry(
+        origins_lps_mm=GRID.origins_lps_mm @ turn.T + np.array([30.0, -10.0, 200.0]),
+        row_cosines=turn @ GRID.row_cosines,
+        column_cosines=turn @ GRID.column_cosines,
+        row_spacing_mm=GRID.row_spacing_mm,
+        column_spacing_mm=GRID.column_spacing_mm,
+        rows=GRID.rows,
+        columns=GRID.columns,
+        frame_of_reference_uid="1.2.3",
+    )
+
+
+def walk(paths: list[Path], folder: Path, *archives: Archive, **options: Any) -> Reported:
+    segment_series(paths, "resnet50", Engine(), folder / "work", "portal")
+    return report(paths, folder, *archives, **options)
+
+
+def report(paths: list[Path], folder: Path, *archives: Archive, objects: tuple[str, ...] = ("seg", "sr")) -> Reported:
+    first = dcmread(paths[0])
+    identity = identity_of(
+        first.StudyInstanceUID,
+        first.SeriesInstanceUID,
+        revision=1,
+        created=datetime(2026, 1, 1, tzinfo=UTC),
+        software_version="1.2.3",
+    )
+    return report_series(paths, folder / "work", folder / "outbox", identity, (Profile(objects),), (), archives)
+
+
+def found(folder: Path) -> dict[str, Any]:
+    text = (folder / "outbox" / "0" / "findings.json").read_text()
+    assert "ZZPHI" not in text and "2024" not in text
+    return json.loads(text)
+
+
+def sent(archive: Archive, reported: Reported) -> Reported:
+    paths = [result.path for result in reported.results]
+    scu.store(archive.remote, paths, calling_ae_title="PORTA", timeout_s=10)
+    return reported
+
+
+def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> None:
+    """One lesion grown, one gone, one new: the same in findings, SEG and SR, and again when the archive is gone."""
+    before = sent(orthanc, walk(make("before", THEN, [10, 9, 0]), tmp_path / "a", orthanc))
+    assert before.warnings == ()
+    first = found(tmp_path / "a")
+    assert first["prior"] is None
+    assert {lesion["status"] for lesion in first["lesions"]} == {None}
+
+    paths = make("now", NOW, [14, 0, 8], moved())
+    reported = walk(paths, tmp_path / "b", orthanc)
+    second = found(tmp_path / "b")
+    assert reported.warnings == ()
+    grown, new = second["lesions"]
+    assert (grown["status"], new["status"]) == ("grown", "new")
+    known = first["lesions"][0]
+    assert grown["tracking_uid"] == known["tracking_uid"] != new["tracking_uid"]
+    assert grown["growth_percent"] == pytest.approx(100 * (grown["volume_ml"] / known["volume_ml"] - 1), abs=0.1)
+    assert grown["growth_mm"] == pytest.approx(grown["long_axis_mm"] - known["long_axis_mm"], abs=0.01)
+    assert grown["doubling_days"] == pytest.approx(90 * np.log(2) / np.log(1 + grown["growth_percent"] / 100), abs=0.01)
+    assert new["growth_percent"] is None
+    prior = second["prior"]
+    assert (prior["days"], prior["disappeared"], prior["response"]["category"]) == (90, [2], "PD")
+    segments = read_seg(next(result.path for result in reported.results if result.object == "seg"))
+    assert [segment.tracking_uid for segment in segments[1:]] == [grown["tracking_uid"], new["tracking_uid"]]
+
+    kept = {result.path: result.path.read_bytes() for result in reported.results}
+    nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", 9), "PORTA", 1.0)
+    assert report(paths, tmp_path / "b", nobody) == reported
+    assert found(tmp_path / "b") == second
+    assert {path: path.read_bytes() for path in kept} == kept
+
+
+def test_an_archive_that_does_not_answer_is_a_warning(
+    make: Make, orthanc: Archive, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """The report is complete but for its priors, and says so; what another archive has is used all the same."""
+    nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", free_port()), "PORTA", 1.0)
+    paths = make("now", NOW, [14, 0, 8])
+    reported = walk(paths, tmp_path / "alone", nobody)
+    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert reported.warnings == ("PRIORS_NOT_FETCHED",)
+    assert found(tmp_path / "alone")["prior"] is None
+    assert "could not be fetched" in json.dumps(dcmread(reported.results[1].path).to_json_dict())
+
+    sent(orthanc, walk(make("before", THEN, [10, 9, 0]), tmp_path / "a"))
+    reported = walk(paths, tmp_path / "both", nobody, orthanc)
+    assert reported.warnings == ("PRIORS_NOT_FETCHED",)
+    assert found(tmp_path / "both")["prior"]["days"] == 90
+
+
+def test_nothing_is_compared_that_is_not_the_same(
+    make: Make, orthanc: Archive, liver: NDArray[np.bool_], tmp_path: Path
+) -> None:
+    """Another patient's study is none; a liver that does not fit is a warning; an older one that fits is taken."""
+    sent(orthanc, walk(make("other", THEN, [10, 9, 0], patient_id="ZZPHI-77"), tmp_path / "other"))
+    paths = make("now", NOW, [14, 0, 8])
+    assert walk(paths, tmp_path / "b", orthanc).warnings == ()
+    assert found(tmp_path / "b")["prior"] is None
+
+    array = np.full(GRID.shape, -500)
+    array[10:50, 30:60, 30:60] = LIVER_HU
+    block = write_ct_series(array, GRID, tmp_path / "block", seed="block", acquired=THEN, **PATIENT)
+    sent(orthanc, walk(block, tmp_path / "c"))
+    assert walk(paths, tmp_path / "d", orthanc).warnings == ("PRIOR_NOT_COMPARED",)
+    assert found(tmp_path / "d")["prior"] is None
+
+    older = make("older", datetime(2024, 1, 1, 9), [14, 0, 8])
+    sent(orthanc, walk(older, tmp_path / "e"))
+    assert walk(paths, tmp_path / "f", orthanc).warnings == ()
+    assert found(tmp_path / "f")["prior"]["days"] == 99
+
+
+def test_no_archive_is_asked_where_none_is_named(make: Make, tmp_path: Path) -> None:
+    """Nothing is kept, nothing is said."""
+    walk(make("now", NOW, [14, 0, 8]), tmp_path / "b")
+    assert not (tmp_path / "b" / "work" / "priors.json").exists()
+    assert found(tmp_path / "b")["prior"] is None

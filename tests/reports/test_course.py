@@ -1,0 +1,224 @@
+"""The course of lesions as it is shown: in findings.json, SR, on the summary page and in the PDF."""
+
+import io
+import json
+from dataclasses import replace
+
+import pydicom
+import pytest
+from pypdf import PdfReader
+
+from dicom_io.segmentation import Algorithm
+from dicom_io.sr_reader import read_measurement_groups
+from reports.caveats import SENTENCES
+from reports.course import Course, FollowUp, PriorLesion
+from reports.drawing import Box, Canvas
+from reports.findings import findings_json
+from reports.measurements import Findings
+from reports.pdf import build_pdf
+from reports.response import RESPONSE_CAVEAT, Category, Growth, Response, Status
+from reports.slice_page import HEIGHT, WIDTH
+from reports.sr import build_sr
+from reports.summary_page import draw_summary
+from reports.wording import assessment, course_cell, lesion_course
+
+GONE = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4)
+KNOWN = PriorLesion(2, "1.2.8", 2.0, 16.0, 12.0, (0.0, 0.0, 0.0), 4)
+GROWN = Growth(prior_diameter_mm=16.0, diameter_mm=20.0, prior_volume_ml=2.0, volume_ml=4.0, days=90)
+SD = Response(Category.SD, ("sum of target diameters 30.0 mm then, 31.0 mm now (+3 %)",), 30.0, 31.0)
+
+
+def followed(findings: Findings, **changes: object) -> Findings:
+    """The two lesions of a case: the first has grown, the second is new; another one has gone."""
+    first, second = findings.lesions
+    courses = (
+        Course(1, Status.GROWN, "1.2.8", (1,), (2,), GROWN),
+        Course(2, Status.NEW, second.tracking_uid),
+    )
+    values = {"days": 90, "courses": courses, "prior_lesions": (KNOWN, GONE), "disappeared": (GONE,), "outside": ()}
+    follow_up = FollowUp(**(values | {"response": SD, "dice": 0.95, "surface_mm": 1.2} | changes))
+    return replace(findings, lesions=(replace(first, tracking_uid="1.2.8"), second), follow_up=follow_up)
+
+
+def comments(item: pydicom.Dataset) -> list[str]:
+    found = [str(child.TextValue) for child in item.get("ContentSequence", []) if child.get("TextValue")]
+    return found + [text for child in item.get("ContentSequence", []) for text in comments(child)]
+
+
+def test_findings_json_has_the_course(make_case) -> None:
+    """Days and no date; of each lesion its state and growth; the earlier lesions; the category with its caveat."""
+    case = make_case()
+    content = json.loads(json.dumps(findings_json(followed(case.findings), Algorithm("m", "1", ""), software="p")))
+    first, second = content["lesions"]
+    assert {key: first[key] for key in ("status", "prior_numbers", "growth_mm", "growth_ml", "growth_percent")} == {
+        "status": "grown", "prior_numbers": [2], "growth_mm": 4.0, "growth_ml": 2.0, "growth_percent": 100.0,
+    }  # fmt: skip
+    assert first["doubling_days"] == 90.0
+    assert (second["status"], second["prior_numbers"], second["growth_percent"]) == ("new", [], None)
+    prior = content["prior"]
+    assert (prior["days"], prior["overlap"], prior["surface_mm"]) == (90, 0.95, 1.2)
+    assert [lesion["number"] for lesion in prior["lesions"]] == [2, 3]
+    assert (prior["disappeared"], prior["outside"]) == ([3], [])
+    assert prior["response"] == {
+        "category": "SD", "reasons": list(SD.reasons), "prior_sum_mm": 30.0, "sum_mm": 31.0, "caveat": RESPONSE_CAVEAT,
+    }  # fmt: skip
+
+
+def test_the_course_in_words(make_case) -> None:
+    """The whole, and each lesion; in letters that every character set has."""
+    findings = followed(make_case().findings)
+    said = assessment(findings)
+    assert (
+        "Lesions against a study of 90 days earlier: 1 new, 1 grown, 1 disappeared (14.0 mm then)." in said
+        and f"RECIST 1.1, suggested: stable disease (SD): {SD.reasons[0]}." in said
+        and RESPONSE_CAVEAT in said
+    )
+    first, second = findings.lesions
+    assert lesion_course(findings, first) == (
+        "Grown since a study of 90 days earlier (lesion 2 then): long axis from 16.0 to 20.0 mm (+4.0 mm, +25 %), "
+        "volume from 2.0 to 4.0 mL (+100 %), doubling time 90 days."
+    )
+    assert lesion_course(findings, second) == "New since a study of 90 days earlier."
+    assert [course_cell(findings.course(lesion)) for lesion in findings.lesions] == ["+100 %", "new"]
+    assert " ".join(said).isascii() and lesion_course(findings, first).isascii()
+
+
+def test_merged_split_and_undated(make_case) -> None:
+    """Which were one, which are one; no days, no doubling time."""
+    findings = make_case().findings
+    undated = replace(GROWN, days=None)
+    courses = (
+        Course(1, Status.SPLIT, "1.2.8", (1, 2), (2,), undated),
+        Course(2, Status.SPLIT, "1.2.7", (1, 2), (2,), undated),
+    )
+    split = followed(findings, days=None, courses=courses, response=Response(None, ("too thick",)))
+    assert lesion_course(split, split.lesions[1]).startswith(
+        "Split since an earlier study (lesion 2 then, now lesions 1, 2):"
+    )
+    assert "doubling" not in lesion_course(split, split.lesions[0])
+    assert "RECIST 1.1, suggested: no category: too thick." in assessment(split)
+    merged = Course(1, Status.MERGED, "1.2.8", (1,), (2, 3), GROWN)
+    outside = Course(2, Status.OUTSIDE, "1.2.7")
+    other = followed(findings, days=0, courses=(merged, outside), disappeared=(), outside=(GONE,))
+    assert "Merged since an earlier study of the same day (lesions 2, 3 then)" in lesion_course(other, other.lesions[0])
+    assert "Not within the images of" in lesion_course(other, other.lesions[1])
+    assert "1 not in these images (14.0 mm then)" in " ".join(assessment(other))
+
+
+def test_without_an_earlier_study_nothing_is_said(make_case) -> None:
+    findings = make_case().findings
+    assert lesion_course(findings, findings.lesions[0]) == ""
+    assert not any("earlier" in text or "RECIST 1.1, suggested" in text for text in assessment(findings))
+
+
+@pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
+def test_the_sr_is_clean_and_has_the_course(make_case, identity, validate, sr_class) -> None:
+    """Coded states, changes with their units, the response with its code, and all of it in words."""
+    case = make_case()
+    case = replace(case, findings=followed(case.findings))
+    seg = case.seg()
+    sr = build_sr(
+        case.headers,
+        case.findings,
+        case.segmentation.algorithm,
+        identity=identity,
+        seg=seg,
+        sr_class=sr_class,
+    )
+    assert validate(sr) == []
+    assert [item.TrackingUID for item in seg.SegmentSequence][1] == "1.2.8"
+    groups = read_measurement_groups(sr)
+    assert groups[1].tracking_uid == "1.2.8"
+    assert {key: groups[1].numbers[key] for key in ("DIAMETER_CHANGE", "VOLUME_CHANGE", "DOUBLING_TIME")} == {
+        "DIAMETER_CHANGE": 4.0, "VOLUME_CHANGE": 100.0, "DOUBLING_TIME": 90.0,
+    }  # fmt: skip
+    assert "VOLUME_CHANGE" not in groups[2].numbers
+    texts = comments(sr)
+    assert lesion_course(case.findings, case.findings.lesions[0]) in texts
+    assert RESPONSE_CAVEAT in texts
+    coded = json.dumps(sr.to_json_dict(), default=str)
+    assert all(code in coded for code in ("15454001", "LESION_COURSE", "112048", "112044"))
+
+
+def test_all_gone_is_said_in_the_sr(make_case, identity, validate) -> None:
+    """No lesion now, one then: a complete response, suggested."""
+    case = make_case(lesions=False)
+    response = Response(Category.CR, ("all targets have disappeared",), 14.0, 0.0)
+    gone = FollowUp(90, (), (GONE,), (GONE,), (), response, 0.95, 1.2)
+    findings = replace(case.findings, follow_up=gone)
+    sr = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=case.seg())
+    assert validate(sr) == []
+    assert any("1 disappeared (14.0 mm then)" in text for text in comments(sr))
+    assert "112041" in json.dumps(sr.to_json_dict(), default=str)
+
+
+class Noted(Canvas):
+    """A canvas that also keeps what was written, and where."""
+
+    def __init__(self) -> None:
+        super().__init__(WIDTH, HEIGHT)
+        self.written: list[str] = []
+        self.boxes: list[Box] = []
+
+    def text(self, x, baseline, text, size, **how) -> Box:
+        box = super().text(x, baseline, text, size, **how)
+        self.written.append(text)
+        self.boxes += [box] if text else []
+        return box
+
+
+def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
+    """Sentences, and a column of the table; in the PDF bars of then beside those of now."""
+    case = make_case()
+    findings = followed(case.findings)
+    canvas = Noted()
+    draw_summary(canvas, findings, case.segmentation.algorithm, identity=identity, modality="CT", series_number="4")
+    words = " ".join(canvas.written)
+    assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD)" in words
+    assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
+    assert "Confidence" not in canvas.written
+    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
+    text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
+    assert "Lesions against a study of 90 days earlier" in text and "+100 %" in text
+    assert "Volume by lesion, then and now, mL" in text and "90 d earlier" in text
+    plain = build_pdf(case.headers, case.volume, case.segmentation, case.findings, identity=identity)
+    assert plain.EncapsulatedDocument != ds.EncapsulatedDocument
+
+
+@pytest.mark.parametrize("count", [1, 12, 254])
+@pytest.mark.parametrize("warned", [0, 3, 30])
+def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, warned) -> None:
+    """However much there is to say of today, of then, and of the volume."""
+    findings = make_case().findings
+    lesions = tuple(replace(findings.lesions[0], number=n, segment=n + 1) for n in range(1, count + 1))
+    courses = tuple(
+        Course(n, status, "1.2.8", (n,), (n,), GROWN)
+        for n, status in zip(range(1, count + 1), list(Status) * 37, strict=False)
+    )
+    reasons = (
+        "sum of target diameters 123.4 mm then, 156.7 mm now (+27 %)",
+        "12 lesions of at least 10 mm, new",
+        "12 lesions under 10 mm, new: not counted, to be looked at",
+    )
+    findings = followed(
+        replace(findings, lesions=(findings.lesions[0],) * 2),
+        courses=courses,
+        disappeared=(GONE,) * 5,
+        outside=(GONE,) * 5,
+        response=Response(Category.PD, reasons, 123.4, 156.7),
+    )
+    findings = replace(findings, lesions=lesions, warnings=tuple(list(SENTENCES)[:warned]))
+    canvas = Noted()
+    draw_summary(
+        canvas,
+        findings,
+        Algorithm("a_model_with_a_long_name" * 3, "1.2.0", "0123456789abcdef" * 4, trained_on="liver " * 50),
+        identity=replace(identity, revision=3),
+        modality="CT",
+        series_number="4",
+        volume_note="The series holds several volumes; one was segmented. " * 8,
+    )
+    for number, box in enumerate(canvas.boxes):
+        assert box.left >= 0 and box.top >= 0 and box.right <= WIDTH and box.bottom <= HEIGHT
+        assert not any(box.overlap(other) for other in canvas.boxes[number + 1 :])
