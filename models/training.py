@@ -5,6 +5,7 @@ was stopped anywhere goes on from its checkpoint as if it had not been: no state
 """
 
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from copy import deepcopy
@@ -242,13 +243,19 @@ def batches(
         num_workers=workers,
         multiprocessing_context="fork" if workers else None,  # the cases are mapped, and would be copied by spawn
         prefetch_factor=4 if workers else None,
-        worker_init_fn=_use_one_core,
+        worker_init_fn=_serve,
         pin_memory=rank.device.type == "cuda",
     )
 
 
-def _use_one_core(worker: int) -> None:
+def _serve(worker: int) -> None:
+    """One core; and to the end: Ctrl-C and a service manager signal the whole group, and the loop still wants batches.
+
+    The worker ends with the loop that asks it, or with its parent (PyTorch's watchdog).
+    """
     torch.set_num_threads(1)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
 
 
 class _Steps(Dataset[Batch]):

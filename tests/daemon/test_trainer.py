@@ -52,9 +52,11 @@ def porta(out: Path, *options: str) -> subprocess.CompletedProcess[str]:
 
 
 def interrupted(number: signal.Signals, after: int, out: Path, *options: str) -> subprocess.CompletedProcess[str]:
-    """Run the command and send it a signal once so many steps are noted."""
+    """Run the command and send it a signal once so many steps are noted; SIGTERM to its workers too."""
     environment = os.environ | {"PYTHONPATH": str(ROOT)}
-    process = subprocess.Popen(command(out, *options), env=environment, stderr=subprocess.PIPE, text=True)
+    process = subprocess.Popen(
+        command(out, *options), env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True
+    )
     losses = out / "loss.csv"
     while not losses.exists() or losses.read_text().count("\n") <= after:
         try:
@@ -62,7 +64,7 @@ def interrupted(number: signal.Signals, after: int, out: Path, *options: str) ->
         except subprocess.TimeoutExpired:
             continue
         break
-    process.send_signal(number)
+    (os.killpg if number is signal.SIGTERM else os.kill)(process.pid, number)
     _, stderr = process.communicate(timeout=60)
     return subprocess.CompletedProcess(process.args, process.returncode, "", stderr)
 
