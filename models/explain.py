@@ -49,7 +49,7 @@ PATCH_MM = 6.0
 MAX_PATCHES = 9
 """Patches along rows and along columns at most: those of a large lesion are larger."""
 MAX_SLICES = 4
-"""Slices of a lesion that are occluded, evenly chosen. With MAX_PATCHES: 324 forward passes of one slice a lesion."""
+"""Slices of a lesion that are occluded, evenly chosen. With MAX_PATCHES: 328 forward passes of one slice at most."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -76,6 +76,17 @@ def test_every_value_comes_back_on_its_slice(make_case, identity, validate, tmp_
     assert validate(seg) == []
 
 
+@pytest.mark.parametrize("series", ["ircadb_case17", "chaos_ct3", "lits_volume0"])
+def test_real_series(real_case, identity, validate, tmp_path, series) -> None:
+    """Of other scanners, with what stands in their headers: proved, and clean in dciodvfy."""
+    case = real_case(series)
+    probabilities = drawn(case)
+    seg, path = build(case, probabilities, identity), tmp_path / "probability.dcm"
+    path.write_bytes(written(seg))
+    verify(case, path, probabilities)
+    assert validate(seg) == []
+
+
 def test_what_it_says(make_case, identity) -> None:
     """Type, maximum, overlap, segments; its own series after the PDF's, with the references that the SEG has."""
     case = make_case()
