@@ -16,10 +16,11 @@ from pydicom.errors import InvalidDicomError
 from scipy.ndimage import find_objects
 
 from dicom_io.axes import recist_axes
-from dicom_io.errors import SegmentationUnreadable
+from dicom_io.errors import InvalidUID, SegmentationUnreadable
 from dicom_io.geometry import Float, Geometry
 from dicom_io.seg_reader import SAME_PLANE_MM, SegmentMask, read_seg
 from dicom_io.segmentation import LIVER
+from dicom_io.uids import checked_uid
 from reports import codes, criteria
 from reports.course import PriorLesion
 from reports.registration import Organ
@@ -103,7 +104,7 @@ def read_prior(source: Path | Dataset) -> Prior:
     for label, segment in enumerate([*livers, *lesions], start=LIVER):
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
-    uids = [segment.tracking_uid or "" for segment in lesions]
+    uids = [_checked(segment.tracking_uid) for segment in lesions]
     return prior_of(labels, geometry, uids, read_date(ds.get("StudyDate")))
 
 
@@ -128,6 +129,14 @@ def _geometry(segments: Sequence[SegmentMask]) -> Geometry:
         )
     except ValueError as error:
         raise SegmentationUnreadable("The frames of the SEG make no stack of planes.") from error
+
+
+def _checked(uid: str | None) -> str:
+    """A tracking UID that a new object may bear; "" for none, or nonsense."""
+    try:
+        return checked_uid(uid or "")
+    except InvalidUID:
+        return ""
 
 
 def read_date(value: object) -> date | None:

@@ -1,11 +1,15 @@
 """What the lesions come to, in sentences: the same on the summary page and in the PDF."""
 
 from collections import Counter
+from collections.abc import Sequence
 
-from reports.course import Course
+from reports.course import Course, PriorLesion
 from reports.criteria import CRITERIA_CAVEAT, Criterion
 from reports.measurements import Findings, Lesion
 from reports.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Status
+
+NAMED = 5
+"""Of how many lesions that are gone the size is said."""
 
 
 def assessment(findings: Findings) -> tuple[str, ...]:
@@ -36,7 +40,7 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     counts = Counter(course.status for course in followed.courses)
     parts = [f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status]]
     parts += [
-        f"{len(gone)} {words} ({', '.join(f'{lesion.long_axis_mm:.1f} mm' for lesion in gone)} then)"
+        f"{len(gone)} {words} ({_axes(gone)} then)"
         for gone, words in ((followed.disappeared, "disappeared"), (followed.outside, "not in these images"))
         if gone
     ]
@@ -48,6 +52,12 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
         f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
         RESPONSE_CAVEAT,
     )
+
+
+def _axes(lesions: Sequence[PriorLesion]) -> str:
+    """The long axes of the largest of them."""
+    axes = sorted((lesion.long_axis_mm for lesion in lesions), reverse=True)
+    return ", ".join(f"{axis:.1f} mm" for axis in axes[:NAMED]) + (", ..." if len(axes) > NAMED else "")
 
 
 def earlier_study(findings: Findings) -> str:

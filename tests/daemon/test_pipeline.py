@@ -18,11 +18,13 @@ from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger import Ledger
 from daemon.pipeline import Pipeline
+from daemon.priors import Archive
 from daemon.results import Replaced, Result, SentSr
 from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
 from daemon.stages import Engine, Reported, load_models, report_series, report_verdict, segment_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.network.scu import Remote
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
 from models.errors import UnknownModel, WeightsCorrupt
@@ -88,7 +90,8 @@ class PlayedStages:
     @property
     def replaced(self) -> list[tuple[Replaced, ...]]:
         """For each report and verdict what it supersedes."""
-        return [args[-1] for function, args in self.calls if function in (report_series, report_verdict)]
+        places = {report_series: 5, report_verdict: 7}
+        return [args[places[function]] for function, args in self.calls if function in places]
 
 
 @dataclass(frozen=True)
@@ -229,8 +232,8 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal", (Profile(),))
     assert report is report_series
     assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
-    identity, profiles, replaced = report_args[3:]
-    assert (profiles, replaced) == ((Profile(),), ())
+    identity, profiles, replaced, archives = report_args[3:]
+    assert (profiles, replaced, archives) == ((Profile(),), (), ())
     assert isinstance(identity, ResultIdentity)
     assert (identity.revision, identity.software_version) == (1, "1.2.3")
     assert identity.created.timestamp() == created
@@ -240,6 +243,24 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert not bench.spool.work(job.id).exists()
     assert [line["from_state"] for line in read_log.named("stage.finished")] == ["RECEIVED", "SEGMENTED"]
     assert {line["job_id"] for line in read_log.named("stage.finished")} == {job.id}
+
+
+def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
+    """Of the rule's destinations those that say so, at their peer's address, in the node's own name."""
+    config = make_config(
+        peer=(
+            *make_config().peers,
+            Peer(name="pacs", ae_title="PACS", host="127.0.0.2", port=4242),
+        ),
+        destination=(Destination(peer="archive"), Destination(peer="pacs", priors=True, timeout_s=7.0)),
+        rule=(Rule(name="liver-ct", match={"Modality": ("CT",)}, model="resnet50", destinations=("archive", "pacs")),),
+    )
+    bench = make_bench(config=config)
+    bench.receive(1, 2, 3)
+    bench.close()
+    assert bench.pipeline.work_off() == 2
+    _, args = bench.stages.calls[-1]
+    assert args[-1] == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0),)
 
 
 def test_each_destination_gets_what_it_wants(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
@@ -692,7 +713,7 @@ def test_a_better_series_displaces_one_that_is_not_out(make_bench: Callable[...,
     assert bench.pipeline.work_off() == 3
     assert bench.states() == {1: ("REJECTED", "SUPERSEDED_BY_BETTER"), 2: ("REPORTED",)}
     assert bench.ledger.deliveries_of(1) == []
-    assert bench.stages.calls[-1][1][-1] == ()
+    assert bench.stages.calls[-1][1][5] == ()
 
 
 def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench]):

@@ -62,6 +62,15 @@ def test_a_study_without_a_date(make_case, value) -> None:
     assert read_prior(ds).study_date is None
 
 
+def test_a_tracking_uid_that_is_none_is_left_out(make_case) -> None:
+    """No new object would take it; the lesion is followed all the same, under a UID of today's."""
+    ds = make_case().seg()
+    ds.SegmentSequence[1]["TrackingUID"]._value = "not a UID"
+    first, second = read_prior(ds).lesions
+    assert first.tracking_uid == ""
+    assert second.tracking_uid.startswith("2.25.")
+
+
 def test_what_is_no_prior_is_refused(make_case, shared_data, tmp_path) -> None:
     """A SEG of something else, an object of another kind, and a file that is no DICOM."""
     spleen = make_case(lesions=False).seg()
