@@ -181,7 +181,7 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
     assert "Lesions against a study of 90 days earlier" in text and "+100 %" in text
-    assert "Volume by lesion, then and now, mL" in text and "90 d earlier" in text
+    assert "Volume then and now, mL, by lesion" in text and "90 d earlier" in text
     plain = build_pdf(case.headers, case.volume, case.segmentation, case.findings, identity=identity)
     assert plain.EncapsulatedDocument != ds.EncapsulatedDocument
 
