@@ -30,7 +30,16 @@ from models.ranks import Rank, joined
 from models.recipe import DEFAULT_PREPROCESSING, Recipe
 from models.runs import RunFolder
 from models.sampling import Batch
-from models.training import GRADIENT_NORM, Watch, autocast_dtype, batch_loss, batches, make_network, train
+from models.training import (
+    GRADIENT_NORM,
+    Watch,
+    autocast_dtype,
+    batch_loss,
+    batches,
+    make_network,
+    make_optimiser,
+    train,
+)
 
 WARM_UP = 2
 """Steps that are not counted: the first ones choose kernels, and wait for the first worker."""
@@ -99,7 +108,7 @@ def bare(batch: Batch, recipe: Recipe, network: nn.Module, rank: Rank) -> Cost:
     """A step where nothing has to be waited for."""
     network.to(rank.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     network.train()
-    optimiser = torch.optim.AdamW(network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = make_optimiser(network, recipe)
     ready = Batch(*(tensor.to(rank.device) for tensor in (batch.image, batch.labels, batch.merged)))
     ends = [Cost(time.monotonic(), time.process_time())]
     for _ in range(recipe.steps):

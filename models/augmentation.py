@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from monai.data.meta_obj import set_track_meta
 from monai.transforms.compose import Compose, OneOf
 from monai.transforms.intensity.array import (
     RandAdjustContrast,
@@ -42,6 +43,7 @@ class Augmentation:
     """Patches of `models.sampling` in, samples of `pixels` rows and columns out."""
 
     def __init__(self, how: Preprocessing, *, pixels: int, chances: Chances) -> None:
+        set_track_meta(False)  # of the whole process: the history of each change costs a fifth of a sample
         self.pixels, self.chances = pixels, chances
         self.low, self.high = how.window_hu[0] - BEYOND_HU, how.window_hu[1] + BEYOND_HU
         self.shape = Rand2DElastic(
@@ -90,7 +92,7 @@ class Augmentation:
             image, labels = insert_lesion(image, labels, draw)
         image = (image.clamp(self.low, self.high) - CENTRE_HU) / UNIT_HU
         self.values.set_random_state(state=_state(draw))
-        image = torch.as_tensor(_plain(self.values(image))) * UNIT_HU + CENTRE_HU
+        image = torch.as_tensor(self.values(image)) * UNIT_HU + CENTRE_HU
         if draw.random() < self.chances.field_of_view:
             image, labels = crop_field_of_view(image, labels, draw)
         return Sample(image, labels, patch.merged)
@@ -99,18 +101,13 @@ class Augmentation:
         """Turned, scaled, sheared and bent. Image and masks are read at the same places, all linearly, at once."""
         masks = torch.stack([patch.labels > 0, patch.labels > 1]).float()
         self.shape.set_random_state(state=_state(draw))
-        read = _plain(self.shape(torch.cat([patch.image, masks])))
+        read = torch.as_tensor(self.shape(torch.cat([patch.image, masks])))
         image, (liver, tumour) = read[:3], read[3:] > 0.5
         return image, liver.to(torch.uint8) + (liver & tumour).to(torch.uint8)
 
 
 def _state(draw: np.random.Generator) -> np.random.RandomState:
     return np.random.RandomState(int(draw.integers(2**32)))
-
-
-def _plain(tensor: Tensor) -> Tensor:
-    """Without the history that MONAI keeps beside a tensor."""
-    return tensor.as_tensor() if hasattr(tensor, "as_tensor") else tensor
 
 
 def change_enhancement(image: Tensor, labels: Tensor, draw: np.random.Generator) -> Tensor:

@@ -80,7 +80,7 @@ def train(
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     average = deepcopy(network).eval()
     trained = rank.spread(network)
-    optimiser = torch.optim.AdamW(trained.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay)
+    optimiser = make_optimiser(trained, recipe)
     dtype = autocast_dtype(device)
     scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
     first, best = 0, None
@@ -173,6 +173,13 @@ def make_network(recipe: Recipe, backbone_weights: str, initial: Card | None) ->
         return load_network(initial)
     weights = backbone_weights if backbone_weights in ("none", "imagenet") else Path(backbone_weights)
     return build(recipe.architecture, cast(BackboneWeights, weights))
+
+
+def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
+    """AdamW in one pass over each parameter: by default PyTorch makes ten of them, a ninth of a step on the CPU."""
+    return torch.optim.AdamW(
+        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
+    )
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
