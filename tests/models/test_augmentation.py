@@ -5,10 +5,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from monai.transforms.spatial.array import Rand2DElastic
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.augmentation import Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion
+from models.augmentation import BEND, Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion
 from models.cards import Preprocessing
 from models.prepared import PreparedCase
 from models.preprocessing import AIR_HU
@@ -50,6 +51,21 @@ def test_label_stays_on_its_image_through_every_turn(patch: Sample, how: Preproc
     wrong = (inner(bright) & (turned.labels == 0)) | (inner(~bright) & (turned.labels > 0))
     assert int(wrong.sum()) <= 2
     assert int((turned.labels > 0).sum()) > 100
+
+
+def test_samples_are_bent_as_monai_bends_them(how: Preprocessing) -> None:
+    """Its Rand2DElastic, with the same draws, reads the same values: only the way to them is shorter."""
+    pixels, image = 96, torch.from_numpy(np.random.default_rng(0).normal(0, 100, (3, 144, 144)).astype(np.float32))
+    augment = Augmentation(how, pixels=pixels, chances=Chances(**(NOTHING | {"shape": 1.0})))
+    ours = augment(Sample(image, torch.zeros(144, 144, dtype=torch.uint8), False), np.random.default_rng(3)).image
+    theirs = Rand2DElastic(
+        spacing=(BEND, BEND), magnitude_range=(0, 3), spatial_size=(pixels, pixels), padding_mode="border"
+    )
+    theirs.rand_affine_grid, theirs.deform_grid = augment.turned, augment.bent
+    augment.turned.randomize = augment.bent.randomize = lambda data=None: None  # what was drawn last
+    theirs._do_transform = True
+    expected = torch.as_tensor(theirs(image, randomize=False))
+    assert float((ours - expected.clamp(augment.low, augment.high)).abs().max()) < 0.01  # HU
 
 
 def test_samples_stay_upright(how: Preprocessing) -> None:
