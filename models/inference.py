@@ -12,17 +12,18 @@ from dicom_io.geometry import SPACING_TOLERANCE_MM, Geometry
 from dicom_io.segmentation import Segmentation
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
+from models.consistency import agree
 from models.errors import WrongModality
 from models.forward import Model, Progress, computes_bfloat16, load_model, predict
 from models.postprocessing import largest_component, number_segments
 from models.preprocessing import (
+    MAX_PREDICTED,
     Canonical,
     Shrunk,
     channels,
     interpolation,
     shrunk_stack,
     slice_positions,
-    spread,
     to_canonical,
     value_window,
 )
@@ -142,7 +143,7 @@ def look_twice(model: Model, canonical: Canonical, how: Preprocessing, progress:
         return None
     fine = field.shrunk(field.centres_mm, how)
     probabilities = _probabilities(model, fine, field.centres_mm, how, progress)
-    return Found(probabilities, field.centres_mm, field.rows, field.columns)
+    return Found(agree(probabilities, field.centres_mm), field.centres_mm, field.rows, field.columns)
 
 
 def look_once(model: Model, canonical: Canonical, how: Preprocessing, progress: Progress) -> Field | None:
@@ -229,19 +230,39 @@ def _in_255(probability: Tensor) -> Tensor:
 def _fine_centres(
     positions_mm: NDArray[np.float64], first_mm: float, last_mm: float, how: Preprocessing
 ) -> NDArray[np.float64]:
-    """Where the fine pass predicts: evenly, as close as the slices lie; at the slices themselves where these do not.
+    """Where the fine pass predicts: at slices of the source, as far apart as `fine_step_mm` allows, else at every one.
 
-    Between slices that lie unevenly nothing is known that they do not say, and evenly placed centres would blend them.
+    A centre between two slices would show the network a blend of both, in which what ends between them is smaller. Even
+    stacks have even centres, with the one beyond the last slice that this may ask for: there the last slice is shown.
     """
-    gaps = np.diff(positions_mm)
-    if np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM:
-        return spread(first_mm, last_mm, max(how.fine_step_mm, float(np.median(gaps))))
-    within = positions_mm[(positions_mm > first_mm) & (positions_mm < last_mm)]
-    centres = [first_mm]
-    for position in within.tolist():
-        if position - centres[-1] >= how.fine_step_mm:
-            centres.append(position)
-    return np.array([*(centre for centre in centres if last_mm - centre >= how.fine_step_mm / 2), last_mm])
+    low, high = _slices_around(positions_mm, first_mm, last_mm)
+    gaps, step_mm = np.diff(positions_mm), how.fine_step_mm
+    while True:
+        if np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM:
+            every = max(1, int((step_mm + SPACING_TOLERANCE_MM) / np.median(gaps)))
+            chosen = np.arange(low, high + every, every)
+            beyond = np.maximum(chosen - (len(positions_mm) - 1), 0)
+            centres = positions_mm[chosen - beyond] + beyond * np.median(gaps)
+        else:
+            picked = [low]
+            while picked[-1] < high:
+                reached = int(np.searchsorted(positions_mm, positions_mm[picked[-1]] + step_mm, side="right")) - 1
+                picked.append(min(max(reached, picked[-1] + 1), high))
+            centres = positions_mm[picked]
+        if len(centres) <= MAX_PREDICTED:
+            return centres
+        step_mm *= 2
+
+
+def _slices_around(positions_mm: NDArray[np.float64], first_mm: float, last_mm: float) -> tuple[int, int]:
+    """The numbers of the first and the last slice from `first_mm` to `last_mm`, or of those around: two, at least."""
+    low = int(np.searchsorted(positions_mm, first_mm - SPACING_TOLERANCE_MM))
+    high = int(np.searchsorted(positions_mm, last_mm + SPACING_TOLERANCE_MM)) - 1
+    if low >= high:
+        low, high = max(0, high), min(low, len(positions_mm) - 1)
+    if low >= high:
+        low, high = (low - 1, high) if low else (low, high + 1)
+    return low, high
 
 
 def _probabilities(
