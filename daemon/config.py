@@ -237,6 +237,7 @@ class Engine(Section):
     device: Literal["auto", "cpu", "cuda"] = "auto"
     threads: int | None = Field(default=None, ge=1)
     memory_mb: int | None = Field(default=None, ge=512)
+    compile: bool = False
     deadline_s: Seconds = 1800.0
     attempts: int = Field(default=3, ge=1)
 

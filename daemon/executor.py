@@ -1,7 +1,8 @@
 """The local worker: one supervised process that runs the heavy stages, one after another.
 
-A crash, a hang or a lack of memory in it is a failed attempt, never a dead service. It is started afresh after each of
-these, and dies with its parent: by PR_SET_PDEATHSIG, and by the end of its pipe where that is not to be had.
+A crash, a hang, a lack of memory or a lost GPU in it is a failed attempt, never a dead service. It is started afresh
+after each of these, and dies with its parent: by PR_SET_PDEATHSIG, and by the end of its pipe where that is not to be
+had.
 """
 
 import ctypes
@@ -20,6 +21,7 @@ from typing import Any, ParamSpec, TypeVar
 
 from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
 from daemon.log import Form, Level, configure, get_logger
+from models.errors import DeviceLost
 
 PR_SET_PDEATHSIG = 1
 
@@ -75,7 +77,7 @@ class LocalExecutor:
                     raise WorkerCrashed("killed, by the kernel for lack of memory or by a person") from error
                 raise WorkerCrashed(f"exit code {exit_code}") from error
         if isinstance(outcome, _Raised):
-            if isinstance(outcome.error, WorkerOutOfMemory):
+            if isinstance(outcome.error, WorkerOutOfMemory | DeviceLost):
                 self._end()
             raise outcome.error
         result: T = outcome

@@ -16,7 +16,7 @@ from enum import StrEnum
 
 from daemon.errors import DaemonError, LedgerUnavailable, RuleGone, StorageUnusable, WorkerFailed
 from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected
-from models.errors import ModelError
+from models.errors import DeviceLost, DeviceUnavailable, ModelError
 from reports.errors import GeometryNotProved, ReportError
 
 
@@ -209,6 +209,8 @@ Decision = Retry | Halt | Reject
 
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
+DEVICE_RETRY_S = 30.0
+"""A GPU that failed is asked for again by a new worker, which takes some seconds to start."""
 
 
 def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int) -> Decision:
@@ -216,7 +218,7 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
 
     A series that cannot be read is rejected. What cannot pass by itself (geometry, weights, a report that
     cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
-    the attempts are used up. A ledger or a disk that is away costs no attempt.
+    the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt.
     """
     if isinstance(error, SeriesRejected):
         return Reject(error.reason)
@@ -224,6 +226,8 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
         return Halt(HaltCode.GEOMETRY_NOT_PROVED)
     if isinstance(error, ReportError):
         return Halt(HaltCode.REPORT_FAILED)
+    if isinstance(error, DeviceLost | DeviceUnavailable):
+        return Retry(now + DEVICE_RETRY_S * (1 + jitter()), counts=False)
     if isinstance(error, ModelError):
         return Halt(HaltCode.MODEL_UNUSABLE)
     if isinstance(error, NotDicom | FileNotFoundError):

@@ -348,4 +348,5 @@ class Pipeline:
 
     @property
     def _engine(self) -> Engine:
-        return Engine(device=self.config.engine.device, threads=self.config.engine.threads)
+        engine = self.config.engine
+        return Engine(device=engine.device, threads=engine.threads, compiled=engine.compile)

@@ -27,6 +27,7 @@ from daemon.handover import (
     save_segmentation,
     save_segmented,
 )
+from daemon.log import get_logger
 from daemon.priors import Archive, Priors, fetch_priors
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled
@@ -41,12 +42,15 @@ from dicom_io.series import Series, Stack
 from dicom_io.volume import Volume
 from models.cards import find
 from models.explain import Heat, gradcam, look
+from models.forward import Shortage
 from models.inference import Model, load_model, segment, segment_with_probabilities
 from reports.identity import ResultIdentity
 from reports.key_images import LESION_IMAGES
 from reports.measurements import Findings
 from reports.sr import build_rejection_sr
 from reports.verification import HELD_BACK
+
+log = get_logger()
 
 
 def software_version() -> str:
@@ -56,10 +60,11 @@ def software_version() -> str:
 
 @dataclass(frozen=True)
 class Engine:
-    """Where a model runs."""
+    """Where and how a model runs."""
 
     device: str = "auto"
     threads: int | None = None
+    compiled: bool = False
 
 
 @dataclass(frozen=True)
@@ -73,7 +78,13 @@ class Reported:
 @lru_cache(maxsize=2)
 def model_on(name: str, engine: Engine) -> Model:
     """The model, loaded once per process. Raises ModelError."""
-    return load_model(find(name), device=engine.device, threads=engine.threads)
+    return load_model(
+        find(name), device=engine.device, threads=engine.threads, compiled=engine.compiled, notice=_memory_short
+    )
+
+
+def _memory_short(shortage: Shortage) -> None:
+    log.warning("memory.short", device=shortage.device, slices=shortage.batch)
 
 
 def load_models(models: Sequence[str], engine: Engine) -> None:

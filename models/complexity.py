@@ -21,7 +21,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from models.architectures.registry import ARCHITECTURES
 from models.cards import Card, Preprocessing
 from models.errors import ModelError, UnknownModel
-from models.inference import BATCH_PIXELS, Model, computes_bfloat16, load_model
+from models.forward import Model, batch_size, computes_bfloat16, load_model
 from models.preprocessing import MIN_PIXELS
 from models.processes import Ended, alone
 
@@ -112,7 +112,7 @@ def measure(card: Card, device: str, threads: int | None, runs: int) -> Speed:
     """The speed of a card's network on a device, in this process; `complexity` gives it one of its own."""
     model = load_model(card, device=device, threads=threads)
     rows, columns = typical_size(card.preprocessing)
-    batch = max(1, BATCH_PIXELS // (rows * columns))
+    batch = batch_size(rows, columns)
     images = torch.rand(batch, CHANNELS, rows, columns, generator=torch.Generator().manual_seed(0)) * 2 - 1
     timings = _timed(model, images)
     next(timings)

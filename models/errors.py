@@ -5,6 +5,8 @@
     ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
     ├── WrongModality(detail)   the card of the model does not name the volume's modality
     ├── DeviceUnavailable       CUDA was asked for and is not there
+    ├── DeviceLost              the GPU failed at work; this process cannot use it again
+    ├── CompilationFailed       torch.compile was asked for, and does not work on this machine
     ├── CaseUnreadable(detail)  a case for training or evaluation, or its folder, is missing, damaged or mismatched
     ├── SplitInvalid(detail)    a split names cases that are not there, or has a patient on two sides
     └── RunMismatch(detail)     the folder of a run belongs to another, or cannot be written or read
@@ -41,6 +43,14 @@ class WrongModality(ModelError):
 
 class DeviceUnavailable(ModelError):
     """The device that was asked for is not on this machine."""
+
+
+class DeviceLost(ModelError):
+    """The GPU failed while it computed. A process that has seen that must end; a new one may find it well again."""
+
+
+class CompilationFailed(ModelError):
+    """torch.compile was asked for and lacks something: a C++ compiler, most often."""
 
 
 class CaseUnreadable(ModelError):

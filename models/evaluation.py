@@ -51,7 +51,7 @@ CLASSES = ("background", "liver", "tumour")
 MEASURES = 1
 """Counts up when a figure is worked out in another way, so that kept ones are measured again."""
 
-LABELS_BY = ("inference.py", "postprocessing.py", "preprocessing.py", "reslicing.py")
+LABELS_BY = ("consistency.py", "forward.py", "inference.py", "postprocessing.py", "preprocessing.py", "reslicing.py")
 """The modules that decide which labels are found: what was kept is of them as they were."""
 
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)

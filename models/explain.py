@@ -27,16 +27,8 @@ from dicom_io.volume import Volume
 from models.architectures.decoder import enlarge
 from models.architectures.registry import EXPLAINED_LAYERS
 from models.cards import Preprocessing
-from models.inference import (
-    Field,
-    Model,
-    Progress,
-    as_seen,
-    at_least_two,
-    batch_size,
-    computes_bfloat16,
-    look_once,
-)
+from models.forward import Model, Progress, batch_size, computes_bfloat16, placed
+from models.inference import Field, as_seen, at_least_two, look_once
 from models.preprocessing import channels, interpolation, resample_slices, to_canonical
 from models.reslicing import Box, read_back, reslice
 
@@ -193,7 +185,7 @@ def _class_activation(model: Model, images: Tensor, own: Tensor, layers: Sequenc
         kept.append(output if kept else output.detach().requires_grad_())
         return kept[-1]
 
-    network, device = model.network, model.device
+    network, device = model.network, placed(model)
     weights = {name: value.detach() for name, value in network.named_parameters()}
     hooks = [network.get_submodule(layer).register_forward_hook(keep) for layer in layers]
     try:
@@ -256,7 +248,7 @@ def _losses(model: Model, image: Tensor, own: Tensor, rows: list[int], columns: 
 
 def _scores(model: Model, images: Tensor, weight: Tensor) -> Tensor:
     """(N,) the lesion's mean tumour probability in each image."""
-    device = model.device
+    device = placed(model)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)),

@@ -1,90 +1,46 @@
 """Look twice: a coarse pass finds the liver in the whole stack, a fine pass segments inside its box."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from dicom_io.geometry import SPACING_TOLERANCE_MM, Geometry
-from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.segmentation import Segmentation
 from dicom_io.volume import Volume
-from models.cards import Card, Preprocessing
-from models.errors import DeviceUnavailable, WrongModality
+from models.cards import Preprocessing
+from models.consistency import agree
+from models.errors import WrongModality
+from models.forward import Model, Progress, computes_bfloat16, load_model, predict
 from models.postprocessing import largest_component, number_segments
 from models.preprocessing import (
+    MAX_PREDICTED,
     Canonical,
     Shrunk,
     channels,
     interpolation,
     shrunk_stack,
     slice_positions,
-    spread,
     to_canonical,
     value_window,
 )
 from models.reslicing import Box, is_axial, read_back, reslice
-from models.weights import load_network
+
+__all__ = [
+    "Field",
+    "Model",
+    "Probabilities",
+    "computes_bfloat16",
+    "load_model",
+    "segment",
+    "segment_with_probabilities",
+]
 
 MARGIN_MM = 15.0
 """How far the fine pass reaches beyond the liver that the coarse pass found."""
-CLASSES = 3
-"""Background, liver, tumour."""
-BATCH_PIXELS = 16 * 128 * 128
-"""Pixels of a batch: bounds memory whatever the image size."""
-
-Progress = Callable[[int, int], None]
-
-
-@dataclass(frozen=True, eq=False)
-class Model:
-    """A network on its device, with its card."""
-
-    network: nn.Module
-    card: Card
-    device: torch.device
-
-    @property
-    def algorithm(self) -> Algorithm:
-        """What a Segmentation says of who made it."""
-        card = self.card
-        return Algorithm(card.name, card.version, card.sha256, card.modalities, card.trained_on)
-
-
-def load_model(card: Card, *, device: str = "auto", threads: int | None = None) -> Model:
-    """The network of a card, ready on `device` ("auto", "cpu", "cuda"). Raises DeviceUnavailable."""
-    if threads:
-        torch.set_num_threads(threads)
-    if device == "auto":
-        device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = _device(device)
-    network = load_network(card).to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(network, card, place)
-
-
-def _device(name: str) -> torch.device:
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise DeviceUnavailable(f"no device {name!r}: auto, cpu or cuda") from error
-    if device.type not in ("cpu", "cuda"):
-        raise DeviceUnavailable(f"no device {name!r}: auto, cpu or cuda")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise DeviceUnavailable("CUDA was asked for and is not available")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise DeviceUnavailable(f"no device {name!r}: there are {torch.cuda.device_count()} of CUDA")
-    return device
-
-
-def computes_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quicker than float32 there: on CUDA, and on processors with instructions for it."""
-    if device.type != "cpu":
-        return True
-    capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch we allow
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -187,7 +143,7 @@ def look_twice(model: Model, canonical: Canonical, how: Preprocessing, progress:
         return None
     fine = field.shrunk(field.centres_mm, how)
     probabilities = _probabilities(model, fine, field.centres_mm, how, progress)
-    return Found(probabilities, field.centres_mm, field.rows, field.columns)
+    return Found(agree(probabilities, field.centres_mm), field.centres_mm, field.rows, field.columns)
 
 
 def look_once(model: Model, canonical: Canonical, how: Preprocessing, progress: Progress) -> Field | None:
@@ -274,44 +230,50 @@ def _in_255(probability: Tensor) -> Tensor:
 def _fine_centres(
     positions_mm: NDArray[np.float64], first_mm: float, last_mm: float, how: Preprocessing
 ) -> NDArray[np.float64]:
-    """Where the fine pass predicts: evenly, as close as the slices lie; at the slices themselves where these do not.
+    """Where the fine pass predicts: at slices of the source, as far apart as `fine_step_mm` allows, else at every one.
 
-    Between slices that lie unevenly nothing is known that they do not say, and evenly placed centres would blend them.
+    A centre between two slices would show the network a blend of both, in which what ends between them is smaller. Even
+    stacks have even centres, with the one beyond the last slice that this may ask for: there the last slice is shown.
     """
-    gaps = np.diff(positions_mm)
-    if np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM:
-        return spread(first_mm, last_mm, max(how.fine_step_mm, float(np.median(gaps))))
-    within = positions_mm[(positions_mm > first_mm) & (positions_mm < last_mm)]
-    centres = [first_mm]
-    for position in within.tolist():
-        if position - centres[-1] >= how.fine_step_mm:
-            centres.append(position)
-    return np.array([*(centre for centre in centres if last_mm - centre >= how.fine_step_mm / 2), last_mm])
+    low, high = _slices_around(positions_mm, first_mm, last_mm)
+    gaps, step_mm = np.diff(positions_mm), how.fine_step_mm
+    while True:
+        if np.ptp(gaps) <= 2 * SPACING_TOLERANCE_MM:
+            every = max(1, int((step_mm + SPACING_TOLERANCE_MM) / np.median(gaps)))
+            chosen = np.arange(low, high + every, every)
+            beyond = np.maximum(chosen - (len(positions_mm) - 1), 0)
+            centres = positions_mm[chosen - beyond] + beyond * np.median(gaps)
+        else:
+            picked = [low]
+            while picked[-1] < high:
+                reached = int(np.searchsorted(positions_mm, positions_mm[picked[-1]] + step_mm, side="right")) - 1
+                picked.append(min(max(reached, picked[-1] + 1), high))
+            centres = positions_mm[picked]
+        if len(centres) <= MAX_PREDICTED:
+            return centres
+        step_mm *= 2
+
+
+def _slices_around(positions_mm: NDArray[np.float64], first_mm: float, last_mm: float) -> tuple[int, int]:
+    """The numbers of the first and the last slice from `first_mm` to `last_mm`, or of those around: two, at least."""
+    low = int(np.searchsorted(positions_mm, first_mm - SPACING_TOLERANCE_MM))
+    high = int(np.searchsorted(positions_mm, last_mm + SPACING_TOLERANCE_MM)) - 1
+    if low >= high:
+        low, high = max(0, high), min(low, len(positions_mm) - 1)
+    if low >= high:
+        low, high = (low - 1, high) if low else (low, high + 1)
+    return low, high
 
 
 def _probabilities(
     model: Model, stack: Shrunk, centres_mm: NDArray[np.float64], how: Preprocessing, progress: Progress
 ) -> Tensor:
     """(slice, class, row, column) float16 on the CPU, for slices at `centres_mm`."""
-    rows, columns = stack.planes.shape[-2:]
-    fast = computes_bfloat16(model.device)
-    size = batch_size(rows, columns)
-    results = torch.empty(len(centres_mm), CLASSES, rows, columns, dtype=torch.float16)
-    with torch.inference_mode():
-        for start in range(0, len(centres_mm), size):
-            at = slice(start, start + size)
-            batch = channels(stack.planes, stack.positions_mm, centres_mm[at], how, stack.drift)
-            batch = batch.to(model.device, memory_format=torch.channels_last)
-            with torch.autocast(model.device.type, torch.bfloat16, enabled=fast):
-                logits = model.network(batch)
-            results[at] = logits.float().softmax(dim=1).to("cpu", torch.float16)
-            progress(min(start + size, len(centres_mm)), len(centres_mm))
-    return results
 
+    def shown(at: slice) -> Tensor:
+        return channels(stack.planes, stack.positions_mm, centres_mm[at], how, stack.drift)
 
-def batch_size(rows: int, columns: int) -> int:
-    """How many slices of this size are shown to the network at a time."""
-    return max(1, BATCH_PIXELS // (rows * columns))
+    return predict(model, shown, (len(centres_mm), *stack.planes.shape[-2:]), progress)
 
 
 def _liver_box(

@@ -15,6 +15,7 @@ import models.errors
 import reports.errors
 from daemon.executor import WorkerStopped
 from daemon.jobs import (
+    DEVICE_RETRY_S,
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
     SPOKEN,
@@ -155,6 +156,7 @@ def test_every_reject_reason_rejects_with_itself(error: SeriesRejected, attempts
     assert decided(error, attempts) == Reject(error.reason)
 
 
+AWAY = (models.errors.DeviceLost, models.errors.DeviceUnavailable)
 MODEL_ERRORS = [kind for _, kind in inspect.getmembers(models.errors, inspect.isclass) if issubclass(kind, Exception)]
 
 MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
@@ -168,7 +170,8 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (dicom_io.errors.PeerUnreachable(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.AssociationRefused(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.StoreRefused(0xA700), None, HaltCode.DELIVERY_FAILED),
-    *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS),
+    *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS if kind not in AWAY),
+    *((kind("gone"), None, None) for kind in AWAY),
     (reports.errors.ReportError(), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
     (reports.errors.GeometryNotProved("2 mm"), HaltCode.GEOMETRY_NOT_PROVED, HaltCode.GEOMETRY_NOT_PROVED),
     (reports.errors.SourceUnusable("StudyInstanceUID"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
@@ -228,6 +231,13 @@ def test_no_error_of_any_folder_is_left_out(tree: ModuleType):
 def test_a_disk_or_a_ledger_that_is_away_costs_no_attempt(error: Exception, attempts: int):
     """It is nobody's fault but the site's, and passes when somebody makes room."""
     assert decided(error, attempts) == Retry(NOW + 1.5 * FIRST_RETRY_S, counts=False)
+
+
+@pytest.mark.parametrize("kind", AWAY)
+@pytest.mark.parametrize("attempts", [0, MAX_ATTEMPTS - 1, 100])
+def test_a_gpu_that_is_away_costs_no_attempt(kind: type[Exception], attempts: int):
+    """However long it takes until somebody has put it right."""
+    assert decided(kind("the GPU failed"), attempts) == Retry(NOW + 1.5 * DEVICE_RETRY_S, counts=False)
 
 
 @pytest.mark.parametrize("attempts", range(MAX_ATTEMPTS + 2))

@@ -27,7 +27,7 @@ from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
-from models.errors import UnknownModel, WeightsCorrupt
+from models.errors import DeviceLost, DeviceUnavailable, UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity
 
@@ -435,6 +435,21 @@ def test_an_unexpected_error_is_tried_again_and_says_nothing(make_bench: Callabl
     assert bench.job.halt == HaltCode.UNEXPECTED
     codes = [row["code"] for row in bench.ledger.history(bench.job.id)]
     assert codes[-3:] == ["ValueError", "ValueError", "UNEXPECTED"]
+
+
+def test_a_job_waits_for_a_gpu_and_loses_nothing(make_bench: Callable[..., Bench]):
+    """It fails at work, and is not there for the next worker; more often than there are attempts."""
+    away = [DeviceLost("the GPU failed"), *[DeviceUnavailable("CUDA was asked for and is not available")] * 4]
+    bench = make_bench(*away)
+    bench.receive(1)
+    bench.close()
+    for _ in away:
+        assert bench.pipeline.work_off() == 1
+        assert (bench.job.state, bench.job.halt, bench.job.attempts) == (State.RECEIVED, None, 0)
+        assert bench.pipeline.work_off() == 0  # it waits
+        bench.clock.pass_s(60)
+    bench.pipeline.work_off()
+    assert bench.job.state == State.REPORTED
 
 
 class LedgerAwayOnce:
