@@ -16,7 +16,6 @@ from daemon.jobs import WORKABLE, Delivery, Job
 from daemon.ledger import Ledger
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
-from models.cards import shipped
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
@@ -126,19 +125,6 @@ def _check_peer(config: Config, peer: Peer) -> bool:
     for sop_class, syntaxes in report.accepted.items():
         console.print(f"    {sop_class}: {', '.join(syntaxes) or 'NOT ACCEPTED'}", highlight=False)
     return True
-
-
-def print_models() -> None:
-    """The shipped models and their measured quality."""
-    for card in shipped().values():
-        console.print(f"[bold]{card.name}[/bold] {card.version} ({card.architecture}, {', '.join(card.modalities)})")
-        console.print(f"  sha256     {card.sha256}", highlight=False)
-        console.print(f"  trained on {card.trained_on}", highlight=False)
-        console.print(f"  licence    {card.licence}", highlight=False)
-        for name, value in card.quality.items():
-            console.print(f"  {name}: {value}", highlight=False)
-        if card.research_use_only:
-            console.print("  for research use, not a diagnosis")
 
 
 def _ledger(config: Config) -> Ledger:
