@@ -176,8 +176,12 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 @app.command()
-def job(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
-    """One job: its state, its deliveries, its history."""
+def job(
+    job_id: Annotated[int, typer.Argument(metavar="ID")],
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """One job: its state, its deliveries, what its shadows found, its history."""
     from daemon.status import print_job
 
     print_job(_configured(config), job_id)

@@ -198,14 +198,16 @@ class Pipeline:
             self._replaced_by(job),
             self._archives(job),
         )
+        shadows = self.judge.rule(job).shadow
         moved = self.ledger.finish_stage(
             job,
             Event.REPORTED,
             now=self.clock(),
             warnings=reported.warnings,
             outgoing=self._outgoing(job, reported.results),
+            shadow_models=shadows,
         )
-        if moved:
+        if moved and not shadows:  # a shadow is compared with the labels
             self.spool.clear_work(job.id)
         return moved
 
