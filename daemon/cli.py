@@ -5,14 +5,13 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from enum import StrEnum
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
 import typer
 
-from daemon import log
+from daemon import log, model_commands
 from daemon.config import Config, load
 from daemon.errors import (
     BadRequest,
@@ -23,10 +22,21 @@ from daemon.errors import (
     UnknownJob,
     WrongState,
 )
+from daemon.options import ConfigOption, JsonOption, Method, Part, Pictures, Prefer, PreferOption
+from daemon.own_models import print_verified, verified
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
 from models.architectures.names import ARCHITECTURE_NAMES
-from models.cards import find, shipped
-from models.errors import CaseUnreadable, ModelError, RunMismatch, SplitInvalid, UnknownModel
+from models.cards import find
+from models.catalogue import Catalogue
+from models.errors import (
+    CardInvalid,
+    CaseUnreadable,
+    ModelError,
+    RunMismatch,
+    SplitInvalid,
+    UnknownModel,
+    WeightsCorrupt,
+)
 from reports.errors import EvaluationUnreadable
 
 app = typer.Typer(
@@ -37,46 +47,7 @@ app = typer.Typer(
 )
 
 
-class Prefer(StrEnum):
-    """What a rule's `prefer` may be."""
-
-    PORTAL = "portal"
-    ARTERIAL = "arterial"
-    NATIVE = "native"
-    DELAYED = "delayed"
-    ALL = "all"
-
-
-class Part(StrEnum):
-    """The parts of a split."""
-
-    TRAINING = "training"
-    VALIDATION = "validation"
-    TEST = "test"
-
-
-class Method(StrEnum):
-    """How a lesion is explained."""
-
-    GRADCAM = "gradcam"
-    OCCLUSION = "occlusion"
-    BOTH = "both"
-
-
-class Pictures(StrEnum):
-    """Whose worst cases the page of a comparison shows."""
-
-    ALL = "all"
-    PHANTOMS = "phantoms"
-    NONE = "none"
-
-
-ConfigOption = Annotated[
-    Path | None,
-    typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
-PreferOption = Annotated[Prefer, typer.Option(help="Which volume of a series that holds several.")]
+app.add_typer(model_commands.app, name="models")
 
 
 def main() -> None:
@@ -90,7 +61,7 @@ def run(config: ConfigOption = None) -> None:
     """The service, in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
 
-    settings = _configured(config)
+    settings = verified(_configured(config))
     try:
         service.run(settings)
     except OSError as error:
@@ -114,10 +85,11 @@ def demo(
 
 @app.command()
 def check(config: ConfigOption = None) -> None:
-    """Validate the configuration, C-ECHO each peer, and show which contexts it accepts."""
+    """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
     from daemon.status import check_peers
 
-    settings = _configured(config)
+    settings = verified(_configured(config))
+    print_verified(settings)
     raise typer.Exit(0 if check_peers(settings) else 1)
 
 
@@ -204,8 +176,12 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 
 @app.command()
-def job(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
-    """One job: its state, its deliveries, its history."""
+def job(
+    job_id: Annotated[int, typer.Argument(metavar="ID")],
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """One job: its state, its deliveries, what its shadows found, its history."""
     from daemon.status import print_job
 
     print_job(_configured(config), job_id)
@@ -225,14 +201,6 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigO
     from daemon.status import cancel_job
 
     cancel_job(_configured(config), job_id)
-
-
-@app.command()
-def models() -> None:
-    """The models that are here, what they were trained on and how they measured."""
-    from daemon.status import print_models
-
-    print_models()
 
 
 @app.command()
@@ -472,7 +440,7 @@ def compare(
 
 def _configured(path: Path | None) -> Config:
     log.configure()
-    settings = load(path, known_models=shipped().keys())
+    settings = load(path, known_models=lambda folder: Catalogue(folder).names)
     log.configure(settings.log.level, settings.log.format)
     return settings
 
@@ -486,7 +454,9 @@ def _one_line_errors() -> Iterator[None]:
         _fail(*error.faults, code=2)
     except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
         _fail(str(error), code=2)
-    except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
+    except (UnknownModel, CardInvalid, WeightsCorrupt) as error:
+        _fail(str(error), code=2)
+    except (CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
         _fail(str(error), code=2)
     except LedgerUnavailable as error:
         _fail(f"the ledger cannot be used: {error}", code=1)

@@ -7,7 +7,7 @@ once, each with its key and line. Names are the file's: `[[peer]]` becomes `Conf
 
 import os
 import re
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,21 +17,38 @@ from pydantic import (
     BaseModel,
     ConfigDict,
     Field,
+    PrivateAttr,
     Strict,
     ValidationInfo,
     field_validator,
     model_validator,
 )
 
-from daemon.config_faults import reference_faults, shown
-from daemon.config_values import AETitle, Host, Name, Patterns, Port, RuleTag, Seconds, at_least_one_each_once
+from daemon.config_faults import Fault, reference_faults, shown
+from daemon.config_values import (
+    AETitle,
+    Host,
+    Name,
+    Patterns,
+    Port,
+    RuleTag,
+    Seconds,
+    at_least_one_each_once,
+    each_once,
+)
 from daemon.errors import ConfigurationError
 from daemon.toml_document import checked
 
 DEFAULT_PLACES = (Path("porta.toml"), Path("/etc/porta/porta.toml"))
 """Where the file is looked for when neither `--config` nor `$PORTA_CONFIG` names it."""
 
+MODELS = "models"
+"""The folder, in the storage root, of the models that a site added."""
+
 _RELEASED_QUIET_S = 5.0
+
+
+KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
 
 
 class Section(BaseModel):
@@ -168,16 +185,39 @@ class Rule(Section):
 
     A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
     matches the attribute, or one of its values where it has several. Of the series of one study that fall under the
-    rule, the `per_study` best for `prefer` are reported.
+    rule, the `per_study` best for `prefer` are reported. The `shadow` models segment the same volumes afterwards: how
+    far they disagree is kept, and nothing of theirs is sent.
     """
 
     name: Name
     match: Mapping[RuleTag, Patterns]
     model: str
+    shadow: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
     destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
     priority: int = 0
     per_study: int = Field(default=1, ge=1)
     prefer: Literal["portal", "arterial", "native", "delayed", "all"] = "portal"
+
+    @field_validator("shadow")
+    @classmethod
+    def _shadow_is_another(cls, shadow: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("model") in shadow:
+            raise ValueError("names the rule's own model")
+        return shadow
+
+
+class OwnModel(Section):
+    """A name that the site gives to a model by its card; the weights lie beside it under the same stem."""
+
+    name: Name
+    card: Annotated[Path, Strict(False)]
+
+    @field_validator("card")
+    @classmethod
+    def _absolute(cls, card: Path) -> Path:
+        if not card.is_absolute() or card.suffix != ".json":
+            raise ValueError(f"must be the absolute path of a .json, not {shown(str(card))}")
+        return card
 
 
 class Storage(Section):
@@ -192,6 +232,11 @@ class Storage(Section):
         if not root.is_absolute():
             raise ValueError(f"must be an absolute path, not {shown(str(root))}")
         return root
+
+    @property
+    def models(self) -> Path:
+        """The folder of the models that `porta models add` brought."""
+        return self.root / MODELS
 
 
 class Ledger(Section):
@@ -270,12 +315,24 @@ class Config(Section):
     peers: tuple[Peer, ...] = Field(default=(), alias="peer")
     destinations: tuple[Destination, ...] = Field(default=(), alias="destination")
     rules: tuple[Rule, ...] = Field(default=(), alias="rule")
+    own_models: tuple[OwnModel, ...] = Field(default=(), alias="model")
     storage: Storage = Storage()
     ledger: Ledger = Ledger()
     series: Series = Series()
     engine: Engine = Engine()
     web: Web = Web()
     log: Log = Log()
+    _cards: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+
+    def with_cards(self, cards: Mapping[str, Path]) -> "Config":
+        """The same, with what the rules' names of models meant when the service started."""
+        copy = self.model_copy()
+        copy._cards = dict(cards)
+        return copy
+
+    def card(self, name: str) -> str:
+        """What `models.cards.find` takes for a rule's name of a model: the path of its card, or the name as it is."""
+        return str(self._cards.get(name, name))
 
     @property
     def accepting_peers(self) -> tuple[Peer, ...]:
@@ -300,13 +357,13 @@ class Config(Section):
 def load(
     path: Path | None,
     *,
-    known_models: Collection[str],
+    known_models: KnownModels,
     environ: Mapping[str, str] = os.environ,
     places: Sequence[Path] = DEFAULT_PLACES,
 ) -> Config:
     """Read and check the configuration at `path`, else at `$PORTA_CONFIG`, else at the first of `places` there is.
 
-    `known_models` are the names that a rule's `model` may have. Raises ConfigurationError with all faults.
+    `known_models`: see `parse`. Raises ConfigurationError with all faults.
     """
     found = find(path, environ=environ, places=places)
     try:
@@ -334,9 +391,23 @@ def find(
     raise ConfigurationError([f"no configuration found; looked for: {looked}"])
 
 
-def parse(content: bytes, *, known_models: Collection[str], source: str = "porta.toml") -> Config:
+def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.toml") -> Config:
     """The configuration in `content`, the bytes of a TOML file that faults call `source`.
 
+    `known_models` are the names that a rule's `model` and `shadow` may have besides those of `[[model]]`: all of them,
+    or what tells them of the folder where the site's own lie; None: the names are not looked at.
     Raises ConfigurationError with all faults, in the order of their lines.
     """
-    return checked(content, Config, source, lambda document: reference_faults(document, known_models))
+
+    def faults(document: Mapping[str, Any]) -> Iterator[Fault]:
+        known = known_models(_models_folder(document)) if callable(known_models) else known_models
+        return reference_faults(document, known)
+
+    return checked(content, Config, source, faults)
+
+
+def _models_folder(document: Mapping[str, Any]) -> Path:
+    """Where a document says that added models lie, whatever else is wrong with it."""
+    storage = document.get("storage")
+    root = storage.get("root") if isinstance(storage, dict) else None
+    return (Path(root) if isinstance(root, str) else Storage().root) / MODELS

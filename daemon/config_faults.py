@@ -95,8 +95,11 @@ def shown(value: object) -> str:
     return "a list" if isinstance(value, list | tuple) else "a table" if isinstance(value, dict) else "a date or time"
 
 
-def reference_faults(document: Table, known_models: Collection[str]) -> Iterator[Fault]:
-    """Faults between the tables of `document`, which may have faults of its own: what is malformed is passed over."""
+def reference_faults(document: Table, known_models: Collection[str] | None) -> Iterator[Fault]:
+    """Faults between the tables of `document`, which may have faults of its own: what is malformed is passed over.
+
+    `known_models`: those that `document` does not name itself; None: names of models are not looked at.
+    """
     peers, destinations, rules = (_tables(document, name) for name in ("peer", "destination", "rule"))
     yield from _repeated("peer", "name", peers)
     yield from _repeated("destination", "peer", destinations)
@@ -112,15 +115,32 @@ def reference_faults(document: Table, known_models: Collection[str]) -> Iterator
         elif absent := [key for key in ("host", "port") if key not in peer_by_name[name]]:
             yield Fault(("destination", index, "peer"), f'peer "{name}" has no {" and no ".join(absent)} to send to')
     receivers = {name for _, destination in destinations if isinstance(name := destination.get("peer"), str)}
+    if known_models is not None:
+        yield from _model_faults(rules, _tables(document, "model"), known_models)
     for index, rule in rules:
-        model = rule.get("model")
-        if isinstance(model, str) and model not in known_models:
-            yield Fault(("rule", index, "model"), f'unknown model "{model}"{did_you_mean(model, known_models)}')
         names = rule.get("destinations")
         for place, name in enumerate(names if isinstance(names, list | tuple) else ()):
             if isinstance(name, str) and name not in receivers:
                 sentence = f'unknown destination "{name}"{did_you_mean(name, receivers)}'
                 yield Fault(("rule", index, "destinations", place), sentence)
+
+
+def _model_faults(
+    rules: list[tuple[int, Table]], own: list[tuple[int, Table]], known: Collection[str]
+) -> Iterator[Fault]:
+    yield from _repeated("model", "name", own)
+    for index, model in own:
+        if isinstance(model.get("name"), str) and model["name"] in known:
+            yield Fault(("model", index, "name"), f'there is a model "{model["name"]}" already')
+    names = {*known, *(name for _, model in own if isinstance(name := model.get("name"), str))}
+    for index, rule in rules:
+        shadow = rule.get("shadow")
+        meant: list[tuple[KeyPath, object]] = [(("rule", index, "model"), rule.get("model"))]
+        if isinstance(shadow, list | tuple):
+            meant += [(("rule", index, "shadow", place), name) for place, name in enumerate(shadow)]
+        for key, name in meant:
+            if isinstance(name, str) and name not in names:
+                yield Fault(key, f'unknown model "{name}"{did_you_mean(name, names)}')
 
 
 def _tables(document: Table, name: str) -> list[tuple[int, Table]]:

@@ -81,6 +81,11 @@ def at_least_one_each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     """The check of a list that must not be empty and names nothing twice."""
     if not values:
         raise ValueError("must name at least one")
+    return each_once(values)
+
+
+def each_once(values: tuple[str, ...]) -> tuple[str, ...]:
+    """The check of a list that names nothing twice."""
     if len(set(values)) < len(values):
         raise ValueError("names one twice")
     return values

@@ -14,9 +14,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
+from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
@@ -24,6 +26,9 @@ from daemon.log import Form, Level, configure, get_logger
 from models.errors import DeviceLost
 
 PR_SET_PDEATHSIG = 1
+LOW_PRIORITY = 10
+"""A nice value: beside a busy worker of the usual one it gets a tenth of a core, and so it does get on."""
+OOM_SCORE, FIRST_TO_BE_KILLED = Path("/proc/self/oom_score_adj"), "1000"
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -38,6 +43,8 @@ class Setup:
     log_level: Level = "info"
     log_form: Form = "auto"
     memory_mb: int | None = None
+    background: bool = False
+    """Of low priority for the processor, and the first to be killed where memory runs out."""
 
 
 class LocalExecutor:
@@ -96,6 +103,12 @@ class LocalExecutor:
             process.kill()
             process.join(5)
 
+    def rest(self) -> None:
+        """End the worker, and give its memory back; the next call starts one."""
+        with self._turn:
+            if self._process is not None and not self._stopped.is_set():
+                log.info("worker.rested", exit_code=self._close())
+
     def _started(self) -> Connection:
         if self._process is not None and self._pipe is not None and self._process.is_alive():
             return self._pipe
@@ -113,6 +126,13 @@ class LocalExecutor:
         """Make sure that the process is gone; its exit code."""
         if self._process is None:
             return None
+        exit_code = self._close()
+        log.warning("worker.ended", exit_code=exit_code)
+        return exit_code
+
+    def _close(self) -> int | None:
+        if self._process is None:
+            return None
         if self._pipe is not None:
             self._pipe.close()
         # A crash is noticed by the end of the pipe, a moment before the process is gone.
@@ -121,7 +141,6 @@ class LocalExecutor:
             self._process.kill()
             self._process.join(5)
         exit_code = self._process.exitcode
-        log.warning("worker.ended", exit_code=exit_code)
         self._process = self._pipe = None
         return exit_code
 
@@ -141,6 +160,10 @@ def _serve(pipe: Connection, parent: int, setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     configure(setup.log_level, setup.log_form)
+    if setup.background:
+        os.nice(LOW_PRIORITY)
+        with suppress(OSError):  # a system that has no such file kills whom it likes
+            OOM_SCORE.write_text(FIRST_TO_BE_KILLED)
     if setup.memory_mb:
         limit = setup.memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

@@ -10,7 +10,7 @@ pass, puts a `halt` on the job: its state still says where to resume. Of the ser
 `chosen` are worked on; which ones, `daemon.choice` says.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -99,6 +99,10 @@ OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
 """The states in which the results are written, and on their way or there: nothing takes them back."""
 
 
+ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
+"""The states that nothing is to be done about."""
+
+
 class Evidence(StrEnum):
     """Why a series counts as complete: its sender has no more, its sender has gone, nothing came for long."""
 
@@ -113,6 +117,14 @@ class DeliveryState(StrEnum):
     PENDING = "PENDING"
     STORED = "STORED"
     CONFIRMED = "CONFIRMED"
+    FAILED = "FAILED"
+
+
+class ShadowState(StrEnum):
+    """How far a shadow is: to be run, run and compared, or given up."""
+
+    PENDING = "PENDING"
+    COMPARED = "COMPARED"
     FAILED = "FAILED"
 
 
@@ -181,6 +193,29 @@ class Delivery:
     not_before: float | None
     last_status: str | None
     volume_index: int = 0
+
+
+@dataclass(frozen=True)
+class Shadow:
+    """A model that is run on the volumes of a job after its own; what it finds is compared, and never sent.
+
+    `model` is the rule's name for it, `code` why it was postponed or failed; `volumes` has the figures of each volume
+    (see `models.disagreement`). `series_instance_uid`, `job_state` and `instances` are the job's.
+    """
+
+    id: int
+    job_id: int
+    model: str
+    state: ShadowState
+    attempts: int
+    not_before: float | None
+    code: str | None
+    version: str | None
+    sha256: str | None
+    volumes: tuple[Mapping[str, int | float | None], ...]
+    series_instance_uid: str
+    job_state: State
+    instances: int
 
 
 @dataclass(frozen=True)

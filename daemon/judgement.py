@@ -51,7 +51,7 @@ class Judge:
         try:
             rule = self.rule(job)
             series = self.open_series(paths, self.config.engine.memory_mb)
-            if not find(rule.model).takes(series.modality):
+            if not find(self.config.card(rule.model)).takes(series.modality):
                 raise SeriesRejected(RejectReason.NO_MODEL)
             return suitability(series, rule.prefer)
         except Exception as error:  # the stage runner: `decide` says what it means

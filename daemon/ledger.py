@@ -7,7 +7,6 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,10 +19,11 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from daemon import sqlite_session
 from daemon.choice import Choice
 from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, State
+from daemon.jobs import ENDED, WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
 from daemon.ledger_moves import (
     NOT_CHOSEN,
     apply_choice,
+    cast_shadows,
     count_in_series,
     follow_deliveries,
     has_later_revision,
@@ -32,6 +32,7 @@ from daemon.ledger_moves import (
     move_job,
     note,
     open_job,
+    settle,
 )
 from daemon.ledger_queries import (
     delivery_of,
@@ -40,66 +41,19 @@ from daemon.ledger_queries import (
     select_deliveries,
     select_due,
     select_due_deliveries,
+    select_due_shadows,
     select_incoming,
+    select_shadows,
     select_studies_to_choose,
+    shadow_of,
 )
-from daemon.migrations.schema import deliveries, events, instances, jobs, series
+from daemon.ledger_rows import Compared, Due, Incoming, Instance, Outgoing
+from daemon.migrations.schema import deliveries, events, instances, jobs, series, shadows
+
+__all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
 
 LEASE_S = 30.0
 MIGRATION_LOCK = 0x706F727461  # "porta"
-ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
-
-
-@dataclass(frozen=True)
-class Instance:
-    """A received instance; `path` is relative to the storage root."""
-
-    sop_instance_uid: str
-    sop_class_uid: str
-    transfer_syntax_uid: str
-    series_instance_uid: str
-    study_instance_uid: str
-    calling_ae_title: str
-    path: str
-    bytes: int
-    sha256: str
-
-
-@dataclass(frozen=True)
-class Due:
-    """A job whose series is due to be closed, as it stood then; `expected` is how many its sender said it has."""
-
-    job_id: int
-    series_instance_uid: str
-    calling_ae_title: str
-    instances: int
-    expected: int | None = None
-    evidence: Evidence = Evidence.QUIET
-
-
-@dataclass(frozen=True)
-class Incoming:
-    """A series that is being received, as it stands; `expected` is how many instances its sender said it has."""
-
-    series_instance_uid: str
-    study_instance_uid: str
-    instances: int
-    expected: int | None
-    last_received_at: float
-    released_at: float | None
-
-
-@dataclass(frozen=True)
-class Outgoing:
-    """An object to be delivered, before the ledger knows it."""
-
-    destination: str
-    object: str
-    sop_instance_uid: str
-    series_instance_uid: str
-    path: str
-    confirm: str
-    volume_index: int = 0
 
 
 class Ledger:
@@ -298,8 +252,12 @@ class Ledger:
         now: float,
         warnings: Sequence[str] = (),
         outgoing: Sequence[Outgoing] = (),
+        shadow_models: Sequence[str] = (),
     ) -> bool:
-        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere."""
+        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere.
+
+        `shadow_models` are run on its volumes from then on.
+        """
         values = {
             "lease": None,
             "lease_until": None,
@@ -320,6 +278,7 @@ class Ledger:
             )
             if moved:
                 self._send(connection, job, outgoing)
+                cast_shadows(connection, job.id, shadow_models)
                 if event == Event.REPORTED:
                     follow_deliveries(connection, job.id, now=now)
         return moved
@@ -437,6 +396,31 @@ class Ledger:
             )
             if halted.rowcount:
                 note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
+
+    def due_shadows(self, *, now: float) -> list[Shadow]:
+        """Shadows that are to be run now, oldest first; also those of jobs that were cancelled since."""
+        with self._reading() as connection:
+            return [shadow_of(row) for row in connection.execute(select_due_shadows(now=now))]
+
+    def shadows_of(self, job_id: int) -> list[Shadow]:
+        """All shadows of a job."""
+        with self._reading() as connection:
+            rows = connection.execute(select_shadows().where(shadows.c.job_id == job_id).order_by(shadows.c.id))
+            return [shadow_of(row) for row in rows]
+
+    def settle_shadow(self, shadow: Shadow, *, now: float, compared: Compared | None = None, code: str = "") -> None:
+        """What came of a shadow: how it compares, or the code of why there is nothing to compare."""
+        with self._transaction() as connection:
+            settle(connection, shadow, compared, now=now, code=code or None)
+
+    def postpone_shadow(self, shadow: Shadow, *, until: float, code: str, counts: bool) -> None:
+        """The next attempt is not before `until`; `counts` says whether there was one that failed."""
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(shadows)
+                .where(shadows.c.id == shadow.id)
+                .values(attempts=shadow.attempts + int(counts), not_before=until, code=code)
+            )
 
     def all_jobs(self) -> list[Job]:
         """Every job, oldest first."""

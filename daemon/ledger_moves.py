@@ -4,6 +4,7 @@ Who changes several jobs of a study locks them all first, in the order of their 
 each other. A late instance changes one.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -12,9 +13,10 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from daemon.choice import Choice
-from daemon.jobs import DeliveryState, Event, Job, State, advance, opens_revision
+from daemon.jobs import DeliveryState, Event, Job, Shadow, ShadowState, State, advance, opens_revision
 from daemon.ledger_queries import awaits_confirmation, job_of
-from daemon.migrations.schema import deliveries, events, jobs, series
+from daemon.ledger_rows import Compared
+from daemon.migrations.schema import deliveries, events, jobs, series, shadows
 from dicom_io.errors import RejectReason
 
 NOT_CHOSEN: dict[str, Any] = {
@@ -221,6 +223,30 @@ def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> 
         move_job(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
         if not _any_delivery(connection, job_id, awaits_confirmation()):
             move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
+
+
+def cast_shadows(connection: sa.Connection, job_id: int, models: Sequence[str]) -> None:
+    """Note which models are to be run on the volumes of a job."""
+    for model in models:
+        row = {"job_id": job_id, "model": model, "state": ShadowState.PENDING, "attempts": 0}
+        connection.execute(sa.insert(shadows).values(row))
+
+
+def settle(
+    connection: sa.Connection, shadow: Shadow, compared: Compared | None, *, now: float, code: str | None
+) -> None:
+    """Write down what came of a shadow, once, with its event row."""
+    state = ShadowState.COMPARED if compared else ShadowState.FAILED
+    values: dict[str, Any] = {"state": state, "code": code, "not_before": None}
+    if compared:
+        values |= {"version": compared.version, "sha256": compared.sha256, "volumes": json.dumps(compared.volumes)}
+    settled = connection.execute(
+        sa.update(shadows)
+        .where(shadows.c.id == shadow.id, shadows.c.state == ShadowState.PENDING)
+        .values(attempts=shadow.attempts + int(compared is None), **values)
+    )
+    if settled.rowcount:
+        note(connection, shadow.job_id, f"SHADOW_{state}", now=now, code=code)
 
 
 def has_later_revision(connection: sa.Connection, job: Job) -> bool:

@@ -6,8 +6,8 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, State
-from daemon.migrations.schema import deliveries, jobs, series
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
+from daemon.migrations.schema import deliveries, jobs, series, shadows
 
 
 def select_due(*, quiet_since: float | None, released_since: float) -> sa.Select[Any]:
@@ -116,3 +116,33 @@ def delivery_of(row: sa.Row[Any]) -> Delivery:
     """A row of `select_deliveries` as a value."""
     values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__}
     return Delivery(**values | {"state": DeliveryState(row.state)})
+
+
+def select_shadows() -> sa.Select[Any]:
+    """Shadows with what is to be known of their jobs."""
+    return sa.select(shadows, jobs.c.series_instance_uid, jobs.c.state.label("job_state"), jobs.c.instances).join(jobs)
+
+
+def select_due_shadows(*, now: float) -> sa.Select[Any]:
+    """Shadows that are to be run now, oldest first."""
+    return (
+        select_shadows()
+        .where(
+            shadows.c.state == ShadowState.PENDING,
+            sa.or_(shadows.c.not_before.is_(None), shadows.c.not_before <= now),
+        )
+        .order_by(shadows.c.id)
+    )
+
+
+def shadow_of(row: sa.Row[Any]) -> Shadow:
+    """A row of `select_shadows` as a value."""
+    values = {field: row._mapping[field] for field in Shadow.__dataclass_fields__}
+    return Shadow(
+        **values
+        | {
+            "state": ShadowState(row.state),
+            "job_state": State(row.job_state),
+            "volumes": tuple(json.loads(row.volumes or "[]")),
+        }
+    )

@@ -133,7 +133,7 @@ class Pipeline:
 
     def warm_up(self) -> None:
         """Have the worker load the models of all rules, so that the first series does not wait for it."""
-        models = sorted({rule.model for rule in self.config.rules})
+        models = sorted({self.config.card(rule.model) for rule in self.config.rules})
         try:
             self._run(load_models, models, self._engine)
         except WorkerStopped:
@@ -179,7 +179,7 @@ class Pipeline:
         warnings = self._run(
             segment_series,
             self._paths(job.series_instance_uid),
-            rule.model,
+            self.config.card(rule.model),
             self._engine,
             self.spool.work(job.id),
             rule.prefer,
@@ -198,14 +198,16 @@ class Pipeline:
             self._replaced_by(job),
             self._archives(job),
         )
+        shadows = self.judge.rule(job).shadow
         moved = self.ledger.finish_stage(
             job,
             Event.REPORTED,
             now=self.clock(),
             warnings=reported.warnings,
             outgoing=self._outgoing(job, reported.results),
+            shadow_models=shadows,
         )
-        if moved:
+        if moved and not shadows:  # a shadow is compared with the labels
             self.spool.clear_work(job.id)
         return moved
 
@@ -227,7 +229,7 @@ class Pipeline:
             self.spool.outbox(job.id),
             self._identity(job),
             code,
-            self.judge.rule(job).model,
+            self.config.card(self.judge.rule(job).model),
             self.config.engine.memory_mb,
             self._profiles(job),
             self._replaced_by(job),

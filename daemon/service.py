@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import replace
 from functools import partial
 from types import FrameType
 
@@ -22,12 +23,13 @@ from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
+from daemon.shadows import Shadows
 from daemon.sources import open_spooled
 from daemon.stages import software_version
 
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
-THREADS = 8
+THREADS = 9
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -44,15 +46,18 @@ def run(config: Config) -> None:
         spool.sweep()
         host = socket.gethostname()
         freed = ledger.free_leases(host)
-        executor = LocalExecutor(Setup(config.log.level, config.log.format, config.engine.memory_mb))
+        setup = Setup(config.log.level, config.log.format, config.engine.memory_mb)
+        executor, background = LocalExecutor(setup), LocalExecutor(replace(setup, background=True))
         lease = f"{host}/{os.getpid()}"
         judge = Judge(config, spool, ledger, open_spooled)
         closer = Closer(config, spool, ledger, judge, listening_since=time.time())
         pipeline = Pipeline(config, spool, ledger, judge, executor, lease, software_version())
         deliverer = Deliverer(config, spool, ledger)
+        shadows = Shadows(config, spool, ledger, background)
+        shadows.sweep()
         receiver = Receiver(config, Intake(spool, ledger), ledger)
         stopping = _stop_on_signals()
-        clock = _wound(config, closer, pipeline, deliverer, ledger, lease)
+        clock = _wound(config, closer, pipeline, deliverer, shadows, ledger, lease)
         try:
             port = receiver.start()
             log.info(
@@ -72,6 +77,7 @@ def run(config: Config) -> None:
             log.info("service.stopping")
             clock.stop()
             executor.stop()
+            background.stop()
             receiver.stop(STOP_S)
             with suppress(LedgerUnavailable):
                 ledger.free_leases(host)
@@ -80,7 +86,13 @@ def run(config: Config) -> None:
 
 
 def _wound(
-    config: Config, closer: Closer, pipeline: Pipeline, deliverer: Deliverer, ledger: Ledger, lease: str
+    config: Config,
+    closer: Closer,
+    pipeline: Pipeline,
+    deliverer: Deliverer,
+    shadows: Shadows,
+    ledger: Ledger,
+    lease: str,
 ) -> Clock:
     """The clock with everything that it wakes. Each peer is asked by itself: a slow one holds up nobody."""
     askers = [Asker(config, peer, ledger) for peer in config.peers if peer.query]
@@ -101,6 +113,7 @@ def _wound(
     def work() -> None:
         if pipeline.work_off():
             clock.wake("delivery")
+            clock.wake("shadows")
 
     def deliver() -> None:
         # Twice: what was stored by the first round is confirmed by the second.
@@ -114,6 +127,7 @@ def _wound(
     clock.every(TICK_S, "choice", _guarded(choose))
     clock.every(TICK_S, "work", _guarded(work))
     clock.every(TICK_S, "delivery", _guarded(deliver))
+    clock.every(TICK_S, "shadows", _guarded(shadows.compare_due))
     clock.every(LEASE_S / 3, "heartbeat", _guarded(lambda: ledger.renew_lease(lease, now=time.time())))
     return clock
 

@@ -7,7 +7,7 @@ has a folder of its own, named by its index, and which ones those are is written
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from functools import lru_cache
 from importlib.metadata import version
@@ -28,6 +28,7 @@ from daemon.handover import (
     save_segmented,
 )
 from daemon.log import get_logger
+from daemon.ledger_rows import Compared
 from daemon.priors import Archive, Priors, fetch_priors
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled
@@ -41,6 +42,7 @@ from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
 from dicom_io.volume import Volume
 from models.cards import find
+from models.disagreement import Disagreement, disagreement
 from models.explain import Heat, gradcam, look
 from models.forward import Shortage
 from models.inference import Model, load_model, segment, segment_with_probabilities
@@ -158,6 +160,27 @@ def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict
         return {}
     numbers = range(1, min(segmentation.lesion_count, LESION_IMAGES) + 1)
     return {number: gradcam(scene, number + LIVER) for number in numbers}
+
+
+def shadow_series(paths: Sequence[Path], model: str, engine: Engine, work: Path) -> Compared:
+    """Segment the volumes of which `work` has labels with another model, and say how far the two are apart.
+
+    Writes nothing. Raises SeriesRejected, NotDicom, FileNotFoundError (the labels are gone), ModelError.
+    """
+    series = spooled_series(paths)
+    refuse_without_model(series, model)
+    stacks = {stack.index: stack for stack in series.stacks}
+    other = model_on(model, engine)
+    volumes = [
+        {"volume_index": index, **asdict(_compare_stack(stacks[index], other, work / str(index)))}
+        for index in load_segmented(work).volumes
+    ]
+    return Compared(other.card.version, other.card.sha256, tuple(volumes))
+
+
+def _compare_stack(stack: Stack, model: Model, work: Path) -> Disagreement:
+    volume = read_volume(stack)
+    return disagreement(load_segmentation(work, stack.geometry), segment(model, volume))
 
 
 def report_series(

@@ -12,16 +12,15 @@ from rich.table import Table
 
 from daemon.config import Config, Peer
 from daemon.errors import StorageUnusable
-from daemon.jobs import WORKABLE, Delivery, Job
+from daemon.jobs import WORKABLE, Delivery, Job, Shadow
 from daemon.ledger import Ledger
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
-from models.cards import shipped
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
 
-def job_json(job: Job, deliveries: list[Delivery]) -> dict[str, Any]:
+def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dict[str, Any]:
     """A job in the format that scripts rely on; keys are only ever added."""
     return {
         "id": job.id,
@@ -49,6 +48,19 @@ def job_json(job: Job, deliveries: list[Delivery]) -> dict[str, Any]:
             }
             for delivery in deliveries
         ],
+        "shadows": [
+            {
+                "model": shadow.model,
+                "state": shadow.state,
+                "attempts": shadow.attempts,
+                "not_before": _iso(shadow.not_before),
+                "code": shadow.code,
+                "version": shadow.version,
+                "sha256": shadow.sha256,
+                "volumes": list(shadow.volumes),
+            }
+            for shadow in shadows
+        ],
     }
 
 
@@ -57,7 +69,8 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
     ledger = _ledger(config)
     rows = [(job, ledger.deliveries_of(job.id)) for job in ledger.all_jobs()]
     if as_json:
-        print(json.dumps([job_json(job, deliveries) for job, deliveries in rows], indent=2))
+        content = [job_json(job, deliveries, ledger.shadows_of(job.id)) for job, deliveries in rows]
+        print(json.dumps(content, indent=2))
         return
     table = Table("ID", "Series", "Rev", "From", "Rule", "Images", "State", "Why", "Deliveries")
     for job, deliveries in rows:
@@ -81,9 +94,9 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
 
 
 def print_job(config: Config, job_id: int) -> None:
-    """One job with its deliveries and its history. Raises UnknownJob."""
+    """One job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
     ledger = _ledger(config)
-    content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id))
+    content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id), ledger.shadows_of(job_id))
     content["events"] = [
         {key: row[key] for key in ("event", "from_state", "to_state", "code")} | {"at": _iso(row["at"])}
         for row in ledger.history(job_id)
@@ -126,19 +139,6 @@ def _check_peer(config: Config, peer: Peer) -> bool:
     for sop_class, syntaxes in report.accepted.items():
         console.print(f"    {sop_class}: {', '.join(syntaxes) or 'NOT ACCEPTED'}", highlight=False)
     return True
-
-
-def print_models() -> None:
-    """The shipped models and their measured quality."""
-    for card in shipped().values():
-        console.print(f"[bold]{card.name}[/bold] {card.version} ({card.architecture}, {', '.join(card.modalities)})")
-        console.print(f"  sha256     {card.sha256}", highlight=False)
-        console.print(f"  trained on {card.trained_on}", highlight=False)
-        console.print(f"  licence    {card.licence}", highlight=False)
-        for name, value in card.quality.items():
-            console.print(f"  {name}: {value}", highlight=False)
-        if card.research_use_only:
-            console.print("  for research use, not a diagnosis")
 
 
 def _ledger(config: Config) -> Ledger:

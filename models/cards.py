@@ -1,12 +1,15 @@
 """What is known of a set of weights: the JSON card beside each safetensors file. Imports no torch."""
 
 import json
+import math
+import re
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
-from typing import Any
+from types import NoneType
+from typing import Any, get_args, get_origin, get_type_hints
 
-from models.errors import UnknownModel
+from models.errors import CardInvalid, UnknownModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
 
@@ -21,7 +24,8 @@ class Preprocessing:
     `window_hu`: values of CT mapped to -1 and 1, clipped beyond. `window_percentiles`: the same for MR, whose values
     have no unit, as percentiles of the volume's own voxels; None for weights that know no MR.
 
-    Raises ValueError for percentiles that are no range within 0 and 100.
+    Raises ValueError, which begins with the key, for a distance that is none, for a window or percentiles that do not
+    grow, and for percentiles beyond 0 and 100.
     """
 
     coarse_spacing_mm: float
@@ -33,6 +37,11 @@ class Preprocessing:
     window_percentiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
+        for name in ("coarse_spacing_mm", "fine_spacing_mm", "coarse_step_mm", "fine_step_mm", "neighbour_mm"):
+            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
+                raise ValueError(f"{name} must be more than 0")
+        if not self.window_hu[0] < self.window_hu[1]:
+            raise ValueError("window_hu must be two growing values")
         if (
             self.window_percentiles is not None
             and not 0 <= self.window_percentiles[0] < self.window_percentiles[1] <= 100
@@ -42,7 +51,11 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Card:
-    """A model's name, what it was trained on, and how good it measured."""
+    """A model's name, what it was trained on, and how good it measured.
+
+    `data_sha256`: of the prepared cases that it learned from. `begun_from`: name, version, sha256 and training data of
+    the weights that training began from.
+    """
 
     name: str
     version: str
@@ -55,6 +68,13 @@ class Card:
     licence: str
     quality: Mapping[str, Any]
     research_use_only: bool
+    data_sha256: str | None = None
+    begun_from: Mapping[str, Any] | None = None
+
+    @property
+    def path(self) -> Path:
+        """The card's own file."""
+        return self.weights.with_suffix(".json")
 
     def takes(self, modality: str) -> bool:
         """Whether the weights are for this modality; for MR the card must also say how values are normalised."""
@@ -62,26 +82,70 @@ class Card:
 
 
 def read_card(path: Path) -> Card:
-    """The card at `path`; its weights lie beside it under the same stem."""
-    raw = json.loads(path.read_text())
-    preprocessing = raw["preprocessing"] | {
-        name: tuple(raw["preprocessing"][name])
-        for name in ("window_hu", "window_percentiles")
-        if raw["preprocessing"].get(name) is not None
-    }
-    return Card(
-        name=raw["name"],
-        version=raw["version"],
-        architecture=raw["architecture"],
-        modalities=tuple(raw["modalities"]),
-        preprocessing=Preprocessing(**preprocessing),
-        sha256=raw["sha256"],
-        weights=path.with_suffix(".safetensors"),
-        trained_on=raw["trained_on"],
-        licence=raw["licence"],
-        quality=raw["quality"],
-        research_use_only=raw["research_use_only"],
-    )
+    """The card at `path`; its weights lie beside it under the same stem. Says nothing of the weights themselves.
+
+    Raises CardInvalid, with the file and the key, for a key that is missing, unknown or of a value that cannot be.
+    """
+    try:
+        raw = json.loads(path.read_bytes())
+    except OSError as error:
+        raise CardInvalid(f"{path}: {error.strerror}") from error
+    except (ValueError, RecursionError) as error:
+        raise CardInvalid(f"{path}: not a card of weights: no JSON") from error
+    values = _values(raw, Card, path, but="weights")
+    if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
+        raise CardInvalid(f"{path}: sha256: must be 64 digits of 0-9 and a-f")
+    if not values["modalities"]:
+        raise CardInvalid(f"{path}: modalities: must name at least one")
+    how = _values(values["preprocessing"], Preprocessing, path, within="preprocessing.")
+    try:
+        values["preprocessing"] = Preprocessing(**how)
+    except ValueError as error:
+        key, _, sentence = str(error).partition(" ")
+        raise CardInvalid(f"{path}: preprocessing.{key}: {sentence}") from error
+    return Card(**values, weights=path.with_suffix(".safetensors"))
+
+
+def _values(raw: object, kind: type, file: Path, *, within: str = "", but: str = "") -> dict[str, Any]:
+    """What a JSON object says of the fields of a dataclass, each of its type, lists as tuples. Raises CardInvalid."""
+    if not isinstance(raw, dict):
+        raise CardInvalid(f"{file}: not a card of weights: no JSON object")
+    known = {field.name: field for field in fields(kind) if field.name != but}
+    hints = get_type_hints(kind)
+    for name in raw:
+        if name not in known:
+            raise CardInvalid(f"{file}: {within}{name}: unknown key; known: {', '.join(known)}")
+    values = {}
+    for name, field in known.items():
+        if name in raw:
+            values[name] = _fitting(raw[name], hints[name], f"{file}: {within}{name}")
+        elif field.default is MISSING:
+            raise CardInvalid(f"{file}: {within}{name}: missing")
+    return values
+
+
+def _fitting(value: object, hint: Any, place: str) -> Any:
+    """A JSON value as the type of a field has it. Raises CardInvalid."""
+    parts, origin = get_args(hint), get_origin(hint)
+    if NoneType in parts:
+        return None if value is None else _fitting(value, parts[0], place)
+    if origin is tuple:
+        several = parts[-1] is Ellipsis
+        if not isinstance(value, list) or not (several or len(value) == len(parts)):
+            raise CardInvalid(f"{place}: must be a list" + ("" if several else f" of {len(parts)}"))
+        return tuple(_fitting(item, parts[0], place) for item in value)
+    if hint is float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not -1e9 < value < 1e9:
+            raise CardInvalid(f"{place}: must be a number")
+        return value
+    wanted, words = _KINDS.get(hint, (dict, "an object"))
+    if not isinstance(value, wanted) or value == "":
+        raise CardInvalid(f"{place}: must be {words}")
+    return value
+
+
+_KINDS: dict[Any, tuple[type, str]] = {str: (str, "text"), bool: (bool, "true or false")}
+"""How JSON has a type, and in words; all others are objects."""
 
 
 def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
@@ -90,15 +154,12 @@ def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
 
 
 def find(name: str, directory: Path = PRETRAINED) -> Card:
-    """The card of a model: by its name in `directory`, or one's own by the path of its .json. Raises UnknownModel."""
+    """The card of a model: by its name in `directory`, or one's own by the path of its .json.
+
+    Raises UnknownModel, CardInvalid.
+    """
     if name.endswith(".json"):
-        path = Path(name)
-        try:
-            return read_card(path)
-        except OSError as error:
-            raise UnknownModel(f"{path}: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError) as error:
-            raise UnknownModel(f"{path}: not a card of weights") from error
+        return read_card(Path(name))
     cards = shipped(directory)
     if name not in cards:
         raise UnknownModel(f"no model {name!r} in {directory}")

@@ -2,6 +2,7 @@
 
     ModelError
     ├── UnknownModel(name)      no card of that name in models/pretrained/ or the configuration
+    ├── CardInvalid(detail)     the card of a model lacks a key, has one too many, or a value that cannot be
     ├── WeightsCorrupt(detail)  the weights file does not have the sha256 of its card, or not its layers
     ├── WrongModality(detail)   the card of the model does not name the volume's modality
     ├── DeviceUnavailable       CUDA was asked for and is not there
@@ -31,6 +32,10 @@ class ModelError(Exception):
 
 class UnknownModel(ModelError):
     """There is no model of that name."""
+
+
+class CardInvalid(ModelError):
+    """The card is missing, or lacks a key, has one that is unknown, or a value that cannot be."""
 
 
 class WeightsCorrupt(ModelError):

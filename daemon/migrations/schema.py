@@ -20,7 +20,7 @@ from sqlalchemy import (
     false,
 )
 
-from daemon.jobs import DeliveryState, State
+from daemon.jobs import DeliveryState, ShadowState, State
 
 UID = String(64)
 AE_TITLE = String(16)
@@ -122,4 +122,22 @@ deliveries = Table(
     UniqueConstraint("job_id", "destination", "sop_instance_uid"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in DeliveryState)), name="state"),
     Index("ix_deliveries_state_not_before", "state", "not_before"),
+)
+
+shadows = Table(
+    "shadows",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("job_id", Integer, ForeignKey("jobs.id"), nullable=False),
+    Column("model", String(160), nullable=False),
+    Column("state", CODE, nullable=False),
+    Column("attempts", Integer, nullable=False),
+    Column("not_before", Double),
+    Column("code", CODE),
+    Column("version", String(160)),
+    Column("sha256", String(64)),
+    Column("volumes", Text),
+    UniqueConstraint("job_id", "model"),
+    CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in ShadowState)), name="state"),
+    Index("ix_shadows_state_not_before", "state", "not_before"),
 )

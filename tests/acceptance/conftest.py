@@ -1,5 +1,6 @@
 """A site: a real Orthanc, the real service as a process, and a sender; all on loopback and free ports."""
 
+import json
 import os
 import re
 import signal
@@ -46,6 +47,7 @@ longest_retry_s = 2
 name = "liver-ct"
 match = {{ Modality = "CT" }}
 model = "resnet50"
+shadow = {shadow}
 destinations = ["orthanc"]
 [storage]
 root = "{root}"
@@ -83,6 +85,7 @@ class Site:
     dcmsend: str
     service: "subprocess.Popen[bytes] | None" = None
     attempts: int = 50
+    shadow: tuple[str, ...] = ()
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,7 +95,13 @@ class Site:
     def config(self) -> Path:
         path = self.directory / "porta.toml"
         path.write_text(
-            CONFIG.format(port=self.port, pacs_port=self.orthanc.port, root=self.root, attempts=self.attempts)
+            CONFIG.format(
+                port=self.port,
+                pacs_port=self.orthanc.port,
+                root=self.root,
+                attempts=self.attempts,
+                shadow=json.dumps(self.shadow),
+            )
         )
         return path
 

@@ -56,6 +56,7 @@ JOB_KEYS = [
     "instances",
     "warnings",
     "deliveries",
+    "shadows",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
 """The formats of DESIGN.md section 7."""
@@ -189,6 +190,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
         "instances": 2,
         "warnings": [],
         "deliveries": [],
+        "shadows": [],
     }
     assert (halted["state"], halted["halt"], halted["attempts"]) == ("RECEIVED", "WORKER_FAILED", 1)
     assert (delivered["state"], delivered["warnings"]) == ("REPORTED", ["SHORT"])
@@ -229,6 +231,8 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
     assert list(job) == [*JOB_KEYS, "events"]
     assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "CHOSEN", "HALTED"]
     assert job["events"][-1]["at"] == "2026-01-01T00:01:41+00:00"
+
+    assert desk.porta_here("job", "2", "--json").out == answer.out
 
     assert desk.porta_here("retry", "2").code == 0
     assert ledger.job(2).halt is None

@@ -118,6 +118,30 @@ def test_the_ledger_is_in_the_root_unless_a_url_says_otherwise(url: str, used: s
     assert loaded(f'storage.root = "/srv/porta"\n{url}').ledger_url == used
 
 
+def test_a_rule_may_name_what_the_file_and_the_folder_have():
+    """Names of `[[model]]`, those of the folder in the storage root, and none at all where nobody asks."""
+    text = (PEER + DESTINATION + RULE + OWN).replace("resnet50", "ours")
+    assert loaded(text).rules[0].model == "ours"
+    seen: list[Path] = []
+
+    def added(folder: Path) -> set[str]:
+        seen.append(folder)
+        return {"added@1"}
+
+    text = PEER + DESTINATION + RULE.replace("resnet50", "added@1") + '[storage]\nroot = "/data"\n'
+    assert parse(text.encode(), known_models=added).storage.models == Path("/data/models")
+    assert seen == [Path("/data/models")]
+    assert parse((PEER + DESTINATION + RULE).encode(), known_models=None).rules[0].model == "resnet50"
+
+
+def test_what_a_name_of_a_model_means_is_set_once():
+    """Until then it is the name itself; the file cannot say it."""
+    config = loaded(PEER + DESTINATION + RULE)
+    assert config.card("resnet50") == "resnet50"
+    assert config.with_cards({"resnet50": Path("/x.json")}).card("resnet50") == "/x.json"
+    assert config.card("resnet50") == "resnet50"
+
+
 def test_a_password_in_the_ledgers_url_is_not_shown():
     """Neither in a repr, which a traceback may print, nor in a fault."""
     assert "s3cret" not in repr(loaded('[ledger]\nurl = "postgresql://porta:s3cret@db/porta"'))
@@ -130,7 +154,19 @@ def test_a_short_quiet_s_shortens_the_default_of_released_quiet_s(quiet_s: float
     assert loaded(f"[series]\nquiet_s = {quiet_s}").series.released_quiet_s == released_quiet_s
 
 
+OWN = '[[model]]\nname = "ours"\ncard = "/srv/ours.json"\n'
+
 ONE_FAULT = [
+    (OWN.replace("/srv/", "srv/"), '3: model[0].card: must be the absolute path of a .json, not "srv/ours.json"'),
+    (OWN.replace("ours.json", "ours"), '3: model[0].card: must be the absolute path of a .json, not "/srv/ours"'),
+    (OWN.replace('"ours"', '"resnet50"'), '2: model[0].name: there is a model "resnet50" already'),
+    (OWN + OWN, '5: model[1].name: "ours" is already model[0]'),
+    (PEER + DESTINATION + RULE + 'shadow = ["resnet50"]', "13: rule[0].shadow: names the rule's own model"),
+    (PEER + DESTINATION + RULE + 'shadow = ["fcn_vgg16", "fcn_vgg16"]', "13: rule[0].shadow: names one twice"),
+    (
+        PEER + DESTINATION + RULE + 'shadow = ["fcn_vgg61"]',
+        '13: rule[0].shadow[0]: unknown model "fcn_vgg61"; did you mean "fcn_vgg16"?',
+    ),
     (
         '[dicom]\nae_title = "A_TITLE_TOO_LONG_"',
         "2: dicom.ae_title: an AE title has at most 16 characters, this one has 17",

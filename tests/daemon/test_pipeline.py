@@ -245,6 +245,44 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert {line["job_id"] for line in read_log.named("stage.finished")} == {job.id}
 
 
+def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """Their rows come with the deliveries, which are the same; the labels stay for them. No stage hears of it."""
+    (rule,) = make_config().rules
+    config = make_config(rule=(rule.model_copy(update={"shadow": ("other", "third")}),))
+    calls, sent = [], []
+    for number, bench in enumerate((make_bench(), make_bench(config=config)), start=1):
+        bench.receive(1, 2, series=number)
+        bench.close()
+        assert bench.pipeline.work_off() == 2
+        job = bench.ledger.all_jobs()[-1]
+        calls.append([(function, args[1]) for function, args in bench.stages.calls if function is segment_series])
+        sent.append([(item.destination, item.object, item.confirm) for item in bench.ledger.deliveries_of(job.id)])
+    assert calls[0] == calls[1]
+    assert sent[0] == sent[1]
+    found = [(shadow.model, shadow.state) for shadow in bench.ledger.shadows_of(job.id)]
+    assert found == [("other", "PENDING"), ("third", "PENDING")]
+    assert bench.ledger.shadows_of(job.id - 1) == []
+    assert bench.spool.work(job.id).exists()
+    assert not bench.spool.work(job.id - 1).exists()
+
+
+def test_what_tells_a_verdict_has_no_shadows(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
+    """There is nothing to compare."""
+    (rule,) = make_config().rules
+    config = make_config(rule=(rule.model_copy(update={"shadow": ("other",)}),))
+    bench = make_bench(SeriesRejected(RejectReason.UNREADABLE_PIXELS), config=config)
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.pipeline.choose_due()
+    bench.pipeline.work_off()
+    assert (bench.job.state, bench.job.reject_reason) == (State.REPORTED, "UNREADABLE_PIXELS")
+    assert bench.ledger.shadows_of(bench.job.id) == []
+    assert not bench.spool.work(bench.job.id).exists()
+
+
 def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
     """Of the rule's destinations those that say so, at their peer's address, in the node's own name."""
     config = make_config(

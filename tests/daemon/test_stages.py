@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,15 @@ from daemon.config import Profile
 from daemon.handover import load_explanations, load_segmented
 from daemon.intake import Intake
 from daemon.results import FURTHER_OBJECTS, Material, Replaced, SentSr
-from daemon.stages import Engine, Reported, identity_of, report_series, report_verdict, segment_series
+from daemon.stages import (
+    Engine,
+    Reported,
+    identity_of,
+    report_series,
+    report_verdict,
+    segment_series,
+    shadow_series,
+)
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
@@ -682,3 +691,45 @@ def intake_of(spool, ledger) -> Callable[[list[Path]], list[Path]]:  # type: ign
         return sorted((spool.root / "spool").rglob("*.dcm"))
 
     return take
+
+
+def test_a_shadow_is_compared_on_every_volume_and_writes_nothing(
+    make: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """With the labels that the rule's own model left; the labels, and all else that is there, stay as they were."""
+    paths = [*make(1), *make(2)]
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
+    before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
+    other = SimpleNamespace(card=SimpleNamespace(version="2.0", sha256="cd" * 32))
+
+    def smaller(model: object, volume: Volume) -> Segmentation:
+        assert model is other
+        labels = (volume.array > LIVER_HU / 2).astype(np.uint8)
+        labels[:, :9] = 0
+        labels[6, 10, 10] = 2
+        return Segmentation(labels, volume.geometry, Algorithm("smaller", "2.0", "cd" * 32))
+
+    monkeypatch.setattr(stages, "model_on", lambda name, engine: other)
+    monkeypatch.setattr(stages, "segment", smaller)
+    compared = shadow_series(paths, "resnet50", Engine(), tmp_path / "work")
+    assert (compared.version, compared.sha256) == ("2.0", "cd" * 32)
+    assert [volume["volume_index"] for volume in compared.volumes] == [0, 1]
+    for volume in compared.volumes:
+        assert volume["liver_ml"] == pytest.approx(5 * 12 * 10 * 5 / 1000, abs=0.01)
+        assert volume["shadow_liver_ml"] == pytest.approx(volume["liver_ml"] * 9 / 12, abs=0.01)
+        assert volume["liver_dice"] == pytest.approx(2 * 9 / (12 + 9), abs=1e-4)
+        assert (volume["lesions"], volume["shadow_lesions"], volume["lesion_dice"]) == (0, 1, 0.0)
+    assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before
+
+
+def test_a_shadow_for_another_modality_is_refused(make: Callable[..., list[Path]], tmp_path: Path):
+    """Before anything is loaded."""
+    mr = make(change=as_mr)
+    with pytest.raises(SeriesRejected) as refused:
+        shadow_series(mr, "resnet50", Engine(), tmp_path / "work")
+    assert refused.value.reason == RejectReason.NO_MODEL
+
+
+def as_mr(ds: Dataset) -> None:
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
+    ds.Modality = "MR"

@@ -37,7 +37,7 @@ def shown_lines(text: str) -> dict[str, dict[str, list[str]]]:
     shown: dict[str, dict[str, list[str]]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.match(r"\[+([a-z]+)\]+", line):
+        if header := re.match(r"(?:#e\.g\. )?\[+([a-z]+)\]+", line):
             table = header[1]
             shown.setdefault(table, {})
         elif found := LINE.match(line):
@@ -73,14 +73,17 @@ def test_a_key_that_is_set_says_its_default(text: str):
 
 
 def test_every_example_loads(text: str):
-    """An #e.g. line may be taken as it is, in place of the same key on the line above."""
+    """An #e.g. line may be taken as it is, in place of the key on the line above; a table with all its lines."""
     lines = text.splitlines()
     examples = [number for number, line in enumerate(lines) if line.startswith("#e.g. ") and "= value" not in line]
     assert len(examples) >= 4
+    tables = [number for number in examples if lines[number].startswith("#e.g. [")]
+    assert len(tables) == 1
+    within = {number: table for table in tables for number in examples if table <= number <= table + 2}
     for number in examples:
-        example = lines[number].removeprefix("#e.g. ")
-        taken = [*lines[:number], example, *lines[number + 1 :]]
-        if lines[number - 1].split(" =")[0] == example.split(" =")[0]:
+        block = [other for other in examples if within.get(other, other) == within.get(number, number)]
+        taken = [line.removeprefix("#e.g. ") if place in block else line for place, line in enumerate(lines)]
+        if number not in within and lines[number - 1].split(" =")[0] == taken[number].split(" =")[0]:
             del taken[number - 1]
         parse("\n".join(taken).encode(), known_models=MODELS)
 

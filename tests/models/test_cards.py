@@ -10,7 +10,7 @@ import pytest
 
 from models.cards import PRETRAINED, Preprocessing, find, licences_of, read_card, shipped
 from models.datasets.patients import CHAOS_CT, CHAOS_MR, IRCADB, LITS, MSD_LIVER
-from models.errors import UnknownModel
+from models.errors import CardInvalid, UnknownModel
 from models.weights import ARCHITECTURES
 
 CONTENT: dict[str, Any] = {
@@ -64,6 +64,70 @@ def test_percentiles_that_are_no_range_are_refused(percentiles: tuple[float, flo
     """Before any image is divided by it."""
     with pytest.raises(ValueError, match="percentiles"):
         Preprocessing(3.0, 1.5, 4.0, 2.0, 4.0, (-160.0, 240.0), percentiles)
+
+
+HOW = CONTENT["preprocessing"]
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        ("{", "not a card of weights: no JSON"),
+        ("[]", "not a card of weights: no JSON object"),
+        (b"\xff{}", "not a card of weights: no JSON"),
+        ({"weights": "x"}, "weights: unknown key; known: name, version, architecture, "),
+        ({"sha265": "x"}, "sha265: unknown key"),
+        ({"name": None}, "name: must be text"),
+        ({"version": 1}, "version: must be text"),
+        ({"licence": ""}, "licence: must be text"),
+        ({"modalities": "CT"}, "modalities: must be a list"),
+        ({"modalities": []}, "modalities: must name at least one"),
+        ({"modalities": [1]}, "modalities: must be text"),
+        ({"sha256": "ab"}, "sha256: must be 64 digits"),
+        ({"quality": []}, "quality: must be an object"),
+        ({"research_use_only": 1}, "research_use_only: must be true or false"),
+        ({"preprocessing": []}, "preprocessing: must be an object"),
+        ({"preprocessing": HOW | {"window": 1}}, "preprocessing.window: unknown key"),
+        ({"preprocessing": HOW | {"fine_step_mm": True}}, "preprocessing.fine_step_mm: must be a number"),
+        ({"preprocessing": HOW | {"fine_step_mm": 0}}, "preprocessing.fine_step_mm: must be more than 0"),
+        ({"preprocessing": HOW | {"fine_step_mm": float("nan")}}, "preprocessing.fine_step_mm: must be a number"),
+        ({"preprocessing": HOW | {"fine_step_mm": 10**400}}, "preprocessing.fine_step_mm: must be a number"),
+        ({"preprocessing": HOW | {"window_hu": [1]}}, "preprocessing.window_hu: must be a list of 2"),
+        ({"preprocessing": HOW | {"window_hu": [2, 1]}}, "preprocessing.window_hu: must be two growing values"),
+        (
+            {"preprocessing": HOW | {"window_percentiles": [5, 5]}},
+            "preprocessing.window_percentiles: must be two growing",
+        ),
+    ],
+)
+def test_card_that_cannot_be_used_is_told_by_file_and_key(tmp_path: Path, content: Any, said: str) -> None:
+    """In one line, before anything is loaded."""
+    path = tmp_path / "small.json"
+    text = json.dumps(CONTENT | content) if isinstance(content, dict) else content
+    path.write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(CardInvalid) as error:
+        read_card(path)
+    assert str(error.value).startswith(f"{path}: {said}")
+    assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize("key", [*CONTENT, *(f"preprocessing.{key}" for key in HOW)])
+def test_missing_key_is_named(tmp_path: Path, key: str) -> None:
+    """Each of them must be there, but for what older cards do not have."""
+    content = json.loads(json.dumps(CONTENT))
+    table, _, inner = key.partition(".")
+    del (content[table] if inner else content)[inner or table]
+    path = tmp_path / "small.json"
+    path.write_text(json.dumps(content))
+    with pytest.raises(CardInvalid) as error:
+        read_card(path)
+    assert str(error.value) == f"{path}: {key}: missing"
+
+
+def test_card_that_is_not_there_is_named(tmp_path: Path) -> None:
+    """By its path, through `find` too."""
+    with pytest.raises(CardInvalid, match=r"gone\.json: No such file"):
+        find(str(tmp_path / "gone.json"))
 
 
 def test_shipped_model_takes_ct_alone() -> None:

@@ -1,6 +1,7 @@
 """Weights files: half precision there and back, and every way in which one can be wrong."""
 
 import hashlib
+import pickle
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,9 +11,9 @@ from safetensors.torch import load_file, save_file
 
 from models.architectures.resnet50 import ResNet50Segmenter
 from models.cards import Card, Preprocessing
-from models.errors import UnknownModel, WeightsCorrupt
+from models.errors import ModelError, UnknownModel, WeightsCorrupt
 from models.inference import Model
-from models.weights import load_network, save_network
+from models.weights import load_network, save_network, verify
 
 
 @pytest.fixture(scope="module")
@@ -113,6 +114,74 @@ def test_unknown_architecture_is_refused(card: Card) -> None:
     """A card that names a network that is not here."""
     with pytest.raises(UnknownModel, match="alexnet"):
         load_network(replace(card, architecture="alexnet"))
+
+
+def test_whole_weights_are_verified(card: Card) -> None:
+    """Without a word."""
+    verify(card)
+
+
+@pytest.mark.parametrize(
+    ("change", "said"),
+    [
+        ("gone", r"gone\.safetensors: No such file"),
+        ("folder", r"resnet50\.safetensors: Is a directory"),
+        ("cut", r"resnet50\.safetensors: is no safetensors file, or is cut short$"),
+        ("pickle", r"resnet50\.safetensors: is no safetensors file, or is cut short$"),
+        ("sha256", r"resnet50\.safetensors: does not have the sha256 of its card resnet50\.json$"),
+        ("architecture", r"does not hold the layers of vgg16: blocks\.\S+, blocks\.\S+ and \d+ more$"),
+        ("unknown", r"resnet50\.json: architecture: no 'alexnet'; there are resnet50, "),
+        ("shape", r"does not hold the layers of resnet50: decoder\.head\.weight$"),
+    ],
+)
+def test_weights_that_are_not_whole_are_told(card: Card, tmp_path: Path, change: str, said: str) -> None:
+    """Each fault by the file; a pickle, which could run code, is never opened as one."""
+    path = tmp_path / "resnet50.safetensors"
+    content = card.weights.read_bytes()
+    changed = replace(card, weights=path)
+    if change == "gone":
+        changed = replace(card, weights=tmp_path / "gone.safetensors")
+    elif change == "folder":
+        path.mkdir()
+    elif change == "cut":
+        path.write_bytes(content[: len(content) // 2])
+    elif change == "pickle":
+        torch.save({"decoder.head.weight": torch.zeros(3)}, path)
+        changed = replace(changed, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    elif change == "shape":
+        tensors = load_file(card.weights)
+        tensors["decoder.head.weight"] = torch.zeros(4, 32, 1, 1)
+        save_file(tensors, path)
+        changed = replace(changed, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    else:
+        path.write_bytes(content)
+        names = {"architecture": "vgg16", "unknown": "alexnet"}
+        changed = replace(
+            changed,
+            architecture=names.get(change, card.architecture),
+            sha256="0" * 64 if change == "sha256" else card.sha256,
+        )
+    with pytest.raises(ModelError, match=said) as error:
+        verify(changed)
+    assert "\n" not in str(error.value)
+
+
+def test_verifying_never_unpickles(card: Card, tmp_path: Path) -> None:
+    """A file that would run code when it is unpickled does not, whatever its card says."""
+    path, mark = tmp_path / "resnet50.safetensors", tmp_path / "ran"
+
+    class Trap:
+        def __reduce__(self) -> tuple[object, tuple[Path]]:
+            return Path.touch, (mark,)
+
+    path.write_bytes(pickle.dumps(Trap()))
+    wrong = replace(card, weights=path, sha256=hashlib.sha256(path.read_bytes()).hexdigest())
+    for check in (verify, load_network):
+        with pytest.raises(WeightsCorrupt):
+            check(wrong)
+    assert not mark.exists()
+    pickle.loads(path.read_bytes())
+    assert mark.exists(), "the trap is one"
 
 
 def test_algorithm_of_a_model_is_what_its_card_says(card: Card, network: ResNet50Segmenter) -> None:

@@ -1,0 +1,67 @@
+"""What is told to the ledger, and what it tells, besides jobs, deliveries and shadows themselves."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from daemon.jobs import Evidence
+
+
+@dataclass(frozen=True)
+class Instance:
+    """A received instance; `path` is relative to the storage root."""
+
+    sop_instance_uid: str
+    sop_class_uid: str
+    transfer_syntax_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    calling_ae_title: str
+    path: str
+    bytes: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Due:
+    """A job whose series is due to be closed, as it stood then; `expected` is how many its sender said it has."""
+
+    job_id: int
+    series_instance_uid: str
+    calling_ae_title: str
+    instances: int
+    expected: int | None = None
+    evidence: Evidence = Evidence.QUIET
+
+
+@dataclass(frozen=True)
+class Incoming:
+    """A series that is being received, as it stands; `expected` is how many instances its sender said it has."""
+
+    series_instance_uid: str
+    study_instance_uid: str
+    instances: int
+    expected: int | None
+    last_received_at: float
+    released_at: float | None
+
+
+@dataclass(frozen=True)
+class Outgoing:
+    """An object to be delivered, before the ledger knows it."""
+
+    destination: str
+    object: str
+    sop_instance_uid: str
+    series_instance_uid: str
+    path: str
+    confirm: str
+    volume_index: int = 0
+
+
+@dataclass(frozen=True)
+class Compared:
+    """What a shadow found beside the job's own model: who it was, and figures for each volume."""
+
+    version: str
+    sha256: str
+    volumes: tuple[Mapping[str, int | float | None], ...]

@@ -1,0 +1,132 @@
+"""Shadow models: run on what is reported already, compared, written down. Nothing of theirs is ever sent.
+
+They run in a worker of their own, of low priority, that ends when there is nothing to compare: a job waits for
+nobody but the job before it, and a shadow that fails, hangs or is killed leaves a job as it is. What is due stands in
+the ledger, as deliveries do; the labels that a shadow is compared with stay in the work folder until it is settled.
+"""
+
+import random
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Protocol, TypeVar
+
+from daemon.config import Config
+from daemon.errors import LedgerUnavailable, UnknownJob
+from daemon.executor import WorkerStopped
+from daemon.jobs import ENDED, OUT, Halt, Reject, Retry, Shadow, ShadowState, State, decide
+from daemon.ledger import Ledger
+from daemon.log import bound_job, get_logger
+from daemon.spool import Spool
+from daemon.stages import Engine, shadow_series
+
+T = TypeVar("T")
+
+log = get_logger()
+
+LATE_INSTANCE, CANCELLED = "LATE_INSTANCE", "CANCELLED"
+"""Why there is nothing to compare: the series is not what was segmented any more, a person ended the job."""
+
+
+class BackgroundExecutor(Protocol):
+    """Where shadows run."""
+
+    def run(self, deadline_s: float, function: Callable[..., T], *args: object, **kwargs: object) -> T:
+        """The function's result. Raises what it raised, or WorkerFailed."""
+        ...
+
+    def rest(self) -> None:
+        """Nothing is to be run for a while: give memory back."""
+        ...
+
+
+@dataclass(frozen=True)
+class Shadows:
+    """Works on the shadows that are due. Every method returns when there is nothing left to do at `clock()`."""
+
+    config: Config
+    spool: Spool
+    ledger: Ledger
+    executor: BackgroundExecutor
+    clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
+
+    def compare_due(self) -> int:
+        """Run and compare one after another; how many were looked at."""
+        done = 0
+        while due := self.ledger.due_shadows(now=self.clock()):
+            for shadow in due:
+                with bound_job(shadow.job_id):
+                    self._compare(shadow)
+                done += 1
+        if done:
+            self.executor.rest()
+        return done
+
+    def sweep(self) -> None:
+        """Remove the work folders of jobs that need them no more, which a kill may have left."""
+        for folder in (self.spool.root / "work").iterdir():
+            if folder.name.isdecimal():
+                with suppress(UnknownJob):
+                    self._tidy(int(folder.name))
+
+    def _compare(self, shadow: Shadow) -> None:
+        started = self.clock()
+        paths = [self.spool.root / path for path in self.ledger.instance_paths(shadow.series_instance_uid)]
+        if shadow.job_state == State.CANCELLED:
+            self._leave(shadow, CANCELLED)
+        elif len(paths) != shadow.instances:
+            self._leave(shadow, LATE_INSTANCE)
+        else:
+            try:
+                self._run(shadow, paths)
+            except (WorkerStopped, LedgerUnavailable):
+                raise
+            except Exception as error:  # the stage runner: `decide` says what it means
+                self._settle(shadow, error)
+            else:
+                log.info("shadow.compared", model=shadow.model, duration_s=round(self.clock() - started, 2))
+        self._tidy(shadow.job_id)
+
+    def _run(self, shadow: Shadow, paths: list[Path]) -> None:
+        engine = self.config.engine
+        compared = self.executor.run(
+            engine.deadline_s,
+            shadow_series,
+            paths,
+            self.config.card(shadow.model),
+            Engine(device=engine.device, threads=engine.threads),
+            self.spool.work(shadow.job_id),
+        )
+        self.ledger.settle_shadow(shadow, now=self.clock(), compared=compared)
+
+    def _settle(self, shadow: Shadow, error: Exception) -> None:
+        """Write down what an error means for a shadow: what would halt or reject a job gives the shadow up."""
+        now = self.clock()
+        job = replace(self.ledger.job(shadow.job_id), attempts=shadow.attempts)
+        decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
+        match decision:
+            case Retry(at, counts):
+                self.ledger.postpone_shadow(shadow, until=at, code=type(error).__name__, counts=counts)
+                log.warning("shadow.postponed", model=shadow.model, error=error, delay_s=round(at - now, 1))
+            case Halt(code):
+                self._give_up(shadow, code, error)
+            case Reject(reason):
+                self._give_up(shadow, reason, error)
+
+    def _leave(self, shadow: Shadow, code: str) -> None:
+        """There is nothing to compare any more."""
+        self.ledger.settle_shadow(shadow, now=self.clock(), code=code)
+        log.info("shadow.left", model=shadow.model, code=code)
+
+    def _give_up(self, shadow: Shadow, code: str, error: Exception) -> None:
+        self.ledger.settle_shadow(shadow, now=self.clock(), code=code)
+        log.error("shadow.failed", model=shadow.model, code=code, error=error)
+
+    def _tidy(self, job_id: int) -> None:
+        """Nobody needs the labels of a job that is reported, or has ended, and has no shadow to come."""
+        pending = any(shadow.state == ShadowState.PENDING for shadow in self.ledger.shadows_of(job_id))
+        if not pending and self.ledger.job(job_id).state in (*OUT, *ENDED):
+            self.spool.clear_work(job_id)

@@ -1,0 +1,139 @@
+"""Shadow models beside the main one, in the whole service: compared once, whatever is killed, and never sent."""
+
+import json
+import os
+import signal
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from pydicom import dcmread
+
+from daemon.jobs import Shadow, State
+from daemon.ledger import Ledger
+from models.architectures.fcn import VGG16FCN
+from models.cards import PRETRAINED
+from models.weights import save_network
+from tests.acceptance.conftest import Site, until
+
+Series = Callable[[int], list[Path]]
+PATIENCE_S = 400.0
+"""The machine may be busy."""
+
+
+@pytest.fixture
+def shadowed(site: Site, tmp_path: Path) -> Site:
+    """A site with one shadow: weights that nobody trained, brought by `porta models add`."""
+    torch.manual_seed(0)
+    path = tmp_path / "fcn_vgg16.json"
+    card = json.loads((PRETRAINED / "resnet50.json").read_text()) | {"name": "untrained", "architecture": "fcn_vgg16"}
+    path.write_text(json.dumps(card | {"sha256": save_network(VGG16FCN(), path.with_suffix(".safetensors"))}))
+    added = site.porta("models", "add", str(path))
+    assert added.returncode == 0, added.stderr
+    site.shadow = ("untrained",)
+    return site
+
+
+def shown(site: Site) -> dict[str, Any]:
+    """What `porta job 1` says."""
+    answer = site.porta("job", "1", "--json")
+    assert answer.returncode == 0, answer.stderr
+    found: dict[str, Any] = json.loads(answer.stdout)
+    return found
+
+
+def shadow_of(site: Site) -> Shadow:
+    """As it stands in the ledger."""
+    ledger = Ledger(f"sqlite:///{site.root / 'ledger.sqlite'}")
+    try:
+        (shadow,) = ledger.shadows_of(1)
+        return shadow
+    finally:
+        ledger.close()
+
+
+def hurried(site: Site) -> bool:
+    """Whether a shadow's worker is there; it gets the usual priority, where that may be given, lest the test wait."""
+    assert site.service is not None
+    children = Path(f"/proc/{site.service.pid}/task").glob("*/children")
+    low = [int(pid) for task in children for pid in task.read_text().split() if _niceness(int(pid)) == 10]
+    for pid in low:
+        with suppress(PermissionError, ProcessLookupError):
+            os.setpriority(os.PRIO_PROCESS, pid, 0)
+    return bool(low)
+
+
+def _niceness(pid: int) -> int | None:
+    try:
+        return os.getpriority(os.PRIO_PROCESS, pid)
+    except ProcessLookupError:
+        return None
+
+
+def sent(site: Site, study: str, folder: str) -> list[str]:
+    """The bytes' digests of what Orthanc holds beside the source: one SEG and one SR."""
+    seg, sr = site.results(study, folder)
+    assert (len(seg), len(sr)) == (1, 1)
+    return [str(dcmread(path, stop_before_pixels=True).SOPInstanceUID) for path in (*seg, *sr)]
+
+
+@pytest.mark.timeout(1500)
+def test_killed_while_it_runs_it_is_compared_once_and_nothing_of_it_is_sent(
+    shadowed: Site, phantom_series: Series
+) -> None:
+    """The results are there before it ran; SIGKILL to the group in its middle; then its figures stand in the job."""
+    site, paths = shadowed, phantom_series(1)
+    study = str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
+    site.start()
+    assert site.send(paths) == len(paths)
+    until(lambda: site.states() == [State.COMMITTED], seconds=PATIENCE_S, what="COMMITTED")
+    assert shadow_of(site).state == "PENDING", "results wait for no shadow"
+    until(lambda: hurried(site), seconds=PATIENCE_S, what="the shadow's worker")
+    site.kill_group()
+    assert list((site.root / "work").iterdir()) == [site.root / "work" / "1"]
+    before = sent(site, study, "before")
+
+    site.start()
+    until(lambda: hurried(site), seconds=PATIENCE_S, what="the shadow's worker again")
+    until(lambda: shadow_of(site).state != "PENDING", seconds=PATIENCE_S, what="a comparison")
+    found = shown(site)
+    (shadow,) = found["shadows"]
+    assert (shadow["model"], shadow["state"], shadow["code"]) == ("untrained", "COMPARED", None)
+    card = json.loads((site.root / "models" / "untrained@1.0.0.json").read_text())
+    assert shadow["sha256"] == card["sha256"]
+    (volume,) = shadow["volumes"]
+    assert volume["liver_ml"] > 500
+    assert all(isinstance(value, int | float | None) for value in volume.values())
+    assert volume["liver_dice"] < 0.9
+    assert [event["event"] for event in found["events"]].count("SHADOW_COMPARED") == 1
+    assert (found["state"], found["attempts"], found["warnings"]) == ("COMMITTED", 0, found["warnings"])
+
+    assert sent(site, study, "after") == before
+    assert {delivery["object"] for delivery in found["deliveries"]} == {"seg", "sr"}
+    outbox = {path.name for path in (site.root / "outbox").rglob("*") if path.is_file()}
+    assert outbox == {"seg.dcm", "sr.dcm", "findings.json"}
+    until(lambda: not list((site.root / "work").iterdir()), what="the end of the labels")
+    assert site.stop() < 10
+
+
+@pytest.mark.timeout(1500)
+def test_one_that_fails_leaves_the_results_alone(shadowed: Site, phantom_series: Series) -> None:
+    """Its weights are damaged while the service runs: its code stands in the job, which is COMMITTED all the same."""
+    site, paths = shadowed, phantom_series(2)
+    site.start()
+    os.truncate(site.root / "models" / "untrained@1.0.0.safetensors", 1000)
+    assert site.send(paths) == len(paths)
+    until(lambda: site.states() == [State.COMMITTED], seconds=PATIENCE_S, what="COMMITTED")
+    until(lambda: hurried(site), seconds=PATIENCE_S, what="the shadow's worker")
+    until(lambda: shadow_of(site).state == "FAILED", seconds=PATIENCE_S, what="the shadow's failure")
+    assert shadow_of(site).code == "MODEL_UNUSABLE"
+    assert [(job.halt, job.attempts) for job in site.jobs()] == [(None, 0)]
+    assert site.service is not None
+    site.service.send_signal(signal.SIGTERM)
+    site.service.wait(15)
+    again = site.porta("check")
+    assert again.returncode == 2
+    assert "untrained@1.0.0.safetensors: is no safetensors file, or is cut short" in again.stderr
