@@ -7,10 +7,12 @@ findings.json                    the numbers
 seg.dcm.held-back                a SEG that does not lie where the findings lie; never sent, and made anew by a retry
 """
 
+import gc
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import cached_property
 from io import BytesIO
 from pathlib import Path
 from types import MappingProxyType
@@ -35,12 +37,16 @@ from reports.key_images import build_key_images
 from reports.measurements import Findings, findings_json, measure
 from reports.pdf import build_pdf
 from reports.seg import build_seg
+from reports.source_headers import usable_headers
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
 from reports.sr_document import SOP_CLASSES
 from reports.verification import verify_fractions, verify_seg
 
 FINDINGS = "findings.json"
+
+SEG_REFERENCE = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
+"""What an SR needs of the SEG that it refers to."""
 
 
 @dataclass(frozen=True)
@@ -129,6 +135,11 @@ class Material:
         """The frame of each slice, None for a single-frame image."""
         return self.stack.frame_numbers
 
+    @cached_property
+    def sources(self) -> Sequence[Dataset]:
+        """What the builders make of the headers, made once for all of them. Raises SourceUnusable."""
+        return usable_headers(self.headers, self.volume.geometry.frame_of_reference_uid)
+
 
 def _key_images(material: Material) -> Sequence[Dataset]:
     return build_key_images(
@@ -138,6 +149,7 @@ def _key_images(material: Material) -> Sequence[Dataset]:
         material.findings,
         identity=material.identity,
         frame_numbers=material.frame_numbers,
+        sources=material.sources,
         volume_note=material.volume_note,
     )
 
@@ -151,6 +163,7 @@ def _pdf(material: Material) -> Sequence[Dataset]:
             material.findings,
             identity=material.identity,
             frame_numbers=material.frame_numbers,
+            sources=material.sources,
             volume_note=material.volume_note,
         )
     ]
@@ -171,6 +184,7 @@ def _explanations(material: Material) -> Sequence[Dataset]:
         explanations,
         identity=material.identity,
         frame_numbers=material.frame_numbers,
+        sources=material.sources,
     )
 
 
@@ -183,6 +197,22 @@ FURTHER_OBJECTS: dict[str, Callable[[Material], Sequence[Dataset]]] = {
 The same material must give the same objects, in the same order."""
 
 
+@contextmanager
+def _without_search_for_cycles() -> Iterator[None]:
+    """The objects of a volume are some hundred thousand elements, none of them garbage before the last is written.
+
+    Python, which would look through all of them again and again meanwhile, takes an eighth of the time for that.
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()
+
+
+@_without_search_for_cycles()
 def write_results(
     stack: Stack,
     volume: Volume,
@@ -242,6 +272,7 @@ def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, 
                     material.findings,
                     identity=material.identity,
                     frame_numbers=material.frame_numbers,
+                    sources=material.sources,
                     seg_type=profile.seg_type,
                     name=name,
                 ),
@@ -249,7 +280,7 @@ def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, 
             )
         ]
         _prove(path, material)
-    return dcmread(path, stop_before_pixels=True)
+    return dcmread(path, specific_tags=SEG_REFERENCE)
 
 
 def _prove(path: Path, material: Material) -> None:
@@ -288,6 +319,7 @@ def _probability(material: Material, probabilities: Probabilities, outbox: Path)
             material.segmentation.algorithm,
             identity=material.identity,
             frame_numbers=material.frame_numbers,
+            sources=material.sources,
         ),
         material.identity,
     )
@@ -310,6 +342,7 @@ def _sr(
             seg=seg,
             predecessors=superseded,
             frame_numbers=material.frame_numbers,
+            sources=material.sources if seg is not None else (),
             volume_note=material.volume_note,
             sr_class=profile.sr_class,
             name=name,
@@ -330,6 +363,7 @@ def _bidirectional_sr(material: Material, profile: Profile, outbox: Path, supers
             identity=material.identity,
             predecessors=superseded,
             frame_numbers=material.frame_numbers,
+            sources=material.sources,
             sr_class=profile.sr_class,
             name=name,
         )
@@ -346,11 +380,13 @@ def _further(material: Material, kind: str, outbox: Path) -> list[Result]:
 
 def kept(name: str, path: Path, build: Callable[[], Dataset], identity: ResultIdentity) -> Result:
     """The object at `path`, built and written durably if no earlier walk did."""
-    if not path.exists():
+    if path.exists():
+        ds: Dataset = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+    else:
+        ds = build()
         buffer = BytesIO()
-        dcmwrite(buffer, build(), enforce_file_format=True)
-        write_durably(path, buffer.getvalue())
-    ds = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+        dcmwrite(buffer, ds, enforce_file_format=True)
+        write_durably(path, buffer.getbuffer())
     return Result(name, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, identity.volume_index)
 
 

@@ -136,7 +136,7 @@ class Spool:
         shutil.rmtree(self.work(job_id), ignore_errors=True)
 
 
-def write_durably(path: Path, content: bytes) -> None:
+def write_durably(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700.
 
     Raises StorageUnusable.
@@ -167,7 +167,7 @@ def _private(path: str, flags: int) -> int:
     return os.open(path, flags, 0o600)
 
 
-def _write_all(file: IO[bytes], content: bytes) -> None:
+def _write_all(file: IO[bytes], content: bytes | memoryview) -> None:
     view = memoryview(content)
     while view:
         view = view[file.write(view) :]

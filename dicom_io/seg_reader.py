@@ -70,7 +70,7 @@ class SegmentMask:
     @cached_property
     def counts(self) -> NDArray[np.int64]:
         """(frames,) voxels of each frame."""
-        return np.asarray(np.count_nonzero(self.masks, axis=(1, 2)), dtype=np.int64)
+        return np.array([np.count_nonzero(mask) for mask in self.masks], dtype=np.int64)
 
     @cached_property
     def volume_ml(self) -> float:
@@ -81,8 +81,13 @@ class SegmentMask:
     @cached_property
     def centres_lps_mm(self) -> Float:
         """(frames, 3) the middle of each frame's voxels."""
-        rows = np.count_nonzero(self.masks, axis=2) @ np.arange(self.masks.shape[1]) / self.counts
-        columns = np.count_nonzero(self.masks, axis=1) @ np.arange(self.masks.shape[2]) / self.counts
+        # In the box that holds all frames' voxels: of a lesion, the rest of the plane is most of the work
+        filled = self.masks.any(axis=0)
+        first_row, last_row = _ends(filled.any(axis=1))
+        first_column, last_column = _ends(filled.any(axis=0))
+        masks = self.masks[:, first_row:last_row, first_column:last_column]
+        rows = np.count_nonzero(masks, axis=2) @ np.arange(first_row, last_row) / self.counts
+        columns = np.count_nonzero(masks, axis=1) @ np.arange(first_column, last_column) / self.counts
         return np.asarray(
             self.origins_lps_mm
             + rows[:, None] * self.column_cosines * self.row_spacing_mm
@@ -96,6 +101,12 @@ class SegmentMask:
             return None
         weights = self.counts * self.slice_widths_mm
         return np.asarray(weights @ self.centres_lps_mm / weights.sum())
+
+
+def _ends(filled: Bool) -> tuple[int, int]:
+    """The first index that is filled, and the one after the last; (0, 0) where none is."""
+    indices = np.flatnonzero(filled)
+    return (int(indices[0]), int(indices[-1]) + 1) if len(indices) else (0, 0)
 
 
 def read_seg(source: Path | Dataset) -> list[SegmentMask]:
@@ -285,17 +296,18 @@ def _segment(
         if ds.get("SegmentationType") == "FRACTIONAL" and not is_fractional:
             threshold = (int(ds.MaximumFractionalValue) + 1) // 2
         of_segment = [index for index, frame in enumerate(frames) if frame.segment == number]
-        chosen = np.array([index for index in of_segment if (pixels[index] >= threshold).any()], dtype=np.intp)
+        chosen = np.array([index for index in of_segment if pixels[index].max() >= threshold], dtype=np.intp)
         masks = pixels[chosen] >= threshold
     orientation, spacing = frames[0].orientation, frames[0].spacing
     origins = np.array([frames[index].origin for index in chosen]).reshape(-1, 3)
     order = np.argsort(origins @ np.cross(orientation[:3], orientation[3:]), kind="stable")
+    is_sorted = bool((np.diff(order) > 0).all())
     return SegmentMask(
         number=number,
         label=str(description.get("SegmentLabel") or ""),
         tracking_uid=str(description.TrackingUID) if description.get("TrackingUID") else None,
         frame_of_reference_uid=frame_of_reference_uid,
-        masks=masks[order],
+        masks=masks if is_sorted else masks[order],
         origins_lps_mm=origins[order],
         row_cosines=orientation[:3],
         column_cosines=orientation[3:],

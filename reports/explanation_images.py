@@ -37,6 +37,7 @@ def build_explanation_images(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
 ) -> list[Dataset]:
     """A page for each lesion that `explanations` has by its number, the largest first; none without.
 
@@ -49,7 +50,7 @@ def build_explanation_images(
     explained = [lesion for lesion in findings.lesions if lesion.number in explanations]
     if not explained:
         return []
-    sources = usable_headers(headers, volume.geometry.frame_of_reference_uid)
+    sources = sources or usable_headers(headers, volume.geometry.frame_of_reference_uid)
     frames, algorithm = source_frames(sources, frame_numbers), segmentation.algorithm
     canvas, window = Canvas(WIDTH, HEIGHT), display_window(volume, headers[0])
     images = []

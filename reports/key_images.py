@@ -60,6 +60,7 @@ def build_key_images(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
     volume_note: str = "",
 ) -> list[Dataset]:
     """The key images of one volume, in one series of their own of the source's study, in the order they are shown.
@@ -73,7 +74,7 @@ def build_key_images(
     """
     if len(headers) != volume.geometry.slices or volume.geometry.shape != segmentation.geometry.shape:
         raise ValueError("one header per slice, and labels on the volume's grid")
-    sources = usable_headers(headers, volume.geometry.frame_of_reference_uid)
+    sources = sources or usable_headers(headers, volume.geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
     algorithm, series_number = segmentation.algorithm, source_series_number(sources[0])
     canvas = Canvas(WIDTH, HEIGHT)

@@ -39,6 +39,7 @@ def build_pdf(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
     volume_note: str = "",
 ) -> Dataset:
     """The PDF of one volume in a series of its own; arguments and errors are those of `key_images.build_key_images`.
@@ -47,7 +48,7 @@ def build_pdf(
     """
     if len(headers) != volume.geometry.slices or volume.geometry.shape != segmentation.geometry.shape:
         raise ValueError("one header per slice, and labels on the volume's grid")
-    sources = usable_headers(headers, volume.geometry.frame_of_reference_uid)
+    sources = sources or usable_headers(headers, volume.geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
     algorithm, source = segmentation.algorithm, sources[0]
     series_number = source_series_number(source)

@@ -42,6 +42,7 @@ def build_seg(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
     seg_type: SegType = "binary",
     name: str = "seg",
 ) -> Dataset:
@@ -49,7 +50,8 @@ def build_seg(
 
     `headers` are the images of one volume in slice order, without pixel data; they are not changed, and no other
     image is referred to. The first has patient and study. `frame_numbers` says which frame each of them is (None: a
-    single-frame image); empty means that none is one. The frames of one Enhanced image share their UIDs.
+    single-frame image); empty means that none is one. The frames of one Enhanced image share their UIDs. `sources` are
+    what `usable_headers` makes of the headers, for a caller that makes several objects of them; empty: made here.
 
     The same arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
     headers, frame numbers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a
@@ -60,13 +62,13 @@ def build_seg(
         raise ValueError("one header per slice")
     if not segmentation.labels.any():
         raise ValueError("an empty segmentation has no SEG")
-    sources = usable_headers(headers, geometry.frame_of_reference_uid)
-    meant = as_single_frames(sources, source_frames(sources, frame_numbers))
+    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
+    images, meant = as_single_frames(sources, source_frames(sources, frame_numbers))
     equipment = contributing_equipment(segmentation.algorithm, identity)
     with quietly():
         try:
             seg = hd.seg.Segmentation(
-                source_images=sources,
+                source_images=images,
                 pixel_array=segmentation.labels,
                 segmentation_type=hd.seg.SegmentationTypeValues(seg_type.upper()),
                 segment_descriptions=_segment_descriptions(segmentation, findings, identity),

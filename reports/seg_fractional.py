@@ -53,6 +53,7 @@ def build_fractional_seg(
     *,
     identity: ResultIdentity,
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
 ) -> Dataset:
     """A FRACTIONAL SEG of both segments, in its own series of the source's study.
 
@@ -66,12 +67,12 @@ def build_fractional_seg(
         raise ValueError("one header per slice, and probabilities on the volume's grid")
     if not any(values.any() for values in probabilities.values()):
         raise ValueError("a SEG needs a frame, and every probability is 0")
-    sources = usable_headers(headers, geometry.frame_of_reference_uid)
-    meant = as_single_frames(sources, source_frames(sources, frame_numbers))
+    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
+    images, meant = as_single_frames(sources, source_frames(sources, frame_numbers))
     with quietly():
         try:
             seg = hd.seg.Segmentation(
-                source_images=sources,
+                source_images=images,
                 pixel_array=_placeholder(geometry, probabilities),
                 segmentation_type=hd.seg.SegmentationTypeValues.FRACTIONAL,
                 fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,

@@ -8,7 +8,7 @@ is built: each then becomes again the frame that it is (PS3.3 table 10-3).
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from pydicom import Dataset
+from pydicom import DataElement, Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
 from dicom_io.uids import derive_uid
@@ -34,20 +34,36 @@ def source_frames(sources: Sequence[Dataset], frame_numbers: Sequence[int | None
     ]
 
 
-def as_single_frames(sources: Sequence[Dataset], frames: Sequence[SourceFrame]) -> dict[str, SourceFrame]:
-    """Rename the sources that are frames, in place; returns what is meant by each SOPInstanceUID now."""
-    for source, frame in zip(sources, frames, strict=True):
-        if frame.frame_number is not None:
-            source.SOPClassUID = MRImageStorage if source.Modality == "MR" else CTImageStorage
-            source.SOPInstanceUID = derive_uid("single-frame", frame.sop_instance_uid, frame.frame_number)
-    return {str(source.SOPInstanceUID): frame for source, frame in zip(sources, frames, strict=True)}
+def as_single_frames(
+    sources: Sequence[Dataset], frames: Sequence[SourceFrame]
+) -> tuple[list[Dataset], dict[str, SourceFrame]]:
+    """The sources, with copies in place of those that are frames; and what is meant by each SOPInstanceUID now."""
+    images = [
+        source if frame.frame_number is None else _renamed_copy(source, frame)
+        for source, frame in zip(sources, frames, strict=True)
+    ]
+    return images, {str(image.SOPInstanceUID): frame for image, frame in zip(images, frames, strict=True)}
+
+
+def _renamed_copy(source: Dataset, frame: SourceFrame) -> Dataset:
+    copy = Dataset()
+    copy.update(source)
+    # Added, not set: the copy shares the source's elements, and setting would change those
+    sop_class_uid = MRImageStorage if source.Modality == "MR" else CTImageStorage
+    copy.add(DataElement("SOPClassUID", "UI", sop_class_uid))
+    uid = derive_uid("single-frame", frame.sop_instance_uid, frame.frame_number)
+    copy.add(DataElement("SOPInstanceUID", "UI", uid))
+    return copy
 
 
 def name_true_sources(seg: Dataset, meant: Mapping[str, SourceFrame]) -> None:
     """Put the true references into a SEG that was made of `as_single_frames`: a frame for each frame, and the images.
 
-    ReferencedSeriesSequence lists each image once; SourceImageSequence says which of its frames were used.
+    ReferencedSeriesSequence lists each image once; SourceImageSequence says which of its frames were used. Where no
+    image has frames, every reference is true already.
     """
+    if all(frame.frame_number is None for frame in meant.values()):
+        return
     for groups in seg.PerFrameFunctionalGroupsSequence:
         for derivation in groups.DerivationImageSequence:
             derivation.SourceImageSequence = [

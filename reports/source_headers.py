@@ -7,13 +7,15 @@ StudyInstanceUID. A changed one would put the results into another patient or st
 
 import logging
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset
 from pydicom.charset import python_encoding
 from pydicom.config import RAISE
+from pydicom.datadict import dictionary_VR
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.valuerep import DS, validate_value
@@ -63,23 +65,25 @@ def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | Non
 
     They lie in `frame_of_reference_uid`, which is the source's own wherever it has one. Decimal strings keep
     the source's characters where PS3.5 allows them (at most 16), so that positions are copied bit by bit. A
-    missing SliceThickness becomes the distance between the slices. Raises SourceUnusable.
+    missing SliceThickness becomes the distance between the slices. One set of copies may serve several objects: they
+    are to be read only, and share their elements. Raises SourceUnusable.
     """
     if not headers:
         raise SourceUnusable("There are no source images.")
+    made: Elements = {}
     with quietly():
-        copies = [_plane_header(header, headers[0]) for header in headers]
+        copies = [_plane_header(header, headers[0], made) for header in headers]
     for keyword, value in study_header(headers[0]).items():
         copies[0].setdefault(keyword, value)
-    step = _step_mm(copies)
+    # highdicom compares these exactly; the series was accepted because they agree within a tolerance
+    alike = [copies[0]["ImageOrientationPatient"], copies[0]["StudyInstanceUID"]]
+    if frame_of_reference_uid:
+        alike.append(DataElement("FrameOfReferenceUID", "UI", frame_of_reference_uid))
+    thickness = DataElement("SliceThickness", "DS", DS(_step_mm(copies), auto_format=True))
     for copy in copies:
-        # highdicom compares these exactly; the series was accepted because they agree within a tolerance
-        copy.ImageOrientationPatient = copies[0].ImageOrientationPatient
-        copy.StudyInstanceUID = copies[0].StudyInstanceUID
-        if "SliceThickness" not in copy:
-            copy.SliceThickness = DS(step, auto_format=True)
-        if frame_of_reference_uid:
-            copy.FrameOfReferenceUID = frame_of_reference_uid
+        for element in alike:
+            copy.add(element)
+        copy.setdefault(thickness.tag, thickness)
     return copies
 
 
@@ -129,25 +133,38 @@ def character_set(header: Dataset) -> str | list[str] | None:
     return terms if len(terms) > 1 else terms[0]
 
 
-def _plane_header(header: Dataset, first: Dataset) -> Dataset:
+Elements = dict[tuple[str, object], DataElement]
+"""Elements by keyword and value: most of what a plane says the one before it said too, and checking takes time."""
+
+
+def _plane_header(header: Dataset, first: Dataset, made: Elements) -> Dataset:
     """UIDs, size and place of one image. What its series has in common may stand in the `first` alone."""
     copy = Dataset()
     try:
         copy.SOPInstanceUID = str(header["SOPInstanceUID"].value)
         for keyword in ("SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID", "Modality"):
-            setattr(copy, keyword, str((header if keyword in header else first)[keyword].value))
-        copy.Rows, copy.Columns = int(header.Rows), int(header.Columns)
+            text = str((header if keyword in header else first)[keyword].value)
+            copy.add(_made(made, keyword, text, lambda value: value))
+        for keyword in ("Rows", "Columns"):
+            copy.add(_made(made, keyword, int(header[keyword].value), lambda value: value))
         for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-            values = [DS(value, auto_format=True) for value in header[keyword].value]
+            values = tuple(map(str, header[keyword].value))
             if len(values) != count:
                 raise SourceUnusable(f"A source image has {len(values)} values in {keyword}.")
-            setattr(copy, keyword, values)
+            copy.add(_made(made, keyword, values, lambda texts: [DS(text, auto_format=True) for text in texts]))
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise SourceUnusable("A source image lacks UIDs, size, position, orientation or spacing.") from error
     thickness = _positive(_read(header, "SliceThickness"))
     if thickness is not None:
         copy.SliceThickness = thickness
     return copy
+
+
+def _made(made: Elements, keyword: str, value: Any, convert: Callable[[Any], object]) -> DataElement:
+    """The element of this value, converted only once."""
+    if (keyword, value) not in made:
+        made[keyword, value] = DataElement(keyword, dictionary_VR(keyword), convert(value))
+    return made[keyword, value]
 
 
 def _step_mm(copies: Sequence[Dataset]) -> float:

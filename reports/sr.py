@@ -57,6 +57,7 @@ def build_sr(
     seg: Dataset | None,
     predecessors: Sequence[Dataset] = (),
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
     volume_note: str = "",
     sr_class: SrClass = "comprehensive_3d",
     name: str = "sr",
@@ -71,7 +72,7 @@ def build_sr(
     """
     if (seg is None) != (findings.liver_volume_ml == 0):
         raise ValueError("a SEG goes with a liver, and with nothing else")
-    sources = usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
+    sources = sources or usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
     frames = source_frames(sources, frame_numbers)
     groups = [_summary_group(findings, algorithm, identity, volume_note)]
     if seg is not None:

@@ -46,6 +46,7 @@ def build_bidirectional_sr(
     identity: ResultIdentity,
     predecessors: Sequence[Dataset] = (),
     frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
     sr_class: SrClass = "comprehensive_3d",
     name: str = "sr_bidirectional",
 ) -> Dataset:
@@ -57,7 +58,7 @@ def build_bidirectional_sr(
     """
     if not findings.lesions:
         raise ValueError("no lesion, no diameters")
-    sources = usable_headers(headers, geometry.frame_of_reference_uid)
+    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
     groups = [_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions]
     planes = key_slices(findings, len(sources))

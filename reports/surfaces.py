@@ -156,7 +156,9 @@ class _Groups:
 
 
 def _grouped(points: Float, size_mm: float) -> _Groups:
-    cubes = np.floor((points - points.min(axis=0)) / size_mm).astype(np.int64) @ np.array([1 << 40, 1 << 20, 1])
+    # Column by column: along an axis of three numpy's own minimum takes ten times as long
+    lowest = np.array([column.min() for column in points.T])
+    cubes = np.floor((points - lowest) / size_mm).astype(np.int64) @ np.array([1 << 40, 1 << 20, 1])
     order = np.argsort(cubes, kind="stable")
     points, cubes = points[order], cubes[order]
     starts = np.flatnonzero(np.diff(cubes, prepend=-1))

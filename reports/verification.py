@@ -57,8 +57,7 @@ def verify_seg(
         raise GeometryNotProved(f"The SEG holds {len(segments)} segments, the findings {len(expected)}.")
     planes = {segment.number: _proved_planes(segment, volume_geometry, images) for segment in segments}
     _prove_spacing(segments, volume_geometry)
-    for segment in segments:
-        _prove_voxels(segment, planes[segment.number], segmentation)
+    _prove_voxels(segments, planes, segmentation)
     for lesion, segment in zip(findings.lesions, segments[1:], strict=True):
         _prove_measures([segment], planes, volume_geometry, lesion.volume_ml, lesion.centroid_lps_mm)
     # The masks are disjoint, the liver's volume is not: it includes the lesions
@@ -137,20 +136,28 @@ def _prove_spacing(segments: Sequence[SegmentMask], geometry: Geometry) -> None:
             raise GeometryNotProved(f"Segment {segment.number} states another spacing between slices.")
 
 
-def _prove_voxels(segment: SegmentMask, planes: Sequence[int], segmentation: Segmentation) -> None:
-    """Every voxel, on the slice where it was proved to lie: flips of symmetric shapes show up only here."""
-    for plane, mask in zip(planes, segment.masks, strict=True):
-        wrong = np.count_nonzero(mask != (segmentation.labels[plane] == segment.number))
-        if wrong:
-            raise GeometryNotProved(f"Segment {segment.number} differs from the labels in {wrong} voxels of a slice.")
-    found, labelled = int(segment.counts.sum()), int(np.count_nonzero(segmentation.labels == segment.number))
+def _prove_voxels(
+    segments: Sequence[SegmentMask], planes: Mapping[int, Sequence[int]], segmentation: Segmentation
+) -> None:
+    """Every voxel, on the slice where it was proved to lie: flips of symmetric shapes show up only here.
+
+    Where each frame is its slice's, and there are as many voxels as labels, no slice is left out.
+    """
+    found = 0
+    for segment in segments:
+        for plane, mask in zip(planes[segment.number], segment.masks, strict=True):
+            wrong = np.count_nonzero(mask != (segmentation.labels[plane] == segment.number))
+            if wrong:
+                raise GeometryNotProved(f"Segment {segment.number} differs in {wrong} voxels of a slice.")
+        found += int(segment.counts.sum())
+    labelled = np.count_nonzero(segmentation.labels)
     if found != labelled:
-        raise GeometryNotProved(f"Segment {segment.number} holds {found} voxels of {labelled}.")
+        raise GeometryNotProved(f"The SEG holds {found} voxels of {labelled}.")
 
 
 def _prove_measures(
     segments: Sequence[SegmentMask],
-    planes: dict[int, list[int]],
+    planes: Mapping[int, list[int]],
     geometry: Geometry,
     volume_ml: float,
     centroid_lps_mm: Point,

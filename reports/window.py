@@ -41,8 +41,10 @@ class Window:
 
     def grey(self, values: NDArray[np.float32]) -> NDArray[np.uint8]:
         """`values` as greys from 0 to 255."""
-        greys = (values - np.float32(self.low)) * np.float32(255 / (self.high - self.low))
-        return np.asarray(np.clip(np.rint(greys), 0, 255).astype(np.uint8))
+        greys = values - np.float32(self.low)
+        greys *= np.float32(255 / (self.high - self.low))
+        np.rint(greys, out=greys)
+        return np.asarray(np.clip(greys, 0, 255, out=greys).astype(np.uint8))
 
 
 def display_window(volume: Volume, header: Dataset | None = None) -> Window:

@@ -9,6 +9,7 @@ from dataclasses import replace
 import highdicom as hd
 import pydicom
 import pytest
+from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 from pydicom import Dataset
 
 from dicom_io.errors import SENTENCES, NotDicom, RejectReason
@@ -16,7 +17,9 @@ from dicom_io.image_file import read_dataset
 from reports import codes
 from reports.errors import SourceUnusable
 from reports.severity import Level
+from reports.source_headers import usable_headers
 from reports.sr import build_rejection_sr, build_sr
+from reports.sr_document import document
 from reports.wording import assessment, lesion_place
 
 CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
@@ -443,3 +446,14 @@ def test_a_rejection_needs_uids(identity) -> None:
         build_rejection_sr([], "No images.", "NOT_IMAGES", identity=identity)
     with pytest.raises(SourceUnusable):
         build_rejection_sr([Dataset()], "No images.", "NOT_IMAGES", identity=identity)
+
+
+def test_a_reference_without_evidence_is_refused(make_case, identity) -> None:
+    """What the tree refers to stands in CurrentRequestedProcedureEvidenceSequence, or there is no SR (C.17.2.3)."""
+    case = make_case()
+    sources = usable_headers(case.headers, "1.2.3.4")
+    group = MeasurementsAndQualitativeEvaluations(TrackingIdentifier("1.2.3.6", "Summary"))
+    of = {"title": codes.ONCOLOGY_MEASUREMENT_REPORT, "description": "", "name": "sr", "series_number": 1}
+    by = {"algorithm": case.segmentation.algorithm, "identity": identity, "predecessors": ()}
+    with pytest.raises(SourceUnusable):
+        document([group], sources[:3], library=sources[3:4], source=sources[0], sr_class="comprehensive", **of, **by)
