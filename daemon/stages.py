@@ -27,8 +27,8 @@ from daemon.handover import (
     save_segmentation,
     save_segmented,
 )
-from daemon.log import get_logger
 from daemon.ledger_rows import Compared
+from daemon.log import get_logger
 from daemon.priors import Archive, Priors, fetch_priors
 from daemon.results import Predecessors, Replaced, Result, kept, write_results
 from daemon.sidecar import read_spooled

@@ -1,6 +1,5 @@
 """A site: a real Orthanc, the real service as a process, and a sender; all on loopback and free ports."""
 
-import json
 import os
 import re
 import signal
@@ -47,7 +46,6 @@ longest_retry_s = 2
 name = "liver-ct"
 match = {{ Modality = "CT" }}
 model = "resnet50"
-shadow = {shadow}
 destinations = ["orthanc"]
 [storage]
 root = "{root}"
@@ -85,7 +83,8 @@ class Site:
     dcmsend: str
     service: "subprocess.Popen[bytes] | None" = None
     attempts: int = 50
-    shadow: tuple[str, ...] = ()
+    changes: dict[str, str] = field(default_factory=dict)
+    """What stands in the configuration, and what is to stand there instead."""
     root: Path = field(init=False)
 
     def __post_init__(self) -> None:
@@ -94,15 +93,11 @@ class Site:
     @property
     def config(self) -> Path:
         path = self.directory / "porta.toml"
-        path.write_text(
-            CONFIG.format(
-                port=self.port,
-                pacs_port=self.orthanc.port,
-                root=self.root,
-                attempts=self.attempts,
-                shadow=json.dumps(self.shadow),
-            )
-        )
+        text = CONFIG.format(port=self.port, pacs_port=self.orthanc.port, root=self.root, attempts=self.attempts)
+        for old, new in self.changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path.write_text(text)
         return path
 
     @property
@@ -203,7 +198,7 @@ def site(tmp_path: Path, require_binary: Callable[[str], str], free_port: Callab
     finally:
         if place.service is not None and place.service.poll() is None:
             place.kill_group()
-        orthanc.stop()
+        place.orthanc.stop()
 
 
 @pytest.fixture(scope="session")

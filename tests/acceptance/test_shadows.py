@@ -33,7 +33,8 @@ def shadowed(site: Site, tmp_path: Path) -> Site:
     path.write_text(json.dumps(card | {"sha256": save_network(VGG16FCN(), path.with_suffix(".safetensors"))}))
     added = site.porta("models", "add", str(path))
     assert added.returncode == 0, added.stderr
-    site.shadow = ("untrained",)
+    own = 'model = "resnet50"'
+    site.changes[own] = f'{own}\nshadow = ["untrained"]'
     return site
 
 
