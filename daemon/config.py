@@ -114,7 +114,7 @@ class Profile:
 
         An SR that refers to the SEG is another one where the SEG is. Only the default form bears the plain name.
         """
-        form = "_labelmap" if self.seg_type == "labelmap" and kind in ("seg", "sr") else ""
+        form = "_labelmap" if self.seg_type == "labelmap" and kind in ("seg", *SRS_OF_SEG) else ""
         return kind + form + ("_comprehensive" if self.sr_class == "comprehensive" and kind in SRS else "")
 
     @property
@@ -129,7 +129,10 @@ class Profile:
         return frozenset(map(self.name_of, kinds))
 
 
-SRS = ("sr", "sr_bidirectional", "verdict")
+SRS_OF_SEG = ("sr", "sr_combined")
+"""The kinds of SRs that refer to the SEG, and that tell all that was found."""
+
+SRS = (*SRS_OF_SEG, "sr_bidirectional", "verdict")
 """The kinds of objects that are SRs."""
 
 
@@ -148,7 +151,9 @@ class Destination(Section):
 
     peer: str
     objects: Annotated[
-        tuple[Literal["seg", "sr", "sr_bidirectional", "key_images", "pdf", "probability", "explain"], ...],
+        tuple[
+            Literal["seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf", "probability", "explain"], ...
+        ],
         AfterValidator(at_least_one_each_once),
     ] = ("seg", "sr")
     seg_type: SegType = "binary"

@@ -20,7 +20,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
 
-from daemon.config import Profile, kind_of, sr_class_of
+from daemon.config import SRS_OF_SEG, Profile, kind_of, sr_class_of
 from daemon.priors import NO_PRIORS, Priors, compared
 from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
@@ -40,6 +40,7 @@ from reports.seg import build_seg
 from reports.source_headers import usable_headers
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
+from reports.sr_combined import build_combined_sr
 from reports.sr_document import SOP_CLASSES
 from reports.verification import verify_fractions, verify_seg
 
@@ -79,11 +80,16 @@ class Replaced:
     def superseded_by(self, name: str, volume_index: int, volumes: Sequence[int]) -> SentSr | None:
         """The SR that the one called `name` of a volume supersedes; `volumes` are all that are reported now.
 
-        One of the same kind: that of the same volume, or, where the two jobs share none, the first by the first. Else
-        the verdict, by the first.
+        One of the same kind, or of another that tells the same: that of the same volume, or, where the two jobs share
+        none, the first by the first. Else the verdict, by the first.
         """
         kind, sr_class = kind_of(name), sr_class_of(name)
-        same = [sr for sr in self.srs if sr.object == name] or [sr for sr in self.srs if kind_of(sr.object) == kind]
+        alike = SRS_OF_SEG if kind in SRS_OF_SEG else (kind,)
+        same = (
+            [sr for sr in self.srs if sr.object == name]
+            or [sr for sr in self.srs if kind_of(sr.object) == kind]
+            or [sr for sr in self.srs if kind_of(sr.object) in alike]
+        )
         if same:
             by_volume = {sr.volume_index: sr for sr in reversed(same)}
             if set(by_volume) & set(volumes):
@@ -229,9 +235,10 @@ def write_results(
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
-    Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. A SEG is there for
-    the SR that refers to it, even where no profile names it. Without a liver, or where they were not kept, there are no
-    `probabilities` either. The findings are compared with `priors`. Raises GeometryNotProved, SourceUnusable.
+    Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so, but where it has one
+    to supersede there is one of diameters that says so too. A SEG is there for the SR that refers to it, even where no
+    profile names it. Without a liver, or where they were not kept, there are no `probabilities` either. The findings
+    are compared with `priors`. Raises GeometryNotProved, SourceUnusable.
     """
     headers = stack_headers(stack)
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
@@ -247,7 +254,9 @@ def write_results(
             superseded = predecessors.of(name, identity.volume_index)
             if kind == "sr":
                 results[name] = [_sr(material, profile, outbox, seg, superseded)]
-            elif kind == "sr_bidirectional" and findings.lesions:
+            elif kind == "sr_combined":
+                results[name] = [_combined_sr(material, profile, outbox, seg, superseded)]
+            elif kind == "sr_bidirectional" and (findings.lesions or superseded):
                 results[name] = [_bidirectional_sr(material, profile, outbox, superseded)]
             elif kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
                 results[name] = [_probability(material, probabilities, outbox)]
@@ -351,6 +360,30 @@ def _sr(
     return kept(name, outbox / f"{name}.dcm", build, material.identity)
 
 
+def _combined_sr(
+    material: Material, profile: Profile, outbox: Path, seg: Dataset | None, superseded: Sequence[Dataset]
+) -> Result:
+    name = profile.name_of("sr_combined")
+
+    def build() -> Dataset:
+        return build_combined_sr(
+            material.headers,
+            material.volume.geometry,
+            material.findings,
+            material.segmentation.algorithm,
+            identity=material.identity,
+            seg=seg,
+            predecessors=superseded,
+            frame_numbers=material.frame_numbers,
+            sources=material.sources if seg is not None else (),
+            volume_note=material.volume_note,
+            sr_class=profile.sr_class,
+            name=name,
+        )
+
+    return kept(name, outbox / f"{name}.dcm", build, material.identity)
+
+
 def _bidirectional_sr(material: Material, profile: Profile, outbox: Path, superseded: Sequence[Dataset]) -> Result:
     name = profile.name_of("sr_bidirectional")
 
@@ -364,6 +397,7 @@ def _bidirectional_sr(material: Material, profile: Profile, outbox: Path, supers
             predecessors=superseded,
             frame_numbers=material.frame_numbers,
             sources=material.sources,
+            volume_note=material.volume_note,
             sr_class=profile.sr_class,
             name=name,
         )

@@ -104,5 +104,10 @@ class ResultIdentity:
         """SeriesNumber of the bidirectional SR."""
         return self.series_number + 10 * self.volume_index + 3
 
+    @property
+    def combined_series_number(self) -> int:
+        """SeriesNumber of the SR that has both: after those of pictures, PDF and probabilities."""
+        return self.series_number + 10 * self.volume_index + 8
+
     def _uid(self, kind: str) -> str:
         return derive_uid(kind, self.seed, self.revision, self.volume_index)

@@ -74,9 +74,9 @@ def build_sr(
         raise ValueError("a SEG goes with a liver, and with nothing else")
     sources = sources or usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
     frames = source_frames(sources, frame_numbers)
-    groups = [_summary_group(findings, algorithm, identity, volume_note)]
+    groups = [summary_group(findings, algorithm, identity, volume_note)]
     if seg is not None:
-        groups = [*_segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
+        groups = [*segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
     evidence = sources if seg is None else [*sources, seg]
     planes = key_slices(findings, len(sources))
     sr = document(
@@ -145,7 +145,7 @@ def build_rejection_sr(
     )
 
 
-def _segment_groups(
+def segment_groups(
     findings: Findings, algorithm: Algorithm, identity: ResultIdentity, seg: Dataset, series_instance_uid: str
 ) -> list[Group]:
     """TID 1411 of the liver, then of each lesion."""
@@ -255,7 +255,7 @@ def _attenuation(values: Iterable[tuple[float | None, Code]]) -> list[Measuremen
     ]
 
 
-def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
+def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
     """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
@@ -281,11 +281,16 @@ def _summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIde
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
+    add_comments(group, remarks(findings, volume_note))
+    return group
+
+
+def remarks(findings: Findings, volume_note: str) -> list[str]:
+    """What must be known to read the numbers, in sentences."""
     assessed = assessment(findings) if findings.lesions else course_assessment(findings)
     warnings = (caveat(code) for code in findings.warnings)
     notes = (volume_note, _plane_note(findings), *assessed, *warnings)
-    add_comments(group, [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)])
-    return group
+    return [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)]
 
 
 def _in_words(findings: Findings) -> str:

@@ -4,6 +4,9 @@ Each lesion is a TID 1501 group with a long and a short axis, each inferred from
 by spelling: the report must be titled 126000, the tracking identifier be that of its own tool, the axes be called as
 it calls them (DICOM_NOTES). Under that title every group must have coordinates, so nothing else is in here; what was
 found as a whole, and that nothing was found, the other SR says (`reports.sr`).
+
+But where no lesion is left and diameters were sent before, an SR of this kind takes their place, so that nobody reads
+them as those of today: it has the one group that says so, and a title under which OHIF opens it as text.
 """
 
 from collections.abc import Sequence
@@ -28,7 +31,8 @@ from reports.identity import ResultIdentity
 from reports.measurements import Findings, Lesion, Point
 from reports.source_frames import SourceFrame, source_frames
 from reports.source_headers import usable_headers
-from reports.sr_document import SrClass, algorithm_id, document, key_slices, measurement, name_frames
+from reports.sr import summary_group
+from reports.sr_document import Group, SrClass, algorithm_id, document, key_slices, measurement, name_frames
 
 SERIES_DESCRIPTION = "Porta: diameters"
 TRACKING_ID = "Cornerstone3DTools@^0.1.0:Bidirectional"
@@ -47,25 +51,27 @@ def build_bidirectional_sr(
     predecessors: Sequence[Dataset] = (),
     frame_numbers: Sequence[int | None] = (),
     sources: Sequence[Dataset] = (),
+    volume_note: str = "",
     sr_class: SrClass = "comprehensive_3d",
     name: str = "sr_bidirectional",
 ) -> Dataset:
     """The SR of one result's diameters, in its own series of the source's study; its tracking UIDs are the SEG's.
 
     `headers` and `frame_numbers` are the images of the volume in slice order, as `build_sr` has them, and `geometry`
-    is theirs. Raises SourceUnusable, and ValueError when there is no lesion: an SR of this kind without a group
-    opens as a black viewport.
+    is theirs. Raises SourceUnusable, and ValueError when there is neither a lesion nor one of the `predecessors`.
     """
-    if not findings.lesions:
+    if not findings.lesions and not predecessors:
         raise ValueError("no lesion, no diameters")
     sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
-    groups = [_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions]
+    groups: list[Group] = [
+        diameters_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions
+    ]
     planes = key_slices(findings, len(sources))
     sr = document(
-        groups,
+        groups or [summary_group(findings, algorithm, identity, volume_note)],
         sources,
-        title=codes.IMAGING_MEASUREMENT_REPORT,
+        title=codes.IMAGING_MEASUREMENT_REPORT if groups else codes.ONCOLOGY_MEASUREMENT_REPORT,
         description=SERIES_DESCRIPTION,
         name=name,
         series_number=identity.bidirectional_series_number,
@@ -80,9 +86,10 @@ def build_bidirectional_sr(
     return sr
 
 
-def _group(
+def diameters_group(
     lesion: Lesion, geometry: Geometry, frame: SourceFrame, algorithm: Algorithm, identity: ResultIdentity
 ) -> MeasurementsAndQualitativeEvaluations:
+    """TID 1501 of a lesion's two axes, each inferred from a line on its image `frame`."""
     long_ends, short_ends = lesion.axis_end_points_lps_mm
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(lesion.tracking_uid, TRACKING_ID),

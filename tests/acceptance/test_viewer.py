@@ -30,7 +30,7 @@ from reports.identity import ResultIdentity
 from reports.measurements import Findings
 from tests.acceptance.conftest import until
 
-EVERYTHING = Profile(("seg", "sr", "sr_bidirectional", "key_images", "pdf"))
+EVERYTHING = Profile(("seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf"))
 
 
 @dataclass(frozen=True)
@@ -161,9 +161,10 @@ def test_the_overlay_lies_on_the_right_pixels_and_the_report_is_readable(read: R
 
 
 @pytest.mark.timeout(600)
-def test_the_diameters_become_measurements(read: Read, opened) -> None:
-    """SR (b): each lesion is an entry of the measurement panel with both axes."""
-    seen = opened("sr_bidirectional")
+@pytest.mark.parametrize("kind", ["sr_bidirectional", "sr_combined"])
+def test_the_diameters_become_measurements(read: Read, opened, kind: str) -> None:
+    """SR (b), and the one SR that has both: each lesion is an entry of the measurement panel with both axes."""
+    seen = opened(kind)
     assert seen["sr_hydrated"], seen
     assert len(seen["sr_measurements"]) == len(read.findings.lesions)
     first = read.findings.lesions[0]

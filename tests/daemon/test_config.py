@@ -227,8 +227,8 @@ ONE_FAULT = [
     (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
     (
         PEER + DESTINATION + 'objects = [\n  "seg",\n  "png",\n]',
-        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "key_images", "pdf", '
-        '"probability" or "explain", not "png"',
+        '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "sr_combined", "key_images", '
+        '"pdf", "probability" or "explain", not "png"',
     ),
     (
         PEER + DESTINATION + 'confirm = "commitment"',
@@ -371,6 +371,8 @@ def test_the_default_profile_has_the_plain_names():
         ('objects = ["seg"]', {"seg"}),
         ('objects = ["key_images"]\nseg_type = "labelmap"\nsr_class = "comprehensive"', {"key_images"}),
         ('objects = ["sr_bidirectional"]', {"sr_bidirectional", "verdict"}),
+        ('objects = ["seg", "sr_combined"]', {"seg", "sr_combined", "verdict"}),
+        ('objects = ["sr_combined"]\nseg_type = "labelmap"', {"sr_combined_labelmap", "verdict"}),
         ('seg_type = "labelmap"', {"seg_labelmap", "sr_labelmap", "verdict"}),
         ('sr_class = "comprehensive"', {"seg", "sr_comprehensive", "verdict_comprehensive"}),
         (
@@ -388,7 +390,7 @@ def test_what_differs_has_a_name_of_its_own(lines: str, names: set[str]):
 
 @pytest.mark.parametrize("seg_type", ["binary", "labelmap"])
 @pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
-@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "key_images", "pdf", "verdict"])
+@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf", "verdict"])
 def test_a_name_says_kind_and_class(kind: str, sr_class: Any, seg_type: Any):
     """It is all that the ledger keeps of them."""
     name = Profile(seg_type=seg_type, sr_class=sr_class).name_of(kind)

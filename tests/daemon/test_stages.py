@@ -360,6 +360,29 @@ def test_each_destination_is_told_of_what_it_has(make: Callable[..., list[Path]]
     assert reference.ReferencedSOPClassUID == ComprehensiveSRStorage
 
 
+def test_diameters_of_lesions_that_are_gone_are_superseded(make: Callable[..., list[Path]], tmp_path: Path):
+    """By one of their kind that says so, wherever they went; where there were none, there is none."""
+    profiles = [Profile(("sr", "sr_bidirectional"))]
+    for number, before in enumerate((sent("before", ("sr", 0), ("sr_bidirectional", 0)), sent("x", ("sr", 0)))):
+        reported = walk(make(), tmp_path / str(number), profiles=profiles, revision=2, replaces=[before])
+        named = {result.object: predecessor(result.path) for result in reported.results if result.object != "seg"}
+        job = "x" if number else "before"
+        assert named == {sr.object: uids_of(job, sr.object, 0) for sr in before.srs}
+        if not number:
+            said = dcmread(next(r.path for r in reported.results if r.object == "sr_bidirectional"))
+            assert said.ConceptNameCodeSequence[0].CodeValue == "126001"
+            assert "No liver lesion was found." in texts(said)
+
+
+def test_one_sr_supersedes_the_one_of_findings(make: Callable[..., list[Path]], tmp_path: Path):
+    """A destination that asks for another form than before still sees which is the later one; and back again."""
+    for before, now in (("sr", "sr_combined"), ("sr_combined", "sr")):
+        profiles = [Profile(("seg", now))]
+        reported = walk(make(), tmp_path / now, profiles=profiles, revision=2, replaces=[sent("before", (before, 0))])
+        assert objects(reported) == [(0, "seg"), (0, now)]
+        assert predecessor(reported.results[1].path) == uids_of("before", before, 0)
+
+
 # --- what a destination takes
 
 

@@ -154,11 +154,23 @@ def test_a_line_in_an_enhanced_image_names_its_frame(make_case, identity, valida
     assert validate(sr) == []
 
 
-def test_no_lesion_has_no_such_sr(make_case, identity) -> None:
-    """Under 126000 OHIF wants coordinates in every group: an empty report would open as a black viewport."""
-    for options in ({"lesions": False}, {"liver": False}):
-        with pytest.raises(ValueError, match="no lesion"):
-            sr_of(make_case(**options), identity)
+@pytest.mark.parametrize(
+    ("how", "said"), [({"lesions": False}, "No liver lesion was found."), ({"liver": False}, "No liver was found")]
+)
+def test_no_lesion_has_such_an_sr_only_in_place_of_another(make_case, identity, validate, how, said) -> None:
+    """Under 126000 OHIF wants coordinates in every group: what says that none is left has the title of a text."""
+    case = make_case(**how)
+    with pytest.raises(ValueError, match="no lesion"):
+        sr_of(case, identity)
+    first = sr_of(make_case(), identity)
+    sr = sr_of(case, replace(identity, revision=2), predecessors=[first])
+    assert name(sr) == ("126001", "DCM", "Oncology Measurement Report")
+    (group,) = groups_of(sr)
+    assert any(said in item.TextValue for item in group.ContentSequence if item.ValueType == "TEXT")
+    reference = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
+    assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
+    assert (sr.SeriesDescription, sr.SeriesNumber) == (first.SeriesDescription, first.SeriesNumber)
+    assert validate(sr) == []
 
 
 @pytest.mark.parametrize(
