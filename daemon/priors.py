@@ -1,6 +1,6 @@
 """Earlier results of the patient: fetched once for a job, kept in its folder, and compared with what was found.
 
-work/priors/<number>.dcm         SEGs of earlier studies, as the archives gave them
+work/priors/<number>.dcm         SEGs of earlier studies, and SRs of those that have none, as the archives gave them
 work/priors.json                 how many those are, and whether an archive failed; written last
 
 What is fetched is kept until the job is reported, failures too: a stage that is walked twice then compares with the
@@ -9,7 +9,8 @@ same, and so names the lesions the same. A report is never held up by its priors
 
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -18,23 +19,25 @@ from pydicom import Dataset, dcmread
 from daemon.spool import write_durably
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.image_file import read_dataset
-from dicom_io.network.earlier import Study, fetch_earlier_segs
+from dicom_io.network.earlier import Study, fetch_earlier
 from dicom_io.network.scu import Remote
 from dicom_io.segmentation import Segmentation
+from reports import seg, sr
 from reports.caveats import FindingsWarning
-from reports.errors import LiversDiffer
-from reports.follow_up import follow_up, with_follow_up
+from reports.errors import LiversDiffer, ReportUnreadable
+from reports.follow_up import Today
+from reports.history import with_history
 from reports.measurements import Findings
-from reports.prior import read_date, read_prior
-from reports.seg import SERIES_DESCRIPTION
+from reports.prior import Prior, read_date, read_prior
+from reports.reported import ReportedStudy, read_reported
 
 PRIORS = "priors.json"
 
 LIMIT_S = 60.0
 """How long one archive may take for all that it has."""
 
-MOST_TRIES = 3
-"""How many earlier SEGs are laid over a result at most, until one fits."""
+MOST_TRIES = 2
+"""How many SEGs of one study are laid over a result at most, until one fits."""
 
 
 @dataclass(frozen=True)
@@ -48,9 +51,9 @@ class Archive:
 
 @dataclass(frozen=True)
 class Priors:
-    """SEGs of earlier studies, the latest first; and whether there may be others that could not be fetched."""
+    """SEGs and SRs of earlier studies, the latest first; and whether there may be others that could not be fetched."""
 
-    segs: tuple[Path, ...] = ()
+    objects: tuple[Path, ...] = ()
     failed: bool = False
 
 
@@ -64,7 +67,7 @@ class _Kept:
 
 
 def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors:
-    """The SEGs that `archives` have of earlier studies of the patient of `image`, kept in `work`.
+    """The results that `archives` have of earlier studies of the patient of `image`, kept in `work`.
 
     What an earlier walk kept is not fetched again. Raises StorageUnusable, NotDicom.
     """
@@ -72,23 +75,27 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
         return NO_PRIORS
     if not (work / PRIORS).exists():
         study, failed = Study.of(read_dataset(image)), False
-        found: dict[str, bytes] = {}
         with tempfile.TemporaryDirectory(prefix="porta-priors-") as folder:
+            paths: list[Path] = []
             for number, archive in enumerate(archives):
                 try:
-                    paths = fetch_earlier_segs(
+                    for path in fetch_earlier(
                         archive.remote,
                         study,
-                        description=SERIES_DESCRIPTION,
+                        seg_description=seg.SERIES_DESCRIPTION,
+                        sr_description=sr.SERIES_DESCRIPTION,
                         directory=Path(folder) / str(number),
                         calling_ae_title=archive.calling_ae_title,
                         timeout_s=archive.timeout_s,
                         limit_s=LIMIT_S,
-                    )
-                    found |= {path.name: path.read_bytes() for path in sorted(paths, key=_age, reverse=True)}
+                    ):
+                        paths.append(path)  # one by one: what came before a failure is used
                 # pynetdicom raises RuntimeError and ValueError for an association that ends between two messages
                 except (PeerError, OSError, RuntimeError, ValueError):
                     failed = True
+            # An archive that gives one UID to two patients: what was kept first may have been removed since
+            kept_paths = [path for path in dict.fromkeys(paths) if path.exists()]
+            found = {path.name: path.read_bytes() for path in sorted(kept_paths, key=_age, reverse=True)}
         for number, content in enumerate(found.values()):
             write_durably(work / "priors" / f"{number}.dcm", content)
         write_durably(work / PRIORS, json.dumps(asdict(_Kept(len(found), failed))).encode())
@@ -97,33 +104,69 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
 
 
 def _age(path: Path) -> tuple[str, ...]:
-    """What sorts SEGs by their study, then by when they were made, then by their place among those of one result."""
+    """What sorts results by their study, then by when they were made, then by their place among those of one result."""
     ds = dcmread(path, stop_before_pixels=True)
     keywords = ("StudyDate", "StudyTime", "StudyInstanceUID", "ContentDate", "ContentTime", "SOPInstanceUID")
     return tuple(str(ds.get(keyword) or "") for keyword in keywords)
 
 
 def compared(findings: Findings, segmentation: Segmentation, header: Dataset, priors: Priors) -> Findings:
-    """The findings against the first of `priors` that fits, or with a warning that says why there is no comparison.
+    """The findings against the latest study of `priors` that fits, and on the way of all others that fit.
 
-    `header` is one of today's images.
+    Or with a warning that says why there is no comparison. `header` is one of today's images.
     """
     if priors.failed:
         findings = _warned(findings, FindingsWarning.PRIORS_NOT_FETCHED)
-    if findings.burden_percent is None or not priors.segs:
+    if findings.burden_percent is None or not priors.objects:
         return findings
-    tries = 0
-    for path in priors.segs:
-        if tries == MOST_TRIES:
-            break
-        try:
-            prior = read_prior(path)
-            tries += 1
-            study_date = read_date(header.get("StudyDate"))
-            return with_follow_up(findings, follow_up(findings, segmentation, prior, study_date=study_date))
-        except (SegmentationUnreadable, LiversDiffer):
-            continue
+    studies = _by_study(priors.objects)
+    reported = _reports(studies)
+    if not reported and not any(study.segs for study in studies):
+        return findings  # reports that no liver was found
+    today = Today.of(findings, segmentation, read_date(header.get("StudyDate")))
+    for number, study in enumerate(studies):
+        for latest in _segs(study):
+            with suppress(LiversDiffer):
+                return with_history(today, latest, map(_segs, reversed(studies[number + 1 :])), reported)
     return _warned(findings, FindingsWarning.PRIOR_NOT_COMPARED)
+
+
+@dataclass(frozen=True)
+class _Found:
+    """What was fetched of one earlier study."""
+
+    segs: tuple[Path, ...]
+    reports: tuple[Path, ...]
+
+
+def _by_study(paths: Sequence[Path]) -> list[_Found]:
+    """The latest study first, and of each the latest object first, as `paths` are."""
+    kinds: dict[str, list[tuple[Path, str]]] = {}
+    for path in paths:
+        ds = dcmread(path, stop_before_pixels=True)
+        kinds.setdefault(str(ds.StudyInstanceUID), []).append((path, str(ds.get("Modality"))))
+    return [
+        _Found(*(tuple(path for path, kind in found if kind == wanted) for wanted in ("SEG", "SR")))
+        for found in kinds.values()
+    ]
+
+
+def _segs(study: _Found) -> Iterator[Prior]:
+    """What may be tried of a study, read when its turn comes."""
+    for path in study.segs[:MOST_TRIES]:
+        with suppress(SegmentationUnreadable):
+            yield read_prior(path)
+
+
+def _reports(studies: Sequence[_Found]) -> list[ReportedStudy]:
+    """Of each study without a SEG the latest report that can be read."""
+    found = []
+    for study in studies:
+        for path in () if study.segs else study.reports:
+            with suppress(ReportUnreadable):
+                found.append(read_reported(path))
+                break
+    return found
 
 
 def _warned(findings: Findings, warning: FindingsWarning) -> Findings:

@@ -4,6 +4,7 @@
     ├── GeometryNotProved(detail)     a written SEG that, read back, does not say what the findings say
     ├── SourceUnusable(detail)        a source header that no result can be derived from
     ├── LiversDiffer(detail)          an earlier study whose liver cannot be laid over this one's
+    ├── ReportUnreadable(detail)      an earlier SR that says nothing of a liver's lesions
     └── EvaluationUnreadable(detail)  a file of an evaluation or a training run that charts cannot be drawn from
 
 Messages hold UIDs, numbers and keywords; never an attribute of a patient.
@@ -32,6 +33,14 @@ class SourceUnusable(ReportError):
 
 class LiversDiffer(ReportError):
     """The livers of two studies do not fit, so that nothing in them can be compared."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
+
+
+class ReportUnreadable(ReportError):
+    """An object that is no SR with the findings of a liver."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

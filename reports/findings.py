@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_io.segmentation import Algorithm
-from reports.course import Course, FollowUp
+from reports.course import Course, EarlierStudy, FollowUp, PriorLesion, Size
 from reports.criteria import CRITERIA_CAVEAT, Criterion
 from reports.response import RESPONSE_CAVEAT
 from reports.severity import NOT_KNOWN, Severity
@@ -129,6 +129,11 @@ class Findings:
         """What has become of a lesion since the earlier study; None where there is none to compare with."""
         return self.follow_up.courses[lesion.number - 1] if self.follow_up else None
 
+    def history(self, lesion: Lesion) -> list[tuple[EarlierStudy, Course]]:
+        """All earlier studies, the first of them first, each with what this lesion was then."""
+        studies = self.follow_up.studies if self.follow_up else ()
+        return [(study, study.courses[lesion.number - 1]) for study in studies]
+
 
 def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) -> dict[str, Any]:
     """The content of findings.json, schema 1: every key always present, null where unknown.
@@ -151,7 +156,10 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
             "hu_sd": _rounded(findings.liver_hu_sd),
             "cut_off_mm2": _rounded(findings.liver_cut_off_mm2),
         },
-        "lesions": [_lesion_json(lesion) | _course_json(findings.course(lesion)) for lesion in findings.lesions],
+        "lesions": [
+            _lesion_json(lesion) | _course_json(findings.course(lesion)) | {"history": _history_json(findings, lesion)}
+            for lesion in findings.lesions
+        ],
         "lesion_count": findings.lesion_count,
         "burden_percent": _rounded(findings.burden_percent),
         "targets": list(findings.targets),
@@ -215,6 +223,22 @@ def _course_json(course: Course | None) -> dict[str, Any]:
     }
 
 
+def _history_json(findings: Findings, lesion: Lesion) -> list[dict[str, Any]] | None:
+    """What the lesion was in each earlier study that knows it, the first of them first."""
+    if findings.follow_up is None:
+        return None
+    return [
+        {
+            "days": study.days,
+            "prior_numbers": list(course.prior_numbers),
+            "volume_ml": _rounded(course.growth.prior_volume_ml),
+            "long_axis_mm": _rounded(course.growth.prior_diameter_mm),
+        }
+        for study, course in findings.history(lesion)
+        if course.growth is not None
+    ]
+
+
 def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
     """No date: how many days lie between says as much."""
     if followed is None:
@@ -223,16 +247,7 @@ def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
         "days": followed.days,
         "overlap": _rounded(followed.dice),
         "surface_mm": _rounded(followed.surface_mm),
-        "lesions": [
-            {
-                "number": lesion.number,
-                "tracking_uid": lesion.tracking_uid,
-                "volume_ml": _rounded(lesion.volume_ml),
-                "long_axis_mm": _rounded(lesion.long_axis_mm),
-                "short_axis_mm": _rounded(lesion.short_axis_mm),
-            }
-            for lesion in followed.prior_lesions
-        ],
+        "lesions": [_size_json(lesion) for lesion in followed.prior_lesions],
         "disappeared": [lesion.number for lesion in followed.disappeared],
         "outside": [lesion.number for lesion in followed.outside],
         "response": {
@@ -240,8 +255,33 @@ def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
             "reasons": list(followed.response.reasons),
             "prior_sum_mm": _rounded(followed.response.prior_sum_mm),
             "sum_mm": _rounded(followed.response.sum_mm),
+            "baseline_sum_mm": _rounded(followed.response.baseline_sum_mm),
+            "nadir_sum_mm": _rounded(followed.response.nadir_sum_mm),
             "caveat": RESPONSE_CAVEAT,
         },
+        "studies": [_study_json(study) for study in followed.studies],
+    }
+
+
+def _study_json(study: EarlierStudy) -> dict[str, Any]:
+    return {
+        "days": study.days,
+        "compared": study.is_compared,
+        "baseline": study.is_baseline,
+        "nadir": study.is_nadir,
+        "source": "sr" if study.is_from_report else "seg",
+        "target_diameter_sum_mm": _rounded(study.target_sum_mm),
+        "lesions": [_size_json(lesion) for lesion in study.lesions],
+    }
+
+
+def _size_json(lesion: Size | PriorLesion) -> dict[str, Any]:
+    return {
+        "number": lesion.number,
+        "tracking_uid": lesion.tracking_uid,
+        "volume_ml": _rounded(lesion.volume_ml),
+        "long_axis_mm": _rounded(lesion.long_axis_mm),
+        "short_axis_mm": _rounded(lesion.short_axis_mm),
     }
 
 

@@ -17,6 +17,7 @@ from PIL import Image
 
 from dicom_io.segmentation import Algorithm
 from reports.caveats import SENTENCES
+from reports.course_charts import draw_target_course, draw_volume_course, study_days
 from reports.drawing import Canvas
 from reports.envelope import RESEARCH_USE
 from reports.identity import ResultIdentity
@@ -35,6 +36,7 @@ NOTE_HEIGHT = 30.0
 TABLE_HEIGHT = 90.0
 """The least room of a table: its head, two rows and its note."""
 CHARTS_HEIGHT = 154.0
+COURSE_HEIGHT = 150.0
 PALETTE = 256
 """Colours of a picture in the PDF: a slice is grey with a few lines, and so a third as large."""
 
@@ -156,7 +158,7 @@ def _head(sheet: Sheet, heading: Heading, title: str, size: float) -> float:
 def _summary(
     findings: Findings, algorithm: Algorithm, heading: Heading, identity: ResultIdentity, title: str
 ) -> list[Sheet]:
-    """One page, or two where the warnings leave the charts no room."""
+    """One page, or more where there is no room for the table or the charts."""
     sheet = Sheet()
     sheets = [sheet]
     y = _head(sheet, heading, title, TITLE_SIZE)
@@ -171,7 +173,14 @@ def _summary(
         for sentence in assessment(findings):
             y = sheet.paragraph(y, sentence)
     y = _warnings(sheet, findings, y + 6)
-    for draw, needed in ((_table, TABLE_HEIGHT), (_charts, CHARTS_HEIGHT)) if findings.lesions else ():
+    parts = (
+        (_table, TABLE_HEIGHT, bool(findings.lesions)),
+        (_course, COURSE_HEIGHT, findings.follow_up is not None and len(findings.follow_up.studies) > 1),
+        (_charts, CHARTS_HEIGHT, bool(findings.lesions)),
+    )
+    for draw, needed, is_there in parts:
+        if not is_there:
+            continue
         if y + needed > bottom:
             sheets.append(Sheet())
             y, bottom = _head(sheets[-1], heading, title, HEAD_SIZE), HEIGHT - 40
@@ -232,6 +241,31 @@ def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
         if findings.follow_up
         else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),
     )
+
+
+def _course(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
+    """Volumes of the largest lesions, and the sum of the targets' diameters, over all studies."""
+    top, height, days = top + 16, COURSE_HEIGHT - 62, study_days(findings)
+    if findings.lesions:
+        volumes = sheet.axes(MARGIN + 22, top, 270, height)
+        draw_volume_course(volumes, findings)
+        volumes.legend(fontsize=SMALL_SIZE - 1, frameon=False, loc="upper left", ncols=4, handlelength=1.5)
+        volumes.set_ylim(top=1.35 * volumes.get_ylim()[1])
+        _dress_course(volumes, "Volume over time, mL, by lesion", days)
+    sums = sheet.axes(MARGIN + 330, top, 178, height)
+    draw_target_course(sums, findings, colour=LESION_INK, size=SMALL_SIZE - 1)
+    _dress_course(sums, "Sum of target diameters over time, mm", days)
+    return min(bottom, top + height + 30)
+
+
+def _dress_course(axes: Axes, title: str, days: Sequence[int]) -> None:
+    axes.set_title(title, fontsize=SMALL_SIZE, color=INK)
+    axes.set_xticks(days, [str(day) for day in days])
+    axes.set_xlabel("days before today's study", fontsize=SMALL_SIZE - 1, color=SOFT, labelpad=1)
+    axes.tick_params(labelsize=SMALL_SIZE - 1, colors=SOFT, length=2)
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.spines[["left", "bottom"]].set_color(RULE)
+    axes.margins(x=0.08)
 
 
 def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:

@@ -7,6 +7,7 @@ that both studies have one yardstick, whatever version of the program wrote the 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from dicom_io.segmentation import LIVER
 from dicom_io.uids import checked_uid
 from reports import codes, criteria
 from reports.course import PriorLesion
+from reports.matching import Laid
 from reports.registration import Organ
 
 LIVER_TYPE = codes.LIVER.scheme_designator, codes.LIVER.value
@@ -41,10 +43,10 @@ class Prior:
     lesions: tuple[PriorLesion, ...]
     study_date: date | None = None
 
-    @property
-    def organ(self) -> Organ:
-        """The liver, lesions included."""
-        return Organ(self.labels > 0, self.geometry)
+    @cached_property
+    def laid(self) -> Laid:
+        """What is laid over another study."""
+        return Laid(self.labels, self.geometry, self.lesions, Organ(self.labels > 0, self.geometry).surface)
 
     @property
     def slices_are_thick(self) -> bool:
@@ -104,7 +106,7 @@ def read_prior(source: Path | Dataset) -> Prior:
     for label, segment in enumerate([*livers, *lesions], start=LIVER):
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
-    uids = [_checked(segment.tracking_uid) for segment in lesions]
+    uids = [checked_tracking_uid(segment.tracking_uid) for segment in lesions]
     return prior_of(labels, geometry, uids, read_date(ds.get("StudyDate")))
 
 
@@ -131,7 +133,7 @@ def _geometry(segments: Sequence[SegmentMask]) -> Geometry:
         raise SegmentationUnreadable("The frames of the SEG make no stack of planes.") from error
 
 
-def _checked(uid: str | None) -> str:
+def checked_tracking_uid(uid: str | None) -> str:
     """A tracking UID that a new object may bear; "" for none, or nonsense."""
     try:
         return checked_uid(uid or "")

@@ -58,6 +58,11 @@ class Organ:
         if not self.mask.any():
             raise ValueError("there is no liver to register")
 
+    @property
+    def surface(self) -> "Surface":
+        """What is registered of it, made anew each time."""
+        return _surface_of(self)
+
 
 @dataclass(frozen=True, eq=False)
 class Registration:
@@ -80,12 +85,12 @@ class Registration:
         return np.asarray((points_lps_mm - self.matrix[:3, 3]) @ np.linalg.inv(self.matrix[:3, :3]).T)
 
 
-def register(organ: Organ, prior: Organ) -> Registration:
-    """Map `organ` onto the same liver in an earlier study, wherever that lay and however it was turned (to 30 degrees).
+def register(fixed: "Surface", moving: "Surface") -> Registration:
+    """Map a liver onto the same one in an earlier study, wherever that lay and however it was turned (to 30 degrees).
 
-    Raises LiversDiffer when the livers do not fit (LEAST_DICE, MOST_SURFACE_MM, MOST_STRETCH).
+    `fixed` is the surface of the one, `moving` that of the earlier. Raises LiversDiffer when the livers do not fit
+    (LEAST_DICE, MOST_SURFACE_MM, MOST_STRETCH).
     """
-    fixed, moving = _field_of(organ), _field_of(prior)
     rigid = itk.Euler3DTransform()
     rigid.SetCenter(fixed.centre_lps_mm.tolist())
     rigid.SetTranslation((moving.centre_lps_mm - fixed.centre_lps_mm).tolist())
@@ -108,7 +113,7 @@ def register(organ: Organ, prior: Organ) -> Registration:
 
 
 @dataclass(frozen=True, eq=False)
-class _Field:
+class Surface:
     """Distances to a liver's surface, mm, negative inside: (z, y, x) on a transverse grid of GRID_MM from `start`."""
 
     distances: NDArray[np.float32]
@@ -128,7 +133,7 @@ class _Field:
         return np.asarray(np.argwhere(self.distances < 0)[:, ::-1].mean(axis=0) * GRID_MM + self.start_lps_mm)
 
 
-def _field_of(organ: Organ) -> _Field:
+def _surface_of(organ: Organ) -> Surface:
     """The distances on a grid that reaches REACH_MM beyond the liver."""
     low, high = _bounds(organ)
     low, high = low - REACH_MM, high + REACH_MM
@@ -141,7 +146,7 @@ def _field_of(organ: Organ) -> _Field:
         inside[index] = sampled(organ.mask, organ.geometry, plane)
     outward, inward = (distance_transform_edt(part, sampling=GRID_MM) for part in (~inside, inside))
     distances = np.where(inside, GRID_MM / 2 - inward, outward - GRID_MM / 2).clip(-REACH_MM, REACH_MM)
-    return _Field(distances.astype(np.float32), low)
+    return Surface(distances.astype(np.float32), low)
 
 
 def _bounds(organ: Organ) -> tuple[Float, Float]:
@@ -193,7 +198,7 @@ def _matrix(affine: Any) -> Float:
     return matrix
 
 
-def _fit(fixed: _Field, moving: _Field, matrix: Float) -> tuple[float, float]:
+def _fit(fixed: Surface, moving: Surface, matrix: Float) -> tuple[float, float]:
     """Overlap of the mapped livers, and the mean distance between their surfaces near the fixed one's."""
     mapped = _mapped(fixed, moving, matrix)
     inside, common = fixed.distances < 0, (fixed.distances < 0) & (mapped < 0)
@@ -204,7 +209,7 @@ def _fit(fixed: _Field, moving: _Field, matrix: Float) -> tuple[float, float]:
     return float(dice), float(apart_mm.mean())
 
 
-def _mapped(fixed: _Field, moving: _Field, matrix: Float) -> Float:
+def _mapped(fixed: Surface, moving: Surface, matrix: Float) -> Float:
     """(z, y, x) distances to the moving liver's surface at the mapped points of the fixed grid."""
     linear = matrix[:3, :3]
     start = (linear @ fixed.start_lps_mm + matrix[:3, 3] - moving.start_lps_mm) / GRID_MM

@@ -25,8 +25,9 @@ NEW_FROM_MM = 10.0
 what a program draws is that, at the earliest, where it could also be measured."""
 
 RESPONSE_CAVEAT = (
-    "A suggestion, computed from the diameters of liver lesions alone, against the prior study given: the baseline and "
-    "the smallest sum since (nadir), other organs, lymph nodes and the course of non-target lesions are not known."
+    "A suggestion, computed from the diameters of liver lesions alone in the earlier studies that were found: whether "
+    "the first of them is the baseline of a treatment, other organs, lymph nodes and the course of non-target lesions "
+    "are not known."
 )
 
 
@@ -109,31 +110,60 @@ class Growth:
 
 @dataclass(frozen=True)
 class Response:
-    """A category, None where there is none to give, and in words what gave it. RESPONSE_CAVEAT belongs beside it."""
+    """A category, None where there is none to give, and in words what gave it. RESPONSE_CAVEAT belongs beside it.
+
+    The sums are those of the baseline's targets: at the baseline, at the nadir, in the earlier study that is compared
+    with, and now; each None where it is not known.
+    """
 
     category: Category | None
     reasons: tuple[str, ...]
     prior_sum_mm: float | None = None
     sum_mm: float | None = None
+    baseline_sum_mm: float | None = None
+    nadir_sum_mm: float | None = None
+
+
+def sum_of(axes_mm: Sequence[float]) -> float:
+    """Long axes added up as they are written, to a tenth of a millimetre."""
+    return round(sum(round(axis, 1) for axis in axes_mm), 1)
+
+
+@dataclass(frozen=True)
+class Reference:
+    """An earlier study that RECIST 1.1 refers to: the sum of the targets' diameters then, and when it was, in words."""
+
+    sum_mm: float
+    when: str
 
 
 def response_of(
-    *, prior_targets_mm: Sequence[float], targets_mm: Sequence[float], new_mm: Sequence[float], others: int
+    *,
+    baseline_targets_mm: Sequence[float],
+    targets_mm: Sequence[float],
+    new_mm: Sequence[float],
+    others: int,
+    baseline_when: str = "then",
+    nadir: Reference | None = None,
 ) -> Response:
     """The RECIST 1.1 category of a liver, as a suggestion.
 
-    `prior_targets_mm` are the long axes of the earlier study's targets, `targets_mm` those of what they are now (a
-    target that is gone has none), `new_mm` of all new lesions, `others` how many further lesions there are now.
+    `baseline_targets_mm` are the long axes of the baseline's targets, `targets_mm` those of what they are now (a
+    target that is gone has none), `new_mm` of all lesions that the baseline had not, `others` how many further lesions
+    there are now. `nadir` is a later study with a smaller sum than the baseline's, None where there is none:
+    progression is measured from it, response from the baseline (Eisenhauer 2009, section 4.3.1).
     """
-    before = round(sum(round(axis, 1) for axis in prior_targets_mm), 1)
-    now = round(sum(round(axis, 1) for axis in targets_mm), 1)
+    before, now = sum_of(baseline_targets_mm), sum_of(targets_mm)
+    lowest = before if nadir is None else nadir.sum_mm
     reasons: list[str] = []
     categories: list[Category] = []
-    if prior_targets_mm:
-        change = now - before
-        percent = 100 * change / before
-        reasons.append(f"sum of target diameters {before:.1f} mm then, {now:.1f} mm now ({percent:+.0f} %)")
-        if round(percent, 6) >= PROGRESSION_PERCENT and round(change, 1) >= PROGRESSION_MM:
+    if baseline_targets_mm:
+        percent = 100 * (now - before) / before
+        reasons.append(f"sum of target diameters {before:.1f} mm {baseline_when}, {now:.1f} mm now ({percent:+.0f} %)")
+        if nadir is not None:
+            more = f"{now - lowest:+.1f} mm" + (f", {100 * (now - lowest) / lowest:+.0f} %" if lowest else "")
+            reasons.append(f"smallest sum (nadir) {lowest:.1f} mm {nadir.when} ({more} since)")
+        if _has_progressed(lowest, now):
             categories.append(Category.PD)
         elif not targets_mm:
             # Eisenhauer 2009, table 1: targets gone, others still there, is a partial response
@@ -143,16 +173,26 @@ def response_of(
         if not targets_mm:
             reasons.append("all targets have disappeared" + (f"; {_lesions(others)} remain" if others else ""))
     else:
-        reasons.append(f"no lesion of the earlier study was measurable (at least {NEW_FROM_MM:g} mm)")
+        which = "earlier study" if baseline_when == "then" else "baseline"
+        reasons.append(f"no lesion of the {which} was measurable (at least {NEW_FROM_MM:g} mm)")
+    since = "" if baseline_when == "then" else " since the baseline"
     large = [axis for axis in new_mm if round(axis, 1) >= NEW_FROM_MM]
     if large:
         categories.append(Category.PD)
-        reasons.append(f"{_lesions(len(large))} of at least {NEW_FROM_MM:g} mm, new")
+        reasons.append(f"{_lesions(len(large))} of at least {NEW_FROM_MM:g} mm, new{since}")
     if small := len(new_mm) - len(large):
-        reasons.append(f"{_lesions(small)} under {NEW_FROM_MM:g} mm, new: not counted, to be looked at")
+        reasons.append(f"{_lesions(small)} under {NEW_FROM_MM:g} mm, new{since}: not counted, to be looked at")
     category = Category.PD if Category.PD in categories else (categories[0] if categories else None)
-    sums = (before, now) if prior_targets_mm else (None, None)
-    return Response(category, tuple(reasons), *sums)
+    if not baseline_targets_mm:
+        return Response(category, tuple(reasons))
+    return Response(category, tuple(reasons), before, now, before, lowest)
+
+
+def _has_progressed(lowest_mm: float, now_mm: float) -> bool:
+    """Whether a sum has grown from the smallest one to progression; from none, by the millimetres alone."""
+    change = round(now_mm - lowest_mm, 1)
+    percent = 100 * change / lowest_mm if lowest_mm else PROGRESSION_PERCENT
+    return round(percent, 6) >= PROGRESSION_PERCENT and change >= PROGRESSION_MM
 
 
 def _lesions(count: int) -> str:

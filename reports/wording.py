@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from reports.course import Course, PriorLesion
+from reports.course import Course, FollowUp, PriorLesion, earlier_by
 from reports.criteria import CRITERIA_CAVEAT, Criterion
 from reports.measurements import Findings, Lesion
 from reports.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Status
@@ -49,9 +49,27 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     named = "no category" if category is None else f"{CATEGORY_NAMES[category]} ({category})"
     return (
         f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none then, none now'}.",
+        *_all_studies(followed),
         f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
         RESPONSE_CAVEAT,
     )
+
+
+def _all_studies(followed: FollowUp) -> tuple[str, ...]:
+    """The way from the first study to the last before today's, where there are several."""
+    if len(followed.studies) < 2:
+        return ()
+    parts = []
+    for study in followed.studies:
+        roles = [name for name, has in (("baseline", study.is_baseline), ("nadir", study.is_nadir)) if has]
+        roles += ["by its report alone"] if study.is_from_report else []
+        count, volume_ml = len(study.lesions), sum(lesion.volume_ml for lesion in study.lesions)
+        named = f" ({', '.join(roles)})" if roles else ""
+        part = f"{earlier_by(study.days)}{named}: {count} lesion{'s' * (count != 1)}"
+        part += f", {millilitres(volume_ml)} mL" if count else ""
+        part += "" if study.target_sum_mm is None else f", targets {study.target_sum_mm:.1f} mm"
+        parts.append(part)
+    return (f"Earlier studies: {'; '.join(parts)}.",)
 
 
 def _axes(lesions: Sequence[PriorLesion]) -> str:
@@ -65,7 +83,7 @@ def earlier_study(findings: Findings) -> str:
     days = findings.follow_up.days if findings.follow_up else None
     if days is None:
         return "an earlier study"
-    return f"a study of {days} day{'s' * (days != 1)} earlier" if days else "an earlier study of the same day"
+    return f"a study of {earlier_by(days)}" if days else "an earlier study of the same day"
 
 
 _STATUS_WORDS = {
@@ -86,7 +104,7 @@ def lesion_course(findings: Findings, lesion: Lesion) -> str:
         return ""
     if course.growth is None:
         where = "new since" if course.status == Status.NEW else "not within the images of"
-        return f"{where[0].upper()}{where[1:]} {earlier_study(findings)}."
+        return f"{where[0].upper()}{where[1:]} {earlier_study(findings)}.{_before(findings, lesion)}"
     growth = course.growth
     then = f"lesion{'s' * (len(course.prior_numbers) > 1)} {', '.join(map(str, course.prior_numbers))} then"
     now = f", now lesions {', '.join(map(str, course.numbers))}" if len(course.numbers) > 1 else ""
@@ -96,8 +114,19 @@ def lesion_course(findings: Findings, lesion: Lesion) -> str:
         f"long axis from {growth.prior_diameter_mm:.1f} to {growth.diameter_mm:.1f} mm "
         f"({growth.diameter_change_mm:+.1f} mm, {growth.diameter_percent:+.0f} %), "
         f"volume from {millilitres(growth.prior_volume_ml)} to {millilitres(growth.volume_ml)} mL "
-        f"({growth.volume_percent:+.0f} %){doubled}."
+        f"({growth.volume_percent:+.0f} %){doubled}.{_before(findings, lesion)}"
     )
+
+
+def _before(findings: Findings, lesion: Lesion) -> str:
+    """What the lesion was in the further studies."""
+    parts = [
+        f"{earlier_by(study.days)} {course.growth.prior_diameter_mm:.1f} mm, "
+        f"{millilitres(course.growth.prior_volume_ml)} mL"
+        for study, course in findings.history(lesion)
+        if course.growth is not None and not study.is_compared
+    ]
+    return f" Also: {'; '.join(parts)}." if parts else ""
 
 
 def course_cell(course: Course | None) -> str:

@@ -1,4 +1,4 @@
-"""What an archive holds of a patient's earlier studies: C-FIND for the studies and series, C-GET for their objects.
+"""What an archive holds of a patient's earlier studies: C-FIND for studies and series, C-GET for our results of them.
 
 A wrong patient's study must never come back. The PatientID is the query's key, and an archive may match it loosely, so
 that every answer is compared, and every object's own header once more: the same PatientID and issuer, and no birth date
@@ -17,6 +17,8 @@ from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
+    Comprehensive3DSRStorage,
+    ComprehensiveSRStorage,
     LabelMapSegmentationStorage,
     SegmentationStorage,
     StudyRootQueryRetrieveInformationModelFind,
@@ -27,10 +29,10 @@ from dicom_io.errors import InvalidUID, PeerError
 from dicom_io.network.scu import ECHOED_SYNTAXES, PENDING, Remote, associated, matches, status_of, while_open
 from dicom_io.uids import checked_uid
 
-SEGS = (SegmentationStorage, LabelMapSegmentationStorage)
+RESULTS = (SegmentationStorage, LabelMapSegmentationStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage)
 
-MOST_STUDIES = 3
-"""From how many studies objects are brought at most, the latest of those that have any."""
+MOST_STUDIES = 5
+"""From how many studies objects are brought at most: of those that have any the first, and then the latest."""
 
 MOST_SERIES = 8
 """How many series of a study are brought at most."""
@@ -87,26 +89,27 @@ class Study:
         )
 
 
-def fetch_earlier_segs(
+def fetch_earlier(
     remote: Remote,
     study: Study,
     *,
-    description: str,
+    seg_description: str,
+    sr_description: str,
     directory: Path,
     calling_ae_title: str,
     timeout_s: float,
     limit_s: float,
-) -> list[Path]:
-    """Bring the SEGs of a patient's latest studies before `study` whose SeriesDescription begins with `description`.
+) -> Iterator[Path]:
+    """Bring results of a patient's studies before `study`, one study after the other: SEGs, or SRs where it has none.
 
-    Files are named by SOP Instance UID. A study whose patient cannot be asked for alone has none. Each answer may take
-    `timeout_s`, all of it `limit_s`.
+    They are known by the beginning of their SeriesDescription. Files are named by SOP Instance UID. A study whose
+    patient cannot be asked for alone has none. Each answer may take `timeout_s`, all of it `limit_s`.
 
     Raises PeerUnreachable (also when the time is up), AssociationRefused, or PeerError when a query or a sub-operation
-    fails.
+    fails; what came before stays.
     """
     if not study.can_be_asked_for:
-        return []
+        return
     files: list[Path] = []
 
     def keep(event: Event) -> int:
@@ -119,24 +122,29 @@ def fetch_earlier_segs(
         files.append(path)
         return 0x0000
 
+    def bring(earlier: Study) -> list[Path]:
+        files.clear()
+        series = _series(assoc, earlier, "SEG", seg_description, remote)
+        series = series or _series(assoc, earlier, "SR", sr_description, remote)
+        for uid in series:
+            _get(assoc, earlier.study_instance_uid, uid, remote)
+        return sorted(path for path in dict.fromkeys(files) if _is_wanted(path, study))
+
     get = StudyRootQueryRetrieveInformationModelGet
     contexts = [build_context(uid) for uid in (StudyRootQueryRetrieveInformationModelFind, get)]
-    contexts += [build_context(sop_class, list(ECHOED_SYNTAXES)) for sop_class in SEGS]
-    roles = [build_role(sop_class, scp_role=True) for sop_class in SEGS]
+    contexts += [build_context(sop_class, list(ECHOED_SYNTAXES)) for sop_class in RESULTS]
+    roles = [build_role(sop_class, scp_role=True) for sop_class in RESULTS]
     directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     with (
         associated(remote, contexts, calling_ae_title, timeout_s, roles, [(evt.EVT_C_STORE, keep)]) as assoc,
         _at_most(limit_s, assoc),
     ):
-        brought = 0
-        for earlier in _studies(assoc, study, remote):
-            series = _series(assoc, earlier, description, remote)
-            for uid in series:
-                _get(assoc, earlier.study_instance_uid, uid, remote)
-            brought += bool(series)
-            if brought == MOST_STUDIES:
-                break
-    return sorted(path for path in dict.fromkeys(files) if _is_wanted(path, study))
+        studies, brought = _studies(assoc, study, remote), 0
+        while studies and brought < MOST_STUDIES:
+            # The first of all, which may be the baseline, then the latest
+            paths = bring(studies.pop(0 if brought else -1))
+            yield from paths
+            brought += bool(paths)
 
 
 @contextmanager
@@ -177,18 +185,18 @@ def _studies(assoc: Association, study: Study, remote: Remote) -> list[Study]:
     return sorted(filter(study.is_earlier, found), key=lambda earlier: (earlier.date, earlier.time), reverse=True)
 
 
-def _series(assoc: Association, study: Study, description: str, remote: Remote) -> list[str]:
-    """The UIDs of the study's SEG series that bear `description`; those that are said to bear none are left out."""
+def _series(assoc: Association, study: Study, modality: str, description: str, remote: Remote) -> list[str]:
+    """The UIDs of the study's series of a modality that bear `description`; what is said to bear none is left out."""
     query = Dataset()
     query.QueryRetrieveLevel = "SERIES"
     query.StudyInstanceUID = study.study_instance_uid
     query.SeriesInstanceUID = ""
-    query.Modality = "SEG"
+    query.Modality = modality
     query.SeriesDescription = ""
     return [
         str(answer.SeriesInstanceUID)
         for answer in matches(assoc, query, remote)
-        if answer.get("Modality") == "SEG"
+        if answer.get("Modality") == modality
         and answer.get("SeriesInstanceUID")
         and str(answer.get("SeriesDescription") or "").startswith(description)
     ][:MOST_SERIES]

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -128,6 +129,10 @@ def sent(archive: Archive, reported: Reported) -> Reported:
     return reported
 
 
+def without_seg(reported: Reported) -> Reported:
+    return replace(reported, results=tuple(result for result in reported.results if result.object == "sr"))
+
+
 def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> None:
     """One lesion grown, one gone, one new: the same in findings, SEG and SR, and again when the archive is gone."""
     before = sent(orthanc, walk(make("before", THEN, [10, 9, 0]), tmp_path / "a", orthanc))
@@ -204,4 +209,36 @@ def test_no_archive_is_asked_where_none_is_named(make: Make, tmp_path: Path) -> 
     """Nothing is kept, nothing is said."""
     walk(make("now", NOW, [14, 0, 8]), tmp_path / "b")
     assert not (tmp_path / "b" / "work" / "priors.json").exists()
+    assert found(tmp_path / "b")["prior"] is None
+
+
+def test_a_third_visit_knows_both_earlier_ones(make: Make, orthanc: Archive, tmp_path: Path) -> None:
+    """Of the first study the SEG is there, of the second the SR alone: it is on the way, by its tracking UIDs."""
+    sent(orthanc, walk(make("first", THEN, [14, 13, 0]), tmp_path / "a", orthanc))
+    between = make("second", datetime(2024, 2, 19, 9), [9, 8, 0])
+    sent(orthanc, without_seg(walk(between, tmp_path / "b", orthanc)))
+    assert found(tmp_path / "b")["prior"]["response"]["category"] == "PR"
+
+    assert walk(make("third", NOW, [12, 11, 0], moved()), tmp_path / "c", orthanc).warnings == ()
+    third = found(tmp_path / "c")
+    studies = third["prior"]["studies"]
+    assert [(study["days"], study["source"], study["baseline"], study["nadir"]) for study in studies] == [
+        (90, "seg", True, False),
+        (50, "sr", False, True),
+    ]
+    second = found(tmp_path / "b")
+    assert studies[1]["target_diameter_sum_mm"] == pytest.approx(second["target_diameter_sum_mm"], abs=0.1)
+    assert third["prior"]["response"]["category"] == "PD"
+    sizes = {lesion["tracking_uid"]: lesion["volume_ml"] for lesion in second["lesions"]}
+    for lesion in third["lesions"]:
+        assert [(then["days"], then["volume_ml"]) for then in lesion["history"]][1] == (
+            50,
+            pytest.approx(sizes[lesion["tracking_uid"]], abs=1e-3),
+        )
+
+
+def test_a_report_alone_is_nothing_to_compare_with(make: Make, orthanc: Archive, tmp_path: Path) -> None:
+    """It does not say where lesions lay, and that is said."""
+    sent(orthanc, without_seg(walk(make("before", THEN, [10, 9, 0]), tmp_path / "a")))
+    assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", orthanc).warnings == ("PRIOR_NOT_COMPARED",)
     assert found(tmp_path / "b")["prior"] is None

@@ -11,7 +11,8 @@ from pypdf import PdfReader
 from dicom_io.segmentation import Algorithm
 from dicom_io.sr_reader import read_measurement_groups
 from reports.caveats import SENTENCES
-from reports.course import Course, FollowUp, PriorLesion
+from reports.course import Course, EarlierStudy, FollowUp, PriorLesion, Size
+from reports.course_charts import target_course, volume_course
 from reports.drawing import Box, Canvas
 from reports.findings import findings_json
 from reports.measurements import Findings
@@ -58,9 +59,10 @@ def test_findings_json_has_the_course(make_case) -> None:
     prior = content["prior"]
     assert (prior["days"], prior["overlap"], prior["surface_mm"]) == (90, 0.95, 1.2)
     assert [lesion["number"] for lesion in prior["lesions"]] == [2, 3]
-    assert (prior["disappeared"], prior["outside"]) == ([3], [])
+    assert (prior["disappeared"], prior["outside"], prior["studies"]) == ([3], [], [])
     assert prior["response"] == {
-        "category": "SD", "reasons": list(SD.reasons), "prior_sum_mm": 30.0, "sum_mm": 31.0, "caveat": RESPONSE_CAVEAT,
+        "category": "SD", "reasons": list(SD.reasons), "prior_sum_mm": 30.0, "sum_mm": 31.0, "baseline_sum_mm": None,
+        "nadir_sum_mm": None, "caveat": RESPONSE_CAVEAT,
     }  # fmt: skip
 
 
@@ -81,6 +83,76 @@ def test_the_course_in_words(make_case) -> None:
     assert lesion_course(findings, second) == "New since a study of 90 days earlier."
     assert [course_cell(findings.course(lesion)) for lesion in findings.lesions] == ["+100 %", "new"]
     assert " ".join(said).isascii() and lesion_course(findings, first).isascii()
+
+
+def several(findings: Findings, **changes: object) -> Findings:
+    """The same with two studies before that one: the first lesion was known, the second is new since the last."""
+    one, two = Size(1, "1.2.8", 3.0, 18.0, 14.0), Size(1, "1.2.8", 1.0, 12.0, 10.0)
+    compared = (Size(2, "1.2.8", 2.0, 16.0, 12.0), Size(3, "1.2.9", 1.5, 14.0, 12.0))
+    unknown = Course(2, Status.NEW, "")
+
+    def course(size: Size, days: int) -> Course:
+        return Course(1, Status.GROWN, "1.2.8", (1,), (1,), Growth(size.long_axis_mm, 20.0, size.volume_ml, 4.0, days))
+
+    studies = (
+        EarlierStudy(270, (one,), (course(one, 270), unknown), 18.0, is_baseline=True),
+        EarlierStudy(180, (two,), (course(two, 180), unknown), 12.0, is_nadir=True, is_from_report=True),
+        EarlierStudy(90, compared, (Course(1, Status.GROWN, "1.2.8", (1,), (2,), GROWN), unknown), 16.0, True),
+    )
+    response = Response(Category.PD, SD.reasons, 16.0, 20.0, 18.0, 12.0)
+    return followed(findings, **({"studies": studies, "response": response} | changes))
+
+
+def test_the_way_over_several_studies(make_case, identity, validate) -> None:
+    """In findings.json each study with its part and each lesion with its sizes; in words; in the SR; as a chart."""
+    case = make_case()
+    findings = several(case.findings)
+    content = json.loads(json.dumps(findings_json(findings, Algorithm("m", "1", ""), software="p")))
+    assert [
+        (study["days"], study["baseline"], study["nadir"], study["compared"], study["source"])
+        for study in content["prior"]["studies"]
+    ] == [(270, True, False, False, "seg"), (180, False, True, False, "sr"), (90, False, False, True, "seg")]
+    assert [study["target_diameter_sum_mm"] for study in content["prior"]["studies"]] == [18.0, 12.0, 16.0]
+    assert content["prior"]["studies"][1]["lesions"] == [
+        {"number": 1, "tracking_uid": "1.2.8", "volume_ml": 1.0, "long_axis_mm": 12.0, "short_axis_mm": 10.0}
+    ]
+    first, second = content["lesions"]
+    assert [(each["days"], each["prior_numbers"], each["volume_ml"]) for each in first["history"]] == [
+        (270, [1], 3.0), (180, [1], 1.0), (90, [2], 2.0),
+    ]  # fmt: skip
+    assert second["history"] == []
+    assert (content["prior"]["response"]["baseline_sum_mm"], content["prior"]["response"]["nadir_sum_mm"]) == (18, 12)
+    said = assessment(findings)
+    assert (
+        "Earlier studies: 270 days earlier (baseline): 1 lesion, 3.0 mL, targets 18.0 mm; 180 days earlier (nadir, by "
+        "its report alone): 1 lesion, 1.0 mL, targets 12.0 mm; 90 days earlier: 2 lesions, 3.5 mL, targets 16.0 mm."
+    ) in said
+    sentence = lesion_course(findings, findings.lesions[0])
+    assert sentence.endswith("Also: 270 days earlier 18.0 mm, 3.0 mL; 180 days earlier 12.0 mm, 1.0 mL.")
+    assert volume_course(findings, findings.lesions[0])[:3] == [(-270, 3.0), (-180, 1.0), (-90, 2.0)]
+    assert target_course(findings) == [(-270, 18.0), (-180, 12.0), (-90, 16.0), (0, 20.0)]
+    sr = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=case.seg())
+    assert validate(sr) == []
+    assert sentence in comments(sr)
+    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
+    text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
+    assert "Volume over time, mL, by lesion" in text and "Sum of target diameters over time, mm" in text
+    assert "baseline" in text and "nadir" in text and "\N{MINUS SIGN}270" in text.replace("-270", "\N{MINUS SIGN}270")
+
+
+def test_all_gone_has_a_way_too(make_case, identity) -> None:
+    """Without a lesion today the sums are still drawn."""
+    case = make_case(lesions=False)
+    way = several(make_case().findings).follow_up
+    studies = tuple(replace(study, courses=()) for study in way.studies)
+    gone = replace(way, courses=(), studies=studies, response=Response(Category.CR, (), 16.0, 0.0, 18.0, 0.0))
+    findings = replace(case.findings, follow_up=gone)
+    assert target_course(findings)[-1] == (0, 0.0)
+    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
+    text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
+    assert "Sum of target diameters over time, mm" in text
 
 
 def test_merged_split_and_undated(make_case) -> None:
@@ -201,8 +273,10 @@ def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, wa
         "12 lesions of at least 10 mm, new",
         "12 lesions under 10 mm, new: not counted, to be looked at",
     )
-    findings = followed(
+    way = several(findings).follow_up.studies[:2]
+    findings = several(
         replace(findings, lesions=(findings.lesions[0],) * 2),
+        studies=(*way, *(replace(study, days=study.days - 150) for study in way), way[1]),
         courses=courses,
         disappeared=(GONE,) * 5,
         outside=(GONE,) * 5,

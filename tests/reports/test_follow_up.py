@@ -4,91 +4,33 @@ The patient moves and turns between the studies. And balls in the liver of CHAOS
 """
 
 from collections.abc import Callable, Sequence
-from datetime import date
 from math import log
 
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from scipy.ndimage import distance_transform_edt
 
 from dicom_io.geometry import Geometry
-from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.volume import Volume
-from models.phantom import grid, make_phantom
+from models.phantom import grid
 from reports.course import FollowUp
-from reports.follow_up import follow_up, with_follow_up
-from reports.measurements import Findings, measure
-from reports.prior import Prior, prior_of
+from reports.follow_up import Today, follow_up, with_follow_up
 from reports.response import Category, Status
+from tests.reports import balls
+from tests.reports.balls import GRID, NOW, Ball, drawn, earlier, study, turned
 
-GRID = grid(slices=62, rows=100, columns=120, spacing_mm=(4.8, 3.0, 3.0), seed=1, centre_lps_mm=(0.0, 14.0, 0.0))
-ALGORITHM = Algorithm("resnet50", "1.2.0", "0123456789abcdef" * 4)
-THEN, NOW = date(2024, 1, 10), date(2024, 4, 9)
 DAYS = 90
-
-Ball = tuple[NDArray[np.float64], float]
-"""Its centre in the phantom (LPS mm) and its radius in mm."""
 
 
 @pytest.fixture(scope="module")
 def liver() -> NDArray[np.bool_]:
     """The liver of a phantom on GRID."""
-    return make_phantom(GRID, seed=1_000_020, lesions=0, noise_hu=0.0).truth > 0
+    return balls.liver()
 
 
 @pytest.fixture(scope="module")
-def places(liver) -> list[NDArray[np.float64]]:
-    """Eight points of the liver (LPS mm), each deep in it and far from the others."""
-    depth = distance_transform_edt(liver, sampling=(4.8, 3.0, 3.0))
-    found: list[NDArray[np.float64]] = []
-    points = GRID.index_to_lps(np.argwhere(depth > 16))
-    nearest_mm = np.full(len(points), np.inf)
-    for _ in range(8):
-        found.append(points[int(nearest_mm.argmax())])
-        nearest_mm = np.minimum(nearest_mm, np.linalg.norm(points - found[-1], axis=1))
-    return found
-
-
-def drawn(liver: NDArray[np.bool_], balls: Sequence[Ball]) -> NDArray[np.uint8]:
-    """Labels on GRID: 1 liver, 2... the balls in the order given."""
-    labels = liver.astype(np.uint8)
-    points = GRID.index_to_lps(np.argwhere(liver))
-    for number, (centre, radius_mm) in enumerate(balls, start=2):
-        labels[liver] = np.where(np.linalg.norm(points - centre, axis=1) < radius_mm, number, labels[liver])
-    return labels
-
-
-def turned(degrees: float, shift_mm: Sequence[float]) -> Geometry:
-    """GRID with the patient turned about the body's axis and shifted."""
-    cos, sin = np.cos(np.radians(degrees)), np.sin(np.radians(degrees))
-    matrix = np.array([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1.0]])
-    return Geometry(
-        origins_lps_mm=GRID.origins_lps_mm @ matrix.T + np.array(shift_mm),
-        row_cosines=matrix @ GRID.row_cosines,
-        column_cosines=matrix @ GRID.column_cosines,
-        row_spacing_mm=GRID.row_spacing_mm,
-        column_spacing_mm=GRID.column_spacing_mm,
-        rows=GRID.rows,
-        columns=GRID.columns,
-        frame_of_reference_uid="1.2.3",
-    )
-
-
-def study(labels: NDArray[np.uint8], geometry: Geometry = GRID) -> tuple[Findings, Segmentation]:
-    """What is measured today; the lesions numbered by falling volume, as postprocessing does."""
-    sizes = np.bincount(labels.ravel(), minlength=labels.max() + 1)
-    order = np.argsort(-sizes[2:], kind="stable")
-    table = np.r_[0, 1, 2 + np.argsort(order)].astype(np.uint8)
-    segmentation = Segmentation(table[labels], geometry, ALGORITHM)
-    volume = Volume(np.zeros(geometry.shape, np.int16), geometry, "CT", "1.2")
-    return measure(volume, segmentation, tracking_seed="now"), segmentation
-
-
-def earlier(labels: NDArray[np.uint8], geometry: Geometry = GRID, when: date | None = THEN) -> Prior:
-    """The same of the earlier study, tracked as "1.1", "1.2", … in the order of the labels."""
-    count = int(labels.max()) - 1
-    return prior_of(labels, geometry, [f"1.{number}" for number in range(1, count + 1)], when)
+def places() -> list[NDArray[np.float64]]:
+    """Eight points of that liver."""
+    return balls.places()
 
 
 Followed = Callable[..., FollowUp]
@@ -100,7 +42,7 @@ def followed(liver) -> Followed:
 
     def follow(then: Sequence[Ball], now: Sequence[Ball]) -> FollowUp:
         prior = earlier(drawn(liver, then), turned(12.0, (40.0, -25.0, 300.0)))
-        return follow_up(*study(drawn(liver, now)), prior, study_date=NOW)
+        return follow_up(Today.of(*study(drawn(liver, now)), NOW), prior)
 
     return follow
 
@@ -114,7 +56,7 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
     )
     findings, segmentation = study(now)
     prior = earlier(then, turned(-18.0, (60.0, 30.0, -400.0)))
-    result = follow_up(findings, segmentation, prior, study_date=NOW)
+    result = follow_up(Today.of(findings, segmentation, NOW), prior)
     assert result.days == DAYS
     assert result.disappeared == result.outside == ()
     for lesion, course in zip(findings.lesions, result.courses, strict=True):
@@ -203,7 +145,7 @@ def test_thick_slices_and_missing_dates(liver, places) -> None:
     labels = drawn(liver, [(places[0], 12)])
     prior = earlier(np.ascontiguousarray(labels[::2]), _every_second(GRID), when=None)
     findings, segmentation = study(drawn(liver, [(places[0], 16)]))
-    result = follow_up(findings, segmentation, prior, study_date=NOW)
+    result = follow_up(Today.of(findings, segmentation, NOW), prior)
     assert result.response.category is None
     assert "too thick" in result.response.reasons[0]
     assert result.days is None
@@ -273,7 +215,7 @@ def test_a_real_liver_moved_bent_and_its_lesions_grown(real_case, wave_mm) -> No
     for number, (centre, radius) in enumerate(zip(centres, then_mm, strict=True), start=2):
         before[(before > 0) & (np.linalg.norm(mapped - centre, axis=1) < radius)] = number
     prior = earlier(before.reshape(there.shape), there)
-    result = follow_up(findings, segmentation, prior, study_date=NOW)
+    result = follow_up(Today.of(findings, segmentation, NOW), prior)
     assert result.dice > 0.93
     assert [lesion.number for lesion in result.disappeared] == [3]
     for lesion, course in zip(findings.lesions, result.courses, strict=True):

@@ -433,7 +433,7 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
         "hu_p90", "skewness", "kurtosis", "entropy_bits", "contrast_to_liver_hu", "distance_to_capsule_mm",
         "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
         "key_frame_number", "confidence", "centroid_lps_mm", "status", "prior_numbers", "growth_mm", "growth_ml",
-        "growth_percent", "doubling_days",
+        "growth_percent", "doubling_days", "history",
     }  # fmt: skip
     assert lesion["region"] == {"half": "right", "third": "middle"} and lesion["touches_border"] is False
     assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"

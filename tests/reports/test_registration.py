@@ -51,7 +51,7 @@ def moved(geometry: Geometry, matrix: NDArray[np.float64], shift_mm: tuple[float
 def test_a_liver_is_found_wherever_it_lay(liver, degrees, shift_mm) -> None:
     """Moved by up to a metre and turned by up to 25 degrees, every point of it is mapped within a millimetre."""
     before = moved(GRID, rotation(degrees), shift_mm)
-    found = register(Organ(liver, GRID), Organ(liver, before))
+    found = register(Organ(liver, GRID).surface, Organ(liver, before).surface)
     voxels = np.argwhere(liver)[::50]
     here, there = GRID.index_to_lps(voxels), before.index_to_lps(voxels)
     assert np.linalg.norm(found.to_prior(here) - there, axis=1).max() < 1.0
@@ -64,7 +64,7 @@ def test_a_liver_is_found_on_another_grid(liver) -> None:
     """Thinner slices of a coarser pixel, beginning elsewhere."""
     other = grid(slices=110, rows=70, columns=80, spacing_mm=(2.8, 4.0, 4.5), seed=1, centre_lps_mm=(3.0, 18.0, 5.0))
     before = make_phantom(other, seed=1_000_020, lesions=0, noise_hu=0.0).truth > 0
-    found = register(Organ(liver, GRID), Organ(before, other))
+    found = register(Organ(liver, GRID).surface, Organ(before, other).surface)
     points = GRID.index_to_lps(np.argwhere(liver)[::50])
     assert np.linalg.norm(found.to_prior(points) - points, axis=1).max() < 1.5
 
@@ -75,15 +75,15 @@ def test_a_liver_that_was_drawn_out_is_found(liver) -> None:
     voxels = np.indices(GRID.shape).reshape(3, -1).T
     sources = GRID.index_to_lps(voxels) / scale.diagonal()
     before = sampled(liver, GRID, sources).reshape(GRID.shape)
-    found = register(Organ(liver, GRID), Organ(before, GRID))
+    found = register(Organ(liver, GRID).surface, Organ(before, GRID).surface)
     points = GRID.index_to_lps(np.argwhere(liver)[::50])
     assert np.linalg.norm(found.to_prior(points) - points @ scale, axis=1).max() < 2.5
 
 
 def test_the_same_livers_give_the_same_map(liver) -> None:
     """To the last bit: no thread and no chance has a part in it."""
-    before = Organ(liver, moved(GRID, rotation((0, 5, 5)), (10, 0, 0)))
-    first, second = (register(Organ(liver, GRID), before) for _ in range(2))
+    before = Organ(liver, moved(GRID, rotation((0, 5, 5)), (10, 0, 0))).surface
+    first, second = (register(Organ(liver, GRID).surface, before) for _ in range(2))
     assert np.array_equal(first.matrix, second.matrix)
     assert first.dice == second.dice
 
@@ -94,7 +94,7 @@ def test_half_a_liver_is_no_match(liver) -> None:
     half = liver.copy()
     half[: planes[len(planes) // 2]] = False
     with pytest.raises(LiversDiffer, match=r"overlap 0\.\d\d, surfaces .* mm apart, stretched by"):
-        register(Organ(liver, GRID), Organ(half, GRID))
+        register(Organ(liver, GRID).surface, Organ(half, GRID).surface)
 
 
 def test_a_ball_is_no_liver(liver) -> None:
@@ -104,7 +104,7 @@ def test_a_ball_is_no_liver(liver) -> None:
     ]
     radius = (np.count_nonzero(liver) * 45 * 3 / 4 / np.pi) ** (1 / 3)
     with pytest.raises(LiversDiffer):
-        register(Organ(liver, GRID), Organ(z**2 + y**2 + x**2 < radius**2, GRID))
+        register(Organ(liver, GRID).surface, Organ(z**2 + y**2 + x**2 < radius**2, GRID).surface)
 
 
 def test_nothing_is_not_registered() -> None:

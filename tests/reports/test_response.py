@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.response import Category, Growth, Status, response_of
+from reports.response import Category, Growth, Reference, Status, response_of
 
 
 def grown(before_ml: float, now_ml: float, days: int | None = 90) -> Growth:
@@ -58,7 +58,7 @@ def test_the_status_of_one_lesion(now_ml, status) -> None:
 )
 def test_every_line_of_recist(before, now, new, others, category) -> None:
     """At, below and above each threshold."""
-    response = response_of(prior_targets_mm=before, targets_mm=now, new_mm=new, others=others)
+    response = response_of(baseline_targets_mm=before, targets_mm=now, new_mm=new, others=others)
     assert response.category == category
     assert response.reasons
     if before:
@@ -67,9 +67,40 @@ def test_every_line_of_recist(before, now, new, others, category) -> None:
         assert (response.prior_sum_mm, response.sum_mm) == (None, None)
 
 
+@pytest.mark.parametrize(
+    ("before", "lowest", "now", "category"),
+    [
+        ([50.0], 40.0, [47.9], Category.SD),  # +20 % and more of the nadir begin at 48
+        ([50.0], 40.0, [48.0], Category.PD),  # less than the baseline, and progression
+        ([50.0], 20.0, [24.9], Category.PR),  # +24 % of the nadir, but 4.9 mm
+        ([50.0], 20.0, [25.0], Category.PD),
+        ([50.0], 30.0, [35.0], Category.PR),  # 30 % less than the baseline, +17 % of the nadir
+        ([50.0], 0.0, [4.9], Category.PR),  # gone once, come again: by the millimetres alone
+        ([50.0], 0.0, [5.0], Category.PD),
+        ([50.0], 0.0, [], Category.CR),
+        ([50.0], 45.0, [], Category.CR),
+    ],
+)
+def test_progression_from_the_nadir_and_response_from_the_baseline(before, lowest, now, category) -> None:
+    """At, below and above each threshold, with a smaller sum between baseline and now."""
+    nadir = Reference(lowest, "90 days earlier")
+    response = response_of(
+        baseline_targets_mm=before,
+        targets_mm=now,
+        new_mm=[],
+        others=0,
+        baseline_when="180 days earlier (baseline)",
+        nadir=nadir,
+    )
+    assert response.category == category
+    assert (response.baseline_sum_mm, response.nadir_sum_mm, response.sum_mm) == (sum(before), lowest, sum(now))
+    assert response.reasons[0].startswith("sum of target diameters 50.0 mm 180 days earlier (baseline), ")
+    assert response.reasons[1].startswith(f"smallest sum (nadir) {lowest:.1f} mm 90 days earlier (")
+
+
 def test_the_reasons_are_said() -> None:
     """Both sums, and what is new."""
-    response = response_of(prior_targets_mm=[40.0], targets_mm=[20.0], new_mm=[30.0, 4.0], others=2)
+    response = response_of(baseline_targets_mm=[40.0], targets_mm=[20.0], new_mm=[30.0, 4.0], others=2)
     assert response.reasons == (
         "sum of target diameters 40.0 mm then, 20.0 mm now (-50 %)",
         "1 lesion of at least 10 mm, new",

@@ -16,12 +16,13 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import PeerError, PeerUnreachable
-from dicom_io.network.earlier import Study, fetch_earlier_segs
+from dicom_io.network.earlier import Study, fetch_earlier
 from dicom_io.network.scu import Remote, store
 from tests.dicom_io.network.conftest import PATIENCE_S, StartPeer
 
 FIND, GET = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
 OURS = Study("1.2.9.1", "ZZPHI-7", "", "19600102", "F", "20240501", "101500")
+COMPREHENSIVE_3D_SR = "1.2.840.10008.5.1.4.1.1.88.34"
 numbers = itertools.count(1)
 
 
@@ -51,10 +52,15 @@ def written(ds: Dataset, folder: Path) -> Path:
 
 
 def fetched(remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 60.0) -> list[Path]:
-    return fetch_earlier_segs(
+    return sorted(fetching(remote, folder, study, limit_s))
+
+
+def fetching(remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 60.0) -> Iterator[Path]:
+    return fetch_earlier(
         remote,
         study,
-        description="Porta: ",
+        seg_description="Porta: liver",
+        sr_description="Porta: findings",
         directory=folder / "fetched",
         calling_ae_title="US",
         timeout_s=PATIENCE_S,
@@ -62,17 +68,32 @@ def fetched(remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 
     )
 
 
-def test_orthanc_gives_the_patient_s_earlier_segs_and_no_other(orthanc: Remote, tmp_path: Path) -> None:
-    """Not today's, later ones, those of others, other kinds; and of four earlier studies the latest three."""
-    wanted = [header(StudyDate=date) for date in ("20231101", "20231102", "20240430")]
-    wanted.append(header(StudyInstanceUID=wanted[0].StudyInstanceUID))  # a second revision
+def report(**changes: str) -> Dataset:
+    """What stands in an SR of the same."""
+    return header(
+        **({"SOPClassUID": COMPREHENSIVE_3D_SR, "Modality": "SR", "SeriesDescription": "Porta: findings"} | changes)
+    )
+
+
+def test_orthanc_gives_the_patient_s_earlier_results_and_no_other(orthanc: Remote, tmp_path: Path) -> None:
+    """Not today's, later ones, those of others, other kinds; of seven earlier studies the first and the latest four.
+
+    SRs come of a study that has no SEG, and of no other.
+    """
+    wanted = [header(StudyDate=date) for date in ("20200101", "20231102", "20240430")]
+    wanted.append(header(StudyInstanceUID=wanted[0].StudyInstanceUID, StudyDate="20200101"))  # a second revision
     wanted[2].PatientBirthDate = wanted[2].PatientSex = ""  # unknown is no contradiction
+    wanted += [report(StudyDate="20231103"), header(StudyDate="20231101")]
     others = [
         header(StudyInstanceUID=OURS.study_instance_uid, StudyDate="20240501"),
         header(StudyDate="20240502"),
         header(StudyDate="20240501", StudyTime="110000"),
         header(StudyDate=""),
-        header(StudyDate="20200101"),
+        header(StudyDate="20200102"),
+        header(StudyDate="20231031"),
+        report(StudyInstanceUID=wanted[1].StudyInstanceUID, StudyDate="20231102"),
+        report(SeriesDescription="Porta: not processed"),
+        report(PatientBirthDate="19600103"),
         header(PatientID="ZZPHI-77"),
         header(PatientID="zzphi-7"),
         header(PatientBirthDate="19600103"),
@@ -185,6 +206,40 @@ def test_a_peer_that_fails_to_give(careless: Callable[..., Remote], tmp_path: Pa
     with pytest.raises(PeerError, match="0xA702") as error:
         fetched(remote, tmp_path)
     assert "ZZPHI" not in str(error.value)
+
+
+def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path) -> None:
+    """The first study is given, the next one is not: whoever asks has the one, and then the error."""
+    studies = [header(StudyDate=date) for date in ("20230101", "20240101")]
+    asked: list[str] = []
+
+    def find(event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        for ds in studies:
+            if event.identifier.get("StudyInstanceUID") in ("", None, ds.StudyInstanceUID):
+                answer = Dataset()
+                answer.update(ds)
+                answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+                yield 0xFF00, answer
+
+    def get(event: Event) -> Iterator[object]:
+        asked.append(event.identifier.StudyInstanceUID)
+        yield 1
+        if len(asked) > 1:
+            yield 0xA702, None
+            return
+        studies[0].file_meta = FileMetaDataset()
+        studies[0].file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        yield 0xFF00, studies[0]
+
+    syntaxes = [str(ExplicitVRLittleEndian)]
+    contexts = [(FIND, syntaxes), (GET, syntaxes), (SegmentationStorage, syntaxes)]
+    remote = start_peer(contexts, [(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)])
+    came: list[Path] = []
+    with pytest.raises(PeerError, match="0xA702"):
+        for path in fetching(remote, tmp_path):
+            came.append(path)
+    assert [path.stem for path in came] == [studies[0].SOPInstanceUID]
+    assert asked == [ds.StudyInstanceUID for ds in studies]
 
 
 def test_a_peer_that_never_ends(start_peer: StartPeer, tmp_path: Path) -> None:

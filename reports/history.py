@@ -1,0 +1,169 @@
+"""A study on the way of several earlier ones: sizes from study to study, and RECIST 1.1 from baseline and nadir.
+
+Pure. The latest earlier study that fits is the one that lesions are compared with. Each further one is laid over
+today's study for the sizes that today's lesions had then, and over the baseline for the sum of its targets' diameters.
+The baseline is the first study that RECIST can measure, the nadir the one of the smallest sum (Eisenhauer 2009, section
+4.3.1). Of a study of which there is only a report, lesions are known by their tracking UIDs alone: it has a place on
+the way, and may be the nadir, but neither the baseline nor the study that is compared with.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import date
+
+from reports.course import Course, EarlierStudy, Size, earlier_by
+from reports.errors import LiversDiffer
+from reports.findings import Findings
+from reports.follow_up import Today, courses_of, follow_up_by, response_since, targets_of, with_follow_up
+from reports.matching import Matching, match
+from reports.prior import Prior
+from reports.reported import ReportedStudy
+from reports.response import Growth, Reference, Response, Status, sum_of
+
+
+@dataclass(frozen=True, eq=False)
+class _Fitted:
+    """An earlier study that today's could be laid over."""
+
+    prior: Prior
+    matching: Matching
+
+
+def with_history(
+    today: Today,
+    latest: Prior,
+    others: Iterable[Iterable[Prior]] = (),
+    reported: Sequence[ReportedStudy] = (),
+) -> Findings:
+    """The findings of today, compared with `latest`, and with the sizes of all earlier studies.
+
+    `others` are the further ones, the first study first, of each the SEGs that may be tried until one fits; they may
+    come one by one, so that not all lie in memory. `reported` are those of which there is only a report. Raises
+    LiversDiffer when `latest` does not fit.
+    """
+    compared = _Fitted(latest, match(today.laid, latest.laid))
+    followed = follow_up_by(today, latest, compared.matching)
+    today = today.with_findings(with_follow_up(today.findings, followed))
+    studies: list[tuple[date | None, EarlierStudy]] = []
+    baseline: _Fitted | None = None
+    for fitted in _fitted(today, others):
+        baseline = baseline or (fitted if _is_measurable(fitted.prior) else None)
+        studies.append((fitted.prior.study_date, _study(today, fitted, baseline)))
+    baseline = baseline or (compared if _is_measurable(latest) else None)
+    # Its courses are those of the follow-up, which also gave today's lesions their tracking UIDs
+    newest = replace(_study(today, compared, baseline), courses=followed.courses, is_compared=True)
+    studies.append((latest.study_date, newest))
+    studies += [(report.study_date, _reported(today, report, baseline)) for report in reported]
+    # What has no date to be read comes first: it was made before the others at the latest
+    ordered = _with_nadir([study for _, study in sorted(studies, key=lambda item: item[0] or date.min)])
+    response = followed.response if baseline is None else _response(today, baseline, ordered)
+    return replace(today.findings, follow_up=replace(followed, studies=ordered, response=response))
+
+
+def _fitted(today: Today, others: Iterable[Iterable[Prior]]) -> Iterator[_Fitted]:
+    """Of each study the first SEG that fits."""
+    for tries in others:
+        for prior in tries:
+            try:
+                yield _Fitted(prior, match(today.laid, prior.laid))
+                break
+            except LiversDiffer:
+                continue
+
+
+def _is_measurable(prior: Prior) -> bool:
+    """Whether it may be a baseline: slices thin enough, and a lesion large enough (RECIST 1.1)."""
+    return not prior.slices_are_thick and bool(targets_of(prior))
+
+
+def _study(today: Today, fitted: _Fitted, baseline: _Fitted | None) -> EarlierStudy:
+    days = today.days_since(fitted.prior.study_date)
+    return EarlierStudy(
+        days=days,
+        lesions=_sizes(fitted.prior),
+        courses=courses_of(today, fitted.prior.lesions, fitted.matching, days),
+        target_sum_mm=_target_sum(fitted.prior, baseline.prior) if baseline else None,
+        is_baseline=fitted is baseline,
+    )
+
+
+def _sizes(prior: Prior) -> tuple[Size, ...]:
+    return tuple(
+        Size(lesion.number, lesion.tracking_uid, lesion.volume_ml, lesion.long_axis_mm, lesion.short_axis_mm)
+        for lesion in prior.lesions
+    )
+
+
+def _target_sum(prior: Prior, baseline: Prior) -> float | None:
+    """The long axes of what the baseline's targets were in this study; None where that cannot be known."""
+    targets = targets_of(baseline)
+    if prior is baseline:
+        return sum_of([prior.lesions[index].long_axis_mm for index in targets])
+    if prior.slices_are_thick:
+        return None
+    try:
+        matching = match(prior.laid, baseline.laid)
+    except LiversDiffer:
+        return None
+    if set(targets) & set(matching.outside):
+        return None
+    return sum_of([prior.lesions[index].long_axis_mm for index in matching.heirs(targets)])
+
+
+def _reported(today: Today, report: ReportedStudy, baseline: _Fitted | None) -> EarlierStudy:
+    """A study of which there is only a report: what bears the tracking UID of a lesion of today was that lesion."""
+    known = {size.tracking_uid: size for size in report.lesions if size.tracking_uid}
+    days = today.days_since(report.study_date)
+    courses = []
+    for lesion in today.findings.lesions:
+        size = known.get(lesion.tracking_uid)
+        if size is None:
+            courses.append(Course(lesion.number, Status.OUTSIDE, lesion.tracking_uid))
+            continue
+        growth = Growth(size.long_axis_mm, lesion.long_axis_mm, size.volume_ml, lesion.volume_ml, days)
+        numbers = (lesion.number,), (size.number,)
+        courses.append(Course(lesion.number, growth.status, lesion.tracking_uid, *numbers, growth))
+    return EarlierStudy(
+        days=days,
+        lesions=report.lesions,
+        courses=tuple(courses),
+        target_sum_mm=_reported_sum(report, known, baseline.prior) if baseline else None,
+        is_from_report=True,
+    )
+
+
+def _reported_sum(report: ReportedStudy, known: Mapping[str, Size], baseline: Prior) -> float | None:
+    """The long axes of the baseline's targets as they were reported; None unless all of them were, and later."""
+    uids = [baseline.lesions[index].tracking_uid for index in targets_of(baseline)]
+    is_later = report.study_date and baseline.study_date and report.study_date > baseline.study_date
+    # A target that the report has not may be gone, or have merged: a report does not say where a lesion lay
+    if not is_later or not report.is_measurable or not set(uids) <= set(known):
+        return None
+    return sum_of([known[uid].long_axis_mm for uid in uids])
+
+
+def _with_nadir(studies: Sequence[EarlierStudy]) -> tuple[EarlierStudy, ...]:
+    """The studies, the first of those with the smallest sum since the baseline marked as the nadir."""
+    sums = [study.target_sum_mm for study in studies]
+    known = [(value, index) for index, value in enumerate(sums) if value is not None]
+    if not any(study.is_baseline for study in studies) or not known:
+        return tuple(studies)
+    nadir = min(known)[1]
+    return tuple(replace(study, is_nadir=index == nadir) for index, study in enumerate(studies))
+
+
+def _response(today: Today, baseline: _Fitted, studies: Sequence[EarlierStudy]) -> Response:
+    lowest = next(study for study in studies if study.is_nadir)
+    compared = next(study for study in studies if study.is_compared)
+    nadir = None
+    if not lowest.is_baseline and lowest.target_sum_mm is not None:
+        nadir = Reference(lowest.target_sum_mm, earlier_by(lowest.days))
+    when = f"{earlier_by(today.days_since(baseline.prior.study_date))} (baseline)"
+    response = response_since(
+        today,
+        baseline.prior,
+        baseline.matching,
+        baseline_when="then" if compared.is_baseline else when,
+        nadir=nadir,
+    )
+    return replace(response, prior_sum_mm=compared.target_sum_mm) if response.sum_mm is not None else response
