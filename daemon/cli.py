@@ -48,6 +48,7 @@ app = typer.Typer(
 
 
 app.add_typer(model_commands.app, name="models")
+app.command()(model_commands.finetune)
 
 
 def main() -> None:

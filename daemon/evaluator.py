@@ -234,6 +234,15 @@ ROWS = (
 """Name, where it stands in a summary, decimals."""
 
 
+def mean_of(summary: Mapping[str, Any], path: Sequence[str]) -> float | None:
+    """The mean, or the one value, that stands somewhere in a summary."""
+    value: Any = summary
+    for key in path:
+        value = value[key]
+    mean: float | None = value["mean"] if isinstance(value, dict) else value
+    return mean
+
+
 def _cell(summary: Mapping[str, Any], path: Sequence[str], digits: int) -> str:
     value: Any = summary
     for key in path:

@@ -90,6 +90,7 @@ class Training(Section):
     validation_slices: int = Field(default=_RECIPE.validation_slices, ge=1)
     checkpoint: int = Field(default=_RECIPE.checkpoint, ge=1)
     seed: int = Field(default=_RECIPE.seed, ge=0)
+    freeze_encoder: bool = _RECIPE.freeze_encoder
 
 
 class BalanceOfSamples(Section):
@@ -182,6 +183,8 @@ class TrainSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What decides which weights come out, but for the data, which is told by its hash; JSON values."""
         kept = self.model_dump(mode="json", exclude={"machine": True, "data": True})
+        if not self.training.freeze_encoder:  # a run that began before there was such a key goes on
+            del kept["training"]["freeze_encoder"]
         return {f"{table}.{key}": value for table, keys in kept.items() for key, value in keys.items()}
 
 

@@ -223,7 +223,13 @@ def describe(
         "trained_on": f"{begun}{', '.join(origins)}; {recipe.steps} steps of {recipe.batch} samples",
         "licence": words.licence or licences_of(cases, terms),
         "data_sha256": data_sha256,
+        "begun_from": _origin(initial) if initial else None,
     }
+
+
+def _origin(card: Card) -> dict[str, Any]:
+    """What a card says of the weights that training began from."""
+    return {name: getattr(card, name) for name in ("name", "version", "sha256", "trained_on", "begun_from")}
 
 
 @contextmanager

@@ -37,9 +37,11 @@ class Preprocessing:
     window_percentiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("coarse_spacing_mm", "fine_spacing_mm", "coarse_step_mm", "fine_step_mm", "neighbour_mm"):
+        for name in ("coarse_spacing_mm", "fine_spacing_mm", "coarse_step_mm", "fine_step_mm"):
             if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
                 raise ValueError(f"{name} must be more than 0")
+        if not (math.isfinite(self.neighbour_mm) and self.neighbour_mm >= 0):
+            raise ValueError("neighbour_mm must be at least 0")
         if not self.window_hu[0] < self.window_hu[1]:
             raise ValueError("window_hu must be two growing values")
         if (

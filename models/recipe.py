@@ -60,7 +60,8 @@ class Recipe:
     `batch`: samples a step, of all processes together. `pixels`: rows and columns of a sample. `warm_up`: the share of
     the steps in which the learning rate rises to `learning_rate`; then it falls by `schedule` to nothing. `average`:
     what the moving average of the weights keeps at each step. `epoch`: steps between two validations, each of
-    `validation_slices` samples a case. `checkpoint`: steps between two checkpoints.
+    `validation_slices` samples a case. `checkpoint`: steps between two checkpoints. `freeze_encoder`: the backbone
+    stays as it is, its batch-norm statistics too.
     """
 
     architecture: str = "resnet50"
@@ -76,6 +77,7 @@ class Recipe:
     validation_slices: int = 12
     checkpoint: int = 50
     seed: int = 0
+    freeze_encoder: bool = False
     balance: Balance = field(default_factory=Balance)
     chances: Chances = field(default_factory=Chances)
 

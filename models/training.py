@@ -20,7 +20,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader, Dataset
 
 from models.architectures.backbones import BackboneWeights
-from models.architectures.registry import build
+from models.architectures.registry import ENCODERS, build
 from models.augmentation import Augmentation
 from models.cards import Card, Preprocessing
 from models.errors import UnknownModel
@@ -78,6 +78,7 @@ def train(
         raise ValueError(f"batch {recipe.batch} cannot be shared by {rank.world} processes")
     device = rank.device
     network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    frozen = frozen_modules(network, recipe)
     average = deepcopy(network).eval()
     trained = rank.spread(network)
     optimiser = make_optimiser(trained, recipe)
@@ -121,6 +122,8 @@ def train(
             group["lr"] = rate
         torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step, rank.number)).generate_state(1)[0]))
         trained.train()
+        for module in frozen:
+            module.eval()  # batch norm neither follows nor uses the batch
         loss = batch_loss(trained, batch, how, dtype=dtype, rank=rank)
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(loss * rank.world).backward()  # type: ignore[no-untyped-call]
@@ -176,10 +179,15 @@ def make_network(recipe: Recipe, backbone_weights: str, initial: Card | None) ->
 
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW in one pass over each parameter: by default PyTorch makes ten of them, a ninth of a step on the CPU."""
-    return torch.optim.AdamW(
-        network.parameters(), lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True
-    )
+    """AdamW of what learns, in one pass: by default PyTorch makes ten of each parameter, a ninth of a step on the CPU."""
+    learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
+    return torch.optim.AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
+
+
+def frozen_modules(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
+    """The modules that do not learn: the encoder's where the recipe says so, from now on without gradients."""
+    names = ENCODERS[recipe.architecture] if recipe.freeze_encoder else ()
+    return [network.get_submodule(name).requires_grad_(False) for name in names]
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:

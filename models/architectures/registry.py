@@ -41,6 +41,16 @@ The head of `fcn_resnet50` sees the last alone.
 """
 
 
+ENCODERS: dict[str, tuple[str, ...]] = {
+    "resnet50": ("stem", "layers"),
+    "deeplabv3plus_resnet101": ("stem", "layers"),
+    "vgg16": ("blocks",),
+    "fcn_vgg16": ("blocks",),
+    "fcn_resnet50": ("stem", "layers"),
+}
+"""The modules of the backbone, which few cases had better leave alone."""
+
+
 def build(name: str, backbone_weights: BackboneWeights = "none") -> nn.Module:
     """A network to be trained: random weights, or its backbone's from ImageNet or a torchvision state dict.
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -203,20 +204,47 @@ def test_what_is_broken_off_costs_nothing(make_bench: Callable[..., Bench], erro
     assert bench.found() == [("other", "COMPARED", None, 0)]
 
 
-def test_killed_before_it_was_written_down_it_is_run_again(make_bench: Callable[..., Bench]) -> None:
-    """Whoever is killed in the middle leaves the row and the labels; a service that begins anew runs it once more."""
-    bench = make_bench(KeyboardInterruptOfATest())
+class KilledWorker(PlayedWorker):
+    """SIGKILL to the service while a shadow runs."""
+
+    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+class KilledSpool(Spool):
+    """SIGKILL to the service between what is written down and its tidying."""
+
+    def clear_work(self, job_id: int) -> None:
+        os.kill(os.getpid(), signal.SIGKILL)
+
+
+@pytest.mark.parametrize("moment", ["running", "written down"])
+def test_killed_at_any_moment_it_is_compared_once(
+    make_bench: Callable[..., Bench], tmp_path: Path, moment: str
+) -> None:
+    """A process of its own is killed: row and labels say what is to do, and a service that begins does it."""
+    bench = make_bench()
     bench.report()
-    with pytest.raises(KeyboardInterruptOfATest):
-        bench.shadows._run(bench.ledger.shadows_of(1)[0], [])
-    bench.shadows.sweep()
+    pid = os.fork()
+    if pid == 0:
+        killed = Shadows(
+            bench.shadows.config,
+            KilledSpool(bench.spool.root) if moment == "written down" else bench.spool,
+            Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}"),
+            KilledWorker() if moment == "running" else bench.worker,
+            clock=bench.clock,
+        )
+        killed.compare_due()
+        os._exit(1)
+    assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == -signal.SIGKILL
+    assert bench.found() == [("other", "PENDING" if moment == "running" else "COMPARED", None, 0)]
     assert bench.kept()
-    assert bench.shadows.compare_due() == 1
+    bench.shadows.sweep()
+    assert bench.kept() == (moment == "running")
+    assert bench.shadows.compare_due() == (1 if moment == "running" else 0)
     assert bench.found() == [("other", "COMPARED", None, 0)]
-
-
-class KeyboardInterruptOfATest(Exception):
-    """What nobody catches."""
+    assert [row["event"] for row in bench.ledger.history(1)].count("SHADOW_COMPARED") == 1
+    assert not bench.kept()
 
 
 def test_a_series_that_has_grown_is_not_compared(make_bench: Callable[..., Bench]) -> None:

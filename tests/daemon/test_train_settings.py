@@ -82,3 +82,11 @@ def test_machine_does_not_make_another_run() -> None:
     other = load_settings(None, {("machine", "threads"): 3, ("data", "cache"): Path("x"), ("data", "phantoms"): 3})
     assert other.identity == TrainSettings().identity
     assert load_settings(None, {("training", "seed"): 3}).identity != TrainSettings().identity
+
+
+def test_run_that_began_before_encoders_could_be_frozen_goes_on() -> None:
+    """The key decides which weights come out only where it is set."""
+    assert "training.freeze_encoder" not in TrainSettings().identity
+    frozen = load_settings(None, {("training", "freeze_encoder"): True})
+    assert frozen.identity["training.freeze_encoder"] is True
+    assert frozen.recipe.freeze_encoder

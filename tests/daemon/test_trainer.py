@@ -184,7 +184,9 @@ def test_card_says_what_was_learned_from(data: Path) -> None:
     mr = type("Prepared", (), learned | {"collection": "phantoms", "modality": "MR"})()
     assert describe(settings, [*prepared, mr], "ab" * 32)["modalities"] == ["CT", "MR"]
     first = find("resnet50")
+    assert card["begun_from"] is None
     begun = load_settings(None, {("network", "initial"): first.weights.with_suffix(".json")})
+    assert describe(begun, [mr], "ab" * 32, first)["begun_from"]["sha256"] == first.sha256
     assert describe(begun, [mr], "ab" * 32, first)["licence"].endswith(f"begun from: resnet50: {first.licence}")
 
 

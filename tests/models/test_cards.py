@@ -90,6 +90,7 @@ HOW = CONTENT["preprocessing"]
         ({"preprocessing": HOW | {"window": 1}}, "preprocessing.window: unknown key"),
         ({"preprocessing": HOW | {"fine_step_mm": True}}, "preprocessing.fine_step_mm: must be a number"),
         ({"preprocessing": HOW | {"fine_step_mm": 0}}, "preprocessing.fine_step_mm: must be more than 0"),
+        ({"preprocessing": HOW | {"neighbour_mm": -1}}, "preprocessing.neighbour_mm: must be at least 0"),
         ({"preprocessing": HOW | {"fine_step_mm": float("nan")}}, "preprocessing.fine_step_mm: must be a number"),
         ({"preprocessing": HOW | {"fine_step_mm": 10**400}}, "preprocessing.fine_step_mm: must be a number"),
         ({"preprocessing": HOW | {"window_hu": [1]}}, "preprocessing.window_hu: must be a list of 2"),

@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
+from models.architectures.registry import ARCHITECTURES, ENCODERS
 from models.cards import Preprocessing
 from models.errors import UnknownModel, WeightsCorrupt
 from models.prepared import PreparedCase
@@ -202,3 +203,40 @@ def test_weights_to_begin_from_are_checked(tmp_path: Path) -> None:
         make_network(Recipe("fcn_vgg16"), str(tmp_path / "nowhere.pth"), None)
     with pytest.raises(UnknownModel, match="resnet50, not a vgg16"):
         make_network(Recipe("vgg16"), "none", find("resnet50"))
+
+
+def test_encoders_are_parts_of_their_networks() -> None:
+    """The backbone of each, and never all of it."""
+    assert ENCODERS.keys() == ARCHITECTURES.keys()
+    for name, modules in ENCODERS.items():
+        with torch.device("meta"):
+            network = ARCHITECTURES[name]()
+        inside = sum(
+            parameter.numel() for module in modules for parameter in network.get_submodule(module).parameters()
+        )
+        assert 0.4 < inside / sum(parameter.numel() for parameter in network.parameters()) < 1, name
+
+
+def test_frozen_encoder_stays_as_it_is(tiny_case: PreparedCase, how: Preprocessing, tmp_path: Path) -> None:
+    """Weights and batch-norm statistics, in the network and in its average; the rest learns."""
+    recipe = Recipe("fcn_vgg16", steps=2, batch=2, pixels=64, freeze_encoder=True)
+    for freeze in (True, False):
+        network = make_network(recipe, "none", None)
+        before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+        folder = RunFolder(tmp_path / str(freeze), {"architecture": "fcn_vgg16"})
+        folder.path.mkdir()
+        train(
+            [tiny_case],
+            [],
+            how,
+            replace(recipe, freeze_encoder=freeze),
+            network=network,
+            folder=folder,
+            rank=CPU,
+            workers=0,
+        )
+        state = folder.read_checkpoint()
+        assert state is not None
+        for kept in (state["network"], state["average"]):
+            changed = {name.partition(".")[0] for name in before if not torch.equal(before[name], kept[name])}
+            assert changed == ({"head", "score_16", "score_8"} | (set() if freeze else {"blocks"}))
