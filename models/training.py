@@ -179,7 +179,7 @@ def make_network(recipe: Recipe, backbone_weights: str, initial: Card | None) ->
 
 
 def make_optimiser(network: nn.Module, recipe: Recipe) -> torch.optim.Optimizer:
-    """AdamW of what learns, in one pass: by default PyTorch makes ten of each parameter, a ninth of a step on the CPU."""
+    """AdamW of what learns, in one pass: by default PyTorch makes ten, a ninth of a step on the CPU."""
     learning = [parameter for parameter in network.parameters() if parameter.requires_grad]
     return torch.optim.AdamW(learning, lr=recipe.learning_rate, weight_decay=recipe.weight_decay, fused=True)
 
