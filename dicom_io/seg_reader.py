@@ -82,9 +82,9 @@ class SegmentMask:
     def centres_lps_mm(self) -> Float:
         """(frames, 3) the middle of each frame's voxels."""
         # In the box that holds all frames' voxels: of a lesion, the rest of the plane is most of the work
-        filled = self.masks.any(axis=0)
-        first_row, last_row = _ends(filled.any(axis=1))
-        first_column, last_column = _ends(filled.any(axis=0))
+        filled = np.asarray(self.masks.any(axis=0))
+        first_row, last_row = _ends(np.asarray(filled.any(axis=1)))
+        first_column, last_column = _ends(np.asarray(filled.any(axis=0)))
         masks = self.masks[:, first_row:last_row, first_column:last_column]
         rows = np.count_nonzero(masks, axis=2) @ np.arange(first_row, last_row) / self.counts
         columns = np.count_nonzero(masks, axis=1) @ np.arange(first_column, last_column) / self.counts

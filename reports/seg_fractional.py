@@ -97,7 +97,7 @@ def build_fractional_seg(
         except (ValueError, TypeError, AttributeError, KeyError) as error:
             # highdicom's own message may quote a value of the header
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
-        _set_frames(seg, probabilities, {str(source.SOPInstanceUID): plane for plane, source in enumerate(sources)})
+        _set_frames(seg, probabilities, {str(image.SOPInstanceUID): plane for plane, image in enumerate(images)})
         name_true_sources(seg, meant)
         set_spacing_between_slices(seg, geometry)
         set_dimension_organization_uid(seg, identity.dimension_organization_uid(NAME))

@@ -39,20 +39,19 @@ def as_single_frames(
 ) -> tuple[list[Dataset], dict[str, SourceFrame]]:
     """The sources, with copies in place of those that are frames; and what is meant by each SOPInstanceUID now."""
     images = [
-        source if frame.frame_number is None else _renamed_copy(source, frame)
+        source if frame.frame_number is None else _renamed_copy(source, frame.sop_instance_uid, frame.frame_number)
         for source, frame in zip(sources, frames, strict=True)
     ]
     return images, {str(image.SOPInstanceUID): frame for image, frame in zip(images, frames, strict=True)}
 
 
-def _renamed_copy(source: Dataset, frame: SourceFrame) -> Dataset:
+def _renamed_copy(source: Dataset, sop_instance_uid: str, frame_number: int) -> Dataset:
     copy = Dataset()
     copy.update(source)
     # Added, not set: the copy shares the source's elements, and setting would change those
     sop_class_uid = MRImageStorage if source.Modality == "MR" else CTImageStorage
     copy.add(DataElement("SOPClassUID", "UI", sop_class_uid))
-    uid = derive_uid("single-frame", frame.sop_instance_uid, frame.frame_number)
-    copy.add(DataElement("SOPInstanceUID", "UI", uid))
+    copy.add(DataElement("SOPInstanceUID", "UI", derive_uid("single-frame", sop_instance_uid, frame_number)))
     return copy
 
 

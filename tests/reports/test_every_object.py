@@ -12,6 +12,7 @@ from reports.pdf import build_pdf
 from reports.seg_fractional import build_fractional_seg
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
+from reports.sr_combined import build_combined_sr
 
 ACCEPTED = [
     "chaos_ct3/ct_dicom",
@@ -37,7 +38,7 @@ def test_no_accepted_series_is_left_out() -> None:
 
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_every_object_is_clean(real_volumes, identity, validate, require_binary, tmp_path, name) -> None:
-    """dciodvfy finds nothing that the source does not bring; DCMTK parses the trees of both SRs."""
+    """dciodvfy finds nothing that the source does not bring; DCMTK parses the trees of the SRs."""
     dsrdump = require_binary("dsrdump")
     case = real_volumes(name)[-1]
     one = replace(identity, volume_index=1, volume_label="EchoTime 2")
@@ -46,15 +47,17 @@ def test_every_object_is_clean(real_volumes, identity, validate, require_binary,
     seg = case.seg(one)
     sr = build_sr(case.headers, case.findings, algorithm, seg=seg, **of)
     diameters = build_bidirectional_sr(case.headers, case.volume.geometry, case.findings, algorithm, **of)
+    geometry = case.volume.geometry
+    both = build_combined_sr(case.headers, geometry, case.findings, algorithm, seg=seg, **of)
     shown = case.headers, case.volume, case.segmentation, case.findings
     fractions = {1: np.uint8(200) * (case.segmentation.labels > 0), 2: np.uint8(99) * (case.segmentation.labels > 1)}
     probability = build_fractional_seg(case.headers, case.volume.geometry, fractions, algorithm, **of)
-    objects = [seg, sr, diameters, probability, build_pdf(*shown, **of), *build_key_images(*shown, **of)]
-    assert len({ds.SeriesInstanceUID for ds in objects}) == len({ds.SeriesNumber for ds in objects}) == 6
+    objects = [seg, sr, diameters, both, probability, build_pdf(*shown, **of), *build_key_images(*shown, **of)]
+    assert len({ds.SeriesInstanceUID for ds in objects}) == len({ds.SeriesNumber for ds in objects}) == 7
     for ds in objects:
         assert validate(ds) == [], ds.SeriesDescription
         assert ds.StudyInstanceUID == case.headers[0].StudyInstanceUID
-    for report in (sr, diameters):
+    for report in (sr, diameters, both):
         report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
         done = subprocess.run([dsrdump, str(tmp_path / "sr.dcm")], capture_output=True, text=True, check=True)
         assert done.stderr == ""
