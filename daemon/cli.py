@@ -26,7 +26,7 @@ from daemon.errors import (
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find, shipped
-from models.errors import CaseUnreadable, ModelError, RunMismatch, SplitInvalid, UnknownModel
+from models.errors import CaseUnreadable, ModelError, NotCalibrated, RunMismatch, SplitInvalid, UnknownModel
 from reports.errors import EvaluationUnreadable
 
 app = typer.Typer(
@@ -233,6 +233,19 @@ def models() -> None:
     from daemon.status import print_models
 
     print_models()
+
+
+@app.command()
+def calibrate(
+    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
+    weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
+) -> None:
+    """Fit how often lesions are real of which the network is so sure, and write it into the card of the weights."""
+    from daemon.calibrator import calibrate as write_calibration
+
+    path, fitted = write_calibration(weights, evaluations)
+    print(f"{path}: {fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real;", end=" ")
+    print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
 
 
 @app.command()
@@ -486,7 +499,7 @@ def _one_line_errors() -> Iterator[None]:
         _fail(*error.faults, code=2)
     except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
         _fail(str(error), code=2)
-    except (UnknownModel, CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
+    except (UnknownModel, NotCalibrated, CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
         _fail(str(error), code=2)
     except LedgerUnavailable as error:
         _fail(f"the ledger cannot be used: {error}", code=1)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from models.calibration import Calibration
 from models.errors import UnknownModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -42,7 +43,10 @@ class Preprocessing:
 
 @dataclass(frozen=True)
 class Card:
-    """A model's name, what it was trained on, and how good it measured."""
+    """A model's name, what it was trained on, and how good it measured.
+
+    `calibration`: how often its lesions are real; None where nobody has measured it (`porta calibrate`).
+    """
 
     name: str
     version: str
@@ -55,6 +59,7 @@ class Card:
     licence: str
     quality: Mapping[str, Any]
     research_use_only: bool
+    calibration: Calibration | None = None
 
     def takes(self, modality: str) -> bool:
         """Whether the weights are for this modality; for MR the card must also say how values are normalised."""
@@ -81,6 +86,7 @@ def read_card(path: Path) -> Card:
         licence=raw["licence"],
         quality=raw["quality"],
         research_use_only=raw["research_use_only"],
+        calibration=Calibration(**raw["calibration"]) if raw.get("calibration") else None,
     )
 
 
