@@ -32,6 +32,7 @@ from models.errors import (
     CardInvalid,
     CaseUnreadable,
     ModelError,
+    NotCalibrated,
     RunMismatch,
     SplitInvalid,
     UnknownModel,
@@ -202,6 +203,19 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigO
     from daemon.status import cancel_job
 
     cancel_job(_configured(config), job_id)
+
+
+@app.command()
+def calibrate(
+    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
+    weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
+) -> None:
+    """Fit how often lesions are real of which the network is so sure, and write it into the card of the weights."""
+    from daemon.calibrator import calibrate as write_calibration
+
+    path, fitted = write_calibration(weights, evaluations)
+    print(f"{path}: {fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real;", end=" ")
+    print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
 
 
 @app.command()
@@ -455,7 +469,7 @@ def _one_line_errors() -> Iterator[None]:
         _fail(*error.faults, code=2)
     except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
         _fail(str(error), code=2)
-    except (UnknownModel, CardInvalid, WeightsCorrupt) as error:
+    except (UnknownModel, CardInvalid, WeightsCorrupt, NotCalibrated) as error:
         _fail(str(error), code=2)
     except (CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
         _fail(str(error), code=2)

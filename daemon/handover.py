@@ -40,6 +40,8 @@ def save_segmentation(segmentation: Segmentation, work: Path) -> None:
         "algorithm": asdict(segmentation.algorithm),
         "confidences": segmentation.confidences,
         "warnings": segmentation.warnings,
+        "calibrated": segmentation.calibrated,
+        "expected_dice": segmentation.expected_dice,
     }
     np.savez_compressed(buffer, labels=segmentation.labels, about=np.array(json.dumps(about)))
     write_durably(work / LABELS, buffer.getvalue())
@@ -56,6 +58,8 @@ def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
         algorithm=Algorithm(**algorithm),
         confidences=tuple(about["confidences"]),
         warnings=tuple(about["warnings"]),
+        calibrated=about.get("calibrated", False),  # not in what an earlier version left
+        expected_dice=about.get("expected_dice"),
     )
 
 

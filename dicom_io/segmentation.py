@@ -28,8 +28,10 @@ class Algorithm:
 class Segmentation:
     """Segment numbers (slice, row, column) uint8 on `geometry`: 0 background, 1 liver, 2... lesions.
 
-    Lesion numbers are consecutive and ordered by falling volume. `confidences` are the mean tumour
-    probabilities of the lesions, in that order. `warnings` are codes (for example LESIONS_TRUNCATED).
+    Lesion numbers are consecutive and ordered by falling volume. `confidences` are the mean tumour probabilities of the
+    lesions, in that order; where `calibrated`, how probably each is real. `warnings` are codes (for example
+    LESIONS_TRUNCATED). `expected_dice`: how well the network expects to have drawn the liver, 0..1; None where it
+    found none, or was not asked.
     """
 
     labels: NDArray[np.uint8]
@@ -37,6 +39,8 @@ class Segmentation:
     algorithm: Algorithm
     confidences: tuple[float, ...] = ()
     warnings: tuple[str, ...] = ()
+    calibrated: bool = False
+    expected_dice: float | None = None
 
     def __post_init__(self) -> None:
         if self.labels.dtype != np.uint8:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import NoneType
 from typing import Any, get_args, get_origin, get_type_hints
 
+from models.calibration import Calibration
 from models.errors import CardInvalid, UnknownModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
@@ -57,6 +58,7 @@ class Card:
 
     `data_sha256`: of the prepared cases that it learned from. `begun_from`: name, version, sha256 and training data of
     the weights that training began from.
+    `calibration`: how often its lesions are real; None where nobody has measured it (`porta calibrate`).
     """
 
     name: str
@@ -72,6 +74,7 @@ class Card:
     research_use_only: bool
     data_sha256: str | None = None
     begun_from: Mapping[str, Any] | None = None
+    calibration: Calibration | None = None
 
     @property
     def path(self) -> Path:
@@ -105,6 +108,8 @@ def read_card(path: Path) -> Card:
     except ValueError as error:
         key, _, sentence = str(error).partition(" ")
         raise CardInvalid(f"{path}: preprocessing.{key}: {sentence}") from error
+    if (measured := values.get("calibration")) is not None:
+        values["calibration"] = Calibration(**_values(measured, Calibration, path, within="calibration."))
     return Card(**values, weights=path.with_suffix(".safetensors"))
 
 
@@ -136,9 +141,10 @@ def _fitting(value: object, hint: Any, place: str) -> Any:
         if not isinstance(value, list) or not (several or len(value) == len(parts)):
             raise CardInvalid(f"{place}: must be a list" + ("" if several else f" of {len(parts)}"))
         return tuple(_fitting(item, parts[0], place) for item in value)
-    if hint is float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not -1e9 < value < 1e9:
-            raise CardInvalid(f"{place}: must be a number")
+    if hint in (int, float):
+        numbers = int if hint is int else int | float
+        if isinstance(value, bool) or not isinstance(value, numbers) or not -1e9 < value < 1e9:
+            raise CardInvalid(f"{place}: must be a {'whole ' * (hint is int)}number")
         return value
     wanted, words = _KINDS.get(hint, (dict, "an object"))
     if not isinstance(value, wanted) or value == "":

@@ -8,6 +8,7 @@
     ├── DeviceUnavailable       CUDA was asked for and is not there
     ├── DeviceLost              the GPU failed at work; this process cannot use it again
     ├── CompilationFailed       torch.compile was asked for, and does not work on this machine
+    ├── NotCalibrated(detail)   confidences cannot be calibrated by what is there
     ├── CaseUnreadable(detail)  a case for training or evaluation, or its folder, is missing, damaged or mismatched
     ├── SplitInvalid(detail)    a split names cases that are not there, or has a patient on two sides
     └── RunMismatch(detail)     the folder of a run belongs to another, or cannot be written or read
@@ -56,6 +57,10 @@ class DeviceLost(ModelError):
 
 class CompilationFailed(ModelError):
     """torch.compile was asked for and lacks something: a C++ compiler, most often."""
+
+
+class NotCalibrated(ModelError):
+    """A calibration cannot be made: too few lesions, or an evaluation of other weights."""
 
 
 class CaseUnreadable(ModelError):

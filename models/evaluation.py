@@ -48,7 +48,7 @@ from models.metrics import (
 SCHEMA = 1
 EVALUATION = "evaluation.json"
 CLASSES = ("background", "liver", "tumour")
-MEASURES = 1
+MEASURES = 2
 """Counts up when a figure is worked out in another way, so that kept ones are measured again."""
 
 LABELS_BY = ("consistency.py", "forward.py", "inference.py", "postprocessing.py", "preprocessing.py", "reslicing.py")
@@ -88,7 +88,8 @@ def evaluate(
         content = {
             "schema": SCHEMA,
             "software": asked.software,
-            "model": {name: getattr(model.card, name) for name in ("name", "version", "architecture", "sha256")},
+            "model": {name: getattr(model.card, name) for name in ("name", "version", "architecture", "sha256")}
+            | {"calibrated": model.card.calibration is not None},
             "command": asked.command,
             "split_part": asked.split_part,
             "data_sha256": hashlib.sha256(json.dumps(sorted(used)).encode()).hexdigest(),
@@ -170,6 +171,7 @@ def compare(
         "tumours_drawn": drawn,
         "seconds": seconds,
         "slices": geometry.slices,
+        "expected_dice": segmentation.expected_dice,
         "liver": liver,
         "tumour": tumour,
         "confusion": counts.tolist() if drawn else None,
@@ -225,6 +227,7 @@ def _true_lesions(lesions: Lesions) -> list[dict[str, Any]]:
             "diameter_mm": lesion.found.diameter_mm if lesion.found else None,
             "dice": lesion.dice,
             "iou": lesion.iou,
+            "confidence": lesion.confidence,
         }
         for lesion in lesions.true
     ]
@@ -250,7 +253,8 @@ def _key(model: Model, source: CaseSource, software: str) -> str:
     """Names what was kept: by the content of weights and case, and by how the one is shown the other."""
     card = model.card
     case = [source.collection, source.name, source.fingerprint]
-    parts = [MEASURES, card.sha256, card.architecture, asdict(card.preprocessing), card.modalities, case]
+    parts: list[object] = [MEASURES, card.sha256, card.architecture, asdict(card.preprocessing), card.modalities, case]
+    parts += [asdict(card.calibration)] if card.calibration else []
     return hashlib.sha256(json.dumps([*parts, software, code_sha256()]).encode()).hexdigest()[:24]
 
 

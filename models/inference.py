@@ -13,6 +13,7 @@ from dicom_io.segmentation import Segmentation
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.consistency import agree
+from models.doubts import doubts, expected_dice
 from models.errors import WrongModality
 from models.forward import Model, Progress, computes_bfloat16, load_model, predict
 from models.postprocessing import largest_component, number_segments
@@ -86,8 +87,7 @@ class Probabilities:
 
 def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: None) -> Segmentation:
     """Liver and lesions of a volume of any orientation on its own grid. Raises WrongModality."""
-    classes, tumour = _look(model, volume, progress, None)
-    return _numbered(model, volume, classes, tumour)
+    return _numbered(model, volume, _look(model, volume, progress, None))
 
 
 def segment_with_probabilities(
@@ -95,25 +95,34 @@ def segment_with_probabilities(
 ) -> tuple[Segmentation, Probabilities]:
     """What `segment` gives, and the probabilities that it was made from. Raises WrongModality."""
     liver = np.zeros(volume.geometry.shape, np.uint8)
-    classes, tumour = _look(model, volume, progress, liver)
-    return _numbered(model, volume, classes, tumour), Probabilities(liver, tumour)
+    seen = _look(model, volume, progress, liver)
+    return _numbered(model, volume, seen), Probabilities(liver, seen.tumour)
 
 
-def _look(
-    model: Model, volume: Volume, progress: Progress, liver: NDArray[np.uint8] | None
-) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
-    """Classes (0, 1, 2) and the probability of tumour in 1/255 on the source's grid; `liver` is filled in if given."""
+@dataclass(frozen=True, eq=False)
+class _Seen:
+    """Classes (0, 1, 2) and the probability of tumour in 1/255 on the source's grid; the Dice that is expected."""
+
+    classes: NDArray[np.uint8]
+    tumour: NDArray[np.uint8]
+    expected_dice: float | None
+
+
+def _look(model: Model, volume: Volume, progress: Progress, liver: NDArray[np.uint8] | None) -> _Seen:
+    """Both passes; `liver` is filled in with its probability in 1/255 if given."""
     geometry = volume.geometry
     axial, how = as_seen(model, volume)
     canonical = to_canonical(axial)
     found = look_twice(model, canonical, how, progress)
     classes, tumour = np.zeros(geometry.shape, np.uint8), np.zeros(geometry.shape, np.uint8)
-    if found is not None and axial is volume:
+    if found is None:
+        return _Seen(classes, tumour, None)
+    if axial is volume:
         turned = None if liver is None else canonical.turn(liver)
         draw(found, canonical, canonical.turn(classes), canonical.turn(tumour), turned)
-    elif found is not None:
+    else:
         carry_back(found, axial.geometry, geometry, classes, tumour, liver)
-    return classes, tumour
+    return _Seen(classes, tumour, expected_dice(found.probabilities, found.centres_mm))
 
 
 def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
@@ -125,14 +134,17 @@ def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
     return (volume if is_axial(volume.geometry) else reslice(volume, how)), how
 
 
-def _numbered(model: Model, volume: Volume, classes: NDArray[np.uint8], tumour: NDArray[np.uint8]) -> Segmentation:
-    numbered = number_segments(classes, tumour, volume.geometry)
+def _numbered(model: Model, volume: Volume, seen: _Seen) -> Segmentation:
+    numbered, calibration = number_segments(seen.classes, seen.tumour, volume.geometry), model.card.calibration
+    confidences = numbered.confidences
     return Segmentation(
         labels=numbered.labels,
         geometry=volume.geometry,
         algorithm=model.algorithm,
-        confidences=numbered.confidences,
-        warnings=volume.warnings + numbered.warnings,
+        confidences=tuple(map(calibration.of, confidences)) if calibration else confidences,
+        warnings=volume.warnings + numbered.warnings + doubts(volume, numbered.labels, seen.expected_dice),
+        calibrated=calibration is not None,
+        expected_dice=seen.expected_dice,
     )
 
 

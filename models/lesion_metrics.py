@@ -41,12 +41,16 @@ class Size:
 
 @dataclass(frozen=True)
 class TrueLesion:
-    """A lesion of the truth, and the found one that it is paired with; None, 0 and 0 where it was missed."""
+    """A lesion of the truth, and the found one that it is paired with; None, 0 and 0 where it was missed.
+
+    `confidence` is that of the found one, as in the SR.
+    """
 
     size: Size
     found: Size | None
     dice: float
     iou: float
+    confidence: float | None = None
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,7 @@ def match_lesions(case: Case, segmentation: Segmentation) -> Lesions:
     found_sizes = _sizes(found, segmentation.lesion_count, slices, case.volume.geometry)
     common = _common_mm3(truth, found, (true_count, len(found_sizes)), slices)
     pairs = _pairs(common)
+    confidences: Sequence[float | None] = segmentation.confidences or (None,) * len(found_sizes)
 
     def judged(number: int) -> TrueLesion:
         size = true_sizes[number]
@@ -86,11 +91,11 @@ def match_lesions(case: Case, segmentation: Segmentation) -> Lesions:
             return TrueLesion(size, None, 0.0, 0.0)
         partner, both = found_sizes[pairs[number]], common[number, pairs[number]] / 1000
         together = size.volume_ml + partner.volume_ml
-        return TrueLesion(size, partner, float(2 * both / together), float(both / (together - both)))
+        dice, iou = float(2 * both / together), float(both / (together - both))
+        return TrueLesion(size, partner, dice, iou, confidences[pairs[number]])
 
     order = sorted(range(true_count), key=lambda number: -true_sizes[number].volume_ml)
     taken = set(pairs.values())
-    confidences: Sequence[float | None] = segmentation.confidences or (None,) * len(found_sizes)
     false = [FalseLesion(size, confidences[i]) for i, size in enumerate(found_sizes) if i not in taken]
     return Lesions(tuple(map(judged, order)), tuple(false))
 

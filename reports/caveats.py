@@ -21,7 +21,7 @@ PARTIAL_LIVER_MM2 = 100.0
 """How much of the liver may lie on the edge of the field of view before it counts as cut off: a tip of 1 cm2."""
 
 LOW_CONFIDENCE_BELOW = 0.6
-"""The mean tumour probability of a lesion below which it is doubtful; half is where the model says neither."""
+"""The confidence of a lesion below which it is doubtful; half is where the model says neither."""
 
 ENHANCED_FROM_HU = 75.0
 """The mean value of the liver below which it is not, or hardly, enhanced. Without contrast a liver has 50 to 70 HU; a
@@ -34,15 +34,21 @@ SENTENCES: dict[str, str] = {
     "tumour burden and the number of lesions be those of a part.",
     FindingsWarning.LESION_CUT_OFF: "A lesion reaches the edge of the images: it may be larger than measured.",
     FindingsWarning.LOW_CONFIDENCE: "The model is unsure of at least one lesion "
-    f"(mean probability under {LOW_CONFIDENCE_BELOW:g}).",
+    f"(confidence under {LOW_CONFIDENCE_BELOW:g}).",
     FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
     "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
     FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results of the patient could not be fetched from an archive: what is "
     "said of new and grown lesions may lack, or be incomplete.",
     FindingsWarning.PRIOR_NOT_COMPARED: "An earlier result of the patient was found, but could not be laid over this "
     "one: whether lesions are new or have grown is not known.",
-    # A model's code: models and reports meet in dicom_io.segmentation alone
+    # A model's codes: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
+    "VALUES_DOUBTFUL": "The values of the images do not look like Hounsfield units: hardly any of them is that of "
+    "fat or air. What was found in them is doubtful.",
+    "NOT_LIKE_LIVER": "What was found has not the values of a liver: the images may be of another part of the body, "
+    "and nothing that was found be true.",
+    "LIVER_UNCERTAIN": "The model is unsure of the liver's outline: its volume and the tumour burden are doubtful. "
+    "Images unlike those that it learned from, or of another part of the body, look like this.",
 }
 
 

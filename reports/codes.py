@@ -54,7 +54,7 @@ KURTOSIS = Code("IPH6", "IBSI", "Intensity-based Excess Kurtosis")
 """Of the values themselves; PS3.16 names only those of the histogram (88K1, C3I7), which bins would change."""
 HISTOGRAM_ENTROPY = Code("TLU2", "IBSI", "Intensity Histogram Entropy")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
-"""The mean tumour probability, in percent as PS3.16 wants it; uncalibrated, which a comment says."""
+"""The confidence, in percent as PS3.16 wants it."""
 SEVERITY = Code("246112005", "SCT", "Severity")
 SEVERITY_LEVELS = {
     "none": Code("260413007", "SCT", "None"),

@@ -30,7 +30,7 @@ class Lesion:
     show. `key_sop_instance_uid` and, in an Enhanced image, `key_frame_number` name its image.
 
     `diameter_3d_mm` is the largest distance in space, another number with another name. `confidence` is the model's
-    mean tumour probability, uncalibrated.
+    mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is real.
 
     Shape (`reports.surfaces`): `surface_mm2`, `mesh_volume_ml` and `sphericity` are those of the mesh that IBSI
     measures; `volume_ml` counts voxels.
@@ -98,6 +98,8 @@ class Findings:
     "unilobar", "bilobar" or None, `size_category` that of the longest axis, in mm. `milan` and `up_to_seven` are
     computed from numbers alone (`reports.criteria`), None without lesions; `severity` follows docs/severity.md.
 
+    `expected_dice`: how well the network expects to have drawn the liver, 0..1 (`dicom_io.segmentation`).
+
     `follow_up` is the course since an earlier study (docs/follow-up.md), None where there is none to compare with.
     """
 
@@ -119,6 +121,13 @@ class Findings:
     up_to_seven: Criterion | None = None
     severity: Severity = NOT_KNOWN
     follow_up: FollowUp | None = None
+    is_calibrated: bool = False
+    expected_dice: float | None = None
+
+    @property
+    def confidence_note(self) -> str:
+        """What kind of number a confidence is."""
+        return "calibrated" if self.is_calibrated else "uncalibrated"
 
     @property
     def lesion_count(self) -> int:
@@ -155,12 +164,14 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
             "hu_mean": _rounded(findings.liver_hu_mean),
             "hu_sd": _rounded(findings.liver_hu_sd),
             "cut_off_mm2": _rounded(findings.liver_cut_off_mm2),
+            "expected_dice": _rounded(findings.expected_dice),
         },
         "lesions": [
             _lesion_json(lesion) | _course_json(findings.course(lesion)) | {"history": _history_json(findings, lesion)}
             for lesion in findings.lesions
         ],
         "lesion_count": findings.lesion_count,
+        "confidence_calibrated": findings.is_calibrated,
         "burden_percent": _rounded(findings.burden_percent),
         "targets": list(findings.targets),
         "target_diameter_sum_mm": _rounded(findings.target_diameter_sum_mm),

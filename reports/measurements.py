@@ -111,6 +111,8 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         milan=criteria.milan_of(long_axes_mm),
         up_to_seven=criteria.up_to_seven_of(long_axes_mm),
         severity=_severity(lesions, burden_percent),
+        is_calibrated=segmentation.calibrated,
+        expected_dice=segmentation.expected_dice,
     )
 
 

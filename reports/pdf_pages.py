@@ -225,7 +225,7 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
     note += (
         f"Change: of the volume, against {earlier_study(findings)}."
         if findings.follow_up
-        else "Confidence: the model's mean tumour probability, uncalibrated."
+        else f"Confidence: the model's mean tumour probability, {findings.confidence_note}."
     )
     return sheet.paragraph(y + 2, note, SMALL_SIZE, colour=SOFT)
 

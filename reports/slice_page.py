@@ -90,7 +90,7 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
     parts = [
         lesion.region or "",
         "" if lesion.hu_mean is None else f"mean {lesion.hu_mean:.0f} HU",
-        "" if lesion.confidence is None else f"confidence {lesion.confidence:.2f} (uncalibrated)",
+        "" if lesion.confidence is None else f"confidence {lesion.confidence:.2f} ({findings.confidence_note})",
         f"3-D diameter {lesion.diameter_3d_mm:.1f} mm",
     ]
     detail = ",  ".join(part for part in parts if part)

@@ -3,11 +3,14 @@
 import pytest
 
 from dicom_io.errors import SeriesWarning
+from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from models.postprocessing import LESIONS_TRUNCATED
 from reports.caveats import FindingsWarning, caveat
 
 
-@pytest.mark.parametrize("code", [*SeriesWarning, LESIONS_TRUNCATED, *FindingsWarning])
+@pytest.mark.parametrize(
+    "code", [*SeriesWarning, LESIONS_TRUNCATED, VALUES_DOUBTFUL, LIVER_UNCERTAIN, NOT_LIKE_LIVER, *FindingsWarning]
+)
 def test_a_code_has_its_sentence(code) -> None:
     """The code, so that it can be looked up, and what it means."""
     text = caveat(code)

@@ -413,10 +413,11 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
     assert set(content) == {
         "schema", "software", "model", "liver", "lesions", "lesion_count", "burden_percent", "severity", "plane",
         "warnings", "targets", "target_diameter_sum_mm", "spread", "lobes", "size_category", "milan", "up_to_seven",
-        "prior",
+        "prior", "confidence_calibrated",
     }  # fmt: skip
-    assert set(content["liver"]) == {"volume_ml", "centroid_lps_mm", "hu_mean", "hu_sd", "cut_off_mm2"}
+    assert set(content["liver"]) == {"volume_ml", "centroid_lps_mm", "hu_mean", "hu_sd", "cut_off_mm2", "expected_dice"}
     assert content["schema"] == 1 and content["lesion_count"] == 1
+    assert content["confidence_calibrated"] is False and content["liver"]["expected_dice"] is None
     assert content["severity"]["level"] == "low" and len(content["severity"]["reasons"]) == 4
     assert content["milan"] == {
         "met": True,
