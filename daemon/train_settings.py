@@ -183,8 +183,6 @@ class TrainSettings(Section):
     def identity(self) -> dict[str, Any]:
         """What decides which weights come out, but for the data, which is told by its hash; JSON values."""
         kept = self.model_dump(mode="json", exclude={"machine": True, "data": True})
-        if not self.training.freeze_encoder:  # a run that began before there was such a key goes on
-            del kept["training"]["freeze_encoder"]
         return {f"{table}.{key}": value for table, keys in kept.items() for key, value in keys.items()}
 
 

@@ -35,6 +35,8 @@ RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "trai
 CLAIMING = frozenset(name + ending for name in (RUN, CONFIG, SPLIT) for ending in ("", ".part"))
 """What a folder may hold whose claim was killed before `run.json` was there."""
 CHECKPOINT, LOSSES, DICES = "checkpoint.pt", "loss.csv", "dice.csv"
+LATER_KEYS: Mapping[str, Any] = {"training.freeze_encoder": False}
+"""Keys of an identity that older runs do not have, and what these runs were: they go on."""
 COLUMNS = {LOSSES: "step,loss,learning_rate", DICES: "step,liver_dice,tumour_dice"}
 
 Describe = Callable[[str], dict[str, Any]]
@@ -199,7 +201,7 @@ def versions() -> dict[str, str]:
 
 def _read(file: Path) -> dict[str, Any]:
     try:
-        identity: dict[str, Any] = json.loads(file.read_text())["identity"]
+        identity: dict[str, Any] = {**LATER_KEYS, **json.loads(file.read_text())["identity"]}
     except (ValueError, KeyError, TypeError) as error:
         raise RunMismatch(f"{file}: does not say of which run it is; choose another folder") from error
     return identity

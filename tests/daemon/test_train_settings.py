@@ -84,9 +84,9 @@ def test_machine_does_not_make_another_run() -> None:
     assert load_settings(None, {("training", "seed"): 3}).identity != TrainSettings().identity
 
 
-def test_run_that_began_before_encoders_could_be_frozen_goes_on() -> None:
-    """The key decides which weights come out only where it is set."""
-    assert "training.freeze_encoder" not in TrainSettings().identity
+def test_frozen_encoder_is_part_of_what_a_run_is() -> None:
+    """And of its recipe."""
+    assert TrainSettings().identity["training.freeze_encoder"] is False
     frozen = load_settings(None, {("training", "freeze_encoder"): True})
     assert frozen.identity["training.freeze_encoder"] is True
     assert frozen.recipe.freeze_encoder

@@ -53,6 +53,14 @@ def test_same_run_goes_on_and_another_is_refused_by_what_differs(folder: RunFold
         claim(folder.path, IDENTITY | {"data": "cd" * 32}, card, {})
 
 
+def test_older_run_goes_on_where_a_later_key_says_what_it_was(tmp_path: Path, card: dict[str, Any]) -> None:
+    """It was begun before an encoder could be frozen; one that is, is another run."""
+    claim(tmp_path / "old", IDENTITY, card, {})
+    claim(tmp_path / "old", IDENTITY | {"training.freeze_encoder": False}, card, {})
+    with pytest.raises(RunMismatch, match=r"training\.freeze_encoder is false there and true here"):
+        claim(tmp_path / "old", IDENTITY | {"training.freeze_encoder": True}, card, {})
+
+
 def test_folder_of_something_else_is_refused(tmp_path: Path, card: dict[str, Any]) -> None:
     """A folder with other files, one whose run.json is damaged, a file."""
     (tmp_path / "thesis.tex").touch()
