@@ -261,11 +261,11 @@ def _course(sheet: Sheet, findings: Findings, top: float, bottom: float) -> floa
 def _dress_course(axes: Axes, title: str, days: Sequence[int]) -> None:
     axes.set_title(title, fontsize=SMALL_SIZE, color=INK)
     axes.set_xticks(days, [str(day) for day in days])
-    axes.set_xlabel("days before today's study", fontsize=SMALL_SIZE - 1, color=SOFT, labelpad=1)
+    axes.set_xlabel("days, 0: this study", fontsize=SMALL_SIZE - 1, color=SOFT, labelpad=1)
     axes.tick_params(labelsize=SMALL_SIZE - 1, colors=SOFT, length=2)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(RULE)
-    axes.margins(x=0.08)
+    axes.margins(x=0.14)
 
 
 def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
