@@ -16,10 +16,9 @@ run: install
 
 install: .venv/.installed
 
-# The acceptance tests drive whole services, so one at a time.
+# The acceptance tests drive whole services, one at a time (tests/acceptance/conftest.py), and wait much: beside the others.
 test: install-test debian viewer lint
-	.venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
-	PORTA_OHIF=$(OHIF) .venv/bin/pytest tests/acceptance
+	PORTA_OHIF=$(OHIF) .venv/bin/pytest --numprocesses 3 --dist loadgroup
 
 lint: install-test
 	.venv/bin/ruff check .

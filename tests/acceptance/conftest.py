@@ -58,13 +58,22 @@ format = "json"
 """
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Whole services are driven one at a time: by one of the processes that share the tests."""
+    for item in items:
+        if Path(__file__).parent in item.path.parents:
+            item.add_marker(pytest.mark.xdist_group("services"))
+
+
 def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str = "it") -> None:
     """Wait for a condition of another process, which has no event to wait for."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
             pytest.fail(f"{what} did not happen within {seconds:g} s")
-        time.sleep(0.02)
+        waited = seconds - (deadline - time.monotonic())
+        time.sleep(min(0.25, 0.02 + waited / 20))  # asking takes a processor from who is waited for
 
 
 def comments(sr: Dataset) -> str:
