@@ -236,20 +236,19 @@ ROWS = (
 
 def mean_of(summary: Mapping[str, Any], path: Sequence[str]) -> float | None:
     """The mean, or the one value, that stands somewhere in a summary."""
+    return _interval(summary, path)[0]
+
+
+def _interval(summary: Mapping[str, Any], path: Sequence[str]) -> tuple[float | None, float | None, float | None]:
+    """Mean, low and high; the last two None where one value stands there."""
     value: Any = summary
     for key in path:
         value = value[key]
-    mean: float | None = value["mean"] if isinstance(value, dict) else value
-    return mean
+    return (value["mean"], value.get("low"), value.get("high")) if isinstance(value, dict) else (value, None, None)
 
 
 def _cell(summary: Mapping[str, Any], path: Sequence[str], digits: int) -> str:
-    value: Any = summary
-    for key in path:
-        value = value[key]
-    mean, low, high = (
-        (value[key] for key in ("mean", "low", "high")) if isinstance(value, dict) else (value, None, None)
-    )
+    mean, low, high = _interval(summary, path)
     if mean is None:
         return "–"
     return f"{mean:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")

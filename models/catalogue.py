@@ -8,12 +8,12 @@ import fcntl
 import hashlib
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.cards import PRETRAINED, Card, read_card, shipped
+from models.cards import PRETRAINED, Card, read_card, sha256_of, shipped
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
 AT = "@"
@@ -108,11 +108,11 @@ def add(card: Card, catalogue: Catalogue) -> Path | None:
                         f"{card.path}: version: {card.name} {card.version} is here already with another content"
                         f" ({path}); give it another version"
                     )
-                if path.parent != folder or _sha256(path.with_suffix(".safetensors")) == card.sha256:
+                if path.parent != folder or _holds(path.with_suffix(".safetensors"), card.sha256):
                     return None
             if _copy(card.weights, target.with_suffix(".safetensors")) != card.sha256:
                 raise WeightsCorrupt(f"{card.weights}: has changed while it was copied")
-            _copy(card.path, target)
+            _keep([text], target)
     except OSError as error:
         raise WeightsCorrupt(f"{error.filename or folder}: {error.strerror}") from error
     return target
@@ -146,28 +146,38 @@ def _is_of(path: Path, card: Card) -> bool:
     return (there.name, there.version) == (card.name, card.version)
 
 
-def _sha256(path: Path) -> str | None:
+def _holds(weights: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(weights) == sha256
     except OSError:
-        return None
+        return False
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Whole or not at all, and on the disk when this returns; the sha256. Others may read it: so the service may."""
-    part, digest = target.with_name(f".{target.name}.part"), hashlib.sha256()
-    with source.open("rb") as given, part.open("wb") as kept:
-        while chunk := given.read(2**20):
-            digest.update(chunk)
-            kept.write(chunk)
+    """As `_keep` does; the sha256 of what was kept."""
+    digest = hashlib.sha256()
+    with source.open("rb") as given:
+
+        def chunks() -> Iterator[bytes]:
+            while chunk := given.read(2**20):
+                digest.update(chunk)
+                yield chunk
+
+        _keep(chunks(), target)
+    return digest.hexdigest()
+
+
+def _keep(chunks: Iterable[bytes], target: Path, mode: int = 0o644) -> None:
+    """Whole or not at all, and on the disk when this returns. By default others may read it: so the service may."""
+    part = target.with_name(f".{target.name}.part")
+    with open(part, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as kept:
+        kept.writelines(chunks)
         kept.flush()
         os.fsync(kept.fileno())
-    part.chmod(0o644)
+    part.chmod(mode)
     part.replace(target)
     handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    return digest.hexdigest()
