@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.errors import EvaluationStopped
+from daemon.interruption import interruptible
 from daemon.progress import progress_bar
 from daemon.stages import software_version
 from dicom_io.nifti import has_affine, write_labels
@@ -61,8 +62,16 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
     """Measure each model on the same cases, one after another; write what the head of this module lists.
 
     Returns what each evaluation.json holds, by the name of its folder. Raises UnknownModel, CaseUnreadable,
-    SplitInvalid and RunMismatch for what the caller must mend, EvaluationStopped after Ctrl-C.
+    SplitInvalid and RunMismatch for what the caller must mend, EvaluationStopped after Ctrl-C or SIGTERM.
     """
+    try:
+        with interruptible():
+            return _evaluated(request, out)
+    except KeyboardInterrupt:
+        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+
+
+def _evaluated(request: Request, out: Path) -> dict[str, Content]:
     cards = labelled([find(name) for name in request.weights])
     sources = find_sources(request)
     if request.split is None or request.part == "test":
@@ -73,15 +82,12 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
         split_part=request.part if request.split is not None else None,
     )
     contents = {}
-    try:
-        for label, card in cards.items():
-            model = load_model(card, device=request.device, threads=request.threads)
-            contents[label] = evaluate_model(model, sources, out / label, asked, label=label)
-            del model  # one network in memory at a time
-        with writing(out):
-            draw_charts(contents, out / CHARTS)
-    except KeyboardInterrupt:
-        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+    for label, card in cards.items():
+        model = load_model(card, device=request.device, threads=request.threads)
+        contents[label] = evaluate_model(model, sources, out / label, asked, label=label)
+        del model  # one network in memory at a time
+    with writing(out):
+        draw_charts(contents, out / CHARTS)
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(contents))
     print(f"{out}: evaluation.json and the worst cases of each model, and {CHARTS}/")
     return contents
@@ -117,10 +123,9 @@ def refuse_learned(cards: Iterable[Card], sources: Sequence[CaseSource]) -> None
         patients = learned_from(card)
         if names := [source.name for source in sources if source.patient in patients]:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise SplitInvalid(
-                f"{card.weights.with_suffix('.json')}: was trained or validated on patients of {shown}; "
-                f"--split {card.weights.with_name(SPLIT)} leaves them out"
-            )
+            split = card.weights.with_name(SPLIT)  # the run's; it does not come with a model that was added
+            way = f"--split {split} leaves them out" if split.exists() else "measure on others"
+            raise SplitInvalid(f"{card.path}: was trained or validated on patients of {shown}; {way}")
 
 
 def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[CaseSource]:
@@ -236,20 +241,19 @@ ROWS = (
 
 def mean_of(summary: Mapping[str, Any], path: Sequence[str]) -> float | None:
     """The mean, or the one value, that stands somewhere in a summary."""
+    return _interval(summary, path)[0]
+
+
+def _interval(summary: Mapping[str, Any], path: Sequence[str]) -> tuple[float | None, float | None, float | None]:
+    """Mean, low and high; the last two None where one value stands there."""
     value: Any = summary
     for key in path:
         value = value[key]
-    mean: float | None = value["mean"] if isinstance(value, dict) else value
-    return mean
+    return (value["mean"], value.get("low"), value.get("high")) if isinstance(value, dict) else (value, None, None)
 
 
 def _cell(summary: Mapping[str, Any], path: Sequence[str], digits: int) -> str:
-    value: Any = summary
-    for key in path:
-        value = value[key]
-    mean, low, high = (
-        (value[key] for key in ("mean", "low", "high")) if isinstance(value, dict) else (value, None, None)
-    )
+    mean, low, high = _interval(summary, path)
     if mean is None:
         return "–"
     return f"{mean:.{digits}f}" + ("" if low is None else f" [{low:.{digits}f}, {high:.{digits}f}]")

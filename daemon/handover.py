@@ -7,7 +7,9 @@ work/<volume>/explanations.npz       what it looked at to draw each of the large
 """
 
 import json
+import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
@@ -61,6 +63,19 @@ def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
         calibrated=about.get("calibrated", False),  # not in what an earlier version left
         expected_dice=about.get("expected_dice"),
     )
+
+
+def keep_labels(work: Path) -> None:
+    """Remove from the work of a reported job all that no shadow is compared with: earlier studies, probabilities, maps.
+
+    A shadow may run, and end, meanwhile: what is gone already is no fault.
+    """
+    for folder, _, names in os.walk(work, topdown=False):
+        for name in names:
+            if name not in (LABELS, VOLUMES):
+                (Path(folder) / name).unlink(missing_ok=True)
+        with suppress(OSError):  # it holds labels, or is gone
+            os.rmdir(folder)
 
 
 def save_probabilities(probabilities: Probabilities, work: Path) -> None:

@@ -398,7 +398,7 @@ class Ledger:
                 note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
 
     def due_shadows(self, *, now: float) -> list[Shadow]:
-        """Shadows that are to be run now, oldest first; also those of jobs that were cancelled since."""
+        """Shadows that are to be run now, oldest first, also of cancelled jobs; none while a job is to be worked on."""
         with self._reading() as connection:
             return [shadow_of(row) for row in connection.execute(select_due_shadows(now=now))]
 

@@ -243,7 +243,7 @@ def settle(
     settled = connection.execute(
         sa.update(shadows)
         .where(shadows.c.id == shadow.id, shadows.c.state == ShadowState.PENDING)
-        .values(attempts=shadow.attempts + int(compared is None), **values)
+        .values(attempts=shadow.attempts, **values)
     )
     if settled.rowcount:
         note(connection, shadow.job_id, f"SHADOW_{state}", now=now, code=code)

@@ -67,14 +67,21 @@ def select_claimable(lease: str, *, now: float) -> sa.Select[Any]:
     return (
         sa.select(jobs.c.id)
         .where(
-            jobs.c.state.in_(WORKABLE),
-            jobs.c.chosen,
-            jobs.c.halt.is_(None),
-            sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
+            _is_to_be_worked_on(jobs, now=now),
             sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease == lease),
         )
         .order_by(jobs.c.priority.desc(), jobs.c.id)
         .limit(1)
+    )
+
+
+def _is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement[bool]:
+    """Waits for a worker, or has one; `table` is `jobs` or an alias of it."""
+    return sa.and_(
+        table.c.state.in_(WORKABLE),
+        table.c.chosen,
+        table.c.halt.is_(None),
+        sa.or_(table.c.not_before.is_(None), table.c.not_before <= now),
     )
 
 
@@ -124,11 +131,13 @@ def select_shadows() -> sa.Select[Any]:
 
 
 def select_due_shadows(*, now: float) -> sa.Select[Any]:
-    """Shadows that are to be run now, oldest first."""
+    """Shadows that are to be run now, oldest first; none while a job waits for a worker or has one."""
+    other = jobs.alias()
     return (
         select_shadows()
         .where(
             shadows.c.state == ShadowState.PENDING,
+            ~sa.exists().where(_is_to_be_worked_on(other, now=now)),
             sa.or_(shadows.c.not_before.is_(None), shadows.c.not_before <= now),
         )
         .order_by(shadows.c.id)

@@ -53,6 +53,8 @@ Form = Literal["auto", "json", "console"]
 
 _EVENT = re.compile(r"[a-z][a-z0-9_]*(\.[a-z0-9_]+)+")
 _CODE = re.compile(r"[\w.:+\-/<>%]*", re.ASCII)
+_MODEL = re.compile(rf"{_CODE.pattern}(@[\w.\-]+)?", re.ASCII)
+"""NAME@VERSION, in `model` alone, which is a name that the configuration has: an address of mail has an @ too."""
 _LONGEST_TEXT = 200
 _MOST_FRAMES = 12
 _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARNING, "error": logging.ERROR}
@@ -149,14 +151,21 @@ def allowed_only(_: WrappedLogger, __: str, event: EventDict) -> MutableMapping[
     event["event"] = name if isinstance(name, str) and _EVENT.fullmatch(name) else "event.unnamed"
     order = [key for key in ("timestamp", "level", "event") if key in event]
     order += [key for key in event if key in ALLOWED and key not in order]
-    kept = {key: _plain(event[key], spaces=key in WITH_SPACES) for key in order}
+    kept = {key: _plain(event[key], _form_of(key)) for key in order}
     if dropped := len(event) - len(kept):
         kept["dropped"] = dropped
     return kept
 
 
-def _plain(value: object, *, spaces: bool) -> object:
-    """`value` if it is a number, a time, a code (with `spaces`: any short text), or a list of those; else its type."""
+def _form_of(key: str) -> re.Pattern[str] | None:
+    """What a text under a key must be; None: any short text."""
+    if key in WITH_SPACES:
+        return None
+    return _MODEL if key == "model" else _CODE
+
+
+def _plain(value: object, form: re.Pattern[str] | None) -> object:
+    """`value` if it is a number, a time, a short text of this form, or a list of those; else its type."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, Integral):
@@ -166,9 +175,9 @@ def _plain(value: object, *, spaces: bool) -> object:
     # StrEnum and pydicom's UID are texts as they are; a subclass that prints itself differently is not trusted.
     if isinstance(value, Path) or type(value).__str__ is str.__str__:
         text = str(value)
-        return text if len(text) <= _LONGEST_TEXT and (spaces or _CODE.fullmatch(text)) else "<text>"
+        return text if len(text) <= _LONGEST_TEXT and (form is None or form.fullmatch(text)) else "<text>"
     if isinstance(value, list | tuple | set | frozenset):
-        return [_plain(item, spaces=spaces) for item in value]
+        return [_plain(item, form) for item in value]
     return f"<{_type_name(value)}>"
 
 

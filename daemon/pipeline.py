@@ -24,6 +24,7 @@ from daemon.choice import (
 from daemon.config import SRS, Config, Profile, kind_of
 from daemon.errors import LedgerUnavailable, WorkerFailed
 from daemon.executor import WorkerStopped
+from daemon.handover import keep_labels
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger import Ledger, Outgoing
@@ -207,7 +208,9 @@ class Pipeline:
             outgoing=self._outgoing(job, reported.results),
             shadow_models=shadows,
         )
-        if moved and not shadows:  # a shadow is compared with the labels
+        if moved and shadows:
+            keep_labels(self.spool.work(job.id))
+        elif moved:
             self.spool.clear_work(job.id)
         return moved
 

@@ -1,8 +1,9 @@
 """Shadow models: run on what is reported already, compared, written down. Nothing of theirs is ever sent.
 
-They run in a worker of their own, of low priority, that ends when there is nothing to compare: a job waits for
-nobody but the job before it, and a shadow that fails, hangs or is killed leaves a job as it is. What is due stands in
-the ledger, as deliveries do; the labels that a shadow is compared with stay in the work folder until it is settled.
+They run in a worker of their own, of low priority, that ends when there is nothing to compare. None begins while a job
+waits for a worker or has one; one that has begun goes on beside a job that comes then, which may be slower by it on the
+same device. A shadow that fails, hangs or is killed leaves a job as it is. What is due stands in the ledger, as
+deliveries do; the labels that a shadow is compared with stay in the work folder until it is settled.
 """
 
 import random
@@ -16,6 +17,7 @@ from typing import Protocol, TypeVar
 from daemon.config import Config
 from daemon.errors import LedgerUnavailable, UnknownJob
 from daemon.executor import WorkerStopped
+from daemon.handover import keep_labels
 from daemon.jobs import ENDED, OUT, Halt, Reject, Retry, Shadow, ShadowState, State, decide
 from daemon.ledger import Ledger
 from daemon.log import bound_job, get_logger
@@ -54,19 +56,18 @@ class Shadows:
     jitter: Callable[[], float] = random.random
 
     def compare_due(self) -> int:
-        """Run and compare one after another; how many were looked at."""
+        """Run and compare one after another, until a job comes; how many were looked at."""
         done = 0
         while due := self.ledger.due_shadows(now=self.clock()):
-            for shadow in due:
-                with bound_job(shadow.job_id):
-                    self._compare(shadow)
-                done += 1
+            with bound_job(due[0].job_id):
+                self._compare(due[0])
+            done += 1
         if done:
             self.executor.rest()
         return done
 
     def sweep(self) -> None:
-        """Remove the work folders of jobs that need them no more, which a kill may have left."""
+        """Remove what a kill left in the work folders of jobs that need it no more."""
         for folder in (self.spool.root / "work").iterdir():
             if folder.name.isdecimal():
                 with suppress(UnknownJob):
@@ -122,11 +123,14 @@ class Shadows:
         log.info("shadow.left", model=shadow.model, code=code)
 
     def _give_up(self, shadow: Shadow, code: str, error: Exception) -> None:
-        self.ledger.settle_shadow(shadow, now=self.clock(), code=code)
+        self.ledger.settle_shadow(replace(shadow, attempts=shadow.attempts + 1), now=self.clock(), code=code)
         log.error("shadow.failed", model=shadow.model, code=code, error=error)
 
     def _tidy(self, job_id: int) -> None:
-        """Nobody needs the labels of a job that is reported, or has ended, and has no shadow to come."""
-        pending = any(shadow.state == ShadowState.PENDING for shadow in self.ledger.shadows_of(job_id))
-        if not pending and self.ledger.job(job_id).state in (*OUT, *ENDED):
+        """Of a job that is reported, or has ended, only a shadow that is to come needs anything: the labels."""
+        if self.ledger.job(job_id).state not in (*OUT, *ENDED):
+            return
+        if any(shadow.state == ShadowState.PENDING for shadow in self.ledger.shadows_of(job_id)):
+            keep_labels(self.spool.work(job_id))
+        else:
             self.spool.clear_work(job_id)

@@ -1,17 +1,16 @@
 """`porta train`: find cases, split them, prepare them once, train, and leave weights with a filled card."""
 
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from daemon.errors import ConfigurationError, TrainingStopped
+from daemon.interruption import Interruption, interruptible
 from daemon.progress import progress_bar, steps_bar
 from daemon.train_settings import TrainSettings, as_toml
 from models.cards import Card, find, licences_of
@@ -31,32 +30,6 @@ STRIDE = 32
 """Pixels of a sample that are one value of a network's deepest map."""
 LINES_OF_STEPS = 20
 """Where nobody watches a bar, a line is printed each time so many steps are done."""
-
-
-@dataclass
-class Interruption:
-    """Ctrl-C or SIGTERM: during training a wish, which the loop grants after the step; a second one ends at once."""
-
-    asked: bool = False
-    training: bool = False
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
-        if self.asked or not self.training:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM as `Interruption` has them; what was there before comes back."""
-    interruption = Interruption()
-    before = {number: signal.signal(number, interruption.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)
@@ -199,7 +172,10 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
 def describe(
     settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str, initial: Card | None = None
 ) -> dict[str, Any]:
-    """The card's content, but for the weights' sha256 and what was measured."""
+    """The card's content, but for the weights' sha256 and what was measured.
+
+    No version where the settings have none: `RunFolder.save_weights` makes it of the weights.
+    """
     cases = Counter(case.collection for case in training)
     hidden = {case.collection for case in training if not case.tumours_drawn}
     origins = [
@@ -216,7 +192,7 @@ def describe(
         begun, terms = f"backbone begun from {backbone}; ", f"{backbone}: by its own terms, which nobody stated here"
     return {
         "name": words.name or recipe.architecture,
-        "version": words.version or f"0-{data_sha256[:8]}",
+        "version": words.version,
         "architecture": recipe.architecture,
         "modalities": sorted({case.modality for case in training}),
         "preprocessing": asdict(settings.how),
@@ -260,7 +236,7 @@ def _watched(folder: RunFolder, steps: int, interruption: Interruption, *, shown
 def _draw(folder: RunFolder) -> None:
     paths = (folder.path / name for name in (LOSSES, DICES, CURVES))
     losses, dices, curves = paths
-    draw_curves(losses, dices, curves, title=f"{folder.card['name']} {folder.card['version']}")
+    draw_curves(losses, dices, curves, title=" ".join(filter(None, (folder.card["name"], folder.card["version"]))))
 
 
 def _say(line: str) -> None:

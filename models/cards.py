@@ -1,5 +1,6 @@
 """What is known of a set of weights: the JSON card beside each safetensors file. Imports no torch."""
 
+import hashlib
 import json
 import math
 import re
@@ -13,6 +14,10 @@ from models.calibration import Calibration
 from models.errors import CardInvalid, UnknownModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+PATIENTS = ".patients"
+"""What the list of those bears in place of the weights' ending whom added weights have learned from."""
+LONGEST_NAME = 64
+"""Of a name or a version: both become LO of a SEG (PS3.5 §6.2), and codes of the ledger."""
 
 
 @dataclass(frozen=True)
@@ -98,6 +103,9 @@ def read_card(path: Path) -> Card:
     except (ValueError, RecursionError) as error:
         raise CardInvalid(f"{path}: not a card of weights: no JSON") from error
     values = _values(raw, Card, path, but="weights")
+    for key in ("name", "version"):
+        if not (len(values[key]) <= LONGEST_NAME and values[key].isprintable() and "\\" not in values[key]):
+            raise CardInvalid(f"{path}: {key}: must be 1 to {LONGEST_NAME} printable characters, and no backslash")
     if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
         raise CardInvalid(f"{path}: sha256: must be 64 digits of 0-9 and a-f")
     if not values["modalities"]:
@@ -154,6 +162,12 @@ def _fitting(value: object, hint: Any, place: str) -> Any:
 
 _KINDS: dict[Any, tuple[type, str]] = {str: (str, "text"), bool: (bool, "true or false")}
 """How JSON has a type, and in words; all others are objects."""
+
+
+def sha256_of(weights: Path) -> str:
+    """What a card says of its file of weights. Raises OSError."""
+    with weights.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:

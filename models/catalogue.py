@@ -1,19 +1,21 @@
 """The models that a rule may name: those that ship, those that a site added to its folder, those it gave names to.
 
 An added model lies in the folder as NAME@VERSION.json with NAME@VERSION.safetensors beside it: what there is, its names
-tell, so that a damaged file that nobody asks for is nobody's trouble. Imports no torch.
+tell, so that a damaged file that nobody asks for is nobody's trouble. NAME@VERSION.patients, for its owner alone, lists
+the patients that it learned from, where they are known: nobody is to measure it on them. Imports no torch.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.cards import PRETRAINED, Card, read_card, shipped
+from models.cards import PATIENTS, PRETRAINED, Card, read_card, sha256_of, shipped
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
 AT = "@"
@@ -83,9 +85,10 @@ def added(folder: Path | None) -> dict[str, dict[str, Path]]:
     return found
 
 
-def add(card: Card, catalogue: Catalogue) -> Path | None:
+def add(card: Card, catalogue: Catalogue, patients: Collection[str] = ()) -> Path | None:
     """Copy a card and its weights into the folder, durably, the card last; None where the same is there already.
 
+    `patients`: whom the weights have learned from.
     The weights are those that were verified: what is copied is hashed once more. Raises CardInvalid for a name or
     version that cannot be a file's, or that another content has, WeightsCorrupt where the disk does not do it.
     """
@@ -108,11 +111,14 @@ def add(card: Card, catalogue: Catalogue) -> Path | None:
                         f"{card.path}: version: {card.name} {card.version} is here already with another content"
                         f" ({path}); give it another version"
                     )
-                if path.parent != folder or _sha256(path.with_suffix(".safetensors")) == card.sha256:
+                if path.parent != folder or _holds(path.with_suffix(".safetensors"), card.sha256):
                     return None
             if _copy(card.weights, target.with_suffix(".safetensors")) != card.sha256:
                 raise WeightsCorrupt(f"{card.weights}: has changed while it was copied")
-            _copy(card.path, target)
+            if patients:
+                content = json.dumps({"patients": sorted(patients)}).encode()
+                _keep([content], target.with_suffix(PATIENTS), mode=0o600)
+            _keep([text], target)
     except OSError as error:
         raise WeightsCorrupt(f"{error.filename or folder}: {error.strerror}") from error
     return target
@@ -146,28 +152,38 @@ def _is_of(path: Path, card: Card) -> bool:
     return (there.name, there.version) == (card.name, card.version)
 
 
-def _sha256(path: Path) -> str | None:
+def _holds(weights: Path, sha256: str) -> bool:
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(weights) == sha256
     except OSError:
-        return None
+        return False
 
 
 def _copy(source: Path, target: Path) -> str:
-    """Whole or not at all, and on the disk when this returns; the sha256. Others may read it: so the service may."""
-    part, digest = target.with_name(f".{target.name}.part"), hashlib.sha256()
-    with source.open("rb") as given, part.open("wb") as kept:
-        while chunk := given.read(2**20):
-            digest.update(chunk)
-            kept.write(chunk)
+    """As `_keep` does; the sha256 of what was kept."""
+    digest = hashlib.sha256()
+    with source.open("rb") as given:
+
+        def chunks() -> Iterator[bytes]:
+            while chunk := given.read(2**20):
+                digest.update(chunk)
+                yield chunk
+
+        _keep(chunks(), target)
+    return digest.hexdigest()
+
+
+def _keep(chunks: Iterable[bytes], target: Path, mode: int = 0o644) -> None:
+    """Whole or not at all, and on the disk when this returns. By default others may read it: so the service may."""
+    part = target.with_name(f".{target.name}.part")
+    with open(part, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as kept:
+        kept.writelines(chunks)
         kept.flush()
         os.fsync(kept.fileno())
-    part.chmod(0o644)
+    part.chmod(mode)
     part.replace(target)
     handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(handle)
     finally:
         os.close(handle)
-    return digest.hexdigest()

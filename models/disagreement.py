@@ -1,4 +1,7 @@
-"""How far two segmentations of one volume are apart, where nobody knows the truth: numbers alone."""
+"""How far two segmentations of one volume are apart, where nobody knows the truth: ratios and counts alone.
+
+No volume: beside the UIDs of a series it would be a finding of a patient, and the ledger keeps these figures.
+"""
 
 from dataclasses import dataclass
 
@@ -12,16 +15,15 @@ from dicom_io.segmentation import LIVER, Segmentation
 class Disagreement:
     """Of a job's own segmentation and that of a shadow. Dice are None where neither found anything.
 
-    The liver counts its lesions in. `lesions_met`: how many of the job's own lesions share a voxel with one of the
+    The liver counts its lesions in. `liver_rvd`, `lesion_rvd`: the shadow's volume less the job's own, over the
+    latter; None where that is nothing. `lesions_met`: how many of the job's own lesions share a voxel with one of the
     shadow's; `shadow_lesions_met`: how many of the shadow's with one of the job's own.
     """
 
     liver_dice: float | None
     lesion_dice: float | None
-    liver_ml: float
-    shadow_liver_ml: float
-    lesions_ml: float
-    shadow_lesions_ml: float
+    liver_rvd: float | None
+    lesion_rvd: float | None
     lesions: int
     shadow_lesions: int
     lesions_met: int
@@ -45,10 +47,8 @@ def disagreement(own: Segmentation, shadow: Segmentation) -> Disagreement:
     return Disagreement(
         liver_dice=_dice(liver, shadow_liver, common),
         lesion_dice=_dice(lesions, shadow_lesions, common_lesions),
-        liver_ml=round(liver, 2),
-        shadow_liver_ml=round(shadow_liver, 2),
-        lesions_ml=round(lesions, 2),
-        shadow_lesions_ml=round(shadow_lesions, 2),
+        liver_rvd=_difference(liver, shadow_liver),
+        lesion_rvd=_difference(lesions, shadow_lesions),
         lesions=own.lesion_count,
         shadow_lesions=shadow.lesion_count,
         lesions_met=len(met[0]),
@@ -62,3 +62,7 @@ def _counts(ours: NDArray[np.bool_], theirs: NDArray[np.bool_]) -> tuple[int, in
 
 def _dice(ours: float, theirs: float, common: float) -> float | None:
     return round(2 * common / (ours + theirs), 4) if ours + theirs else None
+
+
+def _difference(ours: float, theirs: float) -> float | None:
+    return round((theirs - ours) / ours, 4) if ours else None

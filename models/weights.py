@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import nn
 
 from models.architectures.registry import ARCHITECTURES
-from models.cards import Card
+from models.cards import Card, sha256_of
 from models.errors import UnknownModel, WeightsCorrupt
 
 __all__ = ["ARCHITECTURES", "load_network", "save_network", "verify"]
@@ -49,7 +49,7 @@ def verify(card: Card) -> None:
     """
     make = _architecture(card)
     with _openable(card):
-        sha256 = _sha256(card.weights)
+        sha256 = sha256_of(card.weights)
     found: dict[str, list[int]] = {}
     try:
         with _openable(card), safe_open(card.weights, framework="pt") as file:
@@ -82,11 +82,6 @@ def _openable(card: Card) -> Iterator[None]:
         raise WeightsCorrupt(f"{card.weights}: {error.strerror or 'cannot be read'}") from error
 
 
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
-
-
 def save_network(network: nn.Module, path: Path) -> str:
     """Write the weights in half precision and return the file's sha256."""
     halved = {
@@ -94,7 +89,7 @@ def save_network(network: nn.Module, path: Path) -> str:
         for name, tensor in network.state_dict().items()
     }
     save_file(halved, path)
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    return sha256_of(path)
 
 
 def _widened(tensor: torch.Tensor) -> torch.Tensor:

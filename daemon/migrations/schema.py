@@ -1,5 +1,6 @@
 """The tables of the ledger. UIDs, AE titles, counts, codes and paths below the storage root: no patient attribute.
 
+Of what was found a shadow's figures alone, and of these only how far two models are apart: no volume, no size.
 Times are seconds since 1970, UTC.
 """
 

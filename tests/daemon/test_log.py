@@ -118,6 +118,14 @@ def test_plain_values_keep_their_form(stream: io.StringIO):
     assert event["status"] == "0xA700"
 
 
+def test_a_model_may_be_named_with_its_version(stream: io.StringIO):
+    """In `model` alone, and once: what looks like an address of mail is withheld elsewhere, as is a sentence."""
+    for key, value in (("model", "ours@0-1.2"), ("reason", "jane@example.org"), ("model", "a@b@c"), ("model", "a@b c")):
+        get_logger().info("shadow.compared", **{key: value})
+    found = events(stream)
+    assert [event.get("model", event.get("reason")) for event in found] == ["ours@0-1.2", "<text>", "<text>", "<text>"]
+
+
 def test_a_sentence_is_no_event(stream: io.StringIO):
     """An f-string in place of a name is not written."""
     get_logger().info(f"received study of {CANARY}")

@@ -248,15 +248,19 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
 def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
     make_bench: Callable[..., Bench], make_config: Callable[..., Config]
 ):
-    """Their rows come with the deliveries, which are the same; the labels stay for them. No stage hears of it."""
+    """Their rows come with the deliveries, which are the same. No stage hears of it.
+
+    Only what they are compared with stays: no earlier study, with a patient's whole header, nor what else was kept.
+    """
     (rule,) = make_config().rules
     config = make_config(rule=(rule.model_copy(update={"shadow": ("other", "third")}),))
     calls, sent = [], []
     for number, bench in enumerate((make_bench(), make_bench(config=config)), start=1):
         bench.receive(1, 2, series=number)
         bench.close()
-        assert bench.pipeline.work_off() == 2
         job = bench.ledger.all_jobs()[-1]
+        bench.stages.acts = [keeping(bench.spool.work(job.id))]
+        assert bench.pipeline.work_off() == 2
         calls.append([(function, args[1]) for function, args in bench.stages.calls if function is segment_series])
         sent.append([(item.destination, item.object, item.confirm) for item in bench.ledger.deliveries_of(job.id)])
     assert calls[0] == calls[1]
@@ -264,8 +268,23 @@ def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
     found = [(shadow.model, shadow.state) for shadow in bench.ledger.shadows_of(job.id)]
     assert found == [("other", "PENDING"), ("third", "PENDING")]
     assert bench.ledger.shadows_of(job.id - 1) == []
-    assert bench.spool.work(job.id).exists()
+    work = bench.spool.work(job.id)
+    left = {str(path.relative_to(work)) for path in work.rglob("*") if path.is_file()}
+    assert left == {"volumes.json", "0/labels.npz", "1/labels.npz"}
+    assert {path.name for path in work.iterdir()} == {"volumes.json", "0", "1"}
     assert not bench.spool.work(job.id - 1).exists()
+
+
+def keeping(work: Path) -> Callable[[], None]:
+    """A first stage that leaves all that there may be."""
+    names = ("volumes.json", "priors.json", "priors/0.dcm", "priors/1.dcm", "1/labels.npz")
+    more = ("0/probabilities.npz", "0/explanations.npz", "0/.labels.npz.part")
+
+    def keep() -> None:
+        for name in (*names, *more):
+            write_durably(work / name, b"kept")
+
+    return keep
 
 
 def test_what_tells_a_verdict_has_no_shadows(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):

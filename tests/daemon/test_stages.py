@@ -738,8 +738,7 @@ def test_a_shadow_is_compared_on_every_volume_and_writes_nothing(
     assert (compared.version, compared.sha256) == ("2.0", "cd" * 32)
     assert [volume["volume_index"] for volume in compared.volumes] == [0, 1]
     for volume in compared.volumes:
-        assert volume["liver_ml"] == pytest.approx(5 * 12 * 10 * 5 / 1000, abs=0.01)
-        assert volume["shadow_liver_ml"] == pytest.approx(volume["liver_ml"] * 9 / 12, abs=0.01)
+        assert volume["liver_rvd"] == pytest.approx(9 / 12 - 1, abs=1e-4)
         assert volume["liver_dice"] == pytest.approx(2 * 9 / (12 + 9), abs=1e-4)
         assert (volume["lesions"], volume["shadow_lesions"], volume["lesion_dice"]) == (0, 1, 0.0)
     assert {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()} == before

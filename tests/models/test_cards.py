@@ -67,6 +67,15 @@ def test_percentiles_that_are_no_range_are_refused(percentiles: tuple[float, flo
 
 
 HOW = CONTENT["preprocessing"]
+MEASURED = {
+    "slope": 1.0,
+    "intercept": 0.0,
+    "lesions": 20,
+    "real": 10,
+    "cases": 5,
+    "brier_before": 0.2,
+    "brier_after": 0.1,
+}
 
 
 @pytest.mark.parametrize(
@@ -79,6 +88,11 @@ HOW = CONTENT["preprocessing"]
         ({"sha265": "x"}, "sha265: unknown key"),
         ({"name": None}, "name: must be text"),
         ({"version": 1}, "version: must be text"),
+        ({"version": "v" * 65}, "version: must be 1 to 64 printable characters, and no backslash"),
+        ({"name": "n" * 65}, "name: must be 1 to 64 printable characters"),
+        ({"name": "a\\b"}, "name: must be 1 to 64 printable characters"),
+        ({"version": "1\n"}, "version: must be 1 to 64 printable characters"),
+        ({"version": "\ud800"}, "version: must be 1 to 64 printable characters"),
         ({"licence": ""}, "licence: must be text"),
         ({"modalities": "CT"}, "modalities: must be a list"),
         ({"modalities": []}, "modalities: must name at least one"),
@@ -99,6 +113,12 @@ HOW = CONTENT["preprocessing"]
             {"preprocessing": HOW | {"window_percentiles": [5, 5]}},
             "preprocessing.window_percentiles: must be two growing",
         ),
+        ({"calibration": []}, "calibration: must be an object"),
+        ({"calibration": {"slope": 1.0}}, "calibration.intercept: missing"),
+        ({"calibration": MEASURED | {"slope": "steep"}}, "calibration.slope: must be a number"),
+        ({"calibration": MEASURED | {"slope": float("nan")}}, "calibration.slope: must be a number"),
+        ({"calibration": MEASURED | {"lesions": 1.5}}, "calibration.lesions: must be a whole number"),
+        ({"calibration": MEASURED | {"sloep": 1}}, "calibration.sloep: unknown key"),
     ],
 )
 def test_card_that_cannot_be_used_is_told_by_file_and_key(tmp_path: Path, content: Any, said: str) -> None:

@@ -1,5 +1,7 @@
 """How far two segmentations are apart: by what slices hold, lesions by number and by whether they meet."""
 
+from dataclasses import asdict
+
 import numpy as np
 import pytest
 
@@ -26,15 +28,17 @@ LIVER = (1, slice(0, 3), slice(0, 10), slice(0, 10))
 
 
 def test_what_is_the_same_is_not_apart() -> None:
-    """Dice 1, the same volumes, every lesion met; and what is not there has no Dice."""
+    """Dice 1, no difference of volumes, every lesion met; and what is not there has no Dice."""
     one = segmentation(LIVER, (2, slice(0, 2), slice(0, 3), slice(0, 3)), (3, slice(0, 1), slice(6, 8), slice(6, 8)))
     same = disagreement(one, one)
     assert (same.liver_dice, same.lesion_dice) == (1.0, 1.0)
     assert (same.lesions, same.shadow_lesions, same.lesions_met, same.shadow_lesions_met) == (2, 2, 2, 2)
-    assert same.liver_ml == same.shadow_liver_ml > same.lesions_ml > 0
+    assert (same.liver_rvd, same.lesion_rvd) == (0.0, 0.0)
     nothing = disagreement(segmentation(), segmentation())
-    assert (nothing.liver_dice, nothing.lesion_dice, nothing.liver_ml, nothing.lesions) == (None, None, 0.0, 0)
-    assert disagreement(one, segmentation()).liver_dice == 0.0
+    assert (nothing.liver_dice, nothing.lesion_dice, nothing.lesions) == (None, None, 0)
+    assert (nothing.liver_rvd, nothing.lesion_rvd) == (None, None)
+    missed = disagreement(one, segmentation())
+    assert (missed.liver_dice, missed.liver_rvd) == (0.0, -1.0)
 
 
 def test_slices_count_for_what_they_hold() -> None:
@@ -42,8 +46,7 @@ def test_slices_count_for_what_they_hold() -> None:
     one, other = segmentation((1, ALL, ALL, ALL)), segmentation((1, slice(0, 2), ALL, ALL))
     found = disagreement(one, other)
     held = one.geometry.voxel_volumes_mm3 * 400 / 1000
-    assert found.liver_ml == pytest.approx(held.sum(), abs=0.01)
-    assert found.shadow_liver_ml == pytest.approx(held[:2].sum(), abs=0.01)
+    assert found.liver_rvd == pytest.approx(held[:2].sum() / held.sum() - 1, abs=1e-4)
     assert found.liver_dice == pytest.approx(2 * held[:2].sum() / (held.sum() + held[:2].sum()), abs=1e-4)
     assert held[3] > held[0]
 
@@ -71,3 +74,12 @@ def test_two_grids_are_not_compared() -> None:
     geometry = Geometry(origins, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 10.0, 10.0, 20, 20, "1.2.3")
     with pytest.raises(ValueError, match="labels are"):
         disagreement(one, Segmentation(np.zeros(geometry.shape, np.uint8), geometry, ALGORITHM))
+
+
+def test_no_finding_of_a_patient_is_among_the_figures() -> None:
+    """The ledger keeps them beside the UIDs of the series: ratios and counts, no volume."""
+    one = segmentation((1, ALL, ALL, ALL), (2, slice(0, 1), slice(0, 5), slice(0, 5)))
+    assert set(asdict(disagreement(one, one))) == {
+        *("liver_dice", "lesion_dice", "liver_rvd", "lesion_rvd"),
+        *("lesions", "shadow_lesions", "lesions_met", "shadow_lesions_met"),
+    }
