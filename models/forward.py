@@ -23,7 +23,7 @@ CLASSES = 3
 BATCH_PIXELS = 16 * 128 * 128
 """Pixels of a batch: bounds memory whatever the image size."""
 WARMED_SHAPES = ((2, 3, 160, 128), (3, 3, 128, 160))
-"""What a compiled network is shown when it is loaded: two shapes, after which it takes every other."""
+"""What a compiled network is shown when it is loaded: two shapes, lest the first be taken for the only one."""
 CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
 """What a container may use of the processors (cgroup v2): microseconds, or "max", and of how many."""
 
@@ -128,11 +128,11 @@ def without_batch_norms(network: nn.Module) -> nn.Module:
 
 def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
     """The network by torch.compile, for batches of any shape. Raises CompilationFailed."""
-    forward: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=True)
+    forward: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=True, options={"freezing": True})
     try:
         for shape in WARMED_SHAPES:
             _logits(forward, torch.zeros(shape), device)
-    except Exception as error:  # its compilers raise whatever they like; a network that runs uncompiled is no cause
+    except (RuntimeError, OSError) as error:  # of these kinds are the errors of its compilers, and of a missing one
         raise CompilationFailed(f"torch.compile does not work here ({type(error).__name__})") from error
     return forward
 

@@ -25,7 +25,7 @@ Lopsided = Callable[[Geometry], tuple[Volume, NDArray[np.uint8]]]
 ASKED = Asked("porta-hepatis 0", "porta evaluate", "test")
 CASE_KEYS = {
     "name", "patient", "collection", "tumours_drawn", "seconds", "slices", "liver", "tumour", "confusion", "lesions",
-    "false_lesions", "burden_percent", "true_burden_percent",
+    "false_lesions", "burden_percent", "true_burden_percent", "expected_dice",
 }  # fmt: skip
 FIGURES = [
     "dice", "iou", "voe", "rvd", "assd_mm", "hd95_mm", "accuracy", "precision", "recall", "specificity", "f1",
@@ -77,7 +77,7 @@ def test_every_figure_of_a_case_is_there(stand_in: Model, made: Callable[..., Ma
         "worst": ["a"],
     }
     assert content["model"] == {
-        "name": "thresholds", "version": "1.0.0", "architecture": "none", "sha256": "0" * 64,
+        "name": "thresholds", "version": "1.0.0", "architecture": "none", "sha256": "0" * 64, "calibrated": False,
     }  # fmt: skip
     (case,) = content["cases"]
     assert set(case) == CASE_KEYS
@@ -92,6 +92,8 @@ def test_every_figure_of_a_case_is_there(stand_in: Model, made: Callable[..., Ma
     assert np.sum(case["confusion"]) == 34 * 60 * 52
     (lesion,) = case["lesions"]
     assert lesion["found"] is True
+    assert lesion["confidence"] > 0.8
+    assert case["expected_dice"] > 0.95
     assert lesion["dice"] == pytest.approx(case["tumour"]["dice"], abs=1e-5)
     assert lesion["size_class"] in SIZE_CLASSES
     assert case["false_lesions"] == []
