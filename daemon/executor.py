@@ -83,9 +83,10 @@ class LocalExecutor:
                 if exit_code == -signal.SIGKILL:
                     raise WorkerCrashed("killed, by the kernel for lack of memory or by a person") from error
                 raise WorkerCrashed(f"exit code {exit_code}") from error
-        if isinstance(outcome, _Raised):
-            if isinstance(outcome.error, WorkerOutOfMemory | DeviceLost):
+            # Before the next caller has its turn: what it sends to this process would die with it
+            if isinstance(outcome, _Raised) and isinstance(outcome.error, WorkerOutOfMemory | DeviceLost):
                 self._end()
+        if isinstance(outcome, _Raised):
             raise outcome.error
         result: T = outcome
         return result

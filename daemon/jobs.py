@@ -253,7 +253,8 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
 
     A series that cannot be read is rejected. What cannot pass by itself (geometry, weights, a report that
     cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
-    the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt.
+    the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt; a GPU that fails at work does:
+    it may be this series that it fails at.
     """
     if isinstance(error, SeriesRejected):
         return Reject(error.reason)
@@ -261,9 +262,9 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
         return Halt(HaltCode.GEOMETRY_NOT_PROVED)
     if isinstance(error, ReportError):
         return Halt(HaltCode.REPORT_FAILED)
-    if isinstance(error, DeviceLost | DeviceUnavailable):
+    if isinstance(error, DeviceUnavailable):
         return Retry(now + DEVICE_RETRY_S * (1 + jitter()), counts=False)
-    if isinstance(error, ModelError):
+    if isinstance(error, ModelError) and not isinstance(error, DeviceLost):
         return Halt(HaltCode.MODEL_UNUSABLE)
     if isinstance(error, NotDicom | FileNotFoundError):
         return Halt(HaltCode.SPOOL_UNREADABLE)
@@ -273,11 +274,13 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
         return Retry(now + FIRST_RETRY_S * (1 + jitter()), counts=False)
     if job.attempts + 1 >= max_attempts:
         return Halt(_halt_code(error))
+    if isinstance(error, DeviceLost):
+        return Retry(now + DEVICE_RETRY_S * (1 + jitter()))
     return Retry(now + backoff_s(job.attempts, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, jitter=jitter()))
 
 
 def _halt_code(error: Exception) -> HaltCode:
-    if isinstance(error, WorkerFailed):
+    if isinstance(error, WorkerFailed | DeviceLost):
         return HaltCode.WORKER_FAILED
     if isinstance(error, OSError):
         return HaltCode.STORAGE_UNUSABLE

@@ -13,7 +13,7 @@ from daemon.config import Config, load
 from daemon.errors import BadRequest, ConfigurationError
 from models.cards import Card, read_card, shipped
 from models.catalogue import AT, Catalogue, add, added
-from models.errors import ModelError
+from models.errors import DeviceUnavailable, ModelError
 
 console = Console(width=None if sys.stdout.isatty() else 200)
 
@@ -26,10 +26,11 @@ def catalogue_of(config: Config | None) -> Catalogue:
 
 
 def verified(config: Config) -> Config:
-    """The configuration with the card of every model that a rule names, all of them whole.
+    """The configuration with the card of every model that a rule names, all of them whole, and a device that is there.
 
     Raises ConfigurationError, with a line for each that is not.
     """
+    from models.forward import named_device
     from models.weights import verify
 
     catalogue = catalogue_of(config)
@@ -46,8 +47,14 @@ def verified(config: Config) -> Config:
                 cards[name] = card.path
             except ModelError as error:
                 faults[name] = f"rule[{index}].{key}: {error}"
-    if faults:
-        raise ConfigurationError(list(faults.values()))
+    lines = list(faults.values())
+    if config.engine.device != "auto":
+        try:
+            named_device(config.engine.device)
+        except DeviceUnavailable as error:
+            lines.append(f"engine.device: {error}")
+    if lines:
+        raise ConfigurationError(lines)
     return config.with_cards(cards)
 
 

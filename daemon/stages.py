@@ -79,10 +79,15 @@ class Reported:
 
 @lru_cache(maxsize=2)
 def model_on(name: str, engine: Engine) -> Model:
-    """The model, loaded once per process. Raises ModelError."""
-    return load_model(
+    """The model, loaded once per process. Raises ModelError.
+
+    The log has its device: a worker that finds no GPU, "auto" lets it, computes on the CPU for as long as it lives.
+    """
+    model = load_model(
         find(name), device=engine.device, threads=engine.threads, compiled=engine.compiled, notice=_memory_short
     )
+    log.info("model.loaded", model=model.card.name, version=model.card.version, device=model.device.type)
+    return model
 
 
 def _memory_short(shortage: Shortage) -> None:
@@ -154,12 +159,17 @@ def _segment_stack(stack: Stack, model: Model, work: Path, wanted: frozenset[str
 
 
 def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict[int, Heat]:
-    """Grad-CAM of the largest lesions, by number; none where the network does not find the liver again."""
-    scene = look(model, volume, segmentation) if segmentation.lesion_count else None
-    if scene is None:
-        return {}
+    """Grad-CAM of the largest lesions, by number; none where the network does not find the liver again.
+
+    Nor where there is no memory for it: gradients need more than the segmentation, which stands without them.
+    """
     numbers = range(1, min(segmentation.lesion_count, LESION_IMAGES) + 1)
-    return {number: gradcam(scene, number + LIVER) for number in numbers}
+    try:
+        scene = look(model, volume, segmentation) if numbers else None
+        return {} if scene is None else {number: gradcam(scene, number + LIVER) for number in numbers}
+    except MemoryError:
+        log.warning("explanation.left_out", lesions=len(numbers))
+        return {}
 
 
 def shadow_series(paths: Sequence[Path], model: str, engine: Engine, work: Path) -> Compared:

@@ -27,7 +27,7 @@ from dicom_io.volume import Volume
 from models.architectures.decoder import enlarge
 from models.architectures.registry import EXPLAINED_LAYERS
 from models.cards import Preprocessing
-from models.forward import Model, Progress, batch_size, computes_bfloat16, placed
+from models.forward import Model, Progress, batch_size, computes_bfloat16, placed, told_apart
 from models.inference import Field, as_seen, at_least_two, look_once
 from models.preprocessing import channels, interpolation, resample_slices, to_canonical
 from models.reslicing import Box, read_back, reslice
@@ -104,11 +104,12 @@ def look(
     return None if field is None else Scene(model, volume, segmentation, axial, how, field)
 
 
+@told_apart()
 def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
     """Seg-Grad-CAM of the lesion with this segment number, at modules of the network (the architecture's own).
 
     A flat 0 where the layers have no say in the tumour's logit, or only speak against it. Each slice is weighed by its
-    own gradients, for the network sees each alone; one scale for all of the lesion.
+    own gradients, for the network sees each alone; one scale for all of the lesion. Raises MemoryError, DeviceLost.
     """
     layers = layers or EXPLAINED_LAYERS[scene.model.card.architecture]
     part = _part(scene, segment)
@@ -119,8 +120,12 @@ def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
     return _on_source(scene, part.centres_mm, maps / brightest if brightest > 0 else maps)
 
 
+@told_apart()
 def occlusion(scene: Scene, segment: int, progress: Progress = lambda done, of: None) -> Heat:
-    """How much tumour probability of the lesion with this segment number each patch around it carries."""
+    """How much tumour probability of the lesion with this segment number each patch around it carries.
+
+    Raises MemoryError, DeviceLost.
+    """
     part = _part(scene, segment)
     met = part.met
     if not len(met):

@@ -5,10 +5,11 @@ and so is the rest of that pass. A device that fails altogether is `DeviceLost`:
 """
 
 import os
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field, replace
 from math import ceil
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
 import torch
 from torch import Tensor, nn
@@ -22,10 +23,13 @@ CLASSES = 3
 """Background, liver, tumour."""
 BATCH_PIXELS = 16 * 128 * 128
 """Pixels of a batch: bounds memory whatever the image size."""
-WARMED_SHAPES = ((2, 3, 160, 128), (3, 3, 128, 160))
-"""What a compiled network is shown when it is loaded: two shapes, lest the first be taken for the only one."""
-CPU_QUOTA = Path("/sys/fs/cgroup/cpu.max")
-"""What a container may use of the processors (cgroup v2): microseconds, or "max", and of how many."""
+WARMED_SHAPES = ((2, 3, 160, 128), (3, 3, 128, 160), (1, 3, 160, 128))
+"""What a compiled network is shown when it is loaded: two shapes, lest the first be taken for the only one.
+
+And a single slice, for which torch.compile makes code of its own.
+"""
+CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
+"""Where the groups of cgroup v2 are, and which of them is this process's: each may have a quota of the processors."""
 
 Progress = Callable[[int, int], None]
 
@@ -72,29 +76,43 @@ def load_model(
 ) -> Model:
     """The network of a card, ready on `device` ("auto", "cpu", "cuda"), its batch norms folded into its convolutions.
 
-    `threads` of the CPU: as many as this process may use where none is given. `compiled`: by torch.compile, which takes
-    minutes, and is done here. Raises DeviceUnavailable, CompilationFailed, and what `load_network` raises.
+    `threads` of the CPU: where none is given those of torch, and no more than this process may use. `compiled`: by
+    torch.compile, which takes minutes, and is done here; not where the network finds no memory for it. Raises
+    DeviceUnavailable, DeviceLost, CompilationFailed, and what `load_network` raises.
     """
-    torch.set_num_threads(threads or usable_cores())
+    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
-    place = _device(device)
-    network = without_batch_norms(load_network(card))
-    network = network.to(place, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    return Model(network, card, place, _compiled(network, place) if compiled else None, notice)
+    place = named_device(device)
+    network = without_batch_norms(load_network(card)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model = Model(network, card, place, notice=notice)
+    if placed(model) != place or not compiled:
+        return model
+    forward = _compiled(network, place)
+    if forward is None:
+        notice(Shortage(place.type, 0))
+    return replace(model, forward=forward)
 
 
-def usable_cores(quota: Path = CPU_QUOTA) -> int:
-    """How many processors this process may use: by its affinity, and by the share that its container has of them."""
+def usable_cores(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
+    """How many processors this process may use: by its affinity, and by the quotas of its cgroup and those above it.
+
+    A container has one, and so has a unit of systemd with CPUQuota.
+    """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    try:
-        allowed, period = quota.read_text().split()
-        return max(1, min(cores, ceil(int(allowed) / int(period))))
-    except (OSError, ValueError):  # no such group, or "max": no limit
-        return cores
+    path = PurePosixPath(".")
+    with suppress(OSError):
+        lines = own.read_text().splitlines()
+        path = PurePosixPath(next((line[3:].lstrip("/") for line in lines if line.startswith("0::")), "."))
+    for group in (path, *path.parents):
+        with suppress(OSError, ValueError):  # no such file, or "max": no limit
+            allowed, period = (groups / group / "cpu.max").read_text().split()
+            cores = max(1, min(cores, ceil(int(allowed) / int(period))))
+    return cores
 
 
-def _device(name: str) -> torch.device:
+def named_device(name: str) -> torch.device:
+    """The device of that name, if it is on this machine. Raises DeviceUnavailable."""
     try:
         device = torch.device(name)
     except RuntimeError as error:
@@ -126,13 +144,20 @@ def without_batch_norms(network: nn.Module) -> nn.Module:
     return network
 
 
-def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor]:
-    """The network by torch.compile, for batches of any shape. Raises CompilationFailed."""
+def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Tensor] | None:
+    """The network by torch.compile, for batches of any shape; None where memory does not suffice.
+
+    Raises CompilationFailed, DeviceLost.
+    """
     forward: Callable[[Tensor], Tensor] = torch.compile(network, dynamic=True, options={"freezing": True})
     try:
         for shape in WARMED_SHAPES:
             _logits(forward, torch.zeros(shape), device)
-    except (RuntimeError, OSError) as error:  # of these kinds are the errors of its compilers, and of a missing one
+    except (RuntimeError, OSError, MemoryError) as error:  # its compilers' errors are of these kinds, and quote others
+        if _is_short(error):
+            return None
+        if _is_lost(error):
+            raise DeviceLost("the GPU failed") from error
         raise CompilationFailed(f"torch.compile does not work here ({type(error).__name__})") from error
     return forward
 
@@ -207,14 +232,33 @@ def _logits(forward: Callable[[Tensor], Tensor], images: Tensor, device: torch.d
         return forward(batch).float()
 
 
+@contextmanager
+def told_apart() -> Iterator[None]:
+    """What torch raises here is MemoryError where memory does not suffice, and DeviceLost where the GPU fails."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        _raise_unless_short(error)
+        raise MemoryError("a network finds no memory") from error
+
+
 def _raise_unless_short(error: Exception) -> None:
     """Return where an error says that memory did not suffice; else raise it, or DeviceLost where it says that."""
-    said = str(error).lower()
-    if isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in SHORT_OF_MEMORY):
+    if _is_short(error):
         return
-    if isinstance(error, torch.AcceleratorError) or "cuda error" in said or "cudnn error" in said:
+    if _is_lost(error):
         raise DeviceLost("the GPU failed") from error
     raise error
+
+
+def _is_short(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(words in said for words in SHORT_OF_MEMORY)
+
+
+def _is_lost(error: Exception) -> bool:
+    said = str(error).lower()
+    return isinstance(error, torch.AcceleratorError) or "cuda error" in said or "cudnn error" in said
 
 
 SHORT_OF_MEMORY = ("out of memory", "can't allocate memory", "bad_alloc", "alloc_failed", "could not create a")

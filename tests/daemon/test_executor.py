@@ -221,6 +221,35 @@ def test_a_worker_whose_gpu_failed_is_replaced(executor: LocalExecutor):
     assert is_gone(before)
 
 
+class Relayed:
+    """A lock that, once, hands over to somebody else the moment it is free."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.next: list[Callable[[], object]] = []
+
+    def __enter__(self) -> None:
+        self.lock.acquire()
+
+    def __exit__(self, *_: object) -> None:
+        self.lock.release()
+        if self.next:
+            self.next.pop()()
+
+
+def test_nobody_is_let_into_a_worker_that_has_to_end(executor: LocalExecutor, monkeypatch: pytest.MonkeyPatch):
+    """The next caller may wait already: what it sends to a process whose GPU failed would die with it."""
+    turn, answers = Relayed(), []
+    monkeypatch.setattr(executor, "_turn", turn)
+    before = run(executor, os.getpid)
+    turn.next.append(lambda: answers.append(run(executor, os.getpid)))
+    with pytest.raises(DeviceLost):
+        run(executor, raise_again, DeviceLost("the GPU failed"))
+    assert answers
+    assert answers != [before]
+    assert answers == [executor.pid]
+
+
 # --- stopping
 
 

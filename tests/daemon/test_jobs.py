@@ -156,7 +156,7 @@ def test_every_reject_reason_rejects_with_itself(error: SeriesRejected, attempts
     assert decided(error, attempts) == Reject(error.reason)
 
 
-AWAY = (models.errors.DeviceLost, models.errors.DeviceUnavailable)
+OF_DEVICES = (models.errors.DeviceLost, models.errors.DeviceUnavailable)
 MODEL_ERRORS = [kind for _, kind in inspect.getmembers(models.errors, inspect.isclass) if issubclass(kind, Exception)]
 
 MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
@@ -170,8 +170,9 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (dicom_io.errors.PeerUnreachable(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.AssociationRefused(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.StoreRefused(0xA700), None, HaltCode.DELIVERY_FAILED),
-    *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS if kind not in AWAY),
-    *((kind("gone"), None, None) for kind in AWAY),
+    *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS if kind not in OF_DEVICES),
+    (models.errors.DeviceLost("the GPU failed"), None, HaltCode.WORKER_FAILED),
+    (models.errors.DeviceUnavailable("gone"), None, None),
     (reports.errors.ReportError(), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
     (reports.errors.GeometryNotProved("2 mm"), HaltCode.GEOMETRY_NOT_PROVED, HaltCode.GEOMETRY_NOT_PROVED),
     (reports.errors.SourceUnusable("StudyInstanceUID"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
@@ -233,11 +234,19 @@ def test_a_disk_or_a_ledger_that_is_away_costs_no_attempt(error: Exception, atte
     assert decided(error, attempts) == Retry(NOW + 1.5 * FIRST_RETRY_S, counts=False)
 
 
-@pytest.mark.parametrize("kind", AWAY)
 @pytest.mark.parametrize("attempts", [0, MAX_ATTEMPTS - 1, 100])
-def test_a_gpu_that_is_away_costs_no_attempt(kind: type[Exception], attempts: int):
+def test_a_gpu_that_is_away_costs_no_attempt(attempts: int):
     """However long it takes until somebody has put it right."""
-    assert decided(kind("the GPU failed"), attempts) == Retry(NOW + 1.5 * DEVICE_RETRY_S, counts=False)
+    error = models.errors.DeviceUnavailable("there is no CUDA")
+    assert decided(error, attempts) == Retry(NOW + 1.5 * DEVICE_RETRY_S, counts=False)
+
+
+def test_a_gpu_that_fails_at_every_attempt_at_a_series_halts_it():
+    """The series itself may be what it fails at; until then it waits for a new worker."""
+    error = models.errors.DeviceLost("the GPU failed")
+    for attempts in range(MAX_ATTEMPTS - 1):
+        assert decided(error, attempts) == Retry(NOW + 1.5 * DEVICE_RETRY_S, counts=True)
+    assert decided(error, MAX_ATTEMPTS - 1) == Halt(HaltCode.WORKER_FAILED)
 
 
 @pytest.mark.parametrize("attempts", range(MAX_ATTEMPTS + 2))

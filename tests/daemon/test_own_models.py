@@ -294,6 +294,18 @@ def test_every_faulty_model_is_named_once(desk: Desk, given: Path) -> None:
     ]
 
 
+@pytest.mark.parametrize("command", ["run", "check"])
+def test_a_gpu_that_is_asked_for_and_not_there_is_a_line(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, command: str
+) -> None:
+    """Jobs would wait for it, and cost no attempt: for ever, where there never was one."""
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    desk.configure(more='[engine]\ndevice = "cuda"\n')
+    answer = desk.porta(command, "-c", desk.config)
+    assert answer.code == 2
+    assert answer.err == ["porta: engine.device: CUDA was asked for and is not available"]
+
+
 OWN = {"house": "fcn_vgg16.json", "flat": "gone.json"}
 
 

@@ -495,18 +495,30 @@ def test_an_unexpected_error_is_tried_again_and_says_nothing(make_bench: Callabl
 
 
 def test_a_job_waits_for_a_gpu_and_loses_nothing(make_bench: Callable[..., Bench]):
-    """It fails at work, and is not there for the next worker; more often than there are attempts."""
+    """It fails at work, which is an attempt, and is not there for the next worker, which is none however often."""
     away = [DeviceLost("the GPU failed"), *[DeviceUnavailable("CUDA was asked for and is not available")] * 4]
     bench = make_bench(*away)
     bench.receive(1)
     bench.close()
     for _ in away:
         assert bench.pipeline.work_off() == 1
-        assert (bench.job.state, bench.job.halt, bench.job.attempts) == (State.RECEIVED, None, 0)
+        assert (bench.job.state, bench.job.halt, bench.job.attempts) == (State.RECEIVED, None, 1)
         assert bench.pipeline.work_off() == 0  # it waits
         bench.clock.pass_s(60)
     bench.pipeline.work_off()
     assert bench.job.state == State.REPORTED
+
+
+def test_a_series_that_the_gpu_fails_at_each_time_halts(make_bench: Callable[..., Bench]):
+    """It would be tried for ever otherwise, and with it every worker that it ends."""
+    bench = make_bench(*[DeviceLost("the GPU failed")] * 3)
+    bench.receive(1)
+    bench.close()
+    for _ in range(3):
+        assert bench.job.halt is None
+        bench.pipeline.work_off()
+        bench.clock.pass_s(60)
+    assert (bench.job.state, bench.job.halt) == (State.RECEIVED, HaltCode.WORKER_FAILED)
 
 
 class LedgerAwayOnce:

@@ -23,6 +23,7 @@ from daemon.stages import (
     Engine,
     Reported,
     identity_of,
+    model_on,
     report_series,
     report_verdict,
     segment_series,
@@ -586,6 +587,32 @@ def test_explanations_go_to_who_asks(make: Callable[..., list[Path]], tmp_path: 
     findings = json.loads((tmp_path / "outbox" / "0" / "findings.json").read_text())
     (source,) = ds.SourceImageSequence
     assert source.ReferencedSOPInstanceUID == findings["lesions"][0]["key_sop_instance_uid"]
+
+
+def test_an_explanation_without_memory_costs_nothing_else(
+    make: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_log: Any
+):
+    """The segmentation is there; a line says that the pictures are not."""
+
+    def gradcam(scene: Volume, segment: int) -> Heat:
+        raise MemoryError
+
+    monkeypatch.setattr(stages, "look", lambda model, volume, segmentation: volume)
+    monkeypatch.setattr(stages, "gradcam", gradcam)
+    paths = make(change=with_lesion)
+    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [EXPLAINING])
+    assert objects(report(paths, tmp_path, profiles=[EXPLAINING])) == [(0, "seg"), (0, "sr")]
+    assert [line["lesions"] for line in read_log.named("explanation.left_out")] == [1]
+
+
+def test_the_log_has_the_device_of_each_model(read_log: Any):
+    """Once for each worker: one that found no GPU computes on the CPU for as long as it lives."""
+    model_on.cache_clear()
+    for _ in range(2):
+        model_on("resnet50", Engine(device="cpu"))
+    (line,) = read_log.named("model.loaded")
+    assert (line["model"], line["device"]) == ("resnet50", "cpu")
+    assert "dropped" not in line
 
 
 def test_without_a_lesion_nothing_is_explained(make: Callable[..., list[Path]], tmp_path: Path):

@@ -14,7 +14,7 @@ from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.architectures.registry import ARCHITECTURES, EXPLAINED_LAYERS, build
 from models.cards import Preprocessing
-from models.errors import WrongModality
+from models.errors import DeviceLost, WrongModality
 from models.explain import MAX_PATCHES, MAX_SLICES, Heat, Scene, gradcam, look, occlusion
 from models.inference import Field, Model
 from models.preprocessing import to_canonical
@@ -99,6 +99,34 @@ def centre_of(heat: Heat, geometry: Geometry) -> Float:
 
 def lesion_slices(scene: Scene) -> NDArray[np.intp]:
     return np.flatnonzero((scene.segmentation.labels == 2).any(axis=(1, 2)))
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB"), MemoryError),
+        (torch.AcceleratorError("CUDA error: unspecified launch failure"), DeviceLost),
+        (ZeroDivisionError(), ZeroDivisionError),
+    ],
+)
+def test_what_fails_is_told_apart(
+    how: Preprocessing,
+    axial: MakeGeometry,
+    scene_of: Callable[..., tuple[Scene, dict[str, Float]]],
+    raised: Exception,
+    told: type[Exception],
+) -> None:
+    """Lack of memory costs an explanation alone; a GPU that failed costs the worker."""
+    scene, _ = scene_of(Marked(how), axial(**SIZE))
+
+    def fail(module: nn.Module, inputs: object) -> None:
+        raise raised
+
+    scene.model.network.register_forward_pre_hook(fail)
+    with pytest.raises(told):
+        gradcam(scene, 2, layers=("marks",))
+    with pytest.raises(told):
+        occlusion(scene, 2)
 
 
 AXIAL = [

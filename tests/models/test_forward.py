@@ -1,6 +1,7 @@
 """Batches that find no memory, devices that fail, folded batch norms: what comes out is what would have come anyway."""
 
 import multiprocessing
+import os
 import resource
 from collections.abc import Callable
 from dataclasses import replace
@@ -11,11 +12,12 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
+from torch._dynamo.testing import CompileCounter
 
 from dicom_io.volume import Volume
 from models.architectures.registry import ARCHITECTURES, EXPLAINED_LAYERS
 from models.cards import find
-from models.errors import DeviceLost
+from models.errors import CompilationFailed, DeviceLost
 from models.forward import Model, Shortage, load_model, placed, predict, usable_cores, without_batch_norms
 from models.inference import segment
 
@@ -199,7 +201,7 @@ def test_memory_that_the_system_refuses(
     assert min(halved) > 1
 
 
-@pytest.mark.parametrize("architecture", ["resnet50", "vgg16"])
+@pytest.mark.parametrize("architecture", list(ARCHITECTURES))
 def test_folded_batch_norms_say_the_same(architecture: str) -> None:
     """With statistics as training leaves them, and none is left; the layers that are explained have their names."""
     torch.manual_seed(0)
@@ -223,19 +225,113 @@ def test_folded_batch_norms_say_the_same(architecture: str) -> None:
 @pytest.mark.parametrize(
     ("content", "cores"), [("100000 100000\n", 1), ("1000 100000\n", 1), ("max 100000\n", None), ("odd", None)]
 )
-def test_a_containers_share_bounds_the_threads(tmp_path: Path, content: str, cores: int | None) -> None:
-    """More threads than it may use would wait for one another."""
-    quota = tmp_path / "cpu.max"
-    everything = usable_cores(quota)  # there is no such file
-    quota.write_text(content)
-    assert usable_cores(quota) == (cores or everything)
+@pytest.mark.parametrize("group", ["", "system.slice", "system.slice/porta.service"])
+def test_a_groups_quota_bounds_the_threads(tmp_path: Path, group: str, content: str, cores: int | None) -> None:
+    """A container's, or that of a unit or of a slice that it is in: more threads would wait for one another."""
+    own = tmp_path / "self"
+    own.write_text("1:cpu:/elsewhere\n0::/system.slice/porta.service\n")
+    everything = usable_cores(tmp_path, own)  # there is no quota
+    (tmp_path / group).mkdir(parents=True, exist_ok=True)
+    (tmp_path / group / "cpu.max").write_text(content)
+    assert usable_cores(tmp_path, own) == (cores or everything)
 
 
-def test_threads_that_are_asked_for(stand_in: Model) -> None:
-    """They are those of torch from then on."""
+def test_a_system_without_groups_bounds_nothing(tmp_path: Path) -> None:
+    """But by how many there are."""
+    assert usable_cores(tmp_path, tmp_path / "self") == len(os.sched_getaffinity(0))
+
+
+@pytest.mark.parametrize("threads", [None, 1])
+def test_threads_that_are_asked_for(stand_in: Model, threads: int | None) -> None:
+    """They are those of torch from then on; OMP_NUM_THREADS, and what a training has set, count as asked for."""
     before = torch.get_num_threads()
     try:
-        load_model(find("resnet50"), device="cpu", threads=1)
+        torch.set_num_threads(2 if threads else 1)
+        load_model(find("resnet50"), device="cpu", threads=threads)
         assert torch.get_num_threads() == 1
     finally:
         torch.set_num_threads(before)
+
+
+@pytest.fixture
+def cuda(monkeypatch: pytest.MonkeyPatch) -> Callable[[Exception], None]:
+    """A machine that says that it has a GPU, on which no weights can be put for this reason."""
+
+    def say(error: Exception) -> None:
+        move = nn.Module.to
+
+        def to(self: nn.Module, *args: Any, **kwargs: Any) -> nn.Module:
+            if args and torch.device(args[0]).type == "cuda":
+                raise error
+            return move(self, *args, **kwargs)
+
+        monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+        monkeypatch.setattr(torch.cuda, "device_count", lambda: 1)
+        monkeypatch.setattr(nn.Module, "to", to)
+
+    return say
+
+
+@pytest.mark.parametrize("compiled", [False, True])
+def test_a_gpu_that_is_full_when_a_model_is_loaded(cuda: Callable[[Exception], None], compiled: bool) -> None:
+    """The model is there, and computes on the CPU until there is room; nothing is compiled for that."""
+    cuda(torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 90.00 MiB"))
+    told: list[Shortage] = []
+    model = load_model(find("resnet50"), notice=told.append, compiled=compiled)
+    assert (model.device.type, model.forward) == ("cuda", None)
+    assert told == [Shortage("cuda", 0)]
+    assert placed(model).type == "cpu"
+
+
+def test_a_gpu_that_fails_when_a_model_is_loaded(cuda: Callable[[Exception], None]) -> None:
+    """Its process ends, as it does at work."""
+    cuda(torch.AcceleratorError("CUDA error: CUDA-capable device(s) is/are busy or unavailable"))
+    with pytest.raises(DeviceLost):
+        load_model(find("resnet50"))
+
+
+def compiled_as(monkeypatch: pytest.MonkeyPatch, network: Callable[[Tensor], Tensor]) -> None:
+    """What torch.compile gives from now on."""
+    monkeypatch.setattr(torch, "compile", lambda *args, **kwargs: network)
+
+
+@pytest.mark.parametrize(
+    ("raised", "told"),
+    [
+        (RuntimeError("backend='inductor' raised: CUDA error: unspecified launch failure"), DeviceLost),
+        (
+            RuntimeError("backend='inductor' raised: InvalidCxxCompiler: No working C++ compiler found"),
+            CompilationFailed,
+        ),
+    ],
+)
+def test_what_keeps_a_network_from_being_compiled(
+    monkeypatch: pytest.MonkeyPatch, raised: Exception, told: type[Exception]
+) -> None:
+    """A device that failed halts nothing at once; a compiler that is not there does."""
+    compiled_as(monkeypatch, Raising(raised))
+    with pytest.raises(told):
+        load_model(find("resnet50"), device="cpu", compiled=True)
+
+
+def test_a_network_without_memory_for_its_compilation(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It runs as it is, and whoever asked is told."""
+    told: list[Shortage] = []
+    compiled_as(monkeypatch, Raising(RuntimeError("backend='inductor' raised: OutOfMemoryError: CUDA out of memory.")))
+    model = load_model(find("resnet50"), device="cpu", compiled=True, notice=told.append)
+    assert model.forward is None
+    assert told == [Shortage("cpu", 0)]
+
+
+def test_a_compiled_network_is_never_compiled_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Not for a batch of another size, a single slice, or images of another: minutes in the middle of a series."""
+    counter, compile_it = CompileCounter(), torch.compile
+    monkeypatch.setattr(torch, "compile", lambda network, **_: compile_it(network, dynamic=True, backend=counter))
+    torch.compiler.reset()
+    model = load_model(find("resnet50"), device="cpu", compiled=True)
+    assert model.forward is not None
+    at_load = counter.frame_count
+    assert at_load
+    for slices, rows, columns in ((17, 128, 128), (3, 64, 96), (1, 96, 64), (1, 64, 64)):
+        predict(model, lambda at, size=(rows, columns): torch.zeros(17, 3, *size)[at], (slices, rows, columns), ignored)  # type: ignore[misc]
+    assert counter.frame_count == at_load
