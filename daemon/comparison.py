@@ -24,9 +24,10 @@ from daemon.comparison_page import COMPLEXITY, EVALUATIONS, STATE, card_of, draw
 from daemon.config_faults import did_you_mean, shown
 from daemon.errors import ComparisonStopped, ConfigurationError, TrainingStopped
 from daemon.evaluator import Content, evaluate_model, plain, writing
+from daemon.interruption import interruptible
 from daemon.stages import software_version
 from daemon.train_settings import TrainSettings, load_settings
-from daemon.trainer import CACHE, Material, find_material, interruptible, train_model
+from daemon.trainer import CACHE, Material, find_material, train_model
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.cases import CaseSource

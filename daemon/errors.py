@@ -9,7 +9,7 @@
     ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
     ├── TrainingStopped(detail)                a signal ended a training before its last step
-    ├── EvaluationStopped(detail)              Ctrl-C ended an evaluation before its last case
+    ├── EvaluationStopped(detail)              a signal ended an evaluation before its last case
     ├── ComparisonStopped(detail)              a signal ended a comparison before its page was drawn
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
@@ -99,7 +99,7 @@ class TrainingStopped(DaemonError):
 
 
 class EvaluationStopped(DaemonError):
-    """Ctrl-C ended an evaluation; the cases that were measured are kept, and it can go on."""
+    """Ctrl-C or SIGTERM ended an evaluation; the cases that were measured are kept, and it can go on."""
 
 
 class ComparisonStopped(DaemonError):

@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.errors import EvaluationStopped
+from daemon.interruption import interruptible
 from daemon.progress import progress_bar
 from daemon.stages import software_version
 from dicom_io.nifti import has_affine, write_labels
@@ -61,8 +62,16 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
     """Measure each model on the same cases, one after another; write what the head of this module lists.
 
     Returns what each evaluation.json holds, by the name of its folder. Raises UnknownModel, CaseUnreadable,
-    SplitInvalid and RunMismatch for what the caller must mend, EvaluationStopped after Ctrl-C.
+    SplitInvalid and RunMismatch for what the caller must mend, EvaluationStopped after Ctrl-C or SIGTERM.
     """
+    try:
+        with interruptible():
+            return _evaluated(request, out)
+    except KeyboardInterrupt:
+        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+
+
+def _evaluated(request: Request, out: Path) -> dict[str, Content]:
     cards = labelled([find(name) for name in request.weights])
     sources = find_sources(request)
     if request.split is None or request.part == "test":
@@ -73,15 +82,12 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
         split_part=request.part if request.split is not None else None,
     )
     contents = {}
-    try:
-        for label, card in cards.items():
-            model = load_model(card, device=request.device, threads=request.threads)
-            contents[label] = evaluate_model(model, sources, out / label, asked, label=label)
-            del model  # one network in memory at a time
-        with writing(out):
-            draw_charts(contents, out / CHARTS)
-    except KeyboardInterrupt:
-        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+    for label, card in cards.items():
+        model = load_model(card, device=request.device, threads=request.threads)
+        contents[label] = evaluate_model(model, sources, out / label, asked, label=label)
+        del model  # one network in memory at a time
+    with writing(out):
+        draw_charts(contents, out / CHARTS)
     Console(width=None if sys.stdout.isatty() else 160).print(table_of(contents))
     print(f"{out}: evaluation.json and the worst cases of each model, and {CHARTS}/")
     return contents

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from daemon.errors import BadRequest, EvaluationStopped
 from daemon.evaluator import ROWS, Content, evaluate_model, mean_of
+from daemon.interruption import interruptible
 from daemon.stages import software_version
 from daemon.train_settings import TrainSettings, load_settings
 from daemon.trainer import CACHE, Material, find_material, train_model
@@ -66,8 +67,16 @@ def finetune(asked: Finetuning, out: Path) -> Path:
 
     A run that was stopped goes on. Raises UnknownModel, CardInvalid, WeightsCorrupt, BadRequest, ConfigurationError,
     CaseUnreadable, SplitInvalid and RunMismatch for what the caller must mend, TrainingStopped and EvaluationStopped
-    after Ctrl-C.
+    after Ctrl-C or SIGTERM.
     """
+    try:
+        with interruptible():
+            return _finetuned(asked, out)
+    except KeyboardInterrupt:
+        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+
+
+def _finetuned(asked: Finetuning, out: Path) -> Path:
     base = find(asked.base)
     settings = settings_of(asked, base, out)
     material = find_material(settings)
@@ -150,10 +159,7 @@ def _count(material: Material) -> None:
 def _measure(card: Card, sources: Sequence[CaseSource], out: Path, how: Asked, settings: TrainSettings) -> Content:
     machine = settings.machine
     model = load_model(card, device=machine.device, threads=machine.threads)
-    try:
-        return evaluate_model(model, sources, out, how, label=out.name)
-    except KeyboardInterrupt:
-        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+    return evaluate_model(model, sources, out, how, label=out.name)
 
 
 def _tell(path: Path, contents: Mapping[str, Content]) -> None:

@@ -1,17 +1,16 @@
 """`porta train`: find cases, split them, prepare them once, train, and leave weights with a filled card."""
 
 import os
-import signal
 import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from daemon.errors import ConfigurationError, TrainingStopped
+from daemon.interruption import Interruption, interruptible
 from daemon.progress import progress_bar, steps_bar
 from daemon.train_settings import TrainSettings, as_toml
 from models.cards import Card, find, licences_of
@@ -31,32 +30,6 @@ STRIDE = 32
 """Pixels of a sample that are one value of a network's deepest map."""
 LINES_OF_STEPS = 20
 """Where nobody watches a bar, a line is printed each time so many steps are done."""
-
-
-@dataclass
-class Interruption:
-    """Ctrl-C or SIGTERM: during training a wish, which the loop grants after the step; a second one ends at once."""
-
-    asked: bool = False
-    training: bool = False
-
-    def ask(self, number: int, frame: FrameType | None) -> None:
-        """A signal handler."""
-        if self.asked or not self.training:
-            raise KeyboardInterrupt
-        self.asked = True
-
-
-@contextmanager
-def interruptible() -> Iterator[Interruption]:
-    """Ctrl-C and SIGTERM as `Interruption` has them; what was there before comes back."""
-    interruption = Interruption()
-    before = {number: signal.signal(number, interruption.ask) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield interruption
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 @dataclass(frozen=True)

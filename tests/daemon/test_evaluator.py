@@ -1,15 +1,19 @@
 """`porta evaluate` as it is typed: what it writes, what it goes on from, and one line for whatever is wrong."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from types import FrameType
 
 import numpy as np
 import pytest
 
+from daemon import evaluator
 from daemon.cli import main
 from daemon.evaluator import Request, find_sources, labelled, plain, refuse_learned, table_of
 from dicom_io.nifti import read_labels, read_nifti, write_labels
@@ -209,3 +213,28 @@ def test_table_has_a_dash_for_what_is_undefined() -> None:
     cells = list(table_of({"m": {"summary": summary, "cases": []}}).columns[1].cells)
     assert cells[:3] == ["0.912 [0.900, 0.920]", "0.900", "–"]
     assert set(cells[3:]) == {"–"}
+
+
+def test_sigterm_while_measuring_is_a_stop_with_a_line(
+    porta: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1, as the README has it, not a death by the signal; who was asked before is asked again."""
+    strays: list[int] = []
+
+    def struck(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+    def stray(number: int, frame: FrameType | None) -> None:
+        strays.append(number)
+
+    monkeypatch.setattr(evaluator, "evaluate_model", struck)
+    before = signal.signal(signal.SIGTERM, stray)
+    try:
+        answer = porta("evaluate", "--weights", "resnet50", "--phantoms", "1", "-o", tmp_path / "out", "--threads", "1")
+        assert signal.getsignal(signal.SIGTERM) is stray
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert strays == []
+    assert answer.code == 1
+    assert answer.err[-1] == "porta: stopped; the same command goes on from the cases that were measured"

@@ -1,16 +1,20 @@
 """`porta finetune` as it is typed: before and after on cases held back, a card that says whence, a line for a fault."""
 
 import json
+import os
 import shutil
+import signal
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
 from safetensors.torch import load_file
 
+from daemon import finetuning
 from daemon.cli import main
 from daemon.errors import BadRequest
 from daemon.finetuning import Finetuning, _count, settings_of, table_of
@@ -161,6 +165,33 @@ def test_wrong_input_is_one_line_and_exit_code_2(
     (line,) = answer.err
     assert said in line
     assert not (tmp_path / "out").exists()
+
+
+def test_sigterm_while_measuring_is_a_stop_with_a_line(
+    porta: Callable[..., Answer], data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Exit code 1, as the README has it, not a death by the signal; who was asked before is asked again."""
+    strays: list[int] = []
+
+    def struck(*_: object, **__: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        raise AssertionError("went on")
+
+    def stray(number: int, frame: FrameType | None) -> None:
+        strays.append(number)
+
+    monkeypatch.setattr(finetuning, "evaluate_model", struck)
+    before = signal.signal(signal.SIGTERM, stray)
+    try:
+        answer = porta(
+            "finetune", "--base", base, "--data", data, "--leave-out", "case1", "-o", tmp_path / "out", *SMALL
+        )
+        assert signal.getsignal(signal.SIGTERM) is stray
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert strays == []
+    assert answer.code == 1
+    assert answer.err[-1] == "porta: stopped; the same command goes on from the cases that were measured"
 
 
 def test_few_is_one_to_ten() -> None:
