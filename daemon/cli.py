@@ -23,7 +23,7 @@ from daemon.errors import (
     WrongState,
 )
 from daemon.options import ConfigOption, JsonOption, Method, Part, Pictures, Prefer, PreferOption
-from daemon.own_models import print_verified, verified
+from daemon.own_models import findable, print_verified, verified
 from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
@@ -112,7 +112,7 @@ def submit(
 def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")],
-    model: Annotated[str, typer.Option(help="One of `porta models`.")] = "resnet50",
+    model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     prefer: PreferOption = Prefer.PORTAL,
@@ -121,6 +121,7 @@ def segment(
     from daemon.standalone import segment_input
 
     log.configure("warning", "auto")
+    model = findable(model)
     find(model)
     segment_input(source, out, model=model, device=device, threads=threads, prefer=prefer.value)
 
@@ -129,7 +130,7 @@ def segment(
 def explain(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures and maps go.")],
-    model: Annotated[str, typer.Option(help="One of `porta models`.")] = "resnet50",
+    model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
     lesion: Annotated[int | None, typer.Option(min=1, help="The number of one lesion; else all.")] = None,
     method: Annotated[Method, typer.Option(help="Grad-CAM takes a second a lesion, occlusion up to a minute.")] = (
         Method.BOTH
@@ -142,6 +143,7 @@ def explain(
     from daemon.explanations import WAYS, explain_input
 
     log.configure("warning", "auto")
+    model = findable(model)
     find(model)
     explain_input(
         source,
@@ -213,7 +215,7 @@ def calibrate(
     """Fit how often lesions are real of which the network is so sure, and write it into the card of the weights."""
     from daemon.calibrator import calibrate as write_calibration
 
-    path, fitted = write_calibration(weights, evaluations)
+    path, fitted = write_calibration(findable(weights), evaluations)
     print(f"{path}: {fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real;", end=" ")
     print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
 
@@ -247,7 +249,7 @@ def evaluate(
 
     log.configure("warning", "auto")
     request = Request(
-        weights=tuple(weights),
+        weights=tuple(map(findable, weights)),
         folders=tuple(data or ()),
         phantoms=phantoms,
         split=split,
@@ -321,7 +323,9 @@ def train(
     epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
     schedule: Annotated[str | None, typer.Option(help="cosine or poly.")] = None,
     backbone_weights: Annotated[str | None, typer.Option(help="none, imagenet, or a torchvision state dict.")] = None,
-    initial: Annotated[Path | None, typer.Option(help="Go on from the weights of this card (.json).")] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="Go on from the weights of one of `porta models`, or of a card (.json).")
+    ] = None,
     split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
     fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is left out, as 1/5.")] = None,
     leave_out: Annotated[
@@ -356,7 +360,7 @@ def train(
         ("data", "leave_out"): tuple(leave_out or ()),
         ("network", "model"): model,
         ("network", "backbone_weights"): backbone_weights,
-        ("network", "initial"): initial,
+        ("network", "initial"): None if initial is None else Path(findable(str(initial))),
         ("training", "steps"): steps,
         ("training", "batch"): batch,
         ("training", "pixels"): pixels,

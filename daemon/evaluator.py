@@ -123,10 +123,9 @@ def refuse_learned(cards: Iterable[Card], sources: Sequence[CaseSource]) -> None
         patients = learned_from(card)
         if names := [source.name for source in sources if source.patient in patients]:
             shown = ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
-            raise SplitInvalid(
-                f"{card.weights.with_suffix('.json')}: was trained or validated on patients of {shown}; "
-                f"--split {card.weights.with_name(SPLIT)} leaves them out"
-            )
+            split = card.weights.with_name(SPLIT)  # the run's; it does not come with a model that was added
+            way = f"--split {split} leaves them out" if split.exists() else "measure on others"
+            raise SplitInvalid(f"{card.path}: was trained or validated on patients of {shown}; {way}")
 
 
 def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[CaseSource]:

@@ -10,7 +10,7 @@ import typer
 
 from daemon import log, own_models
 from daemon.config import Config, load
-from daemon.errors import BadRequest, ConfigurationError
+from daemon.errors import BadRequest
 from daemon.options import ConfigOption
 
 app = typer.Typer(
@@ -83,7 +83,7 @@ def finetune(
 
     log.configure("warning", "auto")
     asked = finetuning.Finetuning(
-        base=base,
+        base=own_models.findable(base),
         folders=tuple(data),
         leave_out=tuple(leave_out or ()),
         tumours_not_drawn=tuple(tumours_not_drawn or ()),
@@ -106,16 +106,5 @@ def finetune(
 
 
 def _configured(path: Path | None) -> Config | None:
-    """The configuration, if there is one.
-
-    One that cannot be used is a fault where `--config` asked for it; else a line, and the models that ship remain.
-    """
     log.configure()
-    try:
-        return load(path, known_models=None)
-    except ConfigurationError as error:
-        if path is not None:
-            raise
-        if not error.faults[0].startswith("no configuration found"):
-            print(f"porta: {error.faults[0]}; only the models that ship are looked at", file=sys.stderr)
-        return None
+    return own_models.configuration(path)

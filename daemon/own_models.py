@@ -9,10 +9,10 @@ from pathlib import Path
 
 from rich.console import Console
 
-from daemon.config import Config
-from daemon.errors import ConfigurationError
-from models.cards import Card, read_card
-from models.catalogue import AT, Catalogue, add
+from daemon.config import Config, load
+from daemon.errors import BadRequest, ConfigurationError
+from models.cards import Card, read_card, shipped
+from models.catalogue import AT, Catalogue, add, added
 from models.errors import ModelError
 
 console = Console(width=None if sys.stdout.isatty() else 200)
@@ -112,14 +112,17 @@ def _whole(card: Card) -> str:
 def add_model(config: Config, path: Path) -> None:
     """Check a card and its weights, and copy both into the folder that the service reads.
 
-    Raises CardInvalid, UnknownModel and WeightsCorrupt, and then nothing is added.
+    Raises CardInvalid, UnknownModel and WeightsCorrupt, and BadRequest where the service would not start with it; then
+    nothing is added.
     """
+    from models.runs import learned_from
     from models.weights import verify
 
     catalogue = catalogue_of(config)
     card = read_card(path)
+    _refuse_clash(card, catalogue, config)
     verify(card)
-    kept = add(card, catalogue)
+    kept = add(card, catalogue, learned_from(card))
     console.print(_whole(card), highlight=False, soft_wrap=True)
     console.print(f"  trained on {card.trained_on}", highlight=False, soft_wrap=True)
     console.print(f"  licence    {card.licence}", highlight=False, soft_wrap=True)
@@ -130,6 +133,62 @@ def add_model(config: Config, path: Path) -> None:
         return
     name = f"{card.name}{AT}{card.version}"
     console.print(f'Added as {kept}; a rule names it by model = "{name}".', highlight=False, soft_wrap=True)
+
+
+def _refuse_clash(card: Card, catalogue: Catalogue, config: Config) -> None:
+    """Raise BadRequest where, with this card, a name of the configuration would be given twice or mean two models."""
+    name = card.name
+    if name in catalogue.given and not _is_called(card, catalogue.given[name]):
+        raise BadRequest(
+            f'{card.path}: name: a [[model]] of the configuration is called "{name}", and the service would not start'
+            " with another of that name: rename the card, or the [[model]] and what names it"
+        )
+    versions = added(catalogue.folder).get(name, {})
+    if not versions or card.version in versions or name in shipped(catalogue.pretrained):
+        return
+    there = " or ".join(f'"{name}{AT}{version}"' for version in sorted(versions))
+    for rule in config.rules:
+        if name in (rule.model, *rule.shadow):
+            key = "model" if name == rule.model else "shadow"
+            raise BadRequest(
+                f'{card.path}: version: the {key} "{name}" of the rule "{rule.name}" would mean two models, and the'
+                f" service would not start: write {there} there first"
+            )
+
+
+def _is_called(card: Card, other: Path) -> bool:
+    """Whether another card is of the same name and version: then it is not added, or refused for its content."""
+    try:
+        there = read_card(other)
+    except ModelError:
+        return False
+    return (there.name, there.version) == (card.name, card.version)
+
+
+def configuration(path: Path | None) -> Config | None:
+    """The configuration, if there is one.
+
+    One that cannot be used is a fault where `--config` asked for it; else a line, and the models that ship remain.
+    """
+    try:
+        return load(path, known_models=None)
+    except ConfigurationError as error:
+        if path is not None:
+            raise
+        if not error.faults[0].startswith("no configuration found"):
+            print(f"porta: {error.faults[0]}; only the models that ship are looked at", file=sys.stderr)
+        return None
+
+
+def findable(name: str) -> str:
+    """What `models.cards.find` takes for a model that a command names: one of `porta models`, or the path of a card.
+
+    All but cards and models that ship are looked for in the configuration that is found. Raises UnknownModel,
+    CardInvalid.
+    """
+    if name.endswith(".json") or name in shipped():
+        return name
+    return str(catalogue_of(configuration(None)).card(name).path)
 
 
 def print_verified(config: Config) -> None:

@@ -14,6 +14,8 @@ from models.calibration import Calibration
 from models.errors import CardInvalid, UnknownModel
 
 PRETRAINED = Path(__file__).parent / "pretrained"
+PATIENTS = ".patients"
+"""What the list of those bears in place of the weights' ending whom added weights have learned from."""
 LONGEST_NAME = 64
 """Of a name or a version: both become LO of a SEG (PS3.5 §6.2), and codes of the ledger."""
 

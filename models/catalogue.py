@@ -1,19 +1,21 @@
 """The models that a rule may name: those that ship, those that a site added to its folder, those it gave names to.
 
 An added model lies in the folder as NAME@VERSION.json with NAME@VERSION.safetensors beside it: what there is, its names
-tell, so that a damaged file that nobody asks for is nobody's trouble. Imports no torch.
+tell, so that a damaged file that nobody asks for is nobody's trouble. NAME@VERSION.patients, for its owner alone, lists
+the patients that it learned from, where they are known: nobody is to measure it on them. Imports no torch.
 """
 
 import fcntl
 import hashlib
+import json
 import os
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from models.cards import PRETRAINED, Card, read_card, sha256_of, shipped
+from models.cards import PATIENTS, PRETRAINED, Card, read_card, sha256_of, shipped
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
 AT = "@"
@@ -83,9 +85,10 @@ def added(folder: Path | None) -> dict[str, dict[str, Path]]:
     return found
 
 
-def add(card: Card, catalogue: Catalogue) -> Path | None:
+def add(card: Card, catalogue: Catalogue, patients: Collection[str] = ()) -> Path | None:
     """Copy a card and its weights into the folder, durably, the card last; None where the same is there already.
 
+    `patients`: whom the weights have learned from.
     The weights are those that were verified: what is copied is hashed once more. Raises CardInvalid for a name or
     version that cannot be a file's, or that another content has, WeightsCorrupt where the disk does not do it.
     """
@@ -112,6 +115,9 @@ def add(card: Card, catalogue: Catalogue) -> Path | None:
                     return None
             if _copy(card.weights, target.with_suffix(".safetensors")) != card.sha256:
                 raise WeightsCorrupt(f"{card.weights}: has changed while it was copied")
+            if patients:
+                content = json.dumps({"patients": sorted(patients)}).encode()
+                _keep([content], target.with_suffix(PATIENTS), mode=0o600)
             _keep([text], target)
     except OSError as error:
         raise WeightsCorrupt(f"{error.filename or folder}: {error.strerror}") from error

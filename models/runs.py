@@ -26,11 +26,13 @@ from typing import Any
 import torch
 from torch import nn
 
-from models.cards import Card
-from models.errors import UNFORESEEN, RunMismatch
+from models.cards import PATIENTS, Card
+from models.errors import UNFORESEEN, CardInvalid, RunMismatch
 from models.weights import save_network
 
 BEST, LAST = "", "-last"
+VERSION_DIGITS = 12
+"""Of the weights' sha256, where they are what tells versions apart."""
 RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "train.log", "curves.png"
 CLAIMING = frozenset(name + ending for name in (RUN, CONFIG, SPLIT) for ending in ("", ".part"))
 """What a folder may hold whose claim was killed before `run.json` was there."""
@@ -186,11 +188,20 @@ def refuse_another(path: Path, identity: Mapping[str, Any]) -> None:
 
 
 def learned_from(card: Card) -> frozenset[str]:
-    """Patients whom weights know from training or validation, as the run says that they lie in; else nobody."""
-    try:
-        return frozenset(json.loads((card.weights.parent / RUN).read_text())["patients"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return frozenset()
+    """Patients whom weights know from training or validation; nobody where nothing says it.
+
+    It is said by the run that they lie in, or by the list that `catalogue.add` brought with them. Raises CardInvalid
+    for one that may not be read: it is there, and says who must not be measured on.
+    """
+    patients: set[str] = set()
+    for path in (card.weights.parent / RUN, card.weights.with_suffix(PATIENTS)):
+        try:
+            patients |= set(json.loads(path.read_text())["patients"])
+        except PermissionError as error:
+            raise CardInvalid(f"{path}: {error.strerror}") from error
+        except (OSError, ValueError, KeyError, TypeError):
+            continue
+    return frozenset(patients)
 
 
 def versions() -> dict[str, str]:

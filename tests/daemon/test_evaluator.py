@@ -107,7 +107,7 @@ def test_a_model_is_measured_charted_and_gone_on_with(porta: Callable[..., Answe
     ("options", "line"),
     [
         (["--weights", "resnet50"], "no case to measure on: name a folder with --data, or ask for --phantoms"),
-        (["--weights", "nothing", "--phantoms", "1"], "no model 'nothing'"),
+        (["--weights", "nothing", "--phantoms", "1"], 'there is no model "nothing"'),
         (["--weights", "{tmp}/none.json", "--phantoms", "1"], "none.json: No such file"),
         (["--weights", "{tmp}/broken.json", "--phantoms", "1"], "broken.json: name: missing"),
         (["--weights", "resnet50", "--data", "{tmp}/nowhere"], "nowhere: no such folder"),

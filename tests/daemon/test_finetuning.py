@@ -136,7 +136,7 @@ def test_before_and_after_are_measured_on_the_case_held_back(
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--base", "unet"), "no model 'unet'"),
+        (("--base", "unet"), 'there is no model "unet"'),
         (("--base", "nowhere.json"), "nowhere.json: No such file or directory"),
         (("--data", "nowhere"), "nowhere: no such folder"),
         (("--leave-out", "case9"), "case9: no case of this name"),

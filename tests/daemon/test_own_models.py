@@ -17,9 +17,11 @@ from safetensors.torch import load_file, save_file
 
 from daemon.cli import main
 from daemon.config import load
-from daemon.own_models import catalogue_of, verified
+from daemon.own_models import catalogue_of, findable, verified
 from models.architectures.fcn import VGG16FCN
-from models.cards import PRETRAINED, find
+from models.cards import PRETRAINED, find, read_card
+from models.catalogue import Catalogue, add, added
+from models.runs import learned_from
 from models.weights import save_network
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -320,14 +322,70 @@ def test_what_is_not_there_is_a_line(desk: Desk) -> None:
 def test_name_means_the_same_card_until_the_service_ends(desk: Desk, given: Path) -> None:
     """A version that is added meanwhile would make the name mean two."""
     desk.configure("ours")
-    add = ("models", "add", given, "-c", desk.config)
-    assert desk.porta(*add).code == 0
+    assert desk.porta("models", "add", given, "-c", desk.config).code == 0
     settings = verified(load(desk.config, known_models=None))
     given.write_text(given.read_text().replace('"0-1"', '"0-2"'))
-    assert desk.porta(*add).code == 0
+    assert add(read_card(given), Catalogue(desk.root / "models")) is not None  # as for another configuration
     assert find(settings.card("ours")).version == "0-1"
     (line,) = desk.porta("check", "-c", desk.config).err
     assert line == 'porta: rule[0].model: "ours" has several versions; write "ours@0-1" or "ours@0-2"'
     assert catalogue_of(settings).card("ours@0-2").version == "0-2"
     sha256 = hashlib.sha256((desk.root / "models/ours@0-2.safetensors").read_bytes()).hexdigest()
     assert catalogue_of(settings).card("ours@0-2").sha256 == sha256
+
+
+@pytest.mark.parametrize("key", ["model", "shadow"])
+def test_a_version_that_would_make_a_rule_s_name_mean_two_is_refused(desk: Desk, given: Path, key: str) -> None:
+    """The service that works would not start again: one line with the rule and what to write, and nothing is copied."""
+    if key == "model":
+        desk.configure("ours")
+    else:
+        desk.configure(shadow='shadow = ["ours"]')
+    command = ("models", "add", given, "-c", desk.config)
+    assert desk.porta(*command).code == 0
+    given.write_text(given.read_text().replace('"0-1"', '"0-2"'))
+    refused = desk.porta(*command)
+    assert (refused.code, refused.out) == (2, "")
+    (line,) = refused.err
+    assert line == (
+        f'porta: {given}: version: the {key} "ours" of the rule "liver-ct" would mean two models, and the service would'
+        ' not start: write "ours@0-1" there first'
+    )
+    assert not (desk.root / "models/ours@0-2.safetensors").exists()
+    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+    desk.config.write_text(desk.config.read_text().replace('"ours"', '"ours@0-1"'))
+    assert desk.porta(*command).code == 0
+    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+
+
+def test_a_name_that_the_configuration_gave_is_not_added(desk: Desk, made: Path, given: Path) -> None:
+    """Every command would say "there is a model already". That the very same model is called so is no fault."""
+    desk.configure("ours", more=f'[[model]]\nname = "ours"\ncard = "{made}"\n')
+    same = desk.porta("models", "add", given, "-c", desk.config)
+    assert (same.code, same.out.splitlines()[-1]) == (0, "It was here already.")
+    given.write_text(given.read_text().replace('"0-1"', '"0-2"'))
+    refused = desk.porta("models", "add", given, "-c", desk.config)
+    assert (refused.code, refused.out) == (2, "")
+    (line,) = refused.err
+    assert line.startswith(f'porta: {given}: name: a [[model]] of the configuration is called "ours"')
+    assert added(desk.root / "models") == {}
+    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+
+
+def test_commands_know_what_the_list_shows(desk: Desk, given: Path) -> None:
+    """A name of the configuration that is found is a card to them, and the patients it learned from come with it."""
+    (given.parent / "run.json").write_text(json.dumps({"patients": ["data/case1"]}))
+    assert findable("resnet50") == "resnet50"
+    assert findable("resnet50@1.0.0") == str(find("resnet50").path)
+    desk.configure(more=f'[[model]]\nname = "house"\ncard = "{given}"\n')
+    assert desk.porta("models", "add", given, "-c", desk.config).out.splitlines()[-1] == "It was here already."
+    desk.configure()
+    assert desk.porta("models", "add", given, "-c", desk.config).code == 0
+    for name in ("ours", "ours@0-1"):
+        assert findable(name) == f"{desk.root}/models/ours@0-1.json"
+    assert learned_from(find(findable("ours"))) == {"data/case1"}
+    for command in ("segment", "explain"):
+        answer = desk.porta(command, "nowhere", "-o", "out", "--model", "ours")
+        assert (answer.code, answer.err) == (2, ["porta: nowhere: no such file or folder"])
+        answer = desk.porta(command, "nowhere", "-o", "out", "--model", "theirs")
+        assert (answer.code, answer.err) == (2, ['porta: there is no model "theirs"'])
