@@ -178,6 +178,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (reports.errors.SourceUnusable("StudyInstanceUID"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
     (reports.errors.EvaluationUnreadable("damaged"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
     (reports.errors.LiversDiffer("overlap 0.5"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
+    (reports.errors.ReportUnreadable("no template"), HaltCode.REPORT_FAILED, HaltCode.REPORT_FAILED),
     (daemon.errors.DaemonError(), None, HaltCode.UNEXPECTED),
     (daemon.errors.BadRequest("--seed"), None, HaltCode.UNEXPECTED),
     (daemon.errors.TrainingStopped("at step 3"), None, HaltCode.UNEXPECTED),
