@@ -23,12 +23,15 @@ from typing import Any, ParamSpec, TypeVar
 
 from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
 from daemon.log import Form, Level, configure, get_logger
-from models.errors import DeviceLost
+from models.errors import DeviceLost, DeviceUnavailable
 
 PR_SET_PDEATHSIG = 1
 LOW_PRIORITY = 10
 """A nice value: beside a busy worker of the usual one it gets a tenth of a core, and so it does get on."""
 OOM_SCORE, FIRST_TO_BE_KILLED = Path("/proc/self/oom_score_adj"), "1000"
+
+SPOILS_ITS_PROCESS = (WorkerOutOfMemory, DeviceLost, DeviceUnavailable)
+"""The errors after which a process is not used again. CUDA that once found no GPU in it may never find one."""
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -84,7 +87,7 @@ class LocalExecutor:
                     raise WorkerCrashed("killed, by the kernel for lack of memory or by a person") from error
                 raise WorkerCrashed(f"exit code {exit_code}") from error
             # Before the next caller has its turn: what it sends to this process would die with it
-            if isinstance(outcome, _Raised) and isinstance(outcome.error, WorkerOutOfMemory | DeviceLost):
+            if isinstance(outcome, _Raised) and isinstance(outcome.error, SPOILS_ITS_PROCESS):
                 self._end()
         if isinstance(outcome, _Raised):
             raise outcome.error

@@ -19,7 +19,7 @@ from daemon.executor import LocalExecutor, Setup, WorkerStopped
 from daemon.jobs import Event, State, advance
 from dicom_io.errors import InvalidUID, NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import checked_uid
-from models.errors import DeviceLost, WeightsCorrupt
+from models.errors import DeviceLost, DeviceUnavailable, WeightsCorrupt
 from reports.errors import GeometryNotProved
 
 PATIENCE_S = 60.0
@@ -212,11 +212,12 @@ def test_a_library_that_says_it_ran_out_of_memory(executor: LocalExecutor):
         run(executor, raise_again, RuntimeError(f"CUDA out of memory. Tried to allocate {CANARY}"))
 
 
-def test_a_worker_whose_gpu_failed_is_replaced(executor: LocalExecutor):
+@pytest.mark.parametrize("kind", [DeviceLost, DeviceUnavailable])
+def test_a_worker_whose_gpu_failed_is_replaced(executor: LocalExecutor, kind: type[Exception]):
     """CUDA does not answer again in a process that has seen it fail; the error says to the service what it was."""
     before = run(executor, os.getpid)
-    with pytest.raises(DeviceLost, match="the GPU failed"):
-        run(executor, raise_again, DeviceLost("the GPU failed"))
+    with pytest.raises(kind, match="the GPU failed"):
+        run(executor, raise_again, kind("the GPU failed"))
     assert run(executor, os.getpid) != before
     assert is_gone(before)
 
