@@ -172,7 +172,10 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
 def describe(
     settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str, initial: Card | None = None
 ) -> dict[str, Any]:
-    """The card's content, but for the weights' sha256 and what was measured."""
+    """The card's content, but for the weights' sha256 and what was measured.
+
+    No version where the settings have none: `RunFolder.save_weights` makes it of the weights.
+    """
     cases = Counter(case.collection for case in training)
     hidden = {case.collection for case in training if not case.tumours_drawn}
     origins = [
@@ -189,7 +192,7 @@ def describe(
         begun, terms = f"backbone begun from {backbone}; ", f"{backbone}: by its own terms, which nobody stated here"
     return {
         "name": words.name or recipe.architecture,
-        "version": words.version or f"0-{data_sha256[:8]}",
+        "version": words.version,
         "architecture": recipe.architecture,
         "modalities": sorted({case.modality for case in training}),
         "preprocessing": asdict(settings.how),
@@ -233,7 +236,7 @@ def _watched(folder: RunFolder, steps: int, interruption: Interruption, *, shown
 def _draw(folder: RunFolder) -> None:
     paths = (folder.path / name for name in (LOSSES, DICES, CURVES))
     losses, dices, curves = paths
-    draw_curves(losses, dices, curves, title=f"{folder.card['name']} {folder.card['version']}")
+    draw_curves(losses, dices, curves, title=" ".join(filter(None, (folder.card["name"], folder.card["version"]))))
 
 
 def _say(line: str) -> None:

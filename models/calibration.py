@@ -4,8 +4,8 @@
 
 A network's probability says how well the voxels of a lesion fit what it learned, not how many of such lesions are real.
 The scaling is logistic on the logit, with the targets of Platt (Advances in Large Margin Classifiers, 1999, §3), which
-few lesions cannot drive to certainty. By hand, because scikit-learn's LogisticRegression has no offset, without which its
-penalty holds a slope near 0 and not near 1. Imports no torch.
+few lesions cannot drive to certainty. By hand, because scikit-learn's LogisticRegression has no offset, without which
+its penalty holds a slope near 0 and not near 1. Imports no torch.
 """
 
 from collections.abc import Sequence

@@ -15,8 +15,8 @@ from dicom_io.segmentation import LIVER, Segmentation
 class Disagreement:
     """Of a job's own segmentation and that of a shadow. Dice are None where neither found anything.
 
-    The liver counts its lesions in. `liver_rvd`, `lesion_rvd`: the shadow's volume less the job's own, over the job's own;
-    None where that is nothing. `lesions_met`: how many of the job's own lesions share a voxel with one of the
+    The liver counts its lesions in. `liver_rvd`, `lesion_rvd`: the shadow's volume less the job's own, over the
+    latter; None where that is nothing. `lesions_met`: how many of the job's own lesions share a voxel with one of the
     shadow's; `shadow_lesions_met`: how many of the shadow's with one of the job's own.
     """
 

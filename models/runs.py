@@ -127,7 +127,11 @@ class RunFolder:
         return self.path / f"{self.card['architecture']}{which}.json"
 
     def save_weights(self, network: nn.Module, which: str, quality: Quality | None) -> None:
-        """Weights in half precision, and their card with what the validation measured."""
+        """Weights in half precision, and their card with what the validation measured.
+
+        Unless somebody chose a version it is made of the weights: no two that differ (in data, base, seed, steps, in
+        being the best or the last, in when the run was stopped) have the same name and version, which SEG and SR bear.
+        """
         path = self.weights(which)
         file = path.with_suffix(".safetensors")
         part = file.with_suffix(".part")
@@ -142,7 +146,8 @@ class RunFolder:
                 "slices": quality.slices,
                 "step": quality.step,
             }
-        card = {**self.card, "sha256": sha256, "quality": measured, "research_use_only": True}
+        card = {**self.card, "version": self.card["version"] or f"0-{sha256[:VERSION_DIGITS]}"}
+        card |= {"sha256": sha256, "quality": measured, "research_use_only": True}
         _write(path, json.dumps(card, indent=2) + "\n")
 
 

@@ -98,6 +98,7 @@ def test_before_and_after_are_measured_on_the_case_held_back(
 
     card = read_card(out / "run/fcn_vgg16.json")
     verify(card)
+    assert card.version == f"0-{card.sha256[:12]}"
     assert f"{card.path}: first-tuned {card.version}, from first 7" in first.out
     assert card.begun_from is not None
     given = find(str(base))

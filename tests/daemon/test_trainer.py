@@ -97,6 +97,7 @@ def test_stopped_and_killed_it_ends_with_the_curves_of_a_run_that_was_not(data: 
     }
     card = json.loads((out / "fcn_vgg16.json").read_text())
     assert card["trained_on"].endswith("; 12 steps of 2 samples")
+    assert card["version"] == f"0-{card['sha256'][:12]}"
     assert card["quality"]["validation"]["slices"] == 4
     assert card["research_use_only"]
     other = porta(out, *options, "--seed", "1")
@@ -178,7 +179,7 @@ def test_card_says_what_was_learned_from(data: Path) -> None:
     card = describe(settings, prepared, "ab" * 32)
     assert card["trained_on"] == "CHAOS CT (2); 9 steps of 12 samples"
     assert "CHAOS CT CC BY-SA 4.0" in card["licence"]
-    assert card["version"] == "0-abababab"
+    assert card["version"] is None  # the weights', which are not there yet
     assert str(data) not in json.dumps(card)
     assert card["modalities"] == ["CT"]
     mr = type("Prepared", (), learned | {"collection": "phantoms", "modality": "MR"})()

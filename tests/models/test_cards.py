@@ -67,7 +67,15 @@ def test_percentiles_that_are_no_range_are_refused(percentiles: tuple[float, flo
 
 
 HOW = CONTENT["preprocessing"]
-MEASURED = {"slope": 1.0, "intercept": 0.0, "lesions": 20, "real": 10, "cases": 5, "brier_before": 0.2, "brier_after": 0.1}
+MEASURED = {
+    "slope": 1.0,
+    "intercept": 0.0,
+    "lesions": 20,
+    "real": 10,
+    "cases": 5,
+    "brier_before": 0.2,
+    "brier_after": 0.1,
+}
 
 
 @pytest.mark.parametrize(

@@ -44,6 +44,22 @@ def test_folder_says_what_made_it(folder: RunFolder) -> None:
     assert (folder.path / "config.toml").read_text() == "steps = 7\n"
 
 
+def test_weights_that_differ_have_versions_that_differ(tmp_path: Path, card: dict[str, Any]) -> None:
+    """The best and the last, one that was stopped, of another seed or base; one that somebody chose is kept."""
+    folder = claim(tmp_path / "run", IDENTITY, card | {"version": None}, {})
+    torch.manual_seed(0)
+    first, second = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+    versions = []
+    for network, which in ((first, BEST), (second, LAST), (first, LAST)):
+        folder.save_weights(network, which, None)
+        written = read_card(folder.weights(which))
+        assert written.version == f"0-{written.sha256[:12]}"
+        versions.append(written.version)
+    assert versions[0] == versions[2] != versions[1]
+    RunFolder(folder.path, card).save_weights(second, BEST, None)
+    assert read_card(folder.weights()).version == "0-abababab"
+
+
 def test_same_run_goes_on_and_another_is_refused_by_what_differs(folder: RunFolder, card: dict[str, Any]) -> None:
     """One line that names the key, and what it is on either side where that is short."""
     claim(folder.path, IDENTITY, card, {})
