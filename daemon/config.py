@@ -170,6 +170,14 @@ class Destination(Section):
         """What it takes, apart from where it is and how it is asked."""
         return Profile(self.objects, self.seg_type, self.sr_class)
 
+    @field_validator("objects")
+    @classmethod
+    def _no_lesion_twice(cls, objects: tuple[str, ...]) -> tuple[str, ...]:
+        also = [kind for kind in objects if kind in ("sr", "sr_bidirectional")]
+        if "sr_combined" in objects and also:
+            raise ValueError(f'"sr_combined" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
+        return objects
+
     @field_validator("confirm", mode="before")
     @classmethod
     def _no_commitment_yet(cls, confirm: object) -> object:

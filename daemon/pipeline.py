@@ -29,8 +29,9 @@ from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, Sta
 from daemon.judgement import Judge
 from daemon.ledger import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
+from daemon.predecessors import Replaced, SentSr
 from daemon.priors import Archive
-from daemon.results import Replaced, Result, SentSr
+from daemon.results import Result
 from daemon.spool import Spool
 from daemon.stages import (
     Engine,

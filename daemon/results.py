@@ -20,7 +20,8 @@ from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
 
-from daemon.config import SRS_OF_SEG, Profile, kind_of, sr_class_of
+from daemon.config import SRS_OF_SEG, Profile, kind_of
+from daemon.predecessors import NO_PREDECESSORS, Predecessors, SentSr
 from daemon.priors import NO_PRIORS, Priors, compared
 from daemon.spool import write_durably
 from dicom_io.segmentation import Algorithm, Segmentation
@@ -41,7 +42,6 @@ from reports.source_headers import usable_headers
 from reports.sr import build_sr
 from reports.sr_bidirectional import build_bidirectional_sr
 from reports.sr_combined import build_combined_sr
-from reports.sr_document import SOP_CLASSES
 from reports.verification import verify_fractions, verify_seg
 
 FINDINGS = "findings.json"
@@ -59,67 +59,6 @@ class Result:
     series_instance_uid: str
     path: Path
     volume_index: int = 0
-
-
-@dataclass(frozen=True)
-class SentSr:
-    """An SR that was sent: the name it has in the outbox, its volume and its UIDs."""
-
-    object: str
-    volume_index: int
-    series_instance_uid: str
-    sop_instance_uid: str
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """What an earlier job sent, an answer or a verdict, that the SRs of this one supersede. Holds one SR at least."""
-
-    srs: tuple[SentSr, ...]
-
-    def superseded_by(self, name: str, volume_index: int, volumes: Sequence[int]) -> SentSr | None:
-        """The SR that the one called `name` of a volume supersedes; `volumes` are all that are reported now.
-
-        One of the same kind, or of another that tells the same: that of the same volume, or, where the two jobs share
-        none, the first by the first. Else the verdict, by the first.
-        """
-        kind, sr_class = kind_of(name), sr_class_of(name)
-        alike = SRS_OF_SEG if kind in SRS_OF_SEG else (kind,)
-        same = (
-            [sr for sr in self.srs if sr.object == name]
-            or [sr for sr in self.srs if kind_of(sr.object) == kind]
-            or [sr for sr in self.srs if kind_of(sr.object) in alike]
-        )
-        if same:
-            by_volume = {sr.volume_index: sr for sr in reversed(same)}
-            if set(by_volume) & set(volumes):
-                return by_volume.get(volume_index)
-            return by_volume[min(by_volume)] if volume_index == volumes[0] else None
-        verdicts = [sr for sr in self.srs if kind_of(sr.object) == "verdict"]
-        verdicts.sort(key=lambda sr: sr_class_of(sr.object) != sr_class)
-        return verdicts[0] if verdicts and volume_index == volumes[0] else None
-
-
-@dataclass(frozen=True)
-class Predecessors:
-    """All that the SRs of a job supersede. `volumes` are the indices of those that it reports."""
-
-    study_instance_uid: str = ""
-    volumes: tuple[int, ...] = (0,)
-    replaced: tuple[Replaced, ...] = ()
-
-    def of(self, name: str, volume_index: int) -> list[Dataset]:
-        """References to the SRs that the one called `name` of a volume supersedes."""
-        found = [item.superseded_by(name, volume_index, self.volumes) for item in self.replaced]
-        return [self._reference(sr) for sr in found if sr is not None]
-
-    def _reference(self, sr: SentSr) -> Dataset:
-        ds = Dataset()
-        ds.SOPClassUID = SOP_CLASSES[sr_class_of(sr.object)]
-        ds.SOPInstanceUID = sr.sop_instance_uid
-        ds.SeriesInstanceUID = sr.series_instance_uid
-        ds.StudyInstanceUID = self.study_instance_uid
-        return ds
 
 
 @dataclass(frozen=True, eq=False)
@@ -228,15 +167,16 @@ def write_results(
     identity: ResultIdentity,
     profiles: Sequence[Profile] = (Profile(),),
     volume_note: str = "",
-    predecessors: Predecessors = Predecessors(),
+    predecessors: Predecessors = NO_PREDECESSORS,
     probabilities: Probabilities | None = None,
     heats: Mapping[int, Heat] = MappingProxyType({}),
     priors: Priors = NO_PRIORS,
 ) -> tuple[Findings, tuple[Result, ...]]:
     """Every object that one of `profiles` names, once, and findings.json.
 
-    Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so, but where it has one
-    to supersede there is one of diameters that says so too. A SEG is there for the SR that refers to it, even where no
+    Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. But where it has
+    earlier diameters to supersede, or anything and the profile has no other SR, there is one of diameters that says so
+    too. A SEG is there for the SR that refers to it, even where no
     profile names it. Without a liver, or where they were not kept, there are no `probabilities` either. The findings
     are compared with `priors`. Raises GeometryNotProved, SourceUnusable.
     """
@@ -245,18 +185,20 @@ def write_results(
     findings = compared(findings, segmentation, headers[0], priors)
     material = Material(stack, headers, volume, segmentation, findings, identity, volume_note, probabilities, heats)
     results: dict[str, list[Result]] = {}
+    names = {name for profile in profiles for name in profile.names if kind_of(name) != "verdict"}
     for profile in profiles:
         seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None
         for kind in profile.objects:
             name = profile.name_of(kind)
             if name in results:
                 continue
-            superseded = predecessors.of(name, identity.volume_index)
+            srs = predecessors.of(name, names, identity.volume_index)
+            superseded = predecessors.references(srs)
             if kind == "sr":
                 results[name] = [_sr(material, profile, outbox, seg, superseded)]
             elif kind == "sr_combined":
                 results[name] = [_combined_sr(material, profile, outbox, seg, superseded)]
-            elif kind == "sr_bidirectional" and (findings.lesions or superseded):
+            elif kind == "sr_bidirectional" and (findings.lesions or _is_awaited(profile, srs)):
                 results[name] = [_bidirectional_sr(material, profile, outbox, superseded)]
             elif kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
                 results[name] = [_probability(material, probabilities, outbox)]
@@ -264,6 +206,12 @@ def write_results(
                 results[name] = _further(material, kind, outbox)
     write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
     return findings, tuple(result for name in results for result in results[name])
+
+
+def _is_awaited(profile: Profile, superseded: Sequence[SentSr]) -> bool:
+    """Whether an SR of diameters has a place without a lesion: that of earlier ones, or of the only SR there is."""
+    alone = not any(kind in SRS_OF_SEG for kind in profile.objects)
+    return any(alone or kind_of(sr.object) == "sr_bidirectional" for sr in superseded)
 
 
 def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, list[Result]]) -> Dataset:

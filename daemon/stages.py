@@ -29,8 +29,9 @@ from daemon.handover import (
 )
 from daemon.ledger_rows import Compared
 from daemon.log import get_logger
+from daemon.predecessors import Predecessors, Replaced
 from daemon.priors import Archive, Priors, fetch_priors
-from daemon.results import Predecessors, Replaced, Result, kept, write_results
+from daemon.results import Result, kept, write_results
 from daemon.sidecar import read_spooled
 from daemon.sources import open_spooled, spooled_series
 from daemon.spool import sync_folder
@@ -278,6 +279,7 @@ def report_verdict(
     study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
     predecessors = Predecessors(study, replaced=tuple(replaced))
     results: dict[str, Result] = {}
+    names = {profile.name_of("verdict") for profile in profiles if profile.takes_verdicts}
     for profile in profiles:
         name = profile.name_of("verdict")
         if name in results or not profile.takes_verdicts:
@@ -289,7 +291,7 @@ def report_verdict(
                 sentence,
                 code,
                 identity=identity,
-                predecessors=predecessors.of(name, 0),
+                predecessors=predecessors.references(predecessors.of(name, names, 0)),
                 sr_class=profile.sr_class,
                 name=name,
             )

@@ -4,7 +4,8 @@ Each lesion is two groups of the same tracking UID: first the diameters with the
 (`reports.sr_bidirectional`), then TID 1411 with everything that was found and the reference to the segment
 (`reports.sr`). OHIF merges the two, draws and hydrates them. It decides by the title, and under 126000 it opens a black
 viewport as soon as one tracking UID has no coordinates (DICOM_NOTES). So the liver has no group of its own: the
-first lesion's says in words what was found as a whole. Whoever maps groups to segments by index counts lesions double.
+first lesion's says in words what was found as a whole, for as numbers they would pass for the lesion's. Whoever
+maps groups to segments by index counts lesions double.
 
 Without a lesion there is nothing to draw: then it is the SR of findings, under the title that OHIF opens as text.
 """
@@ -51,7 +52,8 @@ def build_combined_sr(
     if findings.lesions:
         lines = _lines(findings, geometry, frames, algorithm, identity)
         groups = [group for pair in zip(lines, of_segments[LIVER:], strict=True) for group in pair]
-        add_comments(groups[1], remarks(findings, volume_note))
+        research_use, count, *notes = remarks(findings, volume_note)
+        add_comments(groups[1], [research_use, count, _whole(findings), *notes])
     else:
         groups = [*of_segments, summary_group(findings, algorithm, identity, volume_note)]
     planes = key_slices(findings, len(sources))
@@ -71,6 +73,18 @@ def build_combined_sr(
     )
     name_frames(sr, [frames[plane].frame_number for plane in planes])
     return sr
+
+
+def _whole(findings: Findings) -> str:
+    """The measurements that the SR of findings has of the liver and the whole, and that no other sentence gives.
+
+    MR values have no unit, and no meaning outside their own series: there the mean value is None.
+    """
+    sentence = f"Tumour burden {findings.burden_percent:.2f} % of the liver's volume."
+    if findings.liver_hu_mean is None:
+        return sentence
+    deviation = "" if findings.liver_hu_sd is None else f", standard deviation {findings.liver_hu_sd:.1f} HU"
+    return f"{sentence} The liver's mean value is {findings.liver_hu_mean:.1f} HU{deviation}."
 
 
 def _lines(

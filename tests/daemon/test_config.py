@@ -226,6 +226,15 @@ ONE_FAULT = [
     (PEER + DESTINATION + "objects = []", "8: destination[0].objects: must name at least one"),
     (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
     (
+        PEER + DESTINATION + 'objects = ["seg", "sr", "sr_combined"]',
+        '8: destination[0].objects: "sr_combined" is instead of "sr"; with both a viewer shows each lesion twice',
+    ),
+    (
+        PEER + DESTINATION + 'objects = ["sr_combined", "sr_bidirectional"]',
+        '8: destination[0].objects: "sr_combined" is instead of "sr_bidirectional"; with both a viewer '
+        "shows each lesion twice",
+    ),
+    (
         PEER + DESTINATION + 'objects = [\n  "seg",\n  "png",\n]',
         '10: destination[0].objects[1]: must be "seg", "sr", "sr_bidirectional", "sr_combined", "key_images", '
         '"pdf", "probability" or "explain", not "png"',

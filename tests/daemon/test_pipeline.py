@@ -18,8 +18,9 @@ from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger import Ledger
 from daemon.pipeline import Pipeline
+from daemon.predecessors import Replaced, SentSr
 from daemon.priors import Archive
-from daemon.results import Replaced, Result, SentSr
+from daemon.results import Result
 from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
 from daemon.stages import Engine, Reported, load_models, report_series, report_verdict, segment_series

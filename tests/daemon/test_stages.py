@@ -18,7 +18,8 @@ from daemon import results, stages
 from daemon.config import Profile
 from daemon.handover import load_explanations, load_segmented
 from daemon.intake import Intake
-from daemon.results import FURTHER_OBJECTS, Material, Replaced, SentSr
+from daemon.predecessors import Replaced, SentSr
+from daemon.results import FURTHER_OBJECTS, Material
 from daemon.stages import (
     Engine,
     Reported,
@@ -382,6 +383,35 @@ def test_one_sr_supersedes_the_one_of_findings(make: Callable[..., list[Path]], 
         reported = walk(make(), tmp_path / now, profiles=profiles, revision=2, replaces=[sent("before", (before, 0))])
         assert objects(reported) == [(0, "seg"), (0, now)]
         assert predecessor(reported.results[1].path) == uids_of("before", before, 0)
+
+
+def test_no_diameters_take_a_place_that_is_not_theirs(make: Callable[..., list[Path]], tmp_path: Path):
+    """A verdict and the one SR are superseded by that of findings; without lesions one of diameters would be idle."""
+    profiles = [Profile(("seg", "sr", "sr_bidirectional"))]
+    for before in ("verdict", "sr_combined"):
+        reported = walk(make(), tmp_path / before, profiles=profiles, replaces=[sent("before", (before, 0))])
+        assert objects(reported) == [(0, "seg"), (0, "sr")]
+        assert predecessor(reported.results[1].path) == uids_of("before", before, 0)
+
+
+@pytest.mark.parametrize("before", ["verdict", "sr", "sr_combined", "sr_bidirectional"])
+def test_who_takes_diameters_alone_is_told_that_there_are_none(
+    make: Callable[..., list[Path]], tmp_path: Path, before: str
+):
+    """There is no other SR that could say that what was said before is past."""
+    profiles = [Profile(("sr_bidirectional",))]
+    reported = walk(make(), tmp_path, profiles=profiles, replaces=[sent("before", (before, 0))])
+    (said,) = [result.path for result in reported.results if result.object == "sr_bidirectional"]
+    assert predecessor(said) == uids_of("before", before, 0)
+    assert "No liver lesion was found." in texts(dcmread(said))
+
+
+def test_one_sr_supersedes_two(make: Callable[..., list[Path]], tmp_path: Path):
+    """Findings and diameters, of each volume."""
+    before = sent("before", ("sr", 0), ("sr_bidirectional", 0))
+    reported = walk(make(), tmp_path, profiles=[Profile(("sr_combined",))], revision=2, replaces=[before])
+    (sr,) = [result.path for result in reported.results if result.object == "sr_combined"]
+    assert predecessors(sr) == [uids_of("before", name, 0) for name in ("sr", "sr_bidirectional")]
 
 
 # --- what a destination takes

@@ -59,8 +59,33 @@ def test_each_lesion_is_drawn_and_refers_to_its_segment(make_case, identity) -> 
         reference = image.ReferencedSOPSequence[0]
         assert reference.ReferencedSOPInstanceUID == seg.SOPInstanceUID
         assert reference.ReferencedSegmentNumber == lesion.segment
-    said = [item.TextValue for item in groups[1].ContentSequence if item.ValueType == "TEXT"]
-    assert any("lesions were found. Liver volume" in text for text in said)
+
+
+@pytest.mark.parametrize("modality", ["CT", "MR"])
+def test_every_figure_of_the_whole_is_said(make_case, identity, validate, modality) -> None:
+    """What the other SR has as numbers of the liver and of the whole; in words, for they are not the lesion's."""
+    case = make_case(modality=modality)
+    findings = replace(case.findings, target_diameter_sum_mm=43.25)
+    case = replace(case, findings=findings)
+    sr, seg = sr_of(case, identity), case.seg(identity)
+    groups = groups_of(sr)
+    comments = [item.TextValue for item in groups[1].ContentSequence if item.ValueType == "TEXT"]
+    alone = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=seg)
+    liver, *_, whole = groups_of(alone)
+    wording = {
+        "Volume": f"Liver volume {findings.liver_volume_ml:.0f} mL, lesions included.",
+        "Number of lesions": "2 liver lesions were found.",
+        "Tumor burden (lesion volume per liver volume)": f"burden {findings.burden_percent:.2f} % of the",
+        "Sum of target diameters (RECIST 1.1)": "Sum of target diameters (RECIST 1.1): 43.2 mm",
+    }
+    named = [name for name, _ in (*values(liver), *values(whole)) if name != "Attenuation Coefficient"]
+    assert sorted(named) == sorted(wording)
+    said = list(wording.values())
+    if modality == "CT":
+        said += [f"mean value is {findings.liver_hu_mean:.1f} HU, standard deviation {findings.liver_hu_sd:.1f} HU."]
+    assert [words for words in said if not any(words in text for text in comments)] == []
+    assert modality == "CT" or not any("HU" in text for text in comments)
+    assert validate(sr) == []
 
 
 @pytest.mark.parametrize("how", [{"lesions": False}, {"liver": False}], ids=["no lesion", "no liver"])
