@@ -1,6 +1,7 @@
 """Earlier results of the patient: fetched once for a job, kept in its folder, and compared with what was found.
 
 work/priors/<number>.dcm         SEGs of earlier studies, and SRs of those that have none, as the archives gave them
+work/priors/fetched/             what an archive is giving, until all is there
 work/priors.json                 how many those are, and whether an archive failed; written last
 
 What is fetched is kept until the job is reported, failures too: a stage that is walked twice then compares with the
@@ -8,9 +9,9 @@ same, and so names the lesions the same. A report is never held up by its priors
 """
 
 import json
-import tempfile
+import shutil
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -75,7 +76,8 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
         return NO_PRIORS
     if not (work / PRIORS).exists():
         study, failed = Study.of(read_dataset(image)), False
-        with tempfile.TemporaryDirectory(prefix="porta-priors-") as folder:
+        # In the job's own folder: what a worker leaves that is killed is removed with it, or by the next one
+        with _emptied(work / "priors" / "fetched") as folder:
             paths: list[Path] = []
             for number, archive in enumerate(archives):
                 try:
@@ -84,7 +86,7 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         study,
                         seg_description=seg.SERIES_DESCRIPTION,
                         sr_description=sr.SERIES_DESCRIPTION,
-                        directory=Path(folder) / str(number),
+                        directory=folder / str(number),
                         calling_ae_title=archive.calling_ae_title,
                         timeout_s=archive.timeout_s,
                         limit_s=LIMIT_S,
@@ -101,6 +103,16 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
         write_durably(work / PRIORS, json.dumps(asdict(_Kept(len(found), failed))).encode())
     kept = _Kept(**json.loads((work / PRIORS).read_text()))
     return Priors(tuple(work / "priors" / f"{number}.dcm" for number in range(kept.count)), kept.failed)
+
+
+@contextmanager
+def _emptied(folder: Path) -> Iterator[Path]:
+    """A folder with nothing of an earlier walk in it, gone at the end."""
+    shutil.rmtree(folder, ignore_errors=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _age(path: Path) -> tuple[str, ...]:
@@ -124,10 +136,12 @@ def compared(findings: Findings, segmentation: Segmentation, header: Dataset, pr
     if not reported and not any(study.segs for study in studies):
         return findings  # reports that no liver was found
     today = Today.of(findings, segmentation, read_date(header.get("StudyDate")))
-    for number, study in enumerate(studies):
+    with_segs = [study for study in studies if study.segs]
+    for number, study in enumerate(with_segs):
         for latest in _segs(study):
             with suppress(LiversDiffer):
-                return with_history(today, latest, map(_segs, reversed(studies[number + 1 :])), reported)
+                others = map(_segs, reversed(with_segs[number + 1 :]))
+                return with_history(today, latest, others, reported, left_out=number)
     return _warned(findings, FindingsWarning.PRIOR_NOT_COMPARED)
 
 
@@ -159,13 +173,16 @@ def _segs(study: _Found) -> Iterator[Prior]:
 
 
 def _reports(studies: Sequence[_Found]) -> list[ReportedStudy]:
-    """Of each study without a SEG the latest report that can be read."""
-    found = []
+    """Of each study without a SEG the latest report that can be read; of one result's the one that can be measured."""
+    found: list[ReportedStudy] = []
     for study in studies:
+        read: list[tuple[tuple[str, ...], ReportedStudy]] = []
         for path in () if study.segs else study.reports:
             with suppress(ReportUnreadable):
-                found.append(read_reported(path))
-                break
+                read.append((_age(path)[3:5], read_reported(path)))
+        latest = [report for made, report in read if made == read[0][0]]
+        # Findings with diameters do not say in a code whether slices were thin enough, findings alone do
+        found += sorted(latest, key=lambda report: not report.is_measurable)[:1]
     return found
 
 

@@ -9,12 +9,13 @@ from datetime import date
 
 from dicom_io.segmentation import Segmentation
 from reports import criteria
+from reports.caveats import PARTIAL_LIVER_MM2
 from reports.course import Course, FollowUp, PriorLesion
 from reports.findings import Findings, Lesion
-from reports.matching import Group, Laid, Matching, match
+from reports.matching import Group, Laid, Matching
 from reports.prior import Prior
 from reports.registration import Organ
-from reports.response import Growth, Reference, Response, Status, response_of
+from reports.response import NEW_FROM_MM, Growth, Reference, Response, Status, response_by_new, response_of
 
 TOO_THICK = "slices of over 5 mm: too thick for RECIST 1.1"
 
@@ -41,23 +42,16 @@ class Today:
         """How many days lie between; None where a date is missing."""
         return (self.study_date - earlier).days if self.study_date and earlier else None
 
-    @property
-    def slices_are_thick(self) -> bool:
-        """Whether its slices are too thick for RECIST 1.1."""
-        planes = [lesion.key_slice for lesion in self.findings.lesions]
-        return criteria.slices_are_thick(self.laid.geometry, planes)
+    def slices_are_thick(self, further: Sequence[int] = ()) -> bool:
+        """Whether slices are too thick for RECIST 1.1: those of its targets, or of the `further` lesions, by place."""
+        lesions = self.findings.lesions
+        planes = {lesion.key_slice for lesion in lesions if lesion.number in self.findings.targets}
+        planes |= {lesions[index].key_slice for index in further}
+        return criteria.slices_are_thick(self.laid.geometry, sorted(planes))
 
 
-def follow_up(today: Today, prior: Prior) -> FollowUp:
-    """Lay `prior` over what was found, and say what has become of the lesions.
-
-    Raises LiversDiffer when the livers do not fit.
-    """
-    return follow_up_by(today, prior, match(today.laid, prior.laid))
-
-
-def follow_up_by(today: Today, prior: Prior, matching: Matching) -> FollowUp:
-    """The same, where `matching` has laid today's study over the earlier one."""
+def follow_up(today: Today, prior: Prior, matching: Matching) -> FollowUp:
+    """What has become of the lesions of `prior`, over which `matching` has laid today's study."""
     return FollowUp(
         days=today.days_since(prior.study_date),
         courses=courses_of(today, prior.lesions, matching, today.days_since(prior.study_date)),
@@ -126,28 +120,47 @@ def response_since(
     *,
     baseline_when: str = "then",
     nadir: Reference | None = None,
+    outside: int = 0,
 ) -> Response:
-    """By the targets of the baseline, and what they are now; `matching` lays today's study over the baseline."""
-    if baseline.slices_are_thick or today.slices_are_thick:
-        return Response(None, (TOO_THICK,))
-    targets = targets_of(baseline)
+    """By the targets of the baseline, and what they are now; `matching` lays today's study over the baseline.
+
+    `outside` is how many lesions of the study that is compared with today's images do not reach.
+    """
+    lesions, targets = today.findings.lesions, baseline.targets
+    followed = matching.heirs(targets)
+    new_mm = [lesions[index].long_axis_mm for index in matching.new]
+    if baseline.slices_are_thick() or today.slices_are_thick(followed):
+        # What is twice as long as slices are thick is measurable on them too (Eisenhauer 2009, section 3.2.2), and so
+        # was not missed then
+        least_mm = max(NEW_FROM_MM, 2 * _widest_mm(baseline.laid), 2 * _widest_mm(today.laid))
+        return response_by_new(new_mm, reasons=[TOO_THICK], baseline_when=baseline_when, least_mm=least_mm)
     if set(targets) & set(matching.outside):
         which = "earlier study" if baseline_when == "then" else "baseline"
-        return Response(None, (f"a target of the {which} lies outside of the images",))
-    lesions = today.findings.lesions
+        reason = f"a target of the {which} lies outside of the images"
+        return response_by_new(new_mm, reasons=[reason], baseline_when=baseline_when)
     if not lesions and not baseline.lesions:
         return Response(None, ("no lesion then, none now",))
-    followed = matching.heirs(targets)
     return response_of(
         baseline_targets_mm=[baseline.lesions[index].long_axis_mm for index in targets],
         targets_mm=[lesions[index].long_axis_mm for index in followed],
-        new_mm=[lesions[index].long_axis_mm for index in matching.new],
+        new_mm=new_mm,
         others=len(lesions) - len(followed),
         baseline_when=baseline_when,
         nadir=nadir,
+        unseen=_unseen(today, max(len(matching.outside), outside)),
     )
 
 
-def targets_of(baseline: Prior) -> tuple[int, ...]:
-    """The places of the lesions that RECIST 1.1 follows from this study on."""
-    return criteria.target_indices([lesion.long_axis_mm for lesion in baseline.lesions])
+def _widest_mm(laid: Laid) -> float:
+    return float(laid.geometry.slice_widths_mm.max())
+
+
+def _unseen(today: Today, outside: int) -> list[str]:
+    """Why a lesion that was there may be there still."""
+    reasons = (
+        [f"{outside} earlier lesion{'s lie' if outside > 1 else ' lies'} outside of the images"] if outside else []
+    )
+    # A cut liver is laid over a whole one by stretching it: what lay beyond the cut may then seem to lie within
+    if today.findings.liver_cut_off_mm2 > PARTIAL_LIVER_MM2:
+        reasons.append("the liver reaches the edge of the images")
+    return reasons

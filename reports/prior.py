@@ -49,9 +49,15 @@ class Prior:
         return Laid(self.labels, self.geometry, self.lesions, Organ(self.labels > 0, self.geometry).surface)
 
     @property
-    def slices_are_thick(self) -> bool:
-        """Whether its slices are too thick for RECIST 1.1."""
-        return criteria.slices_are_thick(self.geometry, [lesion.key_slice for lesion in self.lesions])
+    def targets(self) -> tuple[int, ...]:
+        """The places of the lesions that RECIST 1.1 follows from this study on."""
+        return criteria.target_indices([lesion.long_axis_mm for lesion in self.lesions])
+
+    def slices_are_thick(self, further: Sequence[int] = ()) -> bool:
+        """Whether slices are too thick for RECIST 1.1: those of its targets, or of the `further` lesions, by place."""
+        return criteria.slices_are_thick(
+            self.geometry, [self.lesions[index].key_slice for index in {*self.targets, *further}]
+        )
 
 
 def prior_of(
@@ -106,8 +112,13 @@ def read_prior(source: Path | Dataset) -> Prior:
     for label, segment in enumerate([*livers, *lesions], start=LIVER):
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
-    uids = [checked_tracking_uid(segment.tracking_uid) for segment in lesions]
+    uids = _first_uses([checked_tracking_uid(segment.tracking_uid) for segment in lesions])
     return prior_of(labels, geometry, uids, read_date(ds.get("StudyDate")))
+
+
+def _first_uses(uids: Sequence[str]) -> list[str]:
+    """The same, "" where one has been used before: two lesions of today must not bear one tracking UID."""
+    return [uid if uid not in uids[:index] else "" for index, uid in enumerate(uids)]
 
 
 def _geometry(segments: Sequence[SegmentMask]) -> Geometry:

@@ -145,13 +145,15 @@ def response_of(
     others: int,
     baseline_when: str = "then",
     nadir: Reference | None = None,
+    unseen: Sequence[str] = (),
 ) -> Response:
     """The RECIST 1.1 category of a liver, as a suggestion.
 
     `baseline_targets_mm` are the long axes of the baseline's targets, `targets_mm` those of what they are now (a
     target that is gone has none), `new_mm` of all lesions that the baseline had not, `others` how many further lesions
     there are now. `nadir` is a later study with a smaller sum than the baseline's, None where there is none:
-    progression is measured from it, response from the baseline (Eisenhauer 2009, section 4.3.1).
+    progression is measured from it, response from the baseline (Eisenhauer 2009, section 4.3.1). `unseen` says in
+    words why a lesion may be there that was not looked at: with it there is no complete response.
     """
     before, now = sum_of(baseline_targets_mm), sum_of(targets_mm)
     lowest = before if nadir is None else nadir.sum_mm
@@ -166,26 +168,41 @@ def response_of(
         if _has_progressed(lowest, now):
             categories.append(Category.PD)
         elif not targets_mm:
-            # Eisenhauer 2009, table 1: targets gone, others still there, is a partial response
-            categories.append(Category.PR if others else Category.CR)
+            # Eisenhauer 2009, table 1: targets gone, others still there or not evaluated, is a partial response
+            categories.append(Category.PR if others or unseen else Category.CR)
         else:
             categories.append(Category.PR if round(percent, 6) <= PARTIAL_PERCENT else Category.SD)
         if not targets_mm:
-            reasons.append("all targets have disappeared" + (f"; {_lesions(others)} remain" if others else ""))
+            remain = f"; {_lesions(others)} remain" + "s" * (others == 1) if others else ""
+            reasons.append(f"all targets have disappeared{remain}")
+            reasons += [f"{reason}: no complete response" for reason in unseen]
     else:
         which = "earlier study" if baseline_when == "then" else "baseline"
         reasons.append(f"no lesion of the {which} was measurable (at least {NEW_FROM_MM:g} mm)")
-    since = "" if baseline_when == "then" else " since the baseline"
-    large = [axis for axis in new_mm if round(axis, 1) >= NEW_FROM_MM]
-    if large:
-        categories.append(Category.PD)
-        reasons.append(f"{_lesions(len(large))} of at least {NEW_FROM_MM:g} mm, new{since}")
-    if small := len(new_mm) - len(large):
-        reasons.append(f"{_lesions(small)} under {NEW_FROM_MM:g} mm, new{since}: not counted, to be looked at")
+    newcomers = response_by_new(new_mm, baseline_when=baseline_when)
+    reasons += newcomers.reasons
+    categories += [newcomers.category] if newcomers.category else []
     category = Category.PD if Category.PD in categories else (categories[0] if categories else None)
     if not baseline_targets_mm:
         return Response(category, tuple(reasons))
     return Response(category, tuple(reasons), before, now, before, lowest)
+
+
+def response_by_new(
+    new_mm: Sequence[float], *, reasons: Sequence[str] = (), baseline_when: str = "then", least_mm: float = NEW_FROM_MM
+) -> Response:
+    """What new lesions alone come to: progression, whatever became of the targets (Eisenhauer 2009, table 1).
+
+    `new_mm` are their long axes, `least_mm` the one from which they count; `reasons` are said before them.
+    """
+    since = "" if baseline_when == "then" else " since the baseline"
+    said = list(reasons)
+    large = sum(round(axis, 1) >= round(least_mm, 1) for axis in new_mm)
+    if large:
+        said.append(f"{_lesions(large)} of at least {least_mm:.3g} mm, new{since}")
+    if small := len(new_mm) - large:
+        said.append(f"{_lesions(small)} under {least_mm:.3g} mm, new{since}: not counted, to be looked at")
+    return Response(Category.PD if large else None, tuple(said))
 
 
 def _has_progressed(lowest_mm: float, now_mm: float) -> bool:

@@ -23,7 +23,10 @@ def assessment(findings: Findings) -> tuple[str, ...]:
     size = "" if findings.size_category is None else f"; the largest: {findings.size_category} mm"
     first = f"Spread: {spread}{size}."
     if findings.target_diameter_sum_mm is not None:
-        first += f" Sum of target diameters (RECIST 1.1): {findings.target_diameter_sum_mm:.1f} mm."
+        # The targets that RECIST follows are those of the baseline: one sum of one name
+        is_followed = findings.follow_up is not None and findings.follow_up.response.sum_mm is not None
+        named = "Were today the baseline, sum of target diameters" if is_followed else "Sum of target diameters"
+        first += f" {named} (RECIST 1.1): {findings.target_diameter_sum_mm:.1f} mm."
     sentences = [first]
     if findings.severity.reasons:
         sentences.append(f"Severity {findings.severity.level}: {'; '.join(findings.severity.reasons)}.")

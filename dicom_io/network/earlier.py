@@ -32,10 +32,14 @@ from dicom_io.uids import checked_uid
 RESULTS = (SegmentationStorage, LabelMapSegmentationStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage)
 
 MOST_STUDIES = 5
-"""From how many studies objects are brought at most: of those that have any the first, and then the latest."""
+"""From how many studies objects are brought at most: of those that have any the latest, the first, and the latest of
+the others."""
 
 MOST_SERIES = 8
 """How many series of a study are brought at most."""
+
+OF_RESULTS = {"SEG", "SR"}
+"""A study without these modalities has no results of ours."""
 
 NOT_QUERIED = "*?\\"
 """What makes a key match more than one value (PS3.4 section C.2.2.2): a PatientID with one is not asked for."""
@@ -52,6 +56,8 @@ class Study:
     sex: str = field(default="", repr=False)
     date: str = field(default="", repr=False)
     time: str = field(default="", repr=False)
+    modalities: frozenset[str] = frozenset()
+    """What ModalitiesInStudy of an answer says; empty where an archive does not say it."""
 
     @classmethod
     def of(cls, ds: Dataset) -> "Study":
@@ -60,6 +66,7 @@ class Study:
         def text(keyword: str) -> str:
             return str(ds.get(keyword) or "").strip()
 
+        modalities = ds.get("ModalitiesInStudy") or ()
         return cls(
             study_instance_uid=text("StudyInstanceUID"),
             patient_id=text("PatientID"),
@@ -68,6 +75,7 @@ class Study:
             sex=text("PatientSex").upper(),
             date=text("StudyDate"),
             time=text("StudyTime"),
+            modalities=frozenset([modalities] if isinstance(modalities, str) else map(str, modalities)),
         )
 
     @property
@@ -101,6 +109,9 @@ def fetch_earlier(
     limit_s: float,
 ) -> Iterator[Path]:
     """Bring results of a patient's studies before `study`, one study after the other: SEGs, or SRs where it has none.
+
+    First of the latest study that has any, then of the first one: so that what today's is compared with, and the
+    baseline, are there when the time is up.
 
     They are known by the beginning of their SeriesDescription. Files are named by SOP Instance UID. A study whose
     patient cannot be asked for alone has none. Each answer may take `timeout_s`, all of it `limit_s`.
@@ -141,8 +152,8 @@ def fetch_earlier(
     ):
         studies, brought = _studies(assoc, study, remote), 0
         while studies and brought < MOST_STUDIES:
-            # The first of all, which may be the baseline, then the latest
-            paths = bring(studies.pop(0 if brought else -1))
+            # The latest, which today's is compared with, then the first of all, which may be the baseline
+            paths = bring(studies.pop(-1 if brought == 1 else 0))
             yield from paths
             brought += bool(paths)
 
@@ -179,9 +190,12 @@ def _studies(assoc: Association, study: Study, remote: Remote) -> list[Study]:
         "PatientSex",
         "StudyDate",
         "StudyTime",
+        "ModalitiesInStudy",
     ):
         setattr(query, keyword, "")
-    found = [Study.of(answer) for answer in matches(assoc, query, remote)]
+    answers = [Study.of(answer) for answer in matches(assoc, query, remote)]
+    # Most of a patient's studies are none of ours: two queries less for each
+    found = [answer for answer in answers if not answer.modalities or answer.modalities & OF_RESULTS]
     return sorted(filter(study.is_earlier, found), key=lambda earlier: (earlier.date, earlier.time), reverse=True)
 
 

@@ -171,7 +171,11 @@ def test_an_archive_that_does_not_answer_is_a_warning(
     """The report is complete but for its priors, and says so; what another archive has is used all the same."""
     nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", free_port()), "PORTA", 1.0)
     paths = make("now", NOW, [14, 0, 8])
+    left = tmp_path / "alone" / "work" / "priors" / "fetched" / "0" / "1.2.3.dcm"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"what a worker left that was killed")
     reported = walk(paths, tmp_path / "alone", nobody)
+    assert not left.parent.parent.exists()
     assert [result.object for result in reported.results] == ["seg", "sr"]
     assert reported.warnings == ("PRIORS_NOT_FETCHED",)
     assert found(tmp_path / "alone")["prior"] is None
@@ -202,7 +206,9 @@ def test_nothing_is_compared_that_is_not_the_same(
     older = make("older", datetime(2024, 1, 1, 9), [14, 0, 8])
     sent(orthanc, walk(older, tmp_path / "e"))
     assert walk(paths, tmp_path / "f", orthanc).warnings == ()
-    assert found(tmp_path / "f")["prior"]["days"] == 99
+    prior = found(tmp_path / "f")["prior"]
+    assert prior["days"] == 99
+    assert prior["response"]["reasons"][-1].startswith("1 earlier study could not be laid over today's")
 
 
 def test_no_archive_is_asked_where_none_is_named(make: Make, tmp_path: Path) -> None:
@@ -235,6 +241,21 @@ def test_a_third_visit_knows_both_earlier_ones(make: Make, orthanc: Archive, tmp
             50,
             pytest.approx(sizes[lesion["tracking_uid"]], abs=1e-3),
         )
+
+
+def test_findings_with_diameters_are_a_study_on_the_way(make: Make, orthanc: Archive, tmp_path: Path) -> None:
+    """Of the second study only SRs are there, one of findings alone among them: it is the one that gives a sum."""
+    sent(orthanc, walk(make("first", THEN, [14, 13, 0]), tmp_path / "a", orthanc))
+    between = make("second", datetime(2024, 2, 19, 9), [9, 8, 0])
+    written = walk(between, tmp_path / "b", orthanc, objects=("seg", "sr", "sr_combined"))
+    combined = replace(written, results=tuple(result for result in written.results if result.object == "sr_combined"))
+    third = make("third", NOW, [12, 11, 0])
+    for folder, results in (("c", combined), ("d", without_seg(written))):
+        sent(orthanc, results)
+        walk(third, tmp_path / folder, orthanc)
+        study = found(tmp_path / folder)["prior"]["studies"][1]
+        assert (study["days"], study["source"], len(study["lesions"])) == (50, "sr", 2)
+    assert study["nadir"]
 
 
 def test_a_report_alone_is_nothing_to_compare_with(make: Make, orthanc: Archive, tmp_path: Path) -> None:

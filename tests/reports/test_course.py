@@ -46,6 +46,18 @@ def comments(item: pydicom.Dataset) -> list[str]:
     return found + [text for child in item.get("ContentSequence", []) for text in comments(child)]
 
 
+def test_one_sum_of_one_name(make_case) -> None:
+    """The sum of today's own largest lesions is another one than that of the baseline's targets, and says so."""
+    findings = make_case().findings
+    own = f"{findings.target_diameter_sum_mm:.1f} mm."
+    assert f"Sum of target diameters (RECIST 1.1): {own}" in assessment(findings)[0]
+    said = assessment(followed(findings))[0]
+    assert f"Were today the baseline, sum of target diameters (RECIST 1.1): {own}" in said
+    assert "Sum of" not in said
+    unknown = followed(findings, response=Response(None, ("too thick",)))
+    assert f"Sum of target diameters (RECIST 1.1): {own}" in assessment(unknown)[0]
+
+
 def test_findings_json_has_the_course(make_case) -> None:
     """Days and no date; of each lesion its state and growth; the earlier lesions; the category with its caveat."""
     case = make_case()

@@ -4,6 +4,7 @@ The patient moves and turns between the studies. And balls in the liver of CHAOS
 """
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from math import log
 
 import numpy as np
@@ -11,9 +12,13 @@ import pytest
 from numpy.typing import NDArray
 
 from dicom_io.geometry import Geometry
+from dicom_io.segmentation import Segmentation
 from models.phantom import grid
 from reports.course import FollowUp
-from reports.follow_up import Today, follow_up, with_follow_up
+from reports.findings import Findings
+from reports.follow_up import Today
+from reports.history import with_history
+from reports.prior import Prior
 from reports.response import Category, Status
 from tests.reports import balls
 from tests.reports.balls import GRID, NOW, Ball, drawn, earlier, study, turned
@@ -34,6 +39,12 @@ def places() -> list[NDArray[np.float64]]:
 
 
 Followed = Callable[..., FollowUp]
+
+
+def follow_up(today: Today, prior: Prior) -> FollowUp:
+    followed = with_history(today, prior).follow_up
+    assert followed is not None
+    return followed
 
 
 @pytest.fixture
@@ -74,7 +85,7 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
         assert course.status == {0: "grown", 1: "stable", 2: "shrunk", 3: "stable", 4: "grown", 5: "shrunk"}[place]
         if counted > 1.25:
             assert growth.doubling_days == pytest.approx(DAYS * log(2) / log(counted))
-    tracked = with_follow_up(findings, result)
+    tracked = with_history(Today.of(findings, segmentation, NOW), prior)
     assert tracked.follow_up == result
     assert sorted(lesion.tracking_uid for lesion in tracked.lesions) == [f"1.{n}" for n in range(1, 7)]
     assert [lesion.volume_ml for lesion in tracked.lesions] == [lesion.volume_ml for lesion in findings.lesions]
@@ -153,6 +164,70 @@ def test_thick_slices_and_missing_dates(liver, places) -> None:
     assert (course.status, course.prior_numbers) == (Status.GROWN, (1,))
     assert course.growth is not None
     assert course.growth.doubling_days is None
+
+
+def cut_at(first: int, last: int, balls_now: Sequence[Ball]) -> tuple[Findings, Segmentation]:
+    """Today's study of these planes of GRID alone, with balls in the liver."""
+    geometry = replace(GRID, origins_lps_mm=GRID.origins_lps_mm[first:last])
+    return study(np.ascontiguousarray(drawn(balls.liver(), balls_now)[first:last]), geometry)
+
+
+def at_the_end(liver: NDArray[np.bool_], inwards: int) -> NDArray[np.float64]:
+    """The middle of the liver's plane so many from its first one (from its last one, where negative)."""
+    planes = np.flatnonzero(liver.any(axis=(1, 2)))
+    plane = planes[inwards]
+    return GRID.index_to_lps(np.array([plane, *np.argwhere(liver[plane]).mean(axis=0).round()]))
+
+
+@pytest.mark.parametrize("end", [1, -2])
+def test_no_complete_response_of_a_liver_that_was_not_seen_whole(liver, places, end) -> None:
+    """The target has gone, and the images end before a small lesion: it may be there still."""
+    planes = np.flatnonzero(liver.any(axis=(1, 2)))
+    prior = earlier(drawn(liver, [(places[4], 10.0), (at_the_end(liver, end), 4.0)]))
+    first, last = (planes[0] + 6, GRID.slices) if end > 0 else (0, planes[-1] - 5)
+    result = follow_up(Today.of(*cut_at(first, last, []), NOW), prior)
+    assert result.response.category == Category.PR
+    assert any("outside of the images" in each or "edge of the images" in each for each in result.response.reasons)
+    whole = follow_up(Today.of(*study(drawn(liver, [])), NOW), prior)
+    assert whole.response.category == Category.CR
+
+
+def test_what_is_new_is_progression_where_targets_cannot_be_measured(liver, places) -> None:
+    """A target outside of the images; and slices too thick, of which a lesion must be twice as long."""
+    planes = np.flatnonzero(liver.any(axis=(1, 2)))
+    prior = earlier(drawn(liver, [(at_the_end(liver, 1), 8.0)]))
+    for radius, category in ((10.0, Category.PD), (4.0, None)):
+        now = cut_at(planes[0] + 6, GRID.slices, [(places[4], radius)])
+        response = follow_up(Today.of(*now, NOW), prior).response
+        assert "outside of the images" in response.reasons[0]
+        assert response.category == category
+        assert "new" in response.reasons[1]
+
+    before = earlier(np.ascontiguousarray(drawn(liver, [(places[0], 12)])[::2]), _every_second(GRID))
+    for radius, category in ((12.0, Category.PD), (8.0, None)):
+        now = study(drawn(liver, [(places[0], 12), (places[4], radius)]))
+        response = follow_up(Today.of(*now, NOW), before).response
+        assert "too thick" in response.reasons[0]
+        assert response.category == category
+
+
+def test_thick_slices_are_those_of_the_targets(liver, places) -> None:
+    """A gap where a small lesion lies says nothing of the targets, in the report of today as in the response."""
+    small, target = places[0], places[4]
+    labels = drawn(liver, [(target, 12), (small, 4)])
+    plane = round(float(GRID.lps_to_index(small)[0]))
+    kept = np.array([index for index in range(GRID.slices) if index != plane + 1])
+    findings, segmentation = study(
+        np.ascontiguousarray(labels[kept]), replace(GRID, origins_lps_mm=GRID.origins_lps_mm[kept])
+    )
+    gap = int(np.argmax(segmentation.geometry.slice_widths_mm))
+    lesions = (findings.lesions[0], replace(findings.lesions[1], key_slice=gap))
+    findings = replace(findings, lesions=lesions)
+    assert findings.target_diameter_sum_mm is not None
+    today = Today.of(findings, segmentation, NOW)
+    assert not today.slices_are_thick()
+    assert today.slices_are_thick([1])
+    assert follow_up(today, earlier(labels)).response.category == Category.SD
 
 
 def _every_second(geometry: Geometry) -> Geometry:

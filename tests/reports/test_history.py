@@ -110,6 +110,11 @@ def test_of_a_study_the_first_seg_that_fits_is_taken() -> None:
     cut.labels[: GRID.slices // 2] = 0
     found = with_history(today((9,)), prior(90, (9,)), [[replace(cut)], [replace(cut), whole]])
     assert roles(found) == [(180, "bn"), (90, "c")]
+    said = "1 earlier study could not be laid over today's: baseline and nadir may be others"
+    assert found.follow_up.response.reasons[-1] == said
+    assert not any("laid" in reason for reason in with_history(today((9,)), whole).follow_up.response.reasons)
+    several = with_history(today((9,)), prior(90, (9,)), [[cut]], left_out=1)
+    assert several.follow_up.response.reasons[-1].startswith("2 earlier studies")
     with pytest.raises(LiversDiffer):
         with_history(today((9,)), cut)
 
@@ -132,9 +137,9 @@ def test_priors_are_taken_one_after_the_other() -> None:
 def report() -> Callable[..., ReportedStudy]:
     """`report(days, {UID: long axis})`: what an SR said of lesions."""
 
-    def make(days: int, axes: dict[str, float], *, is_measurable: bool = True) -> ReportedStudy:
+    def make(days: int, axes: dict[str, float], *, is_measurable: bool = True, **said: object) -> ReportedStudy:
         sizes = [Size(n, uid, 0.5 * mm, mm, mm) for n, (uid, mm) in enumerate(axes.items(), start=1)]
-        return ReportedStudy(tuple(sizes), is_measurable, when(days))
+        return ReportedStudy(tuple(sizes), is_measurable, when(days), **said)
 
     return make
 
@@ -143,7 +148,8 @@ def test_a_report_alone_has_a_place_on_the_way(report) -> None:
     """Its lesions are known by their tracking UIDs, its sum may be the smallest; what it does not say is not known."""
     others = [[prior(270, (10, 9), "7")]]
     latest = prior(90, (9, 8), "7")
-    found = with_history(today((10, 9)), latest, others, [report(180, {"7.1": 11.0, "7.2": 11.0, "9": 30.0})])
+    between = report(180, {"7.1": 11.0, "7.2": 11.0, "9": 30.0}, new=frozenset({"9"}))
+    found = with_history(today((10, 9)), latest, others, [between])
     assert roles(found) == [(270, "b"), (180, "n"), (90, "c")]
     said = studies(found)[1]
     assert (said.is_from_report, said.target_sum_mm) == (True, 22.0)
@@ -161,6 +167,45 @@ def test_a_report_alone_has_a_place_on_the_way(report) -> None:
     assert roles(found) == [(300, ""), (270, "b"), (180, ""), (179, ""), (90, "nc")]
     assert [each.target_sum_mm for each in studies(found) if each.is_from_report] == [None, None, None]
     assert found.follow_up.response.category == Category.SD
+
+
+def test_a_part_in_a_report_is_not_the_whole(report) -> None:
+    """A target split once and is whole again: of the part that kept its tracking UID neither sum nor growth is made.
+
+    Nor of a later report, that does not say that its lesions are parts; nor of one that had lesions merged.
+    """
+    parts = {"7.1": 11.0, "7.9": 9.0}
+    amiss = [
+        report(180, parts, has_split=True),
+        report(170, {"7.1": 11.0}, has_split=True),
+        report(160, parts),
+        report(150, {"7.1": 11.0, "": 9.0}),
+    ]
+    found = with_history(today((10,)), prior(90, (10,), "7"), [[prior(270, (10,), "7")]], amiss)
+    assert [each.target_sum_mm for each in studies(found) if each.is_from_report] == [None] * 4
+    assert found.follow_up.response.category == Category.SD
+    (lesion,) = found.lesions
+    assert [study.days for study, course in found.history(lesion) if course.growth] == [270, 90]
+
+    whole = [report(180, {"7.1": 19.0, "7.9": 9.0}, new=frozenset({"7.9"})), report(170, parts | {"7.1": 20.0})]
+    whole.append(report(160, {"7.1": 31.0}, merged=frozenset({"7.1"})))
+    found = with_history(today((10,)), prior(90, (10,), "7"), [[prior(270, (10,), "7")]], whole)
+    assert [each.target_sum_mm for each in studies(found) if each.is_from_report] == [19.0, 20.0, 31.0]
+    assert [study.days for study, course in found.history(found.lesions[0]) if course.growth] == [270, 180, 170, 90]
+
+
+def test_two_that_are_one_now_have_no_way_in_reports(report) -> None:
+    """Two lesions of the latest SEG have merged: what a report said of the one is not said of both."""
+    middle = places()[0]
+    apart = [(middle - (11.0, 0, 0), 7.0), (middle + (11.0, 0, 0), 8.0)]
+    latest = earlier(drawn(liver(), apart), LYING[90], when(90), "7")
+    merged = Today.of(*study(drawn(liver(), [(middle + (2.0, 0, 0), 20.0)])), NOW)
+    found = with_history(merged, latest, (), [report(180, {"7.1": 14.0, "7.2": 16.0})])
+    (lesion,) = found.lesions
+    assert [(study.days, course.status) for study, course in found.history(lesion)] == [
+        (180, "outside"),
+        (90, "merged"),
+    ]
 
 
 def test_a_tracking_uid_that_was_kept_is_believed() -> None:

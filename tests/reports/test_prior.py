@@ -45,6 +45,14 @@ def test_the_same_numbers_come_back(make_case, identity, how, kind) -> None:
     np.testing.assert_allclose(prior.geometry.origins_lps_mm, case.volume.geometry.origins_lps_mm[filled], atol=1e-3)
 
 
+def test_a_tracking_uid_is_used_once(make_case) -> None:
+    """Where two lesions bear the same one the second has none: today's would both bear it else."""
+    ds = make_case().seg()
+    first, second = (segment for segment in ds.SegmentSequence[1:])
+    second.TrackingUID = first.TrackingUID
+    assert [lesion.tracking_uid for lesion in read_prior(ds).lesions] == [first.TrackingUID, ""]
+
+
 def test_a_liver_without_lesions(make_case) -> None:
     """Is an earlier study too: there all lesions of today are new."""
     prior = read_prior(make_case(lesions=False).seg())

@@ -2,7 +2,7 @@
 
 import pytest
 
-from reports.response import Category, Growth, Reference, Status, response_of
+from reports.response import Category, Growth, Reference, Status, response_by_new, response_of
 
 
 def grown(before_ml: float, now_ml: float, days: int | None = 90) -> Growth:
@@ -106,3 +106,34 @@ def test_the_reasons_are_said() -> None:
         "1 lesion of at least 10 mm, new",
         "1 lesion under 10 mm, new: not counted, to be looked at",
     )
+
+
+@pytest.mark.parametrize(
+    ("now", "new", "others", "category"),
+    [
+        ([], [], 0, Category.PR),  # table 1: targets gone, non-target not evaluated
+        ([], [], 1, Category.PR),
+        ([20.0], [], 0, Category.PR),
+        ([40.0], [], 0, Category.SD),
+        ([], [12.0], 0, Category.PD),
+    ],
+)
+def test_what_was_not_looked_at_is_not_gone(now, new, others, category) -> None:
+    """No complete response where a lesion may lie outside of the images."""
+    response = response_of(
+        baseline_targets_mm=[40.0], targets_mm=now, new_mm=new, others=others, unseen=["1 lesion lies outside"]
+    )
+    assert response.category == category
+    assert ("1 lesion lies outside: no complete response" in response.reasons) is (now == [])
+
+
+def test_new_lesions_alone() -> None:
+    """Progression from the length that is asked of them, and what else there is to say first."""
+    response = response_by_new([19.2, 19.1], reasons=["too thick"], least_mm=19.2)
+    assert (response.category, response.sum_mm) == (Category.PD, None)
+    assert response.reasons == (
+        "too thick",
+        "1 lesion of at least 19.2 mm, new",
+        "1 lesion under 19.2 mm, new: not counted, to be looked at",
+    )
+    assert response_by_new([9.9]).category is None

@@ -209,7 +209,7 @@ def test_a_peer_that_fails_to_give(careless: Callable[..., Remote], tmp_path: Pa
 
 
 def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path) -> None:
-    """The first study is given, the next one is not: whoever asks has the one, and then the error."""
+    """The latest study is given, the first one is not: whoever asks has the one, and then the error."""
     studies = [header(StudyDate=date) for date in ("20230101", "20240101")]
     asked: list[str] = []
 
@@ -227,9 +227,9 @@ def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path)
         if len(asked) > 1:
             yield 0xA702, None
             return
-        studies[0].file_meta = FileMetaDataset()
-        studies[0].file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        yield 0xFF00, studies[0]
+        studies[-1].file_meta = FileMetaDataset()
+        studies[-1].file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        yield 0xFF00, studies[-1]
 
     syntaxes = [str(ExplicitVRLittleEndian)]
     contexts = [(FIND, syntaxes), (GET, syntaxes), (SegmentationStorage, syntaxes)]
@@ -238,8 +238,45 @@ def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path)
     with pytest.raises(PeerError, match="0xA702"):
         for path in fetching(remote, tmp_path):
             came.append(path)
-    assert [path.stem for path in came] == [studies[0].SOPInstanceUID]
-    assert asked == [ds.StudyInstanceUID for ds in studies]
+    assert [path.stem for path in came] == [studies[-1].SOPInstanceUID]
+    assert asked == [ds.StudyInstanceUID for ds in reversed(studies)]
+
+
+def test_the_latest_then_the_first_then_the_others(start_peer: StartPeer, tmp_path: Path) -> None:
+    """Of those that have results; what is said to have neither SEG nor SR is asked for no series at all."""
+    dates = ("20200101", "20210101", "20220101", "20230101", "20240101", "20240201")
+    studies = [header(StudyDate=date) for date in dates]
+    for ds, modalities in zip(studies, (["CT"], None, "CT", ["CT", "SEG"], "SR", ["CT", "MR"]), strict=True):
+        ds.ModalitiesInStudy = modalities
+    queried: list[str] = []
+    asked: list[str] = []
+
+    def find(event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        assert "ModalitiesInStudy" in event.identifier or event.identifier.QueryRetrieveLevel == "SERIES"
+        study = event.identifier.get("StudyInstanceUID") or ""
+        if study and study not in queried:
+            queried.append(study)
+        for ds in studies:
+            if study in ("", ds.StudyInstanceUID):
+                answer = Dataset()
+                answer.update(ds)
+                answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+                yield 0xFF00, answer
+
+    def get(event: Event) -> Iterator[object]:
+        asked.append(event.identifier.StudyInstanceUID)
+        (ds,) = [ds for ds in studies if asked[-1] == ds.StudyInstanceUID]
+        ds.file_meta = FileMetaDataset()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        yield 1
+        yield 0xFF00, ds
+
+    syntaxes = [str(ExplicitVRLittleEndian)]
+    contexts = [(FIND, syntaxes), (GET, syntaxes), (SegmentationStorage, syntaxes)]
+    remote = start_peer(contexts, [(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)])
+    came = [path.stem for path in fetching(remote, tmp_path)]
+    assert came == [studies[index].SOPInstanceUID for index in (4, 1, 3)]
+    assert asked == queried == [studies[index].StudyInstanceUID for index in (4, 1, 3)]
 
 
 def test_a_peer_that_never_ends(start_peer: StartPeer, tmp_path: Path) -> None:
