@@ -52,18 +52,18 @@ def roles(findings: Findings) -> list[tuple[int | None, str]]:
 
 
 def test_progression_is_measured_from_the_nadir() -> None:
-    """20, 14, 16, 20 mm: stable against baseline and latest study (25 %, but 4 mm), progressive since the nadir."""
+    """20, 14, 18, 20 mm: stable against baseline and latest study (by less than 5 mm), progressive since the nadir."""
     others = [[prior(270, (10,))], [prior(180, (7,))]]
-    found = with_history(today((10,)), prior(90, (8,)), others)
+    found = with_history(today((10,)), prior(90, (9,)), others)
     assert roles(found) == [(270, "b"), (180, "n"), (90, "c")]
     response = found.follow_up.response
     sums = [each.target_sum_mm for each in studies(found)]
-    assert sums == pytest.approx([20, 14, 16], abs=3)
+    assert sums == pytest.approx([20, 14, 18], abs=3)
     assert (response.baseline_sum_mm, response.nadir_sum_mm, response.prior_sum_mm) == tuple(sums)
     assert response.category == Category.PD
     assert "270 days earlier (baseline)" in response.reasons[0]
     assert "(nadir)" in response.reasons[1] and "180 days earlier" in response.reasons[1]
-    alone = with_history(today((10,)), prior(90, (8,)))
+    alone = with_history(today((10,)), prior(90, (9,)))
     assert alone.follow_up.response.category == Category.SD
     assert roles(alone) == [(90, "bnc")]
 
