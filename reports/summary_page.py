@@ -17,7 +17,7 @@ from reports.wording import assessment, course_cell, millilitres
 TABLE_LESIONS = 12
 """How many lesions the table lists at most, and fewer where the warnings need the room; the SR has all."""
 
-WARNING_LINES, WARNING_LINES_BESIDE_COURSE = 10, 4
+WARNING_LINES, WARNING_LINES_BESIDE_COURSE = 10, 3
 """How many lines the warnings may have; fewer where the course since an earlier study needs the room."""
 
 BACKGROUND: Colour = (14, 18, 24)
