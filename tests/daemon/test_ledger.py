@@ -1116,6 +1116,7 @@ COLUMNS = {
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
         not_before last_status volume_index""",
+    "shadows": "id job_id model state attempts not_before code version sha256 volumes",
 }
 """UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
 name, an id, a birth date, an accession number, or a free text of a header?"""
