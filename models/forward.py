@@ -200,7 +200,8 @@ def predict(model: Model, shown: Callable[[slice], Tensor], shape: tuple[int, in
         while start < slices:
             at = slice(start, min(start + size, slices))
             try:
-                forward = model.forward if model.forward and device == model.device else model.network
+                # What torch.compile gives has no truth of its own
+                forward = model.network if model.forward is None or device != model.device else model.forward
                 results[at] = _logits(forward, shown(at), device).softmax(dim=1).to("cpu", torch.float16)
             except (RuntimeError, MemoryError) as error:
                 _raise_unless_short(error)

@@ -146,7 +146,7 @@ class RunFolder:
                 "slices": quality.slices,
                 "step": quality.step,
             }
-        card = {**self.card, "version": self.card["version"] or f"0-{sha256[:VERSION_DIGITS]}"}
+        card = {**self.card, "version": self.card.get("version") or f"0-{sha256[:VERSION_DIGITS]}"}
         card |= {"sha256": sha256, "quality": measured, "research_use_only": True}
         _write(path, json.dumps(card, indent=2) + "\n")
 

@@ -30,8 +30,8 @@ def assessment(findings: Findings) -> tuple[str, ...]:
     sentences = [first]
     if findings.severity.reasons:
         sentences.append(f"Severity {findings.severity.level}: {'; '.join(findings.severity.reasons)}.")
-    named = (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
-    criteria = [_criterion(name, criterion) for name, criterion in named if criterion is not None]
+    computed = (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
+    criteria = [_criterion(name, criterion) for name, criterion in computed if criterion is not None]
     return (*sentences, *course_assessment(findings), *criteria, *([CRITERIA_CAVEAT] if criteria else []))
 
 
