@@ -16,9 +16,10 @@ run: install
 
 install: .venv/.installed
 
-# The acceptance tests drive whole services, one at a time (tests/acceptance/conftest.py), and wait much: beside the others.
+# The acceptance tests drive whole services, so one at a time.
 test: install-test debian viewer lint
-	PORTA_OHIF=$(OHIF) .venv/bin/pytest --numprocesses 3 --dist loadgroup
+	.venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
+	PORTA_OHIF=$(OHIF) .venv/bin/pytest tests/acceptance
 
 lint: install-test
 	.venv/bin/ruff check .

@@ -58,14 +58,6 @@ format = "json"
 """
 
 
-@pytest.hookimpl(tryfirst=True)
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Whole services are driven one at a time: by one of the processes that share the tests."""
-    for item in items:
-        if Path(__file__).parent in item.path.parents:
-            item.add_marker(pytest.mark.xdist_group("services"))
-
-
 def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str = "it") -> None:
     """Wait for a condition of another process, which has no event to wait for."""
     deadline = time.monotonic() + seconds
