@@ -16,9 +16,9 @@ run: install
 
 install: .venv/.installed
 
-# The acceptance tests drive whole services, so one at a time.
+# Two at a time have one thread each: more wait for each other, spinning. The acceptance tests drive whole services, alone.
 test: install-test debian viewer lint
-	.venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
+	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 .venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
 	PORTA_OHIF=$(OHIF) .venv/bin/pytest tests/acceptance
 
 lint: install-test
