@@ -137,6 +137,20 @@ def test_lesions_are_put_into_the_liver_alone(sample: tuple[Tensor, Tensor], see
     assert float((changed[1] - image[1])[far_from_it].abs().sum()) == 0
 
 
+def test_lesions_are_as_large_on_the_neighbours_as_on_the_slice() -> None:
+    """Of a ball cut anywhere one neighbour has less and the other more: on average of many, large ones, as much."""
+    liver = torch.ones(128, 128, dtype=torch.uint8)
+    shares = []
+    for seed in range(200):
+        image, labels = insert_lesion(torch.full((3, 128, 128), 100.0), liver, np.random.default_rng(seed))
+        depth = (image - 100.0).abs()
+        drawn = (depth > depth[1][labels == 2].median() / 2).sum(dim=(1, 2))
+        if drawn[1] > 200:
+            shares += (drawn[[0, 2]] / drawn[1]).tolist()
+    assert len(shares) > 100
+    assert 0.9 < float(np.mean(shares)) < 1.1
+
+
 def test_enhancement_moves_the_liver_as_one(sample: tuple[Tensor, Tensor]) -> None:
     """Its inside is shifted by one value, and by another than its surroundings."""
     image, label = sample
