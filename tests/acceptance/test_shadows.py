@@ -29,7 +29,11 @@ def shadowed(site: Site, tmp_path: Path) -> Site:
     """A site with one shadow: weights that nobody trained, brought by `porta models add`."""
     torch.manual_seed(0)
     path = tmp_path / "fcn_vgg16.json"
-    card = json.loads((PRETRAINED / "resnet50.json").read_text()) | {"name": "untrained", "architecture": "fcn_vgg16"}
+    card = json.loads((PRETRAINED / "resnet50.json").read_text()) | {
+        "name": "untrained",
+        "version": "1.0.0",
+        "architecture": "fcn_vgg16",
+    }
     path.write_text(json.dumps(card | {"sha256": save_network(VGG16FCN(), path.with_suffix(".safetensors"))}))
     added = site.porta("models", "add", str(path))
     assert added.returncode == 0, added.stderr

@@ -249,7 +249,7 @@ def test_service_does_not_start_half_way(desk: Desk, made: Path, fault: str) -> 
         listed = desk.porta("models", "verify", "-c", desk.config)
         assert listed.code == 2
         assert listed.err == [line.replace("rule[0].model: ", "")]
-        assert "resnet50 1.0.0: whole" in listed.out
+        assert f"resnet50 {find('resnet50').version}: whole" in listed.out
     assert {path.name for path in desk.root.iterdir()} == {"models"}
 
 
@@ -388,7 +388,7 @@ def test_commands_know_what_the_list_shows(desk: Desk, given: Path) -> None:
     """A name of the configuration that is found is a card to them, and the patients it learned from come with it."""
     (given.parent / "run.json").write_text(json.dumps({"patients": ["data/case1"]}))
     assert findable("resnet50") == "resnet50"
-    assert findable("resnet50@1.0.0") == str(find("resnet50").path)
+    assert findable(f"resnet50@{find('resnet50').version}") == str(find("resnet50").path)
     desk.configure(more=f'[[model]]\nname = "house"\ncard = "{given}"\n')
     assert desk.porta("models", "add", given, "-c", desk.config).out.splitlines()[-1] == "It was here already."
     desk.configure()
