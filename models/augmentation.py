@@ -99,7 +99,7 @@ class Augmentation:
             image, labels = patch.image[:, middle, middle], patch.labels[middle, middle]
         if draw.random() < self.chances.enhancement:
             image = change_enhancement(image, labels, draw)
-        if draw.random() < self.chances.lesion and bool((labels > 0).any()):
+        if draw.random() < self.chances.lesion and not patch.merged and bool((labels > 0).any()):
             image, labels = insert_lesion(image, labels, draw)
         image = (image.clamp(self.low, self.high) - CENTRE_HU) / UNIT_HU
         image = torch.as_tensor(self.values(image)) * UNIT_HU + CENTRE_HU

@@ -11,12 +11,12 @@ SMOOTH_PIXELS = 10.0
 """Added above and below the fraction: a batch without tumour has a Dice of one, and a gradient that is no cliff."""
 
 
-def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor, dice_weight: float = 1.0) -> Tensor:
-    """Mean cross-entropy plus `dice_weight` times one minus the mean soft Dice of liver and tumour.
+def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor, dice: bool = True) -> Tensor:
+    """Mean cross-entropy plus, with `dice`, one minus the mean soft Dice of liver and tumour.
 
     `logits` (N, 3, row, column); `target` (N, row, column) int64; `merged` (N,) bool marks samples whose label 1
     means "liver or tumour": there the two probabilities count as one (marginal loss; Shi et al., Medical Image
-    Analysis 2021). A label 2 in such a sample (an inserted lesion) still means tumour.
+    Analysis 2021). A label 2 in such a sample still means tumour.
 
     The Dice is MONAI's DiceLoss over the whole batch as one volume (Milletari et al., 3DV 2016), of "liver or tumour"
     and of "tumour". MONAI's DiceCELoss takes one class a pixel and so cannot say "either of two": the cross-entropy
@@ -31,9 +31,11 @@ def segmentation_loss(logits: Tensor, target: Tensor, merged: Tensor, dice_weigh
     unknown = merged[:, None, None] & (target == LIVER)
     cross_entropy = -torch.where(unknown, either, picked).mean()
 
+    if not dice:
+        return cross_entropy
     p = log_p.exp()
     known = (~merged).float()[:, None, None]
     found = torch.stack([p[:, LIVER] + p[:, TUMOUR], p[:, TUMOUR] * known], dim=1)
     truth = torch.stack([(target >= LIVER).float(), (target == TUMOUR).float() * known], dim=1)
-    dice: Tensor = DiceLoss(batch=True, smooth_nr=SMOOTH_PIXELS, smooth_dr=SMOOTH_PIXELS)(found, truth)
-    return cross_entropy + dice_weight * dice
+    overlap: Tensor = DiceLoss(batch=True, smooth_nr=SMOOTH_PIXELS, smooth_dr=SMOOTH_PIXELS)(found, truth)
+    return cross_entropy + overlap

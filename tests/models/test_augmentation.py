@@ -137,6 +137,14 @@ def test_lesions_are_put_into_the_liver_alone(sample: tuple[Tensor, Tensor], see
     assert float((changed[1] - image[1])[far_from_it].abs().sum()) == 0
 
 
+def test_none_is_put_where_tumours_were_not_drawn(patch: Sample, how: Preprocessing) -> None:
+    """Nothing would say that what lies about it is none: the loss forbids no tumour in such a liver."""
+    augment = Augmentation(how, pixels=64, chances=Chances(**(NOTHING | {"lesion": 1.0})))
+    known, unknown = (augment(replace(patch, merged=merged), np.random.default_rng(0)) for merged in (False, True))
+    assert int(known.labels.max()) == 2
+    assert torch.equal(unknown.labels, patch.labels[16:80, 16:80])
+
+
 def test_lesions_are_as_large_on_the_neighbours_as_on_the_slice() -> None:
     """Of a ball cut anywhere one neighbour has less and the other more: on average of many, large ones, as much."""
     liver = torch.ones(128, 128, dtype=torch.uint8)

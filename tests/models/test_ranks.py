@@ -26,15 +26,15 @@ def trained(out: Path, *launcher: str) -> list[list[str]]:
 
 
 def test_two_processes_have_the_loss_and_the_weights_of_one(tmp_path: Path) -> None:
-    """Dice over the whole batch, not the mean of two Dices: gathered, and its gradient with it."""
+    """Dice over the whole batch, not the mean of two Dices: gathered, and its gradient with it. In float32."""
     one = trained(tmp_path / "one")
     two = trained(tmp_path / "two", "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
     assert [row[0] for row in two] == [row[0] for row in one] == ["step", "1", "2", "3", "4"]
     for ours, theirs in zip(two[1:], one[1:], strict=True):
-        assert float(ours[1]) == pytest.approx(float(theirs[1]), abs=2e-5)
+        assert float(ours[1]) == pytest.approx(float(theirs[1]), abs=1e-6)
     weights, expected = (load_file(tmp_path / name / "plain-last.safetensors") for name in ("two", "one"))
     for name, tensor in expected.items():
-        torch.testing.assert_close(weights[name], tensor, atol=2e-3, rtol=0)
+        torch.testing.assert_close(weights[name], tensor, atol=1e-4, rtol=0)
     share = max(1, len(os.sched_getaffinity(0)) // 2)
     for number in range(2):
         assert (tmp_path / "two" / f"told-{number}").read_text() == f"['from 0'] {share}", "names of the first, cores"

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
+from models import training
 from models.prepared import PreparedCase, PreparedStack
 from models.ranks import joined
 from models.recipe import DEFAULT_PREPROCESSING, Recipe
 from models.runs import RunFolder
-from models.training import train
 
 RECIPE = Recipe("plain", steps=4, batch=4, pixels=32, epoch=2, checkpoint=1, validation_slices=4, learning_rate=1e-2)
 
@@ -31,13 +31,14 @@ def made_case() -> PreparedCase:
 def main(path: Path) -> None:
     """Train, or go on."""
     torch.manual_seed(0)
+    training.autocast_dtype = lambda _device: None  # bfloat16 would round the gradient of each process's part by itself
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
     path.mkdir(exist_ok=True)
     case, folder = made_case(), RunFolder(path, {"architecture": "plain"})
     with joined("cpu") as rank:
         told = rank.told([f"from {rank.number}"])
         (path / f"told-{rank.number}").write_text(f"{told} {torch.get_num_threads()}")
-        train([case], [case], DEFAULT_PREPROCESSING, RECIPE, network=network, folder=folder, rank=rank)
+        training.train([case], [case], DEFAULT_PREPROCESSING, RECIPE, network=network, folder=folder, rank=rank)
 
 
 if __name__ == "__main__":
