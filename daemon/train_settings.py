@@ -83,7 +83,6 @@ class Training(Section):
     pixels: int = Field(default=_RECIPE.pixels, ge=32, le=1024)
     learning_rate: Positive = _RECIPE.learning_rate
     weight_decay: float = Field(default=_RECIPE.weight_decay, ge=0)
-    dice_share: Share = _RECIPE.dice_share
     schedule: Schedule = _RECIPE.schedule
     warm_up: Share = _RECIPE.warm_up
     average: float = Field(default=_RECIPE.average, ge=0, lt=1)

@@ -14,9 +14,10 @@ from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.consistency import agree
 from models.doubts import doubts, expected_dice
+from models.edges import settle_edges
 from models.errors import WrongModality
 from models.forward import Model, Progress, computes_bfloat16, load_model, predict
-from models.postprocessing import largest_component, number_segments
+from models.postprocessing import by_volume, largest_component, number_segments
 from models.preprocessing import (
     MAX_PREDICTED,
     Canonical,
@@ -136,6 +137,9 @@ def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
 
 def _numbered(model: Model, volume: Volume, seen: _Seen) -> Segmentation:
     numbered, calibration = number_segments(seen.classes, seen.tumour, volume.geometry), model.card.calibration
+    if numbered.confidences:
+        settle_edges(volume, numbered.labels)
+        numbered = by_volume(numbered, volume.geometry)
     confidences = numbered.confidences
     return Segmentation(
         labels=numbered.labels,

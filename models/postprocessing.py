@@ -1,6 +1,6 @@
 """From probabilities to numbered segments: one liver, its lesions by falling volume, nothing too small to be real."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,6 +71,22 @@ def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geome
     numbers[kept + 1] = LIVER + 1 + np.arange(len(kept))
     drawn[inside] = numbers[components]
     return Numbered(labels, tuple(confidences[kept].tolist()), warnings)
+
+
+def by_volume(numbered: Numbered, geometry: Geometry) -> Numbered:
+    """The same with its lesions numbered anew by falling volume, in place: their edges were moved."""
+    widths, volumes = geometry.slice_widths_mm, []
+    for number, box in enumerate(find_objects(numbered.labels)[LIVER:], start=LIVER + 1):
+        voxels = np.count_nonzero(numbered.labels[box] == number, axis=(1, 2))
+        volumes.append(float(voxels @ widths[box[0]]))
+    order = np.argsort(-np.array(volumes), kind="stable")
+    if (np.diff(order) == 1).all():
+        return numbered
+    numbers = np.arange(LIVER + 1 + len(order), dtype=np.uint8)
+    numbers[LIVER + 1 + order] = LIVER + 1 + np.arange(len(order))
+    for plane in numbered.labels:
+        plane[...] = numbers[plane]
+    return replace(numbered, confidences=tuple(numbered.confidences[i] for i in order))
 
 
 def component_volumes_mm3(

@@ -57,12 +57,11 @@ class Chances:
 class Recipe:
     """All that decides which weights come out, beside the data and the preprocessing.
 
-    `batch`: samples a step, of all processes together. `pixels`: rows and columns of a sample. `dice_share`: the
-    share of the steps, the first ones, in which the soft Dice counts beside the cross-entropy. `warm_up`: the share in
-    which the learning rate rises to `learning_rate`; then it falls by `schedule` to nothing. `average`: what the moving
-    average of the weights keeps at each step. `epoch`: steps between two validations, each of `validation_slices`
-    samples a case. `checkpoint`: steps between two checkpoints. `freeze_encoder`: the backbone stays as it is, its
-    batch-norm statistics too.
+    `batch`: samples a step, of all processes together. `pixels`: rows and columns of a sample. `warm_up`: the share of
+    the steps in which the learning rate rises to `learning_rate`; then it falls by `schedule` to nothing. `average`:
+    what the moving average of the weights keeps at each step. `epoch`: steps between two validations, each of
+    `validation_slices` samples a case. `checkpoint`: steps between two checkpoints. `freeze_encoder`: the backbone
+    stays as it is, its batch-norm statistics too.
     """
 
     architecture: str = "resnet50"
@@ -71,7 +70,6 @@ class Recipe:
     pixels: int = 128
     learning_rate: float = 6e-4
     weight_decay: float = 1e-2
-    dice_share: float = 1.0
     schedule: Schedule = "cosine"
     warm_up: float = 0.05
     average: float = 0.99

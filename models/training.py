@@ -124,7 +124,7 @@ def train(
         trained.train()
         for module in frozen:
             module.eval()  # batch norm neither follows nor uses the batch
-        loss = batch_loss(trained, batch, how, step <= recipe.dice_share * recipe.steps, dtype=dtype, rank=rank)
+        loss = batch_loss(trained, batch, how, dtype=dtype, rank=rank)
         optimiser.zero_grad(set_to_none=True)
         scaler.scale(loss * rank.world).backward()  # type: ignore[no-untyped-call]
         scaler.unscale_(optimiser)
@@ -198,13 +198,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 
 
 def batch_loss(
-    network: nn.Module,
-    batch: Batch,
-    how: Preprocessing,
-    dice: bool = True,
-    *,
-    dtype: torch.dtype | None,
-    rank: Rank,
+    network: nn.Module, batch: Batch, how: Preprocessing, *, dtype: torch.dtype | None, rank: Rank
 ) -> Tensor:
     """The loss of the whole batch, of which this process has a part."""
     device = rank.device
@@ -213,7 +207,7 @@ def batch_loss(
     with torch.autocast(device.type, dtype or torch.bfloat16, enabled=dtype is not None):
         logits = network(image)
     target, merged = batch.labels.to(device, non_blocking=True), batch.merged.to(device, non_blocking=True)
-    return segmentation_loss(rank.gather(logits.float()), rank.gather(target), rank.gather(merged), dice)
+    return segmentation_loss(rank.gather(logits.float()), rank.gather(target), rank.gather(merged))
 
 
 @torch.no_grad()

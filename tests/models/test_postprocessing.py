@@ -11,6 +11,8 @@ from dicom_io.segmentation import LIVER, MAX_LESIONS
 from models.postprocessing import (
     LESIONS_TRUNCATED,
     MIN_LESION_CONFIDENCE,
+    Numbered,
+    by_volume,
     component_volumes_mm3,
     largest_component,
     number_segments,
@@ -109,6 +111,28 @@ def test_lesions_are_numbered_by_falling_volume(axial: MakeGeometry) -> None:
     assert (labels[many_thin] == 3).all()
     assert (labels[smallest] == 4).all()
     assert labels.max() == 4
+
+
+def test_lesions_whose_edges_moved_are_numbered_anew(axial: MakeGeometry) -> None:
+    """By volume again, each with its confidence; in order they stay as they are."""
+    positions = np.r_[np.arange(10) * 2.0, 20.0 + np.arange(10) * 8.0]
+    geometry = axial(rows=24, columns=24, spacing_mm=(5.0, 5.0), positions_mm=positions)
+    labels = block(geometry, slice(0, 19), slice(2, 22), slice(2, 22))
+    spans = (
+        (slice(2, 5), slice(4, 7), slice(4, 7)),
+        (slice(2, 4), slice(12, 14), slice(12, 14)),
+        (slice(13, 15), slice(4, 7), slice(4, 7)),
+    )
+    for number, lesion in enumerate(spans, start=2):
+        labels = block(geometry, *lesion, value=number, on=labels)
+    anew = by_volume(Numbered(labels.copy(), (0.9, 0.8, 0.7), ()), geometry)
+    assert (
+        [anew.labels[lesion].min() for lesion in spans] == [anew.labels[lesion].max() for lesion in spans] == [3, 4, 2]
+    )
+    assert anew.confidences == (0.7, 0.9, 0.8)
+    again = by_volume(anew, geometry)
+    assert again.confidences == anew.confidences
+    assert ((anew.labels > 1) == (labels > 1)).all()
 
 
 def test_speck_is_liver_not_a_lesion(axial: MakeGeometry) -> None:

@@ -175,17 +175,6 @@ def test_hidden_tumours_are_not_validated(tiny_case: PreparedCase, run: Callable
     assert trained.best.tumour_dice is None
 
 
-def test_dice_counts_in_the_first_steps_alone(
-    tiny_case: PreparedCase, run: Callable[..., Trained], tmp_path: Path
-) -> None:
-    """Of seven steps with a share of a half, in three; what is learned is the same until then."""
-    for name, share in (("whole", 1.0), ("half", 0.5)):
-        run([tiny_case], replace(RECIPE, dice_share=share), name)
-    whole, half = (losses(tmp_path / name) for name in ("whole", "half"))
-    assert half[:3] == whole[:3]
-    assert all(ours < theirs for ours, theirs in zip(half[3:], whole[3:], strict=True))
-
-
 @pytest.mark.parametrize("schedule", ["cosine", "poly"])
 def test_rate_rises_and_falls_to_nothing(schedule: Any) -> None:
     """Warm-up over a twentieth of the steps, then a cosine or a power."""
