@@ -194,12 +194,8 @@ def write_results(
                 continue
             srs = predecessors.of(name, names, identity.volume_index)
             superseded = predecessors.references(srs)
-            if kind == "sr":
-                results[name] = [_sr(material, profile, outbox, seg, superseded)]
-            elif kind == "sr_combined":
-                results[name] = [_combined_sr(material, profile, outbox, seg, superseded)]
-            elif kind == "sr_bidirectional" and (findings.lesions or _is_awaited(profile, srs)):
-                results[name] = [_bidirectional_sr(material, profile, outbox, superseded)]
+            if kind in SRS_OF_SEG or (kind == "sr_bidirectional" and (findings.lesions or _is_awaited(profile, srs))):
+                results[name] = [_report(material, profile, outbox, kind, seg, superseded)]
             elif kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
                 results[name] = [_probability(material, probabilities, outbox)]
             elif kind in FURTHER_OBJECTS:
@@ -285,70 +281,30 @@ def _probability(material: Material, probabilities: Probabilities, outbox: Path)
     return result
 
 
-def _sr(
-    material: Material, profile: Profile, outbox: Path, seg: Dataset | None, superseded: Sequence[Dataset]
+def _report(
+    material: Material, profile: Profile, outbox: Path, kind: str, seg: Dataset | None, superseded: Sequence[Dataset]
 ) -> Result:
-    name = profile.name_of("sr")
+    """One of the SRs that a profile may name; that of diameters refers to images alone, the others to the SEG."""
+    name, algorithm = profile.name_of(kind), material.segmentation.algorithm
+    geometry = material.volume.geometry
+    common: dict[str, Any] = {
+        "identity": material.identity,
+        "predecessors": superseded,
+        "frame_numbers": material.frame_numbers,
+        "volume_note": material.volume_note,
+        "sr_class": profile.sr_class,
+        "name": name,
+    }
 
     def build() -> Dataset:
-        return build_sr(
-            material.headers,
-            material.findings,
-            material.segmentation.algorithm,
-            identity=material.identity,
-            seg=seg,
-            predecessors=superseded,
-            frame_numbers=material.frame_numbers,
-            sources=material.sources if seg is not None else (),
-            volume_note=material.volume_note,
-            sr_class=profile.sr_class,
-            name=name,
-        )
-
-    return kept(name, outbox / f"{name}.dcm", build, material.identity)
-
-
-def _combined_sr(
-    material: Material, profile: Profile, outbox: Path, seg: Dataset | None, superseded: Sequence[Dataset]
-) -> Result:
-    name = profile.name_of("sr_combined")
-
-    def build() -> Dataset:
-        return build_combined_sr(
-            material.headers,
-            material.volume.geometry,
-            material.findings,
-            material.segmentation.algorithm,
-            identity=material.identity,
-            seg=seg,
-            predecessors=superseded,
-            frame_numbers=material.frame_numbers,
-            sources=material.sources if seg is not None else (),
-            volume_note=material.volume_note,
-            sr_class=profile.sr_class,
-            name=name,
-        )
-
-    return kept(name, outbox / f"{name}.dcm", build, material.identity)
-
-
-def _bidirectional_sr(material: Material, profile: Profile, outbox: Path, superseded: Sequence[Dataset]) -> Result:
-    name = profile.name_of("sr_bidirectional")
-
-    def build() -> Dataset:
-        return build_bidirectional_sr(
-            material.headers,
-            material.volume.geometry,
-            material.findings,
-            material.segmentation.algorithm,
-            identity=material.identity,
-            predecessors=superseded,
-            frame_numbers=material.frame_numbers,
-            sources=material.sources,
-            volume_note=material.volume_note,
-            sr_class=profile.sr_class,
-            name=name,
-        )
+        headers, findings = material.headers, material.findings
+        if kind == "sr_bidirectional":
+            common["sources"] = material.sources
+            return build_bidirectional_sr(headers, geometry, findings, algorithm, **common)
+        common["seg"], common["sources"] = seg, material.sources if seg is not None else ()
+        if kind == "sr_combined":
+            return build_combined_sr(headers, geometry, findings, algorithm, **common)
+        return build_sr(headers, findings, algorithm, **common)
 
     return kept(name, outbox / f"{name}.dcm", build, material.identity)
 

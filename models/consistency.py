@@ -12,6 +12,8 @@ slices of the source themselves shown to the network, on six phantoms that no we
 2 false lesions where there were 7, one lesion of ten found less (6), liver Dice 0.9605 (0.9604), tumour Dice 0.483
 (0.486); on three real cases (1.6, 2 and 5 mm) liver Dice 0.9673 (0.9670), tumour 0.925 (0.924). A share of 0.25 finds
 fewer lesions, smoothing within slices draws worse livers, and a median over three slices leaves 4 false lesions.
+Again with the weights 2.0.0, on 50 phantoms: of 148 lesions 73 found, 62 false; without, 80 and 94; with 0.2, 69 and
+52.
 """
 NEAR_MM, REACH_MM = 2.5, 5.0
 """Up to the first they count whole, at the second and beyond they are strangers; between, the further the less.

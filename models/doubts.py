@@ -19,9 +19,9 @@ SAMPLED_VOXELS = 2**20
 """Values are looked at in about so many voxels, evenly spread."""
 
 
-LEAST_EXPECTED_DICE = 0.9
-"""Livers that were drawn well (three real cases, six phantoms; Dice 0.94 to 0.98) had 0.956 to 0.973."""
-
+LEAST_EXPECTED_DICE = 0.955
+"""With the weights 2.0.0 the six of 40 phantoms whose livers had a Dice under 0.9 had 0.878 to 0.949, all others (0.95
+and more) 0.966 to 0.984; three real cases in training had 0.972 to 0.978, 3D-IRCADb 17 left out 0.968."""
 
 LIVER_MEAN_HU = (0.0, 250.0)
 """Fat can take a liver down to water, iodine or iron up to 200 HU; beyond is none."""
