@@ -17,7 +17,7 @@ from SimpleITK import GetArrayFromImage, GetImageFromArray, SignedMaurerDistance
 
 from dicom_io.segmentation import LIVER
 from dicom_io.volume import Volume
-from models.postprocessing import largest_component
+from models.postprocessing import MIN_LESION_MM3, largest_component
 
 BAND_MM = 3.0
 """How far an edge is moved at most, either way: two pixels of the fine pass."""
@@ -38,7 +38,8 @@ LEAST_VOXELS, LEAST_ABOUT = 10, 100
 def settle_edges(volume: Volume, labels: NDArray[np.uint8]) -> None:
     """Move the edges of lesions in `labels` (slice, row, column: 1 liver, lesions from 2) of a CT, in place.
 
-    What a lesion gains was liver, and what it loses is liver now; each keeps its number. MR stays as it is.
+    What a lesion gains was liver, and what it loses is liver now; each keeps its number. MR stays as it is, and what
+    would become too small for a lesion.
     """
     if volume.modality != "CT":
         return
@@ -76,7 +77,8 @@ def _settled(
         return lesion
     sigma = [0.0 if mm > 2.5 * BLUR_MM else BLUR_MM / mm for mm in spacing_mm]
     # A blurred ball has a little less than half of its contrast at its edge, a disk half as little less.
-    radius_mm = (np.count_nonzero(lesion) * float(np.prod(spacing_mm)) * 3 / (4 * np.pi)) ** (1 / 3)
+    voxel_mm3 = float(np.prod(spacing_mm))
+    radius_mm = (np.count_nonzero(lesion) * voxel_mm3 * 3 / (4 * np.pi)) ** (1 / 3)
     less = (np.count_nonzero(sigma) - 1) / 2 * BLUR_MM / (np.sqrt(2 * np.pi) * radius_mm)
     part = (gaussian_filter(values.astype(np.float32), sigma) - theirs) / contrast  # 0 in the liver, 1 in the lesion
     like_lesion = part > 0.5
@@ -85,7 +87,8 @@ def _settled(
         return lesion
     near = np.abs(depth_mm) <= BAND_MM
     moved = (lesion & ~near) | (near & (part > 0.5 - less) & (lesion | liver))
-    return largest_component(moved) if moved.any() else lesion
+    moved = largest_component(moved)
+    return moved if np.count_nonzero(moved) * voxel_mm3 >= MIN_LESION_MM3 else lesion
 
 
 def _depth_mm(mask: NDArray[np.bool_], spacing_mm: tuple[float, float, float]) -> NDArray[np.float32]:

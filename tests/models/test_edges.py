@@ -125,6 +125,13 @@ def test_another_lesion_is_not_taken(grid: Geometry) -> None:
     assert ((labels == 0) == (before == 0)).all()
 
 
+def test_no_lesion_becomes_too_small_to_be_one(axial: MakeGeometry) -> None:
+    """Drawn 8 mm wide and really 5.5: less than the 6 mm from which on anything is a lesion."""
+    fine = axial(rows=110, columns=115, spacing_mm=(0.8, 0.8), positions_mm=np.arange(105) * 0.8)
+    assert unchanged(made(fine, 2.75, -90.0), drawn(fine, 4))
+    assert not unchanged(made(fine, 3.6, -90.0), drawn(fine, 4.6))
+
+
 @pytest.mark.parametrize("radius_mm", [0.9, 2.5])
 def test_a_few_voxels_are_left_alone(axial: MakeGeometry, radius_mm: float) -> None:
     """Of a speck there is no inside to compare."""
