@@ -147,7 +147,11 @@ def sr_class_of(name: str) -> SrClass:
 
 
 class Destination(Section):
-    """Where results go; it bears the name of its peer. With `priors` it is asked for earlier results, too."""
+    """Where results go; it bears the name of its peer.
+
+    With `priors` it is asked for earlier results, too; with `prior_images` for the images of an earlier study where
+    there are none.
+    """
 
     peer: str
     objects: Annotated[
@@ -159,6 +163,7 @@ class Destination(Section):
     seg_type: SegType = "binary"
     sr_class: SrClass = "comprehensive_3d"
     priors: bool = False
+    prior_images: bool = False
     confirm: Literal["none", "query"] = "none"
     attempts: int = Field(default=8, ge=1)
     first_retry_s: Seconds = 5.0
@@ -177,6 +182,13 @@ class Destination(Section):
         if "sr_combined" in objects and also:
             raise ValueError(f'"sr_combined" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
         return objects
+
+    @field_validator("prior_images")
+    @classmethod
+    def _results_are_asked_for_first(cls, prior_images: bool, info: ValidationInfo) -> bool:
+        if prior_images and not info.data.get("priors", True):
+            raise ValueError("needs priors = true: images are asked for where there are no results")
+        return prior_images
 
     @field_validator("confirm", mode="before")
     @classmethod

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
@@ -63,6 +64,13 @@ def load_segmentation(work: Path, geometry: Geometry) -> Segmentation:
         calibrated=about.get("calibrated", False),  # not in what an earlier version left
         expected_dice=about.get("expected_dice"),
     )
+
+
+def load_labels(work: Path) -> NDArray[np.uint8]:
+    """The labels alone."""
+    with np.load(work / LABELS, allow_pickle=False) as stored:
+        labels: NDArray[np.uint8] = stored["labels"]
+    return labels
 
 
 def keep_labels(work: Path) -> None:

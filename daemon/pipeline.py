@@ -34,6 +34,7 @@ from daemon.priors import Archive
 from daemon.results import Result
 from daemon.spool import Spool
 from daemon.stages import (
+    Again,
     Engine,
     identity_of,
     load_models,
@@ -190,6 +191,7 @@ class Pipeline:
         return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
 
     def _report(self, job: Job) -> bool:
+        rule = self.judge.rule(job)
         reported = self._run(
             report_series,
             self._paths(job.series_instance_uid),
@@ -199,8 +201,9 @@ class Pipeline:
             self._profiles(job),
             self._replaced_by(job),
             self._archives(job),
+            Again(self.config.card(rule.model), self._engine, rule.prefer, self.config.engine.memory_mb),
         )
-        shadows = self.judge.rule(job).shadow
+        shadows = rule.shadow
         moved = self.ledger.finish_stage(
             job,
             Event.REPORTED,
@@ -266,7 +269,8 @@ class Pipeline:
         for destination in map(self.config.destination, self.judge.rule(job).destinations):
             peer = self.config.peer(destination.peer)
             if destination.priors and peer.host is not None and peer.port is not None:
-                archives.append(Archive(Remote(peer.ae_title, peer.host, peer.port), ours, destination.timeout_s))
+                remote = Remote(peer.ae_title, peer.host, peer.port)
+                archives.append(Archive(remote, ours, destination.timeout_s, destination.prior_images))
         return tuple(archives)
 
     def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:

@@ -20,7 +20,8 @@ from pydicom import Dataset, dcmread
 from daemon.spool import write_durably
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.image_file import read_dataset
-from dicom_io.network.earlier import Study, fetch_earlier
+from dicom_io.network.earlier import Study
+from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.network.scu import Remote
 from dicom_io.segmentation import Segmentation
 from reports import seg, sr
@@ -41,21 +42,30 @@ MOST_TRIES = 2
 """How many SEGs of one study are laid over a result at most, until one fits."""
 
 
+FAILURES = (PeerError, OSError, RuntimeError, ValueError)
+"""What an archive may make fail. pynetdicom raises the last two for an association that ends between two messages."""
+
+
 @dataclass(frozen=True)
 class Archive:
-    """Where earlier results are asked for, as whom, and how long each answer may take."""
+    """Where earlier results are asked for, as whom, how long each answer may take, and whether images are as well."""
 
     remote: Remote
     calling_ae_title: str
     timeout_s: float
+    images: bool = False
 
 
 @dataclass(frozen=True)
 class Priors:
-    """SEGs and SRs of earlier studies, the latest first; and whether there may be others that could not be fetched."""
+    """SEGs and SRs of earlier studies, the latest first; and whether there may be others that could not be fetched.
+
+    `from_images`: they are nobody's results, but were made for this comparison from an earlier study's images.
+    """
 
     objects: tuple[Path, ...] = ()
     failed: bool = False
+    from_images: bool = False
 
 
 NO_PRIORS = Priors()
@@ -92,8 +102,7 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         limit_s=LIMIT_S,
                     ):
                         paths.append(path)  # one by one: what came before a failure is used
-                # pynetdicom raises RuntimeError and ValueError for an association that ends between two messages
-                except (PeerError, OSError, RuntimeError, ValueError):
+                except FAILURES:
                     failed = True
             # An archive that gives one UID to two patients: what was kept first may have been removed since
             kept_paths = [path for path in dict.fromkeys(paths) if path.exists()]
@@ -141,7 +150,8 @@ def compared(findings: Findings, segmentation: Segmentation, header: Dataset, pr
         for latest in _segs(study):
             with suppress(LiversDiffer):
                 others = map(_segs, reversed(with_segs[number + 1 :]))
-                return with_history(today, latest, others, reported, left_out=number)
+                found = with_history(today, latest, others, reported, left_out=number)
+                return _warned(found, FindingsWarning.PRIOR_FROM_IMAGES) if priors.from_images else found
     return _warned(findings, FindingsWarning.PRIOR_NOT_COMPARED)
 
 

@@ -19,6 +19,7 @@ from daemon.config import Profile
 from daemon.handover import (
     Segmented,
     load_explanations,
+    load_labels,
     load_probabilities,
     load_segmentation,
     load_segmented,
@@ -30,6 +31,7 @@ from daemon.handover import (
 from daemon.ledger_rows import Compared
 from daemon.log import get_logger
 from daemon.predecessors import Predecessors, Replaced
+from daemon.prior_images import Segmenting, segmented_prior
 from daemon.priors import Archive, Priors, fetch_priors
 from daemon.results import Result, kept, write_results
 from daemon.sidecar import read_spooled
@@ -68,6 +70,23 @@ class Engine:
     device: str = "auto"
     threads: int | None = None
     compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Again:
+    """How the images of an earlier study are segmented: by today's model, as today's."""
+
+    model: str
+    engine: Engine
+    prefer: str
+    memory_mb: int | None
+
+    @property
+    def segmenting(self) -> Segmenting:
+        """The same with the model, which is loaded where it is used."""
+        return Segmenting(
+            lambda volume: segment(model_on(self.model, self.engine), volume), self.prefer, self.memory_mb
+        )
 
 
 @dataclass(frozen=True)
@@ -202,16 +221,20 @@ def report_series(
     profiles: Sequence[Profile] = (Profile(),),
     replaced: Sequence[Replaced] = (),
     archives: Sequence[Archive] = (),
+    again: Again | None = None,
 ) -> Reported:
     """Measure what `work` holds, write the objects of volume i to `outbox`/i, and prove each SEG's geometry.
 
     `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
-    `replaced`. The findings are compared with what `archives` have of the patient's earlier
-    studies. Raises GeometryNotProved, SourceUnusable.
+    `replaced`. The findings are compared with what `archives` have of the patient's earlier studies; where that is
+    nothing but images, these are segmented as `again` says. Raises GeometryNotProved, SourceUnusable, ModelError.
     """
     stacks = {stack.index: stack for stack in spooled_series(paths).stacks}
     segmented = load_segmented(work)
     priors = fetch_priors(stacks[segmented.volumes[0]].slices[0].path, archives, work)
+    if again and not priors.objects and _has_liver(work, segmented):
+        images = segmented_prior(paths, archives, work, identity, again.segmenting)
+        priors = replace(images, failed=images.failed or priors.failed)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:
@@ -230,6 +253,10 @@ def report_series(
         warnings += findings.warnings
     sync_folder(outbox.parent)  # the job's own folder came with that of its first volume
     return Reported(tuple(results), tuple(dict.fromkeys(warnings)))
+
+
+def _has_liver(work: Path, segmented: Segmented) -> bool:
+    return any(load_labels(work / str(index)).any() for index in segmented.volumes)
 
 
 def _report_stack(

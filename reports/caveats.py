@@ -15,6 +15,7 @@ class FindingsWarning(StrEnum):
     CONTRAST_DOUBTFUL = "CONTRAST_DOUBTFUL"
     PRIORS_NOT_FETCHED = "PRIORS_NOT_FETCHED"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
+    PRIOR_FROM_IMAGES = "PRIOR_FROM_IMAGES"
 
 
 PARTIAL_LIVER_MM2 = 100.0
@@ -37,10 +38,12 @@ SENTENCES: dict[str, str] = {
     f"(confidence under {LOW_CONFIDENCE_BELOW:g}).",
     FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
     "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
-    FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results of the patient could not be fetched from an archive: what is "
-    "said of new and grown lesions may lack, or be incomplete.",
-    FindingsWarning.PRIOR_NOT_COMPARED: "An earlier result of the patient was found, but could not be laid over this "
+    FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results or images of the patient could not be fetched from an "
+    "archive, or not be worked on: what is said of new and grown lesions may lack, or be incomplete.",
+    FindingsWarning.PRIOR_NOT_COMPARED: "An earlier study of the patient was found, but could not be laid over this "
     "one: whether lesions are new or have grown is not known.",
+    FindingsWarning.PRIOR_FROM_IMAGES: "The earlier study had no results: its images were segmented for this "
+    "comparison alone. Nobody has seen what was found in them; what is said of new and grown lesions is to be checked.",
     # A model's codes: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
     "VALUES_DOUBTFUL": "The values of the images do not look like Hounsfield units: hardly any of them is that of "

@@ -106,16 +106,23 @@ def another_patient_s(seg: Path, folder: Path) -> Path:
 def test_lesions_are_followed_over_three_studies(site: Site, tmp_path: Path) -> None:
     """Two lesions shrink and grow again, a third one comes; the patient lies elsewhere each time, at last turned.
 
+    A CT of before the first study is in the archive alone: it is segmented, for there is nothing else to compare with.
     A later SEG of another patient, with the same PatientID and another birth date, is in the archive and is not used.
     """
-    site.changes = {'objects = ["seg", "sr"]': 'objects = ["seg", "sr"]\npriors = true'}
+    site.changes = {'objects = ["seg", "sr"]': 'objects = ["seg", "sr"]\npriors = true\nprior_images = true'}
     site.start()
-    first, _, said = reported(site, study(tmp_path / "0", phantom((14, 13, 0)), GRID, 0), 1)
+    archive = scu.Remote("ORTHANC", "127.0.0.1", site.orthanc.port)
+    before = study(tmp_path / "-60", phantom((10, 9, 0)), shifted(8.0, 5.0, -90.0), -60)
+    scu.store(archive, before, calling_ae_title="MODALITY", timeout_s=30)
+    first, groups, said = reported(site, study(tmp_path / "0", phantom((14, 13, 0)), GRID, 0), 1)
     assert len(first) == 2
-    assert "earlier" not in said and "PRIOR" not in said
+    assert all(group.numbers[codes.VOLUME_CHANGE.value] > 60 for group in groups)
+    assert "Lesions against a study of 60 days earlier" in said
+    assert "PRIOR_FROM_IMAGES. The earlier study had no results" in said
+    nothing = site.results(str(dcmread(before[0]).StudyInstanceUID), "before")
+    assert [*map(list, nothing)] == [[], []], "something was sent to the earlier study"
 
     (seg,) = (tmp_path / "results-1" / "SEG").iterdir()
-    archive = scu.Remote("ORTHANC", "127.0.0.1", site.orthanc.port)
     scu.store(archive, [another_patient_s(seg, tmp_path)], calling_ae_title="MODALITY", timeout_s=30)
 
     second, groups, said = reported(

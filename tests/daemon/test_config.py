@@ -230,6 +230,10 @@ ONE_FAULT = [
         '8: destination[0].objects: "sr_combined" is instead of "sr"; with both a viewer shows each lesion twice',
     ),
     (
+        PEER + DESTINATION + "prior_images = true",
+        "8: destination[0].prior_images: needs priors = true: images are asked for where there are no results",
+    ),
+    (
         PEER + DESTINATION + 'objects = ["sr_combined", "sr_bidirectional"]',
         '8: destination[0].objects: "sr_combined" is instead of "sr_bidirectional"; with both a viewer '
         "shows each lesion twice",

@@ -23,7 +23,7 @@ from daemon.priors import Archive
 from daemon.results import Result
 from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
-from daemon.stages import Engine, Reported, load_models, report_series, report_verdict, segment_series
+from daemon.stages import Again, Engine, Reported, load_models, report_series, report_verdict, segment_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
 from dicom_io.series import Series
@@ -233,7 +233,7 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal", (Profile(),))
     assert report is report_series
     assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
-    identity, profiles, replaced, archives = report_args[3:]
+    identity, profiles, replaced, archives, again = report_args[3:]
     assert (profiles, replaced, archives) == ((Profile(),), (), ())
     assert isinstance(identity, ResultIdentity)
     assert (identity.revision, identity.software_version) == (1, "1.2.3")
@@ -310,7 +310,10 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
             *make_config().peers,
             Peer(name="pacs", ae_title="PACS", host="127.0.0.2", port=4242),
         ),
-        destination=(Destination(peer="archive"), Destination(peer="pacs", priors=True, timeout_s=7.0)),
+        destination=(
+            Destination(peer="archive"),
+            Destination(peer="pacs", priors=True, prior_images=True, timeout_s=7.0),
+        ),
         rule=(Rule(name="liver-ct", match={"Modality": ("CT",)}, model="resnet50", destinations=("archive", "pacs")),),
     )
     bench = make_bench(config=config)
@@ -318,7 +321,8 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
     bench.close()
     assert bench.pipeline.work_off() == 2
     _, args = bench.stages.calls[-1]
-    assert args[-1] == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0),)
+    assert args[-2] == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
+    assert args[-1] == Again("resnet50", Engine(), "portal", None)
 
 
 def test_each_destination_gets_what_it_wants(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):

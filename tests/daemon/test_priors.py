@@ -1,4 +1,7 @@
-"""A patient comes again: the second report follows the lesions of the first, out of a real Orthanc."""
+"""A patient comes again: the second report follows the lesions of the first, out of a real Orthanc.
+
+Where the first was never reported, its images are segmented.
+"""
 
 import json
 from collections.abc import Callable, Iterator
@@ -15,11 +18,13 @@ from pydicom import dcmread
 from daemon import stages
 from daemon.config import Profile
 from daemon.demo_pacs import OrthancNode
+from daemon.prior_images import likeliest
 from daemon.priors import Archive
-from daemon.stages import Engine, Reported, identity_of, report_series, segment_series
+from daemon.stages import Again, Engine, Reported, identity_of, report_series, segment_series
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
+from dicom_io.network.earlier_images import EarlierSeries
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
@@ -114,7 +119,8 @@ def report(paths: list[Path], folder: Path, *archives: Archive, objects: tuple[s
         created=datetime(2026, 1, 1, tzinfo=UTC),
         software_version="1.2.3",
     )
-    return report_series(paths, folder / "work", folder / "outbox", identity, (Profile(objects),), (), archives)
+    again = Again("resnet50", Engine(), "portal", None)
+    return report_series(paths, folder / "work", folder / "outbox", identity, (Profile(objects),), (), archives, again)
 
 
 def found(folder: Path) -> dict[str, Any]:
@@ -263,3 +269,139 @@ def test_a_report_alone_is_nothing_to_compare_with(make: Make, orthanc: Archive,
     sent(orthanc, without_seg(walk(make("before", THEN, [10, 9, 0]), tmp_path / "a")))
     assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", orthanc).warnings == ("PRIOR_NOT_COMPARED",)
     assert found(tmp_path / "b")["prior"] is None
+
+
+@pytest.fixture
+def with_images(orthanc: Archive) -> Archive:
+    """The same Orthanc, asked for images as well."""
+    return replace(orthanc, images=True)
+
+
+def stored(archive: Archive, paths: list[Path]) -> list[Path]:
+    scu.store(archive.remote, paths, calling_ae_title="PORTA", timeout_s=10)
+    return paths
+
+
+def test_images_of_a_study_that_was_never_reported_are_segmented(
+    make: Make, with_images: Archive, tmp_path: Path
+) -> None:
+    """Of three series the one described as today's; followed as a SEG of it would be, and nothing of it is sent."""
+    before = make("before", THEN, [10, 9, 0])
+    thick = make("thick", THEN, [0, 0, 0])[::2]
+    scout = make("scout", THEN, [0, 0, 0])[:2]
+    uid = dcmread(before[0]).StudyInstanceUID
+    for paths, description in ((before, "ABDOMEN PV"), (thick, "LUNG"), (scout, "TOPOGRAM")):
+        for path in paths:
+            ds = dcmread(path)
+            ds.StudyInstanceUID, ds.SeriesDescription = uid, description
+            ds.save_as(path)
+        stored(with_images, paths)
+    now = make("now", NOW, [14, 0, 8], moved())
+    for path in now:
+        ds = dcmread(path)
+        ds.SeriesDescription = "Abdomen PV"
+        ds.save_as(path)
+
+    without = replace(with_images, images=False)
+    assert walk(now, tmp_path / "off", without).warnings == ()
+    assert found(tmp_path / "off")["prior"] is None
+
+    reported = walk(now, tmp_path / "b", with_images)
+    assert reported.warnings == ("PRIOR_FROM_IMAGES",)
+    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert {dcmread(result.path).StudyInstanceUID for result in reported.results} == {dcmread(now[0]).StudyInstanceUID}
+    text = json.dumps(dcmread(reported.results[1].path).to_json_dict())
+    assert "Its images" not in text
+    assert "its images were segmented for this comparison alone" in text
+    findings = found(tmp_path / "b")
+    grown, new = findings["lesions"]
+    assert (grown["status"], new["status"]) == ("grown", "new")
+    assert (findings["prior"]["days"], findings["prior"]["disappeared"]) == (90, [2])
+    assert {path.name for path in (tmp_path / "b" / "work" / "priors").iterdir()} == {"images.dcm"}
+
+    # As if the earlier study had been sent here first: the same lesions, under the same tracking UIDs
+    walk(before, tmp_path / "first")
+    assert found(tmp_path / "first")["lesions"][0]["tracking_uid"] == grown["tracking_uid"]
+
+    gone = Archive(scu.Remote("NOBODY", "127.0.0.1", 9), "PORTA", 1.0, images=True)
+    assert report(now, tmp_path / "b", gone) == reported
+    assert found(tmp_path / "b") == findings
+
+
+def test_images_are_for_where_there_are_no_results(make: Make, with_images: Archive, tmp_path: Path) -> None:
+    """A study that was reported is compared, though a later one was not."""
+    sent(with_images, walk(make("first", THEN, [10, 9, 0]), tmp_path / "a"))
+    stored(with_images, make("second", datetime(2024, 2, 19, 9), [12, 9, 0]))
+    assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", with_images).warnings == ()
+    assert found(tmp_path / "b")["prior"]["days"] == 90
+
+
+def test_images_without_a_whole_liver_are_passed_over(make: Make, with_images: Archive, tmp_path: Path) -> None:
+    """A head, a chest that ends in the liver, slices that make no volume: the study before them is compared."""
+    stored(with_images, make("before", THEN, [10, 9, 0]))
+    stored(with_images, make("chest", datetime(2024, 2, 19, 9), [10, 0, 0])[30:])
+    stored(with_images, [make("one", datetime(2024, 2, 20, 9), [0, 0, 0])[0]])
+    now = make("now", NOW, [14, 0, 8])
+    assert walk(now, tmp_path / "b", with_images).warnings == ("PRIOR_FROM_IMAGES",)
+    assert found(tmp_path / "b")["prior"]["days"] == 90
+
+    head = write_ct_series(
+        np.full(GRID.shape, -500), GRID, tmp_path / "head", seed="head", acquired=datetime(2024, 2, 21, 9), **PATIENT
+    )
+    stored(with_images, head)
+    assert walk(now, tmp_path / "c", with_images).warnings == ()  # three studies are looked at, and no more
+    assert found(tmp_path / "c")["prior"] is None
+
+
+def test_images_of_others_and_of_nobody_are_none(make: Make, with_images: Archive, tmp_path: Path) -> None:
+    """Another patient's study is not looked at; without a liver today nothing is; no PatientID asks for everybody."""
+    stored(with_images, make("other", THEN, [10, 9, 0], patient_id="ZZPHI-77"))
+    assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", with_images).warnings == ()
+    nameless = make("nameless", NOW, [14, 0, 8], patient_id="")
+    assert walk(nameless, tmp_path / "c", with_images).warnings == ()
+    empty = write_ct_series(np.full(GRID.shape, -500), GRID, tmp_path / "e", seed="empty", acquired=NOW, **PATIENT)
+    assert "NO_LIVER" in walk(empty, tmp_path / "d", with_images).warnings
+    assert [(tmp_path / name / "work" / "prior_images.json").exists() for name in "bcd"] == [True, True, False]
+
+
+def test_what_a_worker_died_over_is_not_looked_at_again(make: Make, with_images: Archive, tmp_path: Path) -> None:
+    """A report is never held up by its priors: the second walk says that earlier images could not be worked on."""
+    stored(with_images, make("before", THEN, [10, 9, 0]))
+    now = make("now", NOW, [14, 0, 8])
+    left = tmp_path / "b" / "work" / "priors" / "images" / "0" / "1.2.3.dcm"
+    left.parent.mkdir(parents=True)
+    left.write_bytes(b"what came before the worker died")
+    assert walk(now, tmp_path / "b", with_images).warnings == ("PRIORS_NOT_FETCHED",)
+    assert found(tmp_path / "b")["prior"] is None
+    assert not left.parent.parent.exists()
+
+
+def test_an_archive_that_gives_no_images_is_a_warning(
+    make: Make, with_images: Archive, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """And what the next one has is used."""
+    stored(with_images, make("before", THEN, [10, 9, 0]))
+    nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", free_port()), "PORTA", 1.0, images=True)
+    warnings = walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", nobody, with_images).warnings
+    assert warnings == ("PRIORS_NOT_FETCHED", "PRIOR_FROM_IMAGES")
+    assert found(tmp_path / "b")["prior"]["days"] == 90
+
+
+@pytest.mark.parametrize(
+    ("series", "expected"),
+    [
+        ([("a", 300), ("b", 90)], "b"),
+        ([("a", 300), ("Abdomen PV", 90)], "Abdomen PV"),
+        ([("ABDOMEN PV", 3), ("abdomen pv", 40)], "abdomen pv"),
+        ([("abdomen pv", 3), ("a", 100)], "abdomen pv"),
+        ([("a", 2001), ("b", 2000), ("c", 1)], "b"),
+        ([("a", 0), ("b", 1)], "b"),
+        ([("a", 0)], "a"),
+        ([("a", 2001)], None),
+        ([], None),
+    ],
+)
+def test_which_series_today_s_continues(series: list[tuple[str, int]], expected: str | None) -> None:
+    """The one of its name, of these and else that of its size; one whose size is not known if there is no other."""
+    chosen = likeliest([EarlierSeries("1.2", f"1.2.{name}", name, size) for name, size in series], "Abdomen PV", 100)
+    assert (chosen.description if chosen else None) == expected

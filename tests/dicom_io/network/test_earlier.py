@@ -16,7 +16,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import PeerError, PeerUnreachable
-from dicom_io.network.earlier import Study, fetch_earlier
+from dicom_io.network.earlier import Study
+from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.network.scu import Remote, store
 from tests.dicom_io.network.conftest import PATIENCE_S, StartPeer
 
