@@ -108,6 +108,7 @@ class Augmentation(Section):
     shape: Share = _CHANCES.shape
     enhancement: Share = _CHANCES.enhancement
     lesion: Share = _CHANCES.lesion
+    remap: Share = _CHANCES.remap
     contrast: Share = _CHANCES.contrast
     gamma: Share = _CHANCES.gamma
     noise: Share = _CHANCES.noise

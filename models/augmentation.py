@@ -45,6 +45,8 @@ REGIONS = 4
 """Rows and columns of the values between which soft tissue's enhancement varies over a sample."""
 PLANES_APART = (1.2, 2.8)
 """Pixels between the planes of a sample: 4 mm, at 3 mm a pixel and at 1.5."""
+SOFT_HU = (-20.0, 60.0, 220.0)
+"""The darkest, a middle and the brightest soft tissue."""
 FARTHEST = 3.0
 """Nothing of an inserted lesion lies further from its centre, in radii along its longer axis: it grows by two fifths
 between planes, the edge of the smallest is soft over half a radius, and an outline is uneven by a third or so."""
@@ -56,6 +58,7 @@ class Augmentation:
     def __init__(self, how: Preprocessing, *, pixels: int, chances: Chances) -> None:
         set_track_meta(False)  # of the whole process: the history of each change costs a fifth of a sample
         self.pixels, self.chances = pixels, chances
+        self.window = how.window_hu
         self.low, self.high = how.window_hu[0] - BEYOND_HU, how.window_hu[1] + BEYOND_HU
         self.turned = RandAffineGrid(rotate_range=0.22, shear_range=0.08, scale_range=(0.22, 0.22))
         self.bent = RandDeformGrid(spacing=(BEND, BEND), magnitude_range=(0.0, 3.0))
@@ -101,6 +104,8 @@ class Augmentation:
             image = change_enhancement(image, labels, draw)
         if draw.random() < self.chances.lesion and not patch.merged and bool((labels > 0).any()):
             image, labels = insert_lesion(image, labels, draw)
+        if self.chances.remap and draw.random() < self.chances.remap:
+            image = remap(image, self.window, draw)
         image = (image.clamp(self.low, self.high) - CENTRE_HU) / UNIT_HU
         image = torch.as_tensor(self.values(image)) * UNIT_HU + CENTRE_HU
         if draw.random() < self.chances.field_of_view:
@@ -151,6 +156,19 @@ def change_enhancement(image: Tensor, labels: Tensor, draw: np.random.Generator)
         vessel = ((image - parenchyma.median() - 15) / 30).clamp(0, 1) * liver
         shift = shift + draw.normal(0, 20) * vessel
     return image + shift
+
+
+def remap(image: Tensor, window: tuple[float, float], draw: np.random.Generator) -> Tensor:
+    """What a CT might look like as MR: HU through a random curve into `window`, where the values of an MR are put too.
+
+    Air stays dark. Fat and bone get any value; soft tissue keeps or turns its order, with up to twice its contrasts.
+    """
+    low, size = window[0], window[1] - window[0]
+    fat, bone, middle = (low + size * draw.uniform(*part) for part in ((0.2, 1.1), (-0.2, 0.5), (0.2, 0.8)))
+    gain = float(np.exp(draw.uniform(np.log(0.6), np.log(2.2)))) * draw.choice((-1, 1))
+    soft = [middle + gain * (value - SOFT_HU[1]) for value in SOFT_HU]
+    values = np.interp(image.numpy(), (-250, -130, -90, *SOFT_HU, 350), (low, fat, fat, *soft, bone))
+    return torch.from_numpy(values.astype(np.float32))
 
 
 @cache

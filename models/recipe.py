@@ -42,6 +42,7 @@ class Chances:
     shape: float = 1.0
     enhancement: float = 0.7
     lesion: float = 0.35
+    remap: float = 0.0
     contrast: float = 0.7
     gamma: float = 0.2
     noise: float = 0.35

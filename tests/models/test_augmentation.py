@@ -9,7 +9,7 @@ from monai.transforms.spatial.array import Rand2DElastic
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.augmentation import BEND, Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion
+from models.augmentation import BEND, Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion, remap
 from models.cards import Preprocessing
 from models.prepared import PreparedCase
 from models.preprocessing import AIR_HU
@@ -184,6 +184,24 @@ def test_enhancement_leaves_air_and_bone_alone(sample: tuple[Tensor, Tensor]) ->
     changed = change_enhancement(image, label, np.random.default_rng(3))
     assert torch.equal(changed[:, :4], image[:, :4])
     assert torch.equal(changed[:, -4:], image[:, -4:])
+
+
+def test_a_ct_looks_like_mr() -> None:
+    """Air is dark; soft tissue keeps its order or is turned, both happen; fat may be the brightest; all is drawn."""
+    tissues = torch.tensor([-1000.0, -300, -100, -90, 0, 60, 120, 220, 400]).expand(3, 2, -1)
+    turned, fat_first = [], []
+    for seed in range(30):
+        values = remap(tissues, (-150.0, 250.0), np.random.default_rng(seed))
+        assert values.dtype == torch.float32
+        assert bool((values[..., :2] == -150).all())
+        soft = values[1, 1, 4:8]
+        steps = soft.diff()
+        assert bool((steps > 0).all()) or bool((steps < 0).all())
+        assert 0.6 < abs(float(soft[2] - soft[1])) / 60 < 2.2
+        turned.append(bool(steps[0] < 0))
+        fat_first.append(bool(values[1, 1, 2] > soft.max()))
+    assert 5 < sum(turned) < 25
+    assert 0 < sum(fat_first) < 30
 
 
 def test_field_of_view_is_round(sample: tuple[Tensor, Tensor]) -> None:
