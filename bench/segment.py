@@ -66,7 +66,8 @@ def measure(phantom: Phantom, chosen: argparse.Namespace) -> None:
     shapes, labels = warmed(model, phantom)
     after = peak_rss_mib()
     slices, rows, columns = volume.geometry.shape
-    some = np.unique(np.linspace(0, slices - 1, min(chosen.naive, slices)).astype(int))
+    count = min(chosen.naive, slices)
+    some = ((np.arange(count) + 0.5) * slices / count).astype(int)  # one has the liver, too
     naive = Naive(model, phantom, some)
     worked: dict[str, list[float]] = {}
 

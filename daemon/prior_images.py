@@ -1,7 +1,7 @@
 """An earlier study that has no results: its images are fetched and segmented, so that today's can be compared with it.
 
 work/priors/images/              images of one series, while it is looked at; left by a worker that died over them
-work/priors/images.dcm           the SEG of the series that had a whole liver; it is compared with, and never sent
+work/priors/images.dcm           the SEG of the series that was found fit; it is compared with, and never sent
 work/prior_images.json           whether there is one, and whether something failed; written last
 
 It is tried once: what a worker died over is not looked at again, and today's results come without it.
@@ -17,19 +17,20 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from daemon.config import Profile
-from daemon.priors import FAILURES, NO_PRIORS, Archive, Priors
+from daemon.priors import FAILURES, Archive, Priors
 from daemon.results import write_results
 from daemon.sources import refuse_unfit
 from daemon.spool import write_durably
 from dicom_io.errors import NotDicom, SeriesRejected
 from dicom_io.image_file import read_dataset, read_image_file
 from dicom_io.network.earlier import Session, Study, asking
-from dicom_io.network.earlier_images import SLICES, EarlierSeries, earlier_series
+from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, EarlierSeries, earlier_series
 from dicom_io.pixels import read_volume
-from dicom_io.preference import chosen_stacks
+from dicom_io.preference import chosen_stacks, suitability_by_words
 from dicom_io.segmentation import Segmentation
 from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
+from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from reports.caveats import FindingsWarning
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity
@@ -37,10 +38,18 @@ from reports.identity import ResultIdentity
 PRIOR_IMAGES = "prior_images.json"
 
 LIMIT_S = 180.0
-"""How long one archive may take to name and send images."""
+"""How long archives may take to name and send images, all together."""
 
 MOST_IMAGES = 2000
-"""A series of more is not fetched."""
+"""A series of more is not fetched; nor what an archive sends beyond."""
+
+UNFIT = frozenset(
+    (
+        *(FindingsWarning.PARTIAL_LIVER, FindingsWarning.CONTRAST_DOUBTFUL),
+        *(VALUES_DOUBTFUL, NOT_LIKE_LIVER, LIVER_UNCERTAIN),
+    )
+)
+"""Warnings of a volume that nobody looks at, and so nothing of today's is compared with."""
 
 
 @dataclass(frozen=True)
@@ -59,122 +68,146 @@ class _Outcome:
 
 
 def segmented_prior(
-    today: Sequence[Path], archives: Sequence[Archive], work: Path, identity: ResultIdentity, how: Segmenting
+    today: Stack, archives: Sequence[Archive], work: Path, identity: ResultIdentity, how: Segmenting
 ) -> Priors:
-    """The SEG of the latest earlier study that `archives` have whose images show a whole liver; kept in `work`.
+    """The SEG of the latest earlier study that `archives` have whose images are fit; kept in `work`.
 
-    `today` are the images of the series that is reported, `identity` that of its results. What an earlier walk found
-    out stays. Raises StorageUnusable, NotDicom, ModelError.
+    `identity` is that of the results of `today`. What an earlier walk found out stays. Raises StorageUnusable,
+    ModelError.
     """
-    asked = [archive for archive in archives if archive.images]
-    if not asked:
-        return NO_PRIORS
     path, folder = work / "priors" / "images.dcm", work / "priors" / "images"
     if not (work / PRIOR_IMAGES).exists():
         outcome = _Outcome(failed=folder.exists())
         if not outcome.failed:
             folder.mkdir(mode=0o700, parents=True)
-            outcome = _looked_for(today, asked, folder, path, identity, how)
-        shutil.rmtree(folder)
+            outcome = _looked_for(_Search(today, how.prefer, folder), archives, path, identity, how)
+        shutil.rmtree(folder, ignore_errors=True)
         write_durably(work / PRIOR_IMAGES, json.dumps(asdict(outcome)).encode())
     kept = _Outcome(**json.loads((work / PRIOR_IMAGES).read_text()))
     return Priors((path,) if kept.found else (), kept.failed, from_images=True)
 
 
-def likeliest(series: Sequence[EarlierSeries], description: str, images: int) -> EarlierSeries | None:
+def likeliest(
+    series: Sequence[EarlierSeries], description: str, images: int, *, prefer: str, modality: str
+) -> EarlierSeries | None:
     """Which of a study's series is most likely the one that today's, of so many `images`, continues; None for none.
 
-    One of the same description before the others, then that of the number of images that is nearest.
+    One of the same description before the others, of MR no other; then by phase and kernel, as far as the description
+    says them, and by the number of images (0: not known), the nearest first.
     """
 
-    def rank(each: EarlierSeries) -> tuple[bool, float]:
-        is_named_alike = bool(description) and each.description.casefold() == description.casefold()
-        return not is_named_alike, abs(math.log(each.images / images)) if each.images else math.inf
+    def is_named_alike(each: EarlierSeries) -> bool:
+        return bool(description) and each.description.casefold() == description.casefold()
 
-    return min((each for each in series if each.images <= MOST_IMAGES), key=rank, default=None)
+    def rank(each: EarlierSeries) -> tuple[float, ...]:
+        apart = abs(math.log(each.images / images)) if each.images and images else math.inf
+        return is_named_alike(each), *suitability_by_words(each.description, prefer), -apart
+
+    wanted = [each for each in series if each.images <= MOST_IMAGES and (modality == "CT" or is_named_alike(each))]
+    return max(wanted, key=rank, default=None)
+
+
+class _Search:
+    """For images that today's series may be compared with: what archives name and give, within LIMIT_S."""
+
+    def __init__(self, today: Stack, prefer: str, folder: Path) -> None:
+        header = read_dataset(today.slices[0].path)
+        self.study = Study.of(header)
+        self.description = str(header.get("SeriesDescription") or "").strip()
+        self.modality = today.modality
+        self.images = 0 if today.frame_numbers[0] else len(today.slices)
+        self.prefer = prefer
+        self.folder = folder
+        self.failed = False
+        self._left_s = LIMIT_S
+
+    def candidates(self, archives: Sequence[Archive]) -> list[tuple[Archive, EarlierSeries]]:
+        """The likeliest series of each of the latest studies that any archive has, the latest study first."""
+        found: dict[str, tuple[Archive, EarlierSeries]] = {}
+        for archive in archives if self.study.can_be_asked_for else ():
+            try:
+                with self._session(archive) as session:
+                    studies = earlier_series(session, self.modality)
+            except FAILURES:
+                self.failed = True
+                continue
+            for series in studies:
+                chosen = likeliest(series, self.description, self.images, prefer=self.prefer, modality=self.modality)
+                if chosen:
+                    found.setdefault(chosen.study.study_instance_uid, (archive, chosen))
+        latest_first = sorted(found.values(), key=lambda each: (each[1].study.date, each[1].study.time), reverse=True)
+        return latest_first[:MOST_STUDIES]
+
+    def fetched(self, archive: Archive, series: EarlierSeries) -> list[Path]:
+        """The images of a series; none where it cannot be had as a whole.
+
+        Over an association of its own: none waits while a series is segmented.
+        """
+        shutil.rmtree(self.folder, ignore_errors=True)
+        try:
+            with self._session(archive) as session:
+                return session.bring(series.study.study_instance_uid, series.series_instance_uid)
+        except FAILURES:
+            self.failed = True
+            return []
+
+    @contextmanager
+    def _session(self, archive: Archive) -> Iterator[Session]:
+        started = time.monotonic()
+        try:
+            with asking(
+                archive.remote,
+                self.study,
+                SLICES,
+                directory=self.folder,
+                calling_ae_title=archive.calling_ae_title,
+                timeout_s=archive.timeout_s,
+                limit_s=max(self._left_s, 0.0),
+                most=MOST_IMAGES,
+            ) as session:
+                yield session
+        finally:
+            self._left_s -= time.monotonic() - started
 
 
 def _looked_for(
-    today: Sequence[Path],
-    archives: Sequence[Archive],
-    folder: Path,
-    path: Path,
-    identity: ResultIdentity,
-    how: Segmenting,
+    search: _Search, archives: Sequence[Archive], path: Path, identity: ResultIdentity, how: Segmenting
 ) -> _Outcome:
-    failed = False
-    for number, archive in enumerate(archives):
-        for images in _fetched(today, archive, folder / str(number)):
-            failed = failed or images is None
-            if images and (seg := _segmented(images, identity, how)):
+    for archive, series in search.candidates(archives):
+        if images := search.fetched(archive, series):
+            for seg in _segmented(images, search, identity, how):
                 write_durably(path, seg.read_bytes())
-                return _Outcome(True, failed)
-    return _Outcome(False, failed)
+                return _Outcome(True, search.failed)
+    return _Outcome(False, search.failed)
 
 
-def _fetched(today: Sequence[Path], archive: Archive, folder: Path) -> Iterator[list[Path] | None]:
-    """The images of the likeliest series of one earlier study after the other, the latest first; None for a failure.
-
-    Each is fetched over an association of its own: none waits while a series is segmented.
-    """
-    header = read_dataset(today[0])
-    study, description, modality = Study.of(header), str(header.get("SeriesDescription") or ""), str(header.Modality)
-    if not study.can_be_asked_for:
-        return
-    left_s = LIMIT_S
-
-    @contextmanager
-    def session() -> Iterator[Session]:
-        nonlocal left_s
-        started = time.monotonic()
-        with asking(
-            archive.remote,
-            study,
-            SLICES,
-            directory=folder,
-            calling_ae_title=archive.calling_ae_title,
-            timeout_s=archive.timeout_s,
-            limit_s=max(left_s, 0.0),
-        ) as opened:
-            yield opened
-        left_s -= time.monotonic() - started
-
+def _segmented(images: Sequence[Path], search: _Search, identity: ResultIdentity, how: Segmenting) -> Iterator[Path]:
+    """The SEG of each volume of a series, proved; none of one that cannot be segmented, has no liver, or is UNFIT."""
     try:
-        with session() as opened:
-            studies = earlier_series(opened, modality)
-        for series in studies:
-            if wanted := likeliest(series, description, len(today)):
-                with session() as opened:
-                    paths = opened.bring(wanted.study_instance_uid, wanted.series_instance_uid)
-                yield paths
-                shutil.rmtree(folder)
-    except FAILURES:
-        yield None
-
-
-def _segmented(paths: Sequence[Path], identity: ResultIdentity, how: Segmenting) -> Path | None:
-    """The SEG of a series, proved, in its folder; None where it cannot be segmented or has no whole liver."""
-    outbox = paths[0].parent / "results"
-    try:
-        series = arrange([read_image_file(path) for path in paths])
+        series = arrange([read_image_file(path) for path in images])
         refuse_unfit(series, how.memory_mb)
-        stack = chosen_stacks(series, how.prefer)[0][0]
-        volume = read_volume(stack)
+        stacks, _ = chosen_stacks(series, how.prefer)
     except (SeriesRejected, NotDicom):
-        return None
-    segmentation = how.segment(volume)
-    try:
-        findings, results = write_results(
-            stack, volume, segmentation, outbox, identity=_identity(stack, identity), profiles=[Profile(("seg",))]
-        )
-    except (SourceUnusable, GeometryNotProved):
-        return None
-    if not results or FindingsWarning.PARTIAL_LIVER in findings.warnings:
-        return None
-    return results[0].path
+        return
+    for stack in stacks if series.modality == search.modality else ():
+        try:
+            volume = read_volume(stack)
+            segmentation = how.segment(volume)
+            findings, results = write_results(
+                stack,
+                volume,
+                segmentation,
+                search.folder / f"results-{stack.index}",
+                identity=_identity(stack, segmentation, identity),
+                profiles=[Profile(("seg",))],
+            )
+        except (SeriesRejected, SourceUnusable, GeometryNotProved):
+            continue
+        if not UNFIT & set(findings.warnings):
+            yield from (result.path for result in results)
 
 
-def _identity(stack: Stack, today: ResultIdentity) -> ResultIdentity:
-    """That of the results that the series would have: if it is ever sent here, its lesions bear the same UIDs."""
-    seed = f"{stack.study_instance_uid}/{stack.series_instance_uid}"
+def _identity(stack: Stack, segmentation: Segmentation, today: ResultIdentity) -> ResultIdentity:
+    """One of its own: results of the series, which may be sent here one day, may number its lesions otherwise."""
+    seed = f"{stack.study_instance_uid}/{stack.series_instance_uid}/{segmentation.algorithm.weights_sha256}"
     return replace(today, seed=seed, revision=1, volume_index=stack.index, volume_label=stack.label)

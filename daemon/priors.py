@@ -104,9 +104,7 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         paths.append(path)  # one by one: what came before a failure is used
                 except FAILURES:
                     failed = True
-            # An archive that gives one UID to two patients: what was kept first may have been removed since
-            kept_paths = [path for path in dict.fromkeys(paths) if path.exists()]
-            found = {path.name: path.read_bytes() for path in sorted(kept_paths, key=_age, reverse=True)}
+            found = {path.name: path.read_bytes() for path in sorted(paths, key=_age, reverse=True)}
         for number, content in enumerate(found.values()):
             write_durably(work / "priors" / f"{number}.dcm", content)
         write_durably(work / PRIORS, json.dumps(asdict(_Kept(len(found), failed))).encode())

@@ -232,9 +232,10 @@ def report_series(
     stacks = {stack.index: stack for stack in spooled_series(paths).stacks}
     segmented = load_segmented(work)
     priors = fetch_priors(stacks[segmented.volumes[0]].slices[0].path, archives, work)
-    if again and not priors.objects and _has_liver(work, segmented):
-        images = segmented_prior(paths, archives, work, identity, again.segmenting)
-        priors = replace(images, failed=images.failed or priors.failed)
+    with_images = [archive for archive in archives if archive.images]
+    if again and with_images and not priors.objects and not priors.failed and _has_liver(work, segmented):
+        first = stacks[segmented.volumes[0]]
+        priors = segmented_prior(first, with_images, work, identity, again.segmenting)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:

@@ -111,11 +111,22 @@ def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
     )
 
 
-def _stated_phase(stack: Stack) -> Phase | None:
-    words = _words(stack)
+def suitability_by_words(description: str, prefer: str) -> tuple[int, int]:
+    """The same of a series of which nothing but its description is known: phase, and no kernel for lung or bone."""
+    words = description.casefold()
+    phase = _named_phase(words)
+    in_phase = 2 if phase == prefer or prefer == ALL else int(phase is None)
+    return in_phase, int(not re.search(UNSUITED_KERNEL, words))
+
+
+def _named_phase(words: str) -> Phase | None:
     named = [phase for phase, pattern in PHASE_WORDS.items() if re.search(pattern, words)]
-    if len(named) == 1:
-        return named[0]
+    return named[0] if len(named) == 1 else None
+
+
+def _stated_phase(stack: Stack) -> Phase | None:
+    if phase := _named_phase(_words(stack)):
+        return phase
     seconds = _seconds_since_bolus(stack)
     if seconds is None:
         return None

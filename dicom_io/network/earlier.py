@@ -12,7 +12,6 @@ from pathlib import Path
 from threading import Timer
 
 from pydicom import Dataset, dcmread
-from pydicom.errors import InvalidDicomError
 from pynetdicom import build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -23,6 +22,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import InvalidUID, PeerError
+from dicom_io.image_file import DAMAGED
 from dicom_io.network.scu import PENDING, Remote, associated, matches, status_of, while_open
 from dicom_io.uids import checked_uid
 
@@ -91,16 +91,16 @@ class Session:
     def __init__(self, assoc: Association, remote: Remote, study: Study, received: list[Path]) -> None:
         self._assoc = assoc
         self._remote = remote
-        self._study = study
+        self.study = study
         self._received = received
 
     def studies(self, modalities: Collection[str]) -> list[Study]:
         """The earlier studies of the same patient, the latest first, that have one of `modalities` or may have."""
         query = Dataset()
         query.QueryRetrieveLevel = "STUDY"
-        if not self._study.patient_id.isascii():
+        if not self.study.patient_id.isascii():
             query.SpecificCharacterSet = "ISO_IR 192"
-        query.PatientID = self._study.patient_id
+        query.PatientID = self.study.patient_id
         for keyword in (
             "StudyInstanceUID",
             "IssuerOfPatientID",
@@ -115,7 +115,7 @@ class Session:
         # Most of a patient's studies are of no use here: a query or two less for each
         found = [answer for answer in answers if not answer.modalities or answer.modalities & set(modalities)]
         return sorted(
-            filter(self._study.is_earlier, found), key=lambda earlier: (earlier.date, earlier.time), reverse=True
+            filter(self.study.is_earlier, found), key=lambda earlier: (earlier.date, earlier.time), reverse=True
         )
 
     def series(self, earlier: Study, modality: str) -> list[Dataset]:
@@ -134,7 +134,7 @@ class Session:
         ]
 
     def bring(self, study_instance_uid: str, series_instance_uid: str) -> list[Path]:
-        """The files of a series, by name; what does not itself say that it is of an earlier study is removed."""
+        """The files of a series, by name; what does not itself say that it is of it, and earlier, is removed."""
         self._received.clear()
         wanted = Dataset()
         wanted.QueryRetrieveLevel = "SERIES"
@@ -145,7 +145,9 @@ class Session:
             status = status_of(response, self._remote)
             if status not in PENDING and status != 0x0000:
                 raise PeerError(f"{self._remote} ended a C-GET with status 0x{status:04X}")
-        return sorted(path for path in dict.fromkeys(self._received) if _is_wanted(path, self._study))
+        return sorted(
+            path for path in self._received if _is_wanted(path, self.study, study_instance_uid, series_instance_uid)
+        )
 
 
 @contextmanager
@@ -158,11 +160,12 @@ def asking(
     calling_ae_title: str,
     timeout_s: float,
     limit_s: float,
+    most: int,
 ) -> Iterator[Session]:
     """Ask an archive for what the patient of `study` has of before; it may send what `storage` proposes.
 
-    What it sends comes into `directory`, in files named by SOP Instance UID. Each answer may take `timeout_s`, all of
-    it `limit_s`. Raises PeerUnreachable or AssociationRefused.
+    What it sends comes into `directory`, in files named by SOP Instance UID; `most` of them are taken. Each answer may
+    take `timeout_s`, all of it `limit_s`. Raises PeerUnreachable or AssociationRefused.
     """
     received: list[Path] = []
 
@@ -171,9 +174,12 @@ def asking(
             name = checked_uid(event.request.AffectedSOPInstanceUID)  # type: ignore[union-attr]
         except InvalidUID:
             return 0xA900
+        if len(received) == most:
+            return 0xA700  # out of resources
         path = directory / f"{name}.dcm"
-        path.write_bytes(event.encoded_dataset())
-        received.append(path)
+        if not path.exists():  # what came before stays: it was looked at, and may be in use
+            path.write_bytes(event.encoded_dataset())
+            received.append(path)
         return 0x0000
 
     models = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
@@ -206,12 +212,14 @@ def _at_most(seconds: float, assoc: Association) -> Iterator[None]:
         timer.cancel()
 
 
-def _is_wanted(path: Path, study: Study) -> bool:
-    """Whether the object itself says that it is of an earlier study of the patient; removed where not."""
+def _is_wanted(path: Path, study: Study, study_instance_uid: str, series_instance_uid: str) -> bool:
+    """Whether the object itself says that it is of this series, and earlier, of the patient; removed where not."""
     try:
-        if study.is_earlier(Study.of(dcmread(path, stop_before_pixels=True))):
+        ds = dcmread(path, stop_before_pixels=True)
+        is_asked_for = (ds.StudyInstanceUID, ds.SeriesInstanceUID) == (study_instance_uid, series_instance_uid)
+        if is_asked_for and study.is_earlier(Study.of(ds)):
             return True
-    except (InvalidDicomError, EOFError, OSError, ValueError):
+    except (*DAMAGED, OSError):
         pass
     path.unlink()
     return False

@@ -2,14 +2,16 @@
 
 from dataclasses import dataclass, field
 
-from pydicom import Dataset
 from pynetdicom import build_context
 
 from dicom_io.network.earlier import Session, Study
-from dicom_io.network.scu import ECHOED_SYNTAXES
+from dicom_io.network.scu import instances_of
+from dicom_io.pixels import SUPPORTED_SYNTAXES
 from dicom_io.series import SLICE_CLASSES
 
-SLICES = tuple(build_context(sop_class, syntax) for sop_class in sorted(SLICE_CLASSES) for syntax in ECHOED_SYNTAXES)
+SLICES = tuple(
+    build_context(sop_class, syntax) for sop_class in sorted(SLICE_CLASSES) for syntax in sorted(SUPPORTED_SYNTAXES)
+)
 """What an archive may send: each transfer syntax for itself, so that images come as the archive keeps them."""
 
 MOST_STUDIES = 3
@@ -20,31 +22,32 @@ MOST_STUDIES = 3
 class EarlierSeries:
     """A series of an earlier study as the archive tells it: "" and 0 where it does not."""
 
-    study_instance_uid: str
+    study: Study
     series_instance_uid: str
     description: str = field(default="", repr=False)
     images: int = 0
-
-    @classmethod
-    def of(cls, study: Study, answer: Dataset) -> "EarlierSeries":
-        """What an answer to a query says."""
-        try:
-            images = int(answer.get("NumberOfSeriesRelatedInstances") or 0)
-        except (TypeError, ValueError):
-            images = 0
-        description = str(answer.get("SeriesDescription") or "").strip()
-        return cls(study.study_instance_uid, str(answer.SeriesInstanceUID), description, images)
 
 
 def earlier_series(session: Session, modality: str) -> list[list[EarlierSeries]]:
     """The series of `modality` of each of the latest earlier studies of the patient, the latest study first.
 
+    A study of the same day is none: it may be the same visit under another number.
     Raises PeerUnreachable, AssociationRefused, PeerError.
     """
     named: list[list[EarlierSeries]] = []
     for earlier in session.studies([modality]):
-        if series := session.series(earlier, modality):
-            named.append([EarlierSeries.of(earlier, answer) for answer in series])
+        if earlier.date != session.study.date and (answers := session.series(earlier, modality)):
+            named.append(
+                [
+                    EarlierSeries(
+                        earlier,
+                        str(answer.SeriesInstanceUID),
+                        str(answer.get("SeriesDescription") or "").strip(),
+                        instances_of(answer),
+                    )
+                    for answer in answers
+                ]
+            )
         if len(named) == MOST_STUDIES:
             break
     return named

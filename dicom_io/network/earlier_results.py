@@ -23,6 +23,9 @@ the others."""
 MOST_SERIES = 8
 """How many series of a study are brought at most."""
 
+MOST_OBJECTS = 1000
+"""How many objects an archive may send; a series of results has one."""
+
 OF_RESULTS = ("SEG", "SR")
 """A study without these modalities has no results of ours."""
 
@@ -54,8 +57,7 @@ def fetch_earlier(
 
     def bring(session: Session, earlier: Study) -> list[Path]:
         series = _series(session, earlier, "SEG", seg_description) or _series(session, earlier, "SR", sr_description)
-        paths = [path for uid in series for path in session.bring(earlier.study_instance_uid, uid)]
-        return list(dict.fromkeys(paths))
+        return [path for uid in series for path in session.bring(earlier.study_instance_uid, uid)]
 
     with asking(
         remote,
@@ -65,6 +67,7 @@ def fetch_earlier(
         calling_ae_title=calling_ae_title,
         timeout_s=timeout_s,
         limit_s=limit_s,
+        most=MOST_OBJECTS,
     ) as session:
         studies, brought = session.studies(OF_RESULTS), 0
         while studies and brought < MOST_STUDIES:

@@ -197,7 +197,7 @@ def series_sizes(
             query.SeriesInstanceUID = next(iter(uids)) if len(uids) == 1 else ""
             query.NumberOfSeriesRelatedInstances = None
             for found in matches(assoc, query, remote):
-                uid, size = str(found.get("SeriesInstanceUID", "")), _count(found)
+                uid, size = str(found.get("SeriesInstanceUID", "")), instances_of(found)
                 if uid in uids and size > 0:
                     sizes[uid] = size
     return sizes
@@ -251,10 +251,10 @@ def fetch(
     return sorted(files)
 
 
-def _count(found: Dataset) -> int:
+def instances_of(found: Dataset) -> int:
     """NumberOfSeriesRelatedInstances, 0 where a peer says nothing or nonsense."""
     try:
-        return int(found.get("NumberOfSeriesRelatedInstances") or 0)
+        return max(0, int(found.get("NumberOfSeriesRelatedInstances") or 0))
     except (TypeError, ValueError):
         return 0
 

@@ -10,8 +10,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -20,7 +20,8 @@ import pytest
 from pydicom import dcmread
 from scipy.ndimage import distance_transform_edt
 
-from daemon.config import Profile
+from daemon.config import SRS, Profile, kind_of
+from daemon.predecessors import Predecessors, Replaced, SentSr
 from daemon.results import Result, write_results
 from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume
@@ -41,10 +42,13 @@ class Read:
     study_instance_uid: str
     findings: Findings
     results: tuple[Result, ...]
+    afterwards: tuple[Result, ...]
+    """Those of a later revision, in which no lesion is left."""
 
-    def series(self, kind: str) -> str:
-        """The SeriesInstanceUID of the objects of a kind."""
-        return next(result.series_instance_uid for result in self.results if result.object == kind)
+
+def series_of(results: Sequence[Result], kind: str) -> str:
+    """The SeriesInstanceUID of the objects of a kind."""
+    return next(result.series_instance_uid for result in results if result.object == kind)
 
 
 @pytest.fixture(scope="module")
@@ -92,7 +96,10 @@ def read(
     shared_data: Path,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Read:
-    """Forty slices of CHAOS 3 with its own liver, two lesions drawn into it, all objects of it in the archive."""
+    """Forty slices of CHAOS 3 with its own liver, two lesions drawn into it, all objects of it in the archive.
+
+    And what a later revision sends that has no lesion: an SR takes the place of the earlier diameters.
+    """
     everything = open_series(unpacked("chaos_ct3/ct_dicom")).stacks[0]
     liver = read_labels(shared_data / "chaos_ct3" / "liver_label.nii.gz", everything.geometry)
     middle = int(liver.sum(axis=(1, 2)).argmax())
@@ -113,18 +120,34 @@ def read(
     outbox = tmp_path_factory.mktemp("outbox")
     findings, results = write_results(stack, volume, segmentation, outbox, identity=identity, profiles=(EVERYTHING,))
     assert findings.lesion_count == 2
-    for path in [*(image.path for image in stack.slices), *(result.path for result in results)]:
+    healthy = replace(segmentation, labels=np.minimum(numbered, LIVER))
+    sent = [
+        SentSr(result.object, 0, result.series_instance_uid, result.sop_instance_uid)
+        for result in results
+        if kind_of(result.object) in SRS
+    ]
+    uid = str(dcmread(results[0].path).StudyInstanceUID)
+    _, afterwards = write_results(
+        stack,
+        volume,
+        healthy,
+        outbox / "later",
+        identity=replace(identity, revision=2),
+        profiles=(Profile(("seg", "sr_bidirectional")),),
+        predecessors=Predecessors(uid, replaced=(Replaced(tuple(sent)),)),
+    )
+    for path in [*(image.path for image in stack.slices), *(result.path for result in (*results, *afterwards))]:
         request = urllib.request.Request(f"{orthanc}/instances", data=path.read_bytes(), method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
-    return Read(orthanc, str(dcmread(results[0].path).StudyInstanceUID), findings, results)
+    return Read(orthanc, uid, findings, results, afterwards)
 
 
 @pytest.fixture(scope="module")
 def opened(
     read: Read, shared_data: Path, require_binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[str], dict[str, object]]:
-    """`opened("sr")`: what OHIF made of the SEG and of the SR of a kind."""
+) -> Callable[..., dict[str, object]]:
+    """`opened("sr")`: what OHIF made of the SEG and of the SR of a kind, of these or other results."""
     driver = shared_data.parent / "tools" / "view_check" / "view_check.py"
     cache = Path(os.environ.get("XDG_CACHE_HOME", Path.home() / ".cache")) / "porta-hepatis" / "ohif-3.12.10"
     ohif = Path(os.environ.get("PORTA_OHIF", cache)) / "dist"
@@ -133,10 +156,11 @@ def opened(
         if not needed.exists():
             require_binary(f"{needed.name} ({how})")
 
-    def look(kind: str) -> dict[str, object]:
+    def look(kind: str, results: Sequence[Result] = read.results) -> dict[str, object]:
         command = [sys.executable, str(driver), "--orthanc", read.url, "--study", read.study_instance_uid]
-        command += ["--seg-series", read.series("seg"), "--sr-series", read.series(kind), "--ohif", str(ohif)]
-        command += ["--out", str(pictures / f"ohif-{kind}.png"), "--chromium", require_binary("chromium")]
+        command += ["--seg-series", series_of(results, "seg"), "--sr-series", series_of(results, kind)]
+        command += ["--ohif", str(ohif), "--chromium", require_binary("chromium")]
+        command += ["--out", str(pictures / f"ohif-{kind}-{len(results)}.png")]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)
         assert done.stdout.strip(), done.stderr[-2000:]
@@ -170,3 +194,14 @@ def test_the_diameters_become_measurements(read: Read, opened, kind: str) -> Non
     first = read.findings.lesions[0]
     assert f"L: {first.long_axis_mm:.1f} mm" in seen["sr_view_text"]
     assert f"W: {first.short_axis_mm:.1f} mm" in seen["sr_view_text"]
+
+
+@pytest.mark.timeout(600)
+def test_no_lesion_left_is_told_as_text(read: Read, opened) -> None:
+    """The SR that takes the place of earlier diameters: listed, readable, and no measurement is left over from it."""
+    assert [result.object for result in read.afterwards] == ["seg", "sr_bidirectional"]
+    seen = opened("sr_bidirectional", read.afterwards)
+    assert seen["segment_labels"][:1] == ["Liver"] and seen["overlay_dice"] >= 0.95
+    assert seen["sr_listed"] and "0 lesion" in seen["sr_view_text"]
+    assert not seen["sr_measurements"]
+    assert seen["console_errors"] == []

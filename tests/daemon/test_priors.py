@@ -19,11 +19,13 @@ from daemon import stages
 from daemon.config import Profile
 from daemon.demo_pacs import OrthancNode
 from daemon.prior_images import likeliest
-from daemon.priors import Archive
+from daemon.priors import PRIORS, Archive
+from daemon.spool import write_durably
 from daemon.stages import Again, Engine, Reported, identity_of, report_series, segment_series
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
+from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_images import EarlierSeries
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
@@ -319,9 +321,9 @@ def test_images_of_a_study_that_was_never_reported_are_segmented(
     assert (findings["prior"]["days"], findings["prior"]["disappeared"]) == (90, [2])
     assert {path.name for path in (tmp_path / "b" / "work" / "priors").iterdir()} == {"images.dcm"}
 
-    # As if the earlier study had been sent here first: the same lesions, under the same tracking UIDs
+    # Were the earlier study sent here now, its results might number the lesions otherwise
     walk(before, tmp_path / "first")
-    assert found(tmp_path / "first")["lesions"][0]["tracking_uid"] == grown["tracking_uid"]
+    assert found(tmp_path / "first")["lesions"][0]["tracking_uid"] != grown["tracking_uid"]
 
     gone = Archive(scu.Remote("NOBODY", "127.0.0.1", 9), "PORTA", 1.0, images=True)
     assert report(now, tmp_path / "b", gone) == reported
@@ -354,7 +356,11 @@ def test_images_without_a_whole_liver_are_passed_over(make: Make, with_images: A
 
 
 def test_images_of_others_and_of_nobody_are_none(make: Make, with_images: Archive, tmp_path: Path) -> None:
-    """Another patient's study is not looked at; without a liver today nothing is; no PatientID asks for everybody."""
+    """Another patient's study is not looked at, nor another one of today; without a liver today nothing is.
+
+    No PatientID would ask for everybody's.
+    """
+    stored(with_images, make("same-day", NOW.replace(hour=7), [10, 9, 0]))
     stored(with_images, make("other", THEN, [10, 9, 0], patient_id="ZZPHI-77"))
     assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", with_images).warnings == ()
     nameless = make("nameless", NOW, [14, 0, 8], patient_id="")
@@ -379,12 +385,49 @@ def test_what_a_worker_died_over_is_not_looked_at_again(make: Make, with_images:
 def test_an_archive_that_gives_no_images_is_a_warning(
     make: Make, with_images: Archive, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
-    """And what the next one has is used."""
+    """What the next one has is used; but where results could not be asked for, images are not instead of them."""
     stored(with_images, make("before", THEN, [10, 9, 0]))
     nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", free_port()), "PORTA", 1.0, images=True)
-    warnings = walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", nobody, with_images).warnings
-    assert warnings == ("PRIORS_NOT_FETCHED", "PRIOR_FROM_IMAGES")
+    now = make("now", NOW, [14, 0, 8])
+    assert walk(now, tmp_path / "a", nobody, with_images).warnings == ("PRIORS_NOT_FETCHED",)
+    assert found(tmp_path / "a")["prior"] is None
+
+    write_durably(tmp_path / "b" / "work" / PRIORS, b'{"count": 0, "failed": false}')
+    assert walk(now, tmp_path / "b", nobody, with_images).warnings == ("PRIORS_NOT_FETCHED", "PRIOR_FROM_IMAGES")
     assert found(tmp_path / "b")["prior"]["days"] == 90
+
+
+def test_the_latest_study_is_looked_for_in_all_archives(
+    make: Make, with_images: Archive, free_port: Callable[[], int], tmp_path: Path
+) -> None:
+    """The first has an older one."""
+    other = OrthancNode(tmp_path / "other", porta_port=free_port())
+    (tmp_path / "other").mkdir()
+    other.start(lambda text: None)
+    try:
+        second = replace(with_images, remote=scu.Remote(other.ae_title, "127.0.0.1", other.port))
+        stored(with_images, make("first", THEN, [10, 9, 0]))
+        stored(second, make("second", datetime(2024, 2, 19, 9), [10, 9, 0]))
+        assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", with_images, second).warnings == (
+            "PRIOR_FROM_IMAGES",
+        )
+    finally:
+        other.stop()
+    assert found(tmp_path / "b")["prior"]["days"] == 50
+
+
+def test_a_doubtful_volume_is_compared_with_nothing(
+    make: Make, with_images: Archive, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Nobody looks at it: without contrast medium it may hide its lesions, and all of today's would be new."""
+    before = make("before", THEN, [10, 9, 0])
+    for path in before:
+        ds = dcmread(path)
+        ds.PixelData = np.minimum(ds.pixel_array, ds.pixel_array.min() + 560).astype(np.int16).tobytes()  # 60 HU
+        ds.save_as(path)
+    stored(with_images, before)
+    assert walk(make("now", NOW, [14, 0, 8]), tmp_path / "b", with_images).warnings == ()
+    assert found(tmp_path / "b")["prior"] is None
 
 
 @pytest.mark.parametrize(
@@ -397,11 +440,18 @@ def test_an_archive_that_gives_no_images_is_a_warning(
         ([("a", 2001), ("b", 2000), ("c", 1)], "b"),
         ([("a", 0), ("b", 1)], "b"),
         ([("a", 0)], "a"),
+        ([("native", 100), ("arterial", 100), ("venous", 40), ("delayed", 100)], "venous"),
+        ([("native", 100), ("a", 40)], "a"),
+        ([("lung", 100), ("bone", 100), ("a", 40)], "a"),
         ([("a", 2001)], None),
         ([], None),
     ],
 )
 def test_which_series_today_s_continues(series: list[tuple[str, int]], expected: str | None) -> None:
     """The one of its name, of these and else that of its size; one whose size is not known if there is no other."""
-    chosen = likeliest([EarlierSeries("1.2", f"1.2.{name}", name, size) for name, size in series], "Abdomen PV", 100)
+    named = [EarlierSeries(Study("1.2", "7"), f"1.2.{name}", name, size) for name, size in series]
+    chosen = likeliest(named, "Abdomen PV", 100, prefer="portal", modality="CT")
     assert (chosen.description if chosen else None) == expected
+    of_mr = likeliest(named, "Abdomen PV", 100, prefer="portal", modality="MR")  # T1 is not T2
+    assert of_mr is None or of_mr.description.casefold() == "abdomen pv"
+    assert likeliest(named, "", 0, prefer="portal", modality="MR") is None

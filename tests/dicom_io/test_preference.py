@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from dicom_io.preference import Phase, chosen_stacks, phases_of, suitability
+from dicom_io.preference import Phase, chosen_stacks, phases_of, suitability, suitability_by_words
 from dicom_io.series import Series, open_series
 
 MakeSeries = Callable[..., list[Path]]
@@ -166,3 +166,19 @@ def test_thinner_slices_count_where_the_coverage_is_alike(
     thin = open_series(make_series(geometry=make_stack(100, 2.0), folder="thin"))
     thick = open_series(make_series(geometry=make_stack(40, 5.0), folder="thick"))
     assert suitability(thin, "portal") > suitability(thick, "portal")
+
+
+@pytest.mark.parametrize(
+    ("description", "expected"),
+    [
+        ("Abdomen Portal", (2, 1)),
+        ("ABDOMEN", (1, 1)),
+        ("", (1, 1)),
+        ("nativ", (0, 1)),
+        ("arterial and portal", (1, 1)),
+        ("Thorax LUNG", (1, 0)),
+    ],
+)
+def test_what_a_description_alone_says(description: str, expected: tuple[int, int]) -> None:
+    """The phase that is wanted before none, that before another; soft tissue before lung and bone."""
+    assert suitability_by_words(description, "portal") == expected
