@@ -69,9 +69,11 @@ class OrthancNode:
     ae_title = "ORTHANC"
     confirm = "query"
 
-    def __init__(self, directory: Path, *, porta_port: int) -> None:
+    def __init__(self, directory: Path, *, porta_port: int, ports: tuple[int, int] = (4242, 8042)) -> None:
+        """`ports` are the usual ones for DICOM and for its pages."""
         self._directory = directory / "orthanc"
         self._porta_port = porta_port
+        self._usual_ports = ports
         self._password = secrets.token_urlsafe(12)
         self._process: subprocess.Popen[bytes] | None = None
         self.port = self._http_port = 0
@@ -84,7 +86,7 @@ class OrthancNode:
     def start(self, say: Say) -> None:
         """Start it and wait until it answers C-ECHO. Raises DaemonError."""
         if not self.port:  # a second start, on the same files, keeps the ports
-            self.port, self._http_port = free_port(4242, say=say), free_port(8042, say=say)
+            self.port, self._http_port = (free_port(usual, say=say) for usual in self._usual_ports)
         self._directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         settings = self._directory / "orthanc.json"
         settings.write_text(json.dumps(self._settings(), indent=2))

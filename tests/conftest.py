@@ -10,6 +10,7 @@ import socket
 import sys
 import zipfile
 from collections.abc import Callable
+from itertools import cycle
 from pathlib import Path
 
 import pytest
@@ -66,14 +67,24 @@ def unpacked(shared_data: Path, tmp_path_factory: pytest.TempPathFactory) -> Cal
 
 @pytest.fixture(scope="session")
 def free_port() -> Callable[[], int]:
-    """`free_port()` is a TCP port of loopback that nobody listens on."""
+    """`free_port()` is a TCP port of loopback that nobody listens on, another one each time.
 
-    def find() -> int:
+    It is of the tests' worker alone, and none that the system gives to whoever calls somebody: who listened there may
+    end and come again.
+    """
+    worker = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0").removeprefix("gw")) % 10
+    ports = cycle(range(12000 + 2000 * worker, 14000 + 2000 * worker))
+
+    def is_free(port: int) -> bool:
         with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            return int(probe.getsockname()[1])
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind(("127.0.0.1", port))
+            except OSError:
+                return False
+        return True
 
-    return find
+    return lambda: next(filter(is_free, ports))
 
 
 @pytest.fixture(scope="session")

@@ -191,7 +191,7 @@ def site(tmp_path: Path, require_binary: Callable[[str], str], free_port: Callab
     require_binary("Orthanc")
     dcmsend = require_binary("dcmsend")
     port = free_port()
-    orthanc = OrthancNode(tmp_path, porta_port=port)
+    orthanc = OrthancNode(tmp_path, porta_port=port, ports=(free_port(), free_port()))
     orthanc.start(say=lambda text: None)
     place = Site(tmp_path, orthanc, port, dcmsend)
     try:

@@ -62,7 +62,7 @@ def liver() -> NDArray[np.bool_]:
 def orthanc(require_binary: Callable[[str], str], free_port: Callable[[], int], tmp_path: Path) -> Iterator[Archive]:
     """An empty Orthanc that lets us store, ask and fetch."""
     require_binary("Orthanc")
-    node = OrthancNode(tmp_path, porta_port=free_port())
+    node = OrthancNode(tmp_path, porta_port=free_port(), ports=(free_port(), free_port()))
     node.start(lambda text: None)
     yield Archive(scu.Remote(node.ae_title, "127.0.0.1", node.port), "PORTA", 10.0)
     node.stop()
@@ -401,7 +401,7 @@ def test_the_latest_study_is_looked_for_in_all_archives(
     make: Make, with_images: Archive, free_port: Callable[[], int], tmp_path: Path
 ) -> None:
     """The first has an older one."""
-    other = OrthancNode(tmp_path / "other", porta_port=free_port())
+    other = OrthancNode(tmp_path / "other", porta_port=free_port(), ports=(free_port(), free_port()))
     (tmp_path / "other").mkdir()
     other.start(lambda text: None)
     try:
