@@ -16,10 +16,12 @@ run: install
 
 install: .venv/.installed
 
-# Two at a time have one thread each: more wait for each other, spinning. The acceptance tests drive whole services, alone.
+# Two at a time have one thread each: more wait for each other, spinning. The acceptance tests, which drive whole services,
+# come last, so that a quick failure is not waited for; those of one file are driven by one process, which shares an archive.
+PYTEST = OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 PORTA_OHIF=$(OHIF) .venv/bin/pytest --numprocesses 2
 test: install-test debian viewer lint
-	OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 .venv/bin/pytest --numprocesses 2 --ignore tests/acceptance
-	PORTA_OHIF=$(OHIF) .venv/bin/pytest tests/acceptance
+	$(PYTEST) --ignore tests/acceptance
+	$(PYTEST) --dist loadfile tests/acceptance
 
 lint: install-test
 	.venv/bin/ruff check .

@@ -19,6 +19,8 @@ from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_io.network.sockets import acknowledge_at_once, send_at_once
+
 WAIT_S = 0.01
 """How long the DUL waits for bytes before it looks whether another thread has something to send (the answer to an
 association, a release or a C-ECHO; that to a C-STORE never waits)."""
@@ -43,8 +45,7 @@ class Acceptor(RequestHandler):
         # An accepted socket has no timeout of its own: a peer that stalls within a PDU would hold the thread for ever.
         connection: socket.socket = self.request
         connection.settimeout(self.ae.network_timeout)
-        # Without it a response waits for the peer's delayed ACK (40 ms).
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        send_at_once(connection)
         assoc = super()._create_association()
         assoc.dul.socket = _Socket(assoc, client_socket=connection)
         assoc.dul.event_queue.get_nowait()  # each AssociationSocket announces the connection (Evt5): once is enough
@@ -92,6 +93,7 @@ class _Socket(AssociationSocket):
             if not part:
                 break
             received += part
+        acknowledge_at_once(self.socket)
         return received
 
 

@@ -5,8 +5,8 @@ Errors are `PeerUnreachable`, `AssociationRefused` and `StoreRefused`; a call th
 
 import socket
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -45,6 +45,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import AssociationRefused, InvalidUID, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 from dicom_io.uids import checked_uid
 
 ECHOED = (CTImageStorage, SegmentationStorage, Comprehensive3DSRStorage)
@@ -285,6 +286,25 @@ def _file(path: Path) -> _File:
     return _File(path, sop_class_uid, (str(syntax), *(str(uid) for uid in converted if uid != syntax)))
 
 
+def _of_its_socket(change: Callable[[socket.socket], None]) -> Callable[[Event], None]:
+    """A handler that makes a change to the socket of an event's association."""
+
+    def handle(event: Event) -> None:
+        wrapped = event.assoc.dul.socket
+        if wrapped is not None and wrapped.socket is not None:
+            with suppress(OSError):  # closed meanwhile: whoever reads or writes next will say so
+                change(wrapped.socket)
+
+    return handle
+
+
+AT_ONCE = (
+    (evt.EVT_CONN_OPEN, _of_its_socket(send_at_once)),
+    (evt.EVT_DATA_SENT, _of_its_socket(acknowledge_at_once)),
+    (evt.EVT_DATA_RECV, _of_its_socket(acknowledge_at_once)),
+)
+
+
 @contextmanager
 def associated(
     remote: Remote,
@@ -305,7 +325,7 @@ def associated(
             ae_title=remote.ae_title,
             max_pdu=131072,
             ext_neg=list(roles),
-            evt_handlers=[(evt.EVT_CONN_OPEN, _send_at_once), *handlers],
+            evt_handlers=[*AT_ONCE, *handlers],
         )
     except OSError as error:
         raise PeerUnreachable(f"{remote}: the host is not known, or no socket could be made") from error
@@ -323,13 +343,6 @@ def associated(
         assoc.abort()
         raise
     assoc.release()
-
-
-def _send_at_once(event: Event) -> None:
-    """Without it the data of each C-STORE waits for the peer's delayed ACK of its command (40 ms)."""
-    wrapped = event.assoc.dul.socket
-    if wrapped is not None and wrapped.socket is not None:
-        wrapped.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
 
 def sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
