@@ -18,9 +18,12 @@ from dicom_io.network import scu
 HOST = "127.0.0.1"
 SENDER = "MODALITY"
 START_S, STOP_S, SEND_S = 90.0, 15.0, 300.0
-NAGLE_OFF = {"TCP_NODELAY": "1"} | os.environ
+DCMTK_ENVIRONMENT = {"TCP_NODELAY": "1"} | os.environ
 """DCMTK leaves Nagle's delay on unless it is told, and then waits 40 ms a C-STORE for an ACK of storescp's: as it comes
 it is measured with TCP_NODELAY=0 in the environment."""
+DCMTK_ENVIRONMENT["PATH"] = os.pathsep.join(
+    folder for folder in os.get_exec_path() if Path(folder) != Path(sys.executable).parent
+)  # an activated virtual environment has a storescu of pynetdicom's
 LARGEST_PDU = "131072"
 
 
@@ -75,7 +78,7 @@ def storescp(directory: Path) -> Iterator[int]:
     port = free_port()
     with (directory.parent / "storescp.log").open("wb") as output:
         command = ["storescp", "-aet", "STORESCP", "-pdu", LARGEST_PDU, "-od", str(directory), str(port)]
-        process = subprocess.Popen(command, env=NAGLE_OFF, stdout=output, stderr=output)
+        process = subprocess.Popen(command, env=DCMTK_ENVIRONMENT, stdout=output, stderr=output)
     with _ended(process):
         _wait_for(scu.Remote("STORESCP", HOST, port), process, directory.parent / "storescp.log")
         yield port
@@ -99,7 +102,7 @@ def storescu(paths: Sequence[Path], remote: scu.Remote) -> float:
     started = time.monotonic()
     sent = subprocess.run(
         [*command, HOST, str(remote.port), *map(str, paths)],
-        env=NAGLE_OFF,
+        env=DCMTK_ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=SEND_S,
@@ -115,7 +118,7 @@ def _dcmsend(folder: Path, remote: scu.Remote) -> "tuple[float, subprocess.Compl
     started = time.monotonic()
     sent = subprocess.run(
         [*command, HOST, str(remote.port), str(folder)],
-        env=NAGLE_OFF,
+        env=DCMTK_ENVIRONMENT,
         capture_output=True,
         text=True,
         timeout=SEND_S,

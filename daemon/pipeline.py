@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
@@ -30,17 +31,18 @@ from daemon.judgement import Judge
 from daemon.ledger import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.predecessors import Replaced, SentSr
+from daemon.prior_images import Segmenting
 from daemon.priors import Archive
 from daemon.results import Result
 from daemon.spool import Spool
 from daemon.stages import (
-    Again,
     Engine,
     identity_of,
     load_models,
     report_series,
     report_verdict,
     segment_series,
+    segmented_by,
 )
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
@@ -201,7 +203,11 @@ class Pipeline:
             self._profiles(job),
             self._replaced_by(job),
             self._archives(job),
-            Again(self.config.card(rule.model), self._engine, rule.prefer, self.config.engine.memory_mb),
+            Segmenting(
+                partial(segmented_by, self.config.card(rule.model), self._engine),
+                rule.prefer,
+                self.config.engine.memory_mb,
+            ),
         )
         shadows = rule.shadow
         moved = self.ledger.finish_stage(

@@ -44,17 +44,23 @@ MOST_IMAGES = 2000
 """A series of more is not fetched; nor what an archive sends beyond."""
 
 UNFIT = frozenset(
-    (
-        *(FindingsWarning.PARTIAL_LIVER, FindingsWarning.CONTRAST_DOUBTFUL),
-        *(VALUES_DOUBTFUL, NOT_LIKE_LIVER, LIVER_UNCERTAIN),
-    )
+    [
+        FindingsWarning.PARTIAL_LIVER,
+        FindingsWarning.CONTRAST_DOUBTFUL,
+        VALUES_DOUBTFUL,
+        NOT_LIKE_LIVER,
+        LIVER_UNCERTAIN,
+    ]
 )
 """Warnings of a volume that nobody looks at, and so nothing of today's is compared with."""
 
 
 @dataclass(frozen=True)
 class Segmenting:
-    """How an earlier volume is segmented: as today's, which of several, in which memory (None: all there is)."""
+    """How an earlier volume is segmented, as today's: which of several, in which memory (None: all there is).
+
+    It is sent to the worker, and `segment` with it.
+    """
 
     segment: Callable[[Volume], Segmentation]
     prefer: str

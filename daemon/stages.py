@@ -73,23 +73,6 @@ class Engine:
 
 
 @dataclass(frozen=True)
-class Again:
-    """How the images of an earlier study are segmented: by today's model, as today's."""
-
-    model: str
-    engine: Engine
-    prefer: str
-    memory_mb: int | None
-
-    @property
-    def segmenting(self) -> Segmenting:
-        """The same with the model, which is loaded where it is used."""
-        return Segmenting(
-            lambda volume: segment(model_on(self.model, self.engine), volume), self.prefer, self.memory_mb
-        )
-
-
-@dataclass(frozen=True)
 class Reported:
     """What the report stage leaves: the objects of all volumes in the order they are to be sent, and the warnings."""
 
@@ -112,6 +95,11 @@ def model_on(name: str, engine: Engine) -> Model:
 
 def _memory_short(shortage: Shortage) -> None:
     log.warning("memory.short", device=shortage.device, slices=shortage.batch)
+
+
+def segmented_by(model: str, engine: Engine, volume: Volume) -> Segmentation:
+    """What the model finds in a volume. Raises ModelError."""
+    return segment(model_on(model, engine), volume)
 
 
 def load_models(models: Sequence[str], engine: Engine) -> None:
@@ -221,7 +209,7 @@ def report_series(
     profiles: Sequence[Profile] = (Profile(),),
     replaced: Sequence[Replaced] = (),
     archives: Sequence[Archive] = (),
-    again: Again | None = None,
+    again: Segmenting | None = None,
 ) -> Reported:
     """Measure what `work` holds, write the objects of volume i to `outbox`/i, and prove each SEG's geometry.
 
@@ -235,7 +223,7 @@ def report_series(
     with_images = [archive for archive in archives if archive.images]
     if again and with_images and not priors.objects and not priors.failed and _has_liver(work, segmented):
         first = stacks[segmented.volumes[0]]
-        priors = segmented_prior(first, with_images, work, identity, again.segmenting)
+        priors = segmented_prior(first, with_images, work, identity, again)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:

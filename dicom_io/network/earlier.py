@@ -164,8 +164,8 @@ def asking(
 ) -> Iterator[Session]:
     """Ask an archive for what the patient of `study` has of before; it may send what `storage` proposes.
 
-    What it sends comes into `directory`, in files named by SOP Instance UID; `most` of them are taken. Each answer may
-    take `timeout_s`, all of it `limit_s`. Raises PeerUnreachable or AssociationRefused.
+    What it sends comes into `directory`, in files named by SOP Instance UID, `most` of a series at most. Each answer
+    may take `timeout_s`, all of it `limit_s`. Raises PeerUnreachable or AssociationRefused.
     """
     received: list[Path] = []
 

@@ -24,7 +24,7 @@ MOST_SERIES = 8
 """How many series of a study are brought at most."""
 
 MOST_OBJECTS = 1000
-"""How many objects an archive may send; a series of results has one."""
+"""How many objects of a series are taken at most; a series of results has one."""
 
 OF_RESULTS = ("SEG", "SR")
 """A study without these modalities has no results of ours."""

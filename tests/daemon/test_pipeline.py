@@ -23,7 +23,15 @@ from daemon.priors import Archive
 from daemon.results import Result
 from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
-from daemon.stages import Again, Engine, Reported, load_models, report_series, report_verdict, segment_series
+from daemon.stages import (
+    Engine,
+    Reported,
+    load_models,
+    report_series,
+    report_verdict,
+    segment_series,
+    segmented_by,
+)
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
 from dicom_io.series import Series
@@ -322,7 +330,8 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
     assert bench.pipeline.work_off() == 2
     _, args = bench.stages.calls[-1]
     assert args[-2] == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
-    assert args[-1] == Again("resnet50", Engine(), "portal", None)
+    assert (args[-1].prefer, args[-1].memory_mb) == ("portal", None)
+    assert (args[-1].segment.func, args[-1].segment.args) == (segmented_by, ("resnet50", Engine()))
 
 
 def test_each_destination_gets_what_it_wants(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):

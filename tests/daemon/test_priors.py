@@ -7,6 +7,7 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,10 +19,10 @@ from pydicom import dcmread
 from daemon import stages
 from daemon.config import Profile
 from daemon.demo_pacs import OrthancNode
-from daemon.prior_images import likeliest
+from daemon.prior_images import Segmenting, likeliest
 from daemon.priors import PRIORS, Archive
 from daemon.spool import write_durably
-from daemon.stages import Again, Engine, Reported, identity_of, report_series, segment_series
+from daemon.stages import Engine, Reported, identity_of, report_series, segment_series, segmented_by
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
@@ -121,7 +122,7 @@ def report(paths: list[Path], folder: Path, *archives: Archive, objects: tuple[s
         created=datetime(2026, 1, 1, tzinfo=UTC),
         software_version="1.2.3",
     )
-    again = Again("resnet50", Engine(), "portal", None)
+    again = Segmenting(partial(segmented_by, "resnet50", Engine()), "portal", None)
     return report_series(paths, folder / "work", folder / "outbox", identity, (Profile(objects),), (), archives, again)
 
 
