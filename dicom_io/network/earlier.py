@@ -21,9 +21,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from dicom_io.errors import InvalidUID, PeerError
+from dicom_io.errors import InvalidUID
 from dicom_io.image_file import DAMAGED
-from dicom_io.network.scu import PENDING, Remote, associated, matches, status_of, while_open
+from dicom_io.network.scu import Remote, associated, get_series, matches
 from dicom_io.uids import checked_uid
 
 NOT_QUERIED = "*?\\"
@@ -136,15 +136,7 @@ class Session:
     def bring(self, study_instance_uid: str, series_instance_uid: str) -> list[Path]:
         """The files of a series, by name; what does not itself say that it is of it, and earlier, is removed."""
         self._received.clear()
-        wanted = Dataset()
-        wanted.QueryRetrieveLevel = "SERIES"
-        wanted.StudyInstanceUID = study_instance_uid
-        wanted.SeriesInstanceUID = series_instance_uid
-        get = StudyRootQueryRetrieveInformationModelGet
-        for response, _ in while_open(self._assoc, self._remote).send_c_get(wanted, get):
-            status = status_of(response, self._remote)
-            if status not in PENDING and status != 0x0000:
-                raise PeerError(f"{self._remote} ended a C-GET with status 0x{status:04X}")
+        get_series(self._assoc, study_instance_uid, series_instance_uid, self._remote)
         return sorted(
             path for path in self._received if _is_wanted(path, self.study, study_instance_uid, series_instance_uid)
         )

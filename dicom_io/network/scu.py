@@ -229,8 +229,8 @@ def fetch(
         files[-1].write_bytes(event.encoded_dataset())
         return 0x0000
 
-    find, get = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
-    contexts = [build_context(uid) for uid in (find, get)]
+    models = StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelGet
+    contexts = [*map(build_context, models)]
     contexts += [build_context(sop_class, list(ECHOED_SYNTAXES)) for sop_class in FETCHED]
     roles = [build_role(sop_class, scp_role=True) for sop_class in FETCHED]
     query = Dataset()
@@ -241,15 +241,21 @@ def fetch(
     handlers: list[EventHandlerType] = [(evt.EVT_C_STORE, keep)]
     with associated(remote, contexts, calling_ae_title, timeout_s, roles, handlers) as assoc:
         for series in [found for found in matches(assoc, query, remote) if found.get("Modality") == modality]:
-            wanted = Dataset()
-            wanted.QueryRetrieveLevel = "SERIES"
-            wanted.StudyInstanceUID = study_instance_uid
-            wanted.SeriesInstanceUID = series.SeriesInstanceUID
-            for response, _ in while_open(assoc, remote).send_c_get(wanted, get):
-                status = status_of(response, remote)
-                if status not in PENDING and status != 0x0000:
-                    raise PeerError(f"{remote} ended a C-GET with status 0x{status:04X}")
+            get_series(assoc, study_instance_uid, series.SeriesInstanceUID, remote)
     return sorted(files)
+
+
+def get_series(assoc: Association, study_instance_uid: str, series_instance_uid: str, remote: Remote) -> None:
+    """Have the peer send a series over the same association. Raises PeerUnreachable, PeerError."""
+    wanted = Dataset()
+    wanted.QueryRetrieveLevel = "SERIES"
+    wanted.StudyInstanceUID = study_instance_uid
+    wanted.SeriesInstanceUID = series_instance_uid
+    get = StudyRootQueryRetrieveInformationModelGet
+    for response, _ in while_open(assoc, remote).send_c_get(wanted, get):
+        status = status_of(response, remote)
+        if status not in PENDING and status != 0x0000:
+            raise PeerError(f"{remote} ended a C-GET with status 0x{status:04X}")
 
 
 def instances_of(found: Dataset) -> int:
