@@ -25,12 +25,7 @@ from torch import nn
 
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.datasets.phantoms import phantom_sources
-from models.prepared import Prepared, prepare
-from models.ranks import Rank, joined
-from models.recipe import DEFAULT_PREPROCESSING, Recipe
-from models.runs import RunFolder
-from models.sampling import Batch
-from models.training import (
+from models.training.loop import (
     GRADIENT_NORM,
     Watch,
     autocast_dtype,
@@ -40,6 +35,11 @@ from models.training import (
     make_optimiser,
     train,
 )
+from models.training.prepared import Prepared, prepare
+from models.training.ranks import Rank, joined
+from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
+from models.training.runs import RunFolder
+from models.training.sampling import Batch
 
 WARM_UP = 2
 """Steps that are not counted: the first ones choose kernels, and wait for the first worker."""

@@ -9,7 +9,7 @@ from typing import Any
 from models.calibration import Calibration, Judged, fit
 from models.cards import Card, find
 from models.errors import NotCalibrated
-from models.evaluation_files import write_atomically
+from models.evaluation.files import write_atomically
 
 Content = dict[str, Any]
 

@@ -30,16 +30,16 @@ from daemon.train_settings import TrainSettings, load_settings
 from daemon.trainer import CACHE, Material, find_material, train_model
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
-from models.cases import CaseSource
-from models.complexity import complexity, conditions
+from models.datasets.cases import CaseSource
 from models.datasets.phantoms import COLLECTION, TEST_SEEDS, phantom_sources
+from models.datasets.splits import part, read_split, write_split
 from models.errors import CaseUnreadable, ModelError, RunMismatch
-from models.evaluation import Asked
-from models.evaluation_files import write_atomically
+from models.evaluation.complexity import complexity, conditions
+from models.evaluation.evaluation import Asked
+from models.evaluation.files import write_atomically
 from models.inference import load_model
-from models.runs import CONFIG, RUN, SPLIT
-from models.splits import part, read_split, write_split
-from models.training import make_network
+from models.training.loop import make_network
+from models.training.runs import CONFIG, RUN, SPLIT
 from reports.evaluations import shared
 from reports.learning_curves import read_learning
 

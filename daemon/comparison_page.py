@@ -12,8 +12,8 @@ from daemon.train_settings import load_settings
 from models.cards import Card, find
 from models.datasets.phantoms import COLLECTION
 from models.errors import RunMismatch
-from models.evaluation import EVALUATION
-from models.runs import CONFIG, LOG, RUN
+from models.evaluation.evaluation import EVALUATION
+from models.training.runs import CONFIG, LOG, RUN
 from reports.comparison import Entry, Picture, Told, write_page
 from reports.evaluations import case_names, read_evaluation
 from reports.learning_curves import read_learning, step_seconds

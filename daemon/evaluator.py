@@ -23,14 +23,14 @@ from daemon.progress import progress_bar
 from daemon.stages import software_version
 from dicom_io.nifti import has_affine, write_labels
 from models.cards import Card, find
-from models.cases import CaseSource
+from models.datasets.cases import CaseSource
 from models.datasets.discovery import find_all
 from models.datasets.phantoms import TEST_SEEDS, PhantomSource, phantom_sources
+from models.datasets.splits import PARTS, Split, check, read_split
 from models.errors import CaseUnreadable, RunMismatch, SplitInvalid
-from models.evaluation import Asked, evaluate, found_labels
+from models.evaluation.evaluation import Asked, evaluate, found_labels
 from models.inference import Model, load_model
-from models.runs import SPLIT, learned_from
-from models.splits import PARTS, Split, check, read_split
+from models.training.runs import SPLIT, learned_from
 from reports.agreement_picture import write_agreement
 from reports.charts import draw_charts
 from reports.evaluations import counts

@@ -22,15 +22,15 @@ from daemon.stages import software_version
 from daemon.train_settings import TrainSettings, load_settings
 from daemon.trainer import CACHE, Material, find_material, train_model
 from models.cards import Card, find, read_card
-from models.cases import CaseSource
+from models.datasets.cases import CaseSource
 from models.datasets.discovery import find_all
 from models.datasets.phantoms import PhantomSource
+from models.datasets.splits import make_split
 from models.errors import SplitInvalid
-from models.evaluation import Asked
-from models.evaluation_files import write_atomically
+from models.evaluation.evaluation import Asked
+from models.evaluation.files import write_atomically
 from models.inference import load_model
-from models.runs import learned_from
-from models.splits import make_split
+from models.training.runs import learned_from
 
 BEFORE, AFTER, RUN = "before", "after", "run"
 MOST_CASES = 10

@@ -122,7 +122,7 @@ def add_model(config: Config, path: Path) -> None:
     Raises CardInvalid, UnknownModel and WeightsCorrupt, and BadRequest where the service would not start with it; then
     nothing is added.
     """
-    from models.runs import learned_from
+    from models.training.runs import learned_from
     from models.weights import verify
 
     catalogue = catalogue_of(config)

@@ -19,7 +19,7 @@ from daemon.toml_document import checked
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import Preprocessing
 from models.phantom import TRAINING_SEEDS
-from models.recipe import DEFAULT_PREPROCESSING, Balance, Chances, Recipe, Schedule
+from models.training.recipe import DEFAULT_PREPROCESSING, Balance, Chances, Recipe, Schedule
 
 FilePath = Annotated[Path, Strict(False)]
 Share = Annotated[float, Field(ge=0, le=1)]
@@ -167,7 +167,7 @@ class TrainSettings(Section):
 
     @property
     def recipe(self) -> Recipe:
-        """As `models.training` takes it."""
+        """As `models.training.loop` takes it."""
         return Recipe(
             architecture=self.network.model,
             **self.training.model_dump(),

@@ -14,15 +14,26 @@ from daemon.interruption import Interruption, interruptible
 from daemon.progress import progress_bar, steps_bar
 from daemon.train_settings import TrainSettings, as_toml
 from models.cards import Card, find, licences_of
-from models.cases import CaseSource
+from models.datasets.cases import CaseSource
 from models.datasets.discovery import Found, find_all
 from models.datasets.phantoms import TEST_SEEDS, is_for_tests, phantom_sources
+from models.datasets.splits import Split, as_json, check, fold, leave_out, make_split, part, read_split
 from models.errors import CaseUnreadable, ModelError, SplitInvalid
-from models.prepared import Prepared, PreparedCase, prepare
-from models.ranks import Rank, joined
-from models.runs import CONFIG, CURVES, DICES, LOSSES, SPLIT, Quality, RunFolder, claim, learned_from, refuse_another
-from models.splits import Split, as_json, check, fold, leave_out, make_split, part, read_split
-from models.training import Trained, Watch, make_network, train
+from models.training.loop import Trained, Watch, make_network, train
+from models.training.prepared import Prepared, PreparedCase, prepare
+from models.training.ranks import Rank, joined
+from models.training.runs import (
+    CONFIG,
+    CURVES,
+    DICES,
+    LOSSES,
+    SPLIT,
+    Quality,
+    RunFolder,
+    claim,
+    learned_from,
+    refuse_another,
+)
 from reports.curves import draw_curves
 
 CACHE = "cache"

@@ -15,7 +15,7 @@ from imagecodecs import PngError, png_decode
 from numpy.typing import NDArray
 
 from dicom_io.pixels import read_volume
-from models.cases import Case
+from models.datasets.cases import Case
 from models.datasets.images import open_images
 from models.datasets.layout import Claim, Folder
 from models.datasets.patients import CHAOS_CT, CHAOS_MR

@@ -19,7 +19,7 @@ from dicom_io.image_file import ImageFile, read_dataset, read_image_file
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import LABEL_MAP_SEGMENTATION_STORAGE, SEGMENTATION_STORAGE, SegmentMask, read_seg
 from dicom_io.series import arrange
-from models.cases import LIVER, TUMOUR, Case
+from models.datasets.cases import LIVER, TUMOUR, Case
 from models.datasets.images import image_files
 from models.datasets.layout import Claim, Folder
 from models.datasets.sources import FileSource

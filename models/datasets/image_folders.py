@@ -12,8 +12,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from models.cases import LIVER, TUMOUR
 from models.datasets import lits
+from models.datasets.cases import LIVER, TUMOUR
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import MSD_LIVER, lits_patient
 from models.datasets.sources import LABEL_VALUES, FileSource

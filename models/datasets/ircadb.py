@@ -19,7 +19,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.image_file import ImageFile
 from dicom_io.pixels import read_volume
 from dicom_io.series import Slice, Stack
-from models.cases import Case
+from models.datasets.cases import Case
 from models.datasets.images import NamedFiles, image_files, open_images, unpacked
 from models.datasets.layout import Claim, Folder
 from models.datasets.patients import IRCADB, ircadb_patient

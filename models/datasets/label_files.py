@@ -18,7 +18,7 @@ from pathlib import Path
 
 from dicom_io.errors import NotNifti
 from dicom_io.pixels import read_volume
-from models.cases import Case
+from models.datasets.cases import Case
 from models.datasets.images import nifti_image, open_images, unpacked
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import known_patient

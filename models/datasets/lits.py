@@ -10,7 +10,7 @@ from pathlib import Path
 
 from dicom_io.errors import NotNifti
 from dicom_io.nifti import read_labels, read_labels_like
-from models.cases import LIVER, Case
+from models.datasets.cases import LIVER, Case
 from models.datasets.images import nifti_image
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import LITS, lits_patient

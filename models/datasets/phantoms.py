@@ -7,7 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 
 import models.phantom
-from models.cases import Case, CaseSource
+from models.datasets.cases import Case, CaseSource
 from models.phantom import TRAINING_SEEDS, training_phantom
 
 COLLECTION = "phantoms"

@@ -8,7 +8,7 @@ from hashlib import sha256
 from pathlib import Path
 
 from dicom_io.errors import DicomIOError
-from models.cases import LIVER, TUMOUR, Case
+from models.datasets.cases import LIVER, TUMOUR, Case
 from models.errors import UNFORESEEN, CaseUnreadable
 
 LABEL_VALUES = ((1, LIVER), (2, TUMOUR))

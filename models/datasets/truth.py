@@ -10,7 +10,7 @@ from scipy import ndimage
 from dicom_io.geometry import Geometry
 from dicom_io.nifti import read_labels
 from dicom_io.volume import Volume
-from models.cases import LIVER, TUMOUR
+from models.datasets.cases import LIVER, TUMOUR
 from models.errors import CaseUnreadable
 
 SOFT_TISSUE_HU = (-200.0, 300.0)

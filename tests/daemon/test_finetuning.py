@@ -24,9 +24,9 @@ from dicom_io.nifti import write_labels
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED, find, read_card
 from models.datasets.phantoms import PhantomSource
+from models.datasets.splits import Split
 from models.phantom import grid, make_phantom
-from models.runs import RUN
-from models.splits import Split
+from models.training.runs import RUN
 from models.weights import save_network, verify
 
 SMALL = ("--batch", "2", "--pixels", "64", "--threads", "1", "--workers", "0", "--device", "cpu")

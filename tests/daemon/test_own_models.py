@@ -21,7 +21,7 @@ from daemon.own_models import catalogue_of, findable, verified
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED, find, read_card
 from models.catalogue import Catalogue, add, added
-from models.runs import learned_from
+from models.training.runs import learned_from
 from models.weights import save_network
 
 ROOT = Path(__file__).resolve().parents[2]

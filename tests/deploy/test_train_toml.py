@@ -8,7 +8,7 @@ from pydantic import BaseModel
 
 from daemon.toml_document import checked
 from daemon.train_settings import TrainSettings, as_toml
-from models.recipe import DEFAULT_PREPROCESSING, Recipe
+from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
 
 LINE = re.compile(r"(?:#e\.g\. |#)?(?P<key>[a-z_]+) = (?!value)")
 

@@ -12,10 +12,10 @@ from torch import Tensor, nn
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cards import Card, Preprocessing
-from models.cases import Case
+from models.datasets.cases import Case
 from models.inference import Model
 from models.phantom import grid, make_phantom
-from models.prepared import PreparedCase, PreparedStack, resample
+from models.training.prepared import PreparedCase, PreparedStack, resample
 
 HOW = Preprocessing(
     coarse_spacing_mm=3.0,
@@ -125,7 +125,7 @@ def _lopsided(geometry: Geometry) -> tuple[Volume, NDArray[np.uint8]]:
 
 
 def stacked(image: NDArray[np.generic], labels: NDArray[np.uint8], spacing_mm: float) -> PreparedStack:
-    """A stack as `models.prepared` makes it."""
+    """A stack as `models.training.prepared` makes it."""
     highest = labels.max(axis=(1, 2))
     return PreparedStack(
         image.astype(np.int16), labels, spacing_mm, np.flatnonzero(highest >= 1), np.flatnonzero(highest >= 2)

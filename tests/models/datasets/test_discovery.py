@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from models.cases import Case
+from models.datasets.cases import Case
 from models.datasets.discovery import find_all, find_cases
 from models.datasets.sources import FileSource
 from models.errors import CaseUnreadable

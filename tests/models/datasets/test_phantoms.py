@@ -7,7 +7,7 @@ import pytest
 
 from models.datasets.phantoms import TEST_SEEDS, phantom_sources
 from models.phantom import TRAINING_SEEDS, training_phantom
-from models.resampling import resample
+from models.training.resampling import resample
 
 
 def test_a_phantom_is_a_case_of_its_own_patient() -> None:

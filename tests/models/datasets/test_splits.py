@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from models.cases import Case
+from models.datasets.cases import Case
+from models.datasets.splits import Split, check, fold, leave_out, make_split, part, read_split, write_split
 from models.errors import SplitInvalid
-from models.splits import Split, check, fold, leave_out, make_split, part, read_split, write_split
 
 
 @dataclass(frozen=True)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 
 from dicom_io.axes import SIZE_CLASSES
-from models.evaluation_files import round_floats
-from models.lesion_metrics import STRICT_IOU
-from models.metrics import CLASSES, LEVELS, Counts, binary, interval, roc, voxel_scores
+from models.evaluation.files import round_floats
+from models.evaluation.lesion_metrics import STRICT_IOU
+from models.evaluation.metrics import CLASSES, LEVELS, Counts, binary, interval, roc, voxel_scores
 
 STRUCTURES = ("liver", "tumour")
 WORST = 5

@@ -11,7 +11,7 @@ from torch import nn
 
 from models.cards import Preprocessing, read_card
 from models.errors import RunMismatch
-from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, RUN, Quality, RunFolder, claim, learned_from
+from models.training.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, RUN, Quality, RunFolder, claim, learned_from
 
 IDENTITY: dict[str, Any] = {"training.steps": 7, "training.seed": 0, "data": "ab" * 32, "split": [["a", "training"]]}
 

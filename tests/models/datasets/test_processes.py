@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from models.processes import Ended, alone, each
+from models.datasets.processes import Ended, alone, each
 
 
 def square(number: int) -> int:
@@ -54,7 +54,7 @@ def pid_of(_: str) -> int:
 PARENT = """
 import os, sys
 from pathlib import Path
-from models.processes import alone, each
+from models.datasets.processes import alone, each
 
 def wait_for(path):
     Path(path).write_text(str(os.getpid()))
@@ -74,7 +74,7 @@ def test_they_end_with_their_parent(tmp_path: Path, names: tuple[str, ...]) -> N
     paths = [tmp_path / name for name in names]
     for path in paths:
         os.mkfifo(f"{path}.fifo")
-    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[2])}
+    environment = os.environ | {"PYTHONPATH": str(Path(__file__).resolve().parents[3])}
     with subprocess.Popen([sys.executable, script, *map(str, paths)], env=environment) as parent:
         ends = [os.open(f"{path}.fifo", os.O_WRONLY) for path in paths]  # each opens when a worker has begun to read
         workers = [int(path.read_text()) for path in paths]

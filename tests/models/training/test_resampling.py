@@ -8,12 +8,12 @@ import pytest
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
-from models.cases import Case
+from models.datasets.cases import Case
 from models.errors import CaseUnreadable
 from models.phantom import grid, make_phantom
 from models.preprocessing import slice_positions, to_canonical
-from models.resampling import resample
 from models.reslicing import reslice
+from models.training.resampling import resample
 
 
 def drawn_case(name: str = "tiny", seed: int = 4) -> Case:

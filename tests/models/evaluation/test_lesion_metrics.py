@@ -11,8 +11,8 @@ from skimage.measure import label as skimage_label
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
-from models.cases import Case
-from models.lesion_metrics import match_lesions, true_instances
+from models.datasets.cases import Case
+from models.evaluation.lesion_metrics import match_lesions, true_instances
 
 SHAPE = (20, 40, 40)
 Part = tuple[int, int]  # from this row to that one, of a bar as wide as 4 slices and 10 columns

@@ -12,7 +12,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from models.cases import CaseSource
+from models.datasets.cases import CaseSource
 from models.errors import SplitInvalid
 
 PARTS = ("training", "validation", "test")

@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import DeviceUnavailable
-from models.ranks import Rank, joined
+from models.training.ranks import Rank, joined
 
-ROOT = Path(__file__).resolve().parents[2]
+ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("trained_by_ranks.py")
 
 

@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from models.architectures.registry import ARCHITECTURES, ENCODERS
 from models.cards import Preprocessing
 from models.errors import UnknownModel, WeightsCorrupt
-from models.prepared import PreparedCase
-from models.ranks import Rank
-from models.recipe import Balance, Recipe
-from models.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, Quality, RunFolder
-from models.training import Trained, Watch, fraction, make_network, train
+from models.training.loop import Trained, Watch, fraction, make_network, train
+from models.training.prepared import PreparedCase
+from models.training.ranks import Rank
+from models.training.recipe import Balance, Recipe
+from models.training.runs import BEST, CHECKPOINT, DICES, LAST, LOSSES, Quality, RunFolder
 
 CPU = Rank(0, 1, torch.device("cpu"))
 

@@ -9,12 +9,20 @@ from monai.transforms.spatial.array import Rand2DElastic
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.augmentation import BEND, Augmentation, blur, change_enhancement, crop_field_of_view, insert_lesion, remap
 from models.cards import Preprocessing
-from models.prepared import PreparedCase
 from models.preprocessing import AIR_HU
-from models.recipe import Balance, Chances
-from models.sampling import Sample, draw_patch
+from models.training.augmentation import (
+    BEND,
+    Augmentation,
+    blur,
+    change_enhancement,
+    crop_field_of_view,
+    insert_lesion,
+    remap,
+)
+from models.training.prepared import PreparedCase
+from models.training.recipe import Balance, Chances
+from models.training.sampling import Sample, draw_patch
 
 NOTHING = dict.fromkeys(vars(Chances()), 0.0)
 SEEDS = range(8)

@@ -5,7 +5,7 @@ from monai.losses.dice import DiceLoss
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.cases import LIVER, TUMOUR
+from models.datasets.cases import LIVER, TUMOUR
 
 SMOOTH_PIXELS = 10.0
 """Added above and below the fraction: a batch without tumour has a Dice of one, and a gradient that is no cliff."""

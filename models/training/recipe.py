@@ -37,7 +37,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Chances:
-    """How often each change of `models.augmentation` is made; 0 switches it off."""
+    """How often each change of `models.training.augmentation` is made; 0 switches it off."""
 
     shape: float = 1.0
     enhancement: float = 0.7

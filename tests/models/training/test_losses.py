@@ -5,8 +5,8 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.cases import LIVER, TUMOUR
-from models.losses import SMOOTH_PIXELS, segmentation_loss
+from models.datasets.cases import LIVER, TUMOUR
+from models.training.losses import SMOOTH_PIXELS, segmentation_loss
 
 KNOWN, MERGED = torch.tensor([False, False]), torch.tensor([True, True])
 

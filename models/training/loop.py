@@ -21,17 +21,17 @@ from torch.utils.data import DataLoader, Dataset
 
 from models.architectures.backbones import BackboneWeights
 from models.architectures.registry import ENCODERS, build
-from models.augmentation import Augmentation
 from models.cards import Card, Preprocessing
 from models.errors import UnknownModel
 from models.inference import computes_bfloat16
-from models.losses import segmentation_loss
-from models.prepared import PreparedCase
 from models.preprocessing import normalise
-from models.ranks import Rank
-from models.recipe import Recipe, Schedule
-from models.runs import BEST, LAST, Quality, RunFolder
-from models.sampling import Batch, Sample, collate, draw_patch, validation_samples
+from models.training.augmentation import Augmentation
+from models.training.losses import segmentation_loss
+from models.training.prepared import PreparedCase
+from models.training.ranks import Rank
+from models.training.recipe import Recipe, Schedule
+from models.training.runs import BEST, LAST, Quality, RunFolder
+from models.training.sampling import Batch, Sample, collate, draw_patch, validation_samples
 from models.weights import load_network
 
 GRADIENT_NORM = 1.0

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import nn
 
-from models import training
-from models.prepared import PreparedCase, PreparedStack
-from models.ranks import joined
-from models.recipe import DEFAULT_PREPROCESSING, Recipe
-from models.runs import RunFolder
+from models.training.loop import loop as training
+from models.training.prepared import PreparedCase, PreparedStack
+from models.training.ranks import joined
+from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
+from models.training.runs import RunFolder
 
 RECIPE = Recipe("plain", steps=4, batch=4, pixels=32, epoch=2, checkpoint=1, validation_slices=4, learning_rate=1e-2)
 

@@ -10,8 +10,8 @@ from torch import nn
 
 from models.architectures.registry import ARCHITECTURES
 from models.cards import Preprocessing, find
-from models.complexity import complexity, count, typical_size
 from models.errors import UnknownModel, WeightsCorrupt
+from models.evaluation.complexity import complexity, count, typical_size
 
 
 def by_hand(network: nn.Module, rows: int, columns: int) -> int:

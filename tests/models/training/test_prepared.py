@@ -13,11 +13,11 @@ import pytest
 import torch
 
 from models.cards import Preprocessing
-from models.cases import Case
+from models.datasets.cases import Case
 from models.errors import CaseUnreadable, RunMismatch
 from models.phantom import grid, make_phantom
-from models.prepared import Prepared, prepare, read_prepared
 from models.preprocessing import channels, normalise, shrunk_stack, slice_positions, to_canonical
+from models.training.prepared import Prepared, prepare, read_prepared
 
 
 @dataclass(frozen=True)

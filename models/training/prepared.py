@@ -25,10 +25,10 @@ from numpy.typing import NDArray
 
 from dicom_io.errors import DicomIOError
 from models.cards import Preprocessing
-from models.cases import LIVER, TUMOUR, Case, CaseSource
+from models.datasets.cases import LIVER, TUMOUR, Case, CaseSource
+from models.datasets.processes import Ended, each
 from models.errors import UNFORESEEN, CaseUnreadable, RunMismatch
-from models.processes import Ended, each
-from models.resampling import Resampled, resample
+from models.training.resampling import Resampled, resample
 
 FORMAT = 2
 """Counts the ways in which cases were prepared: a change of this module that changes the arrays is one more."""

@@ -8,10 +8,10 @@ import pytest
 import torch
 
 from models.cards import Preprocessing
-from models.prepared import PreparedCase
 from models.preprocessing import AIR_HU
-from models.recipe import Balance
-from models.sampling import PATCH, Sample, collate, draw_patch, read_patch, validation_samples
+from models.training.prepared import PreparedCase
+from models.training.recipe import Balance
+from models.training.sampling import PATCH, Sample, collate, draw_patch, read_patch, validation_samples
 
 MakeCase = Callable[..., PreparedCase]
 BALANCE = Balance()

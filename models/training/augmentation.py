@@ -32,8 +32,8 @@ from torch.nn import functional as F
 
 from models.cards import Preprocessing
 from models.preprocessing import AIR_HU
-from models.recipe import Chances
-from models.sampling import Sample
+from models.training.recipe import Chances
+from models.training.sampling import Sample
 
 CENTRE_HU, UNIT_HU = 40.0, 100.0
 """MONAI's intensities are unitless: gain is about soft tissue, and one of theirs is a hundred of ours."""
@@ -53,7 +53,7 @@ between planes, the edge of the smallest is soft over half a radius, and an outl
 
 
 class Augmentation:
-    """Patches of `models.sampling` in, samples of `pixels` rows and columns out."""
+    """Patches of `models.training.sampling` in, samples of `pixels` rows and columns out."""
 
     def __init__(self, how: Preprocessing, *, pixels: int, chances: Chances) -> None:
         set_track_meta(False)  # of the whole process: the history of each change costs a fifth of a sample

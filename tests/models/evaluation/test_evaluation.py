@@ -13,10 +13,10 @@ from numpy.typing import NDArray
 from dicom_io.axes import SIZE_CLASSES
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
-from models.cases import Case
+from models.datasets.cases import Case
 from models.errors import CaseUnreadable, RunMismatch
-from models.evaluation import LABELS_BY, Asked, code_sha256, evaluate, found_labels, measure_case
-from models.evaluation_summary import Measured, summary_of
+from models.evaluation.evaluation import LABELS_BY, Asked, code_sha256, evaluate, found_labels, measure_case
+from models.evaluation.summary import Measured, summary_of
 from models.inference import Model
 
 MakeGeometry = Callable[..., Geometry]

@@ -1,6 +1,6 @@
 """Samples for training, drawn out of prepared cases: three neighbouring planes and the labels of the middle one.
 
-What is drawn depends on the generator alone, never on the order of processes: see `models.training`.
+What is drawn depends on the generator alone, never on the order of processes: see `models.training.loop`.
 """
 
 from collections.abc import Sequence
@@ -12,15 +12,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from models.cards import Preprocessing
-from models.cases import LIVER
-from models.prepared import PreparedCase, PreparedStack
+from models.datasets.cases import LIVER
 from models.preprocessing import AIR_HU
-from models.recipe import Balance
+from models.training.prepared import PreparedCase, PreparedStack
+from models.training.recipe import Balance
 
 PHANTOMS = "phantoms"
 """The collection of the cases that never lived."""
 PATCH = 1.5
-"""Rows and columns of a patch over those of a sample: what `models.augmentation` turns and shrinks reaches so far."""
+"""Rows and columns of a patch over those of a sample: what `models.training.augmentation` turns and shrinks reaches so far."""
 
 
 @dataclass(frozen=True, eq=False)

@@ -1,7 +1,7 @@
 """Measure a model on cases whose truth is known, one after another, and go on where a run was stopped.
 
     CaseSource -> Case -> segment_with_probabilities -> Measured -> OUT/cases/KEY.json, KEY.npz
-                                    all of them -> models.evaluation_summary -> OUT/evaluation.json, *.csv
+                                    all of them -> models.evaluation.summary -> OUT/evaluation.json, *.csv
 
 What was measured of a case is kept under a key of the weights, their preprocessing, the case's content and the
 software: it is measured again when one of these changes, or when what was kept is damaged, and not otherwise. One case
@@ -25,13 +25,11 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, Segmentation
-from models.cases import TUMOUR, Case, CaseSource
+from models.datasets.cases import TUMOUR, Case, CaseSource
 from models.errors import CaseUnreadable, RunMismatch, WrongModality
-from models.evaluation_files import round_floats, write_atomically, write_tables
-from models.evaluation_summary import Measured, summary_of
-from models.inference import Model, Probabilities, segment_with_probabilities
-from models.lesion_metrics import Lesions, match_lesions
-from models.metrics import (
+from models.evaluation.files import round_floats, write_atomically, write_tables
+from models.evaluation.lesion_metrics import Lesions, match_lesions
+from models.evaluation.metrics import (
     VOXEL_SCORES,
     Bool,
     Counts,
@@ -44,6 +42,8 @@ from models.metrics import (
     volume_ml,
     voxel_scores,
 )
+from models.evaluation.summary import Measured, summary_of
+from models.inference import Model, Probabilities, segment_with_probabilities
 
 SCHEMA = 1
 EVALUATION = "evaluation.json"

@@ -18,8 +18,8 @@ from scipy.ndimage import find_objects, label
 from dicom_io.axes import recist_axes, size_class_of
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
-from models.cases import TUMOUR, Case
-from models.metrics import Bool, Box, filled_box
+from models.datasets.cases import TUMOUR, Case
+from models.evaluation.metrics import Bool, Box, filled_box
 
 STRICT_IOU = 0.5
 

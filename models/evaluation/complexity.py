@@ -20,10 +20,10 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from models.architectures.registry import ARCHITECTURES
 from models.cards import Card, Preprocessing
+from models.datasets.processes import Ended, alone
 from models.errors import ModelError, UnknownModel
 from models.forward import Model, batch_size, computes_bfloat16, load_model
 from models.preprocessing import MIN_PIXELS
-from models.processes import Ended, alone
 
 FIELD_MM = 250.0
 """The side of the box around a liver that the figures are for; as in `models.memory`."""

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
-from models.cases import LIVER, TUMOUR, Case
+from models.datasets.cases import LIVER, TUMOUR, Case
 from models.errors import CaseUnreadable
 from models.preprocessing import Canonical, resample_slices, shrunk_stack, slice_positions, to_canonical, value_window
 from models.reslicing import is_axial, reslice

@@ -10,8 +10,8 @@ from scipy.stats import bootstrap
 from sklearn import metrics as sklearn_metrics
 
 from dicom_io.geometry import Geometry
-from models import metrics
-from models.metrics import binary, confusion, histogram, interval, roc, surface_distances, voxel_scores
+from models.evaluation.evaluation import metrics
+from models.evaluation.metrics import binary, confusion, histogram, interval, roc, surface_distances, voxel_scores
 
 Bool = NDArray[np.bool_]
 

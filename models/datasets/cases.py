@@ -1,7 +1,7 @@
 """What a network learns from and is measured on: an examination with its truth, and where one is found.
 
-readers (models.datasets, models.phantom) -> CaseSource -> Case -> models.prepared -> training
-                                                               -> models.evaluation
+readers (models.datasets, models.phantom) -> CaseSource -> Case -> models.training.prepared -> training
+                                                               -> models.evaluation.evaluation
 """
 
 from dataclasses import dataclass

@@ -1,0 +1,1 @@
+"""From prepared cases to weights: samples, augmentation, losses, the training loop, runs on disk."""
