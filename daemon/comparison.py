@@ -40,8 +40,8 @@ from models.evaluation.files import write_atomically
 from models.inference import load_model
 from models.training.loop import make_network
 from models.training.runs import CONFIG, RUN, SPLIT
-from reports.evaluations import shared
-from reports.learning_curves import read_learning
+from reports.evaluation.evaluations import shared
+from reports.evaluation.learning_curves import read_learning
 
 RUNS = "runs"
 

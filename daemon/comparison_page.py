@@ -14,9 +14,9 @@ from models.datasets.phantoms import COLLECTION
 from models.errors import RunMismatch
 from models.evaluation.evaluation import EVALUATION
 from models.training.runs import CONFIG, LOG, RUN
-from reports.comparison import Entry, Picture, Told, write_page
-from reports.evaluations import case_names, read_evaluation
-from reports.learning_curves import read_learning, step_seconds
+from reports.evaluation.comparison_report import Entry, Picture, Told, write_page
+from reports.evaluation.evaluations import case_names, read_evaluation
+from reports.evaluation.learning_curves import read_learning, step_seconds
 
 EVALUATIONS, COMPLEXITY, STATE, PAGE = "evaluations", "complexity", "comparison.json", "page"
 

@@ -29,8 +29,8 @@ from dicom_io.sr_reader import read_measurement_groups
 from models.cards import find
 from models.phantom import DEMO_SEED, Phantom, Tissue
 from reports.codes import NUMBER_OF_LESIONS, VOLUME
-from reports.measurements import measure
-from reports.overlays import write_overlays
+from reports.findings.measurements import measure
+from reports.pages.overlays import write_overlays
 
 MARKER = ".porta-demo"
 LESIONS = 3

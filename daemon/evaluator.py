@@ -31,9 +31,9 @@ from models.errors import CaseUnreadable, RunMismatch, SplitInvalid
 from models.evaluation.evaluation import Asked, evaluate, found_labels
 from models.inference import Model, load_model
 from models.training.runs import SPLIT, learned_from
-from reports.agreement_picture import write_agreement
-from reports.charts import draw_charts
-from reports.evaluations import counts
+from reports.evaluation.agreement_picture import write_agreement
+from reports.evaluation.charts import draw_charts
+from reports.evaluation.evaluations import counts
 
 CHARTS, WORST = "charts", "worst"
 PHANTOM_NAME = re.compile(r"phantom-(mr-)?(\d+)")

@@ -22,10 +22,10 @@ from dicom_io.series import stack_headers
 from dicom_io.volume import Volume
 from models.explain import Heat, Scene, gradcam, look, occlusion
 from models.inference import Model
-from reports.drawing import Canvas
-from reports.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page
-from reports.measurements import Findings, Lesion, measure
-from reports.window import Window, display_window
+from reports.findings.measurements import Findings, Lesion, measure
+from reports.pages.drawing import Canvas
+from reports.pages.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page
+from reports.pages.window import Window, display_window
 
 Progress = Callable[[int, int], None]
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from daemon.config import kind_of, sr_class_of
-from reports.sr_document import SOP_CLASSES
+from reports.objects.sr_document import SOP_CLASSES
 
 SAME, NEAR, IN_NEED = 0, 1, 2
 

@@ -31,8 +31,8 @@ from dicom_io.segmentation import Segmentation
 from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
 from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
-from reports.caveats import FindingsWarning
 from reports.errors import GeometryNotProved, SourceUnusable
+from reports.findings.caveats import FindingsWarning
 from reports.identity import ResultIdentity
 
 PRIOR_IMAGES = "prior_images.json"

@@ -24,14 +24,14 @@ from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.network.scu import Remote
 from dicom_io.segmentation import Segmentation
-from reports import seg, sr
-from reports.caveats import FindingsWarning
 from reports.errors import LiversDiffer, ReportUnreadable
-from reports.follow_up import Today
-from reports.history import with_history
-from reports.measurements import Findings
-from reports.prior import Prior, read_date, read_prior
-from reports.reported import ReportedStudy, read_reported
+from reports.findings.caveats import FindingsWarning
+from reports.findings.measurements import Findings
+from reports.follow_up.follow_up import Today
+from reports.follow_up.history import with_history
+from reports.follow_up.prior import Prior, read_date, read_prior
+from reports.follow_up.reported import ReportedStudy, read_reported
+from reports.objects import seg, sr
 
 PRIORS = "priors.json"
 

@@ -29,20 +29,20 @@ from dicom_io.series import Stack, stack_headers
 from dicom_io.volume import Volume
 from models.explain import Heat
 from models.inference import Probabilities
-from reports import seg_fractional
 from reports.errors import GeometryNotProved
-from reports.explanation_images import build_explanation_images
-from reports.heat_page import GRADCAM, Explanation
+from reports.findings.measurements import Findings, findings_json, measure
 from reports.identity import ResultIdentity
-from reports.key_images import build_key_images
-from reports.measurements import Findings, findings_json, measure
-from reports.pdf import build_pdf
-from reports.seg import build_seg
+from reports.objects import seg_fractional
+from reports.objects.explanation_images import build_explanation_images
+from reports.objects.key_images import build_key_images
+from reports.objects.pdf import build_pdf
+from reports.objects.seg import build_seg
+from reports.objects.sr import build_sr
+from reports.objects.sr_bidirectional import build_bidirectional_sr
+from reports.objects.sr_combined import build_combined_sr
+from reports.objects.verification import verify_fractions, verify_seg
+from reports.pages.heat_page import GRADCAM, Explanation
 from reports.source_headers import usable_headers
-from reports.sr import build_sr
-from reports.sr_bidirectional import build_bidirectional_sr
-from reports.sr_combined import build_combined_sr
-from reports.verification import verify_fractions, verify_seg
 
 FINDINGS = "findings.json"
 

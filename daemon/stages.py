@@ -49,11 +49,11 @@ from models.disagreement import Disagreement, disagreement
 from models.explain import Heat, gradcam, look
 from models.forward import Shortage
 from models.inference import Model, load_model, segment, segment_with_probabilities
+from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
-from reports.key_images import LESION_IMAGES
-from reports.measurements import Findings
-from reports.sr import build_rejection_sr
-from reports.verification import HELD_BACK
+from reports.objects.key_images import LESION_IMAGES
+from reports.objects.sr import build_rejection_sr
+from reports.objects.verification import HELD_BACK
 
 log = get_logger()
 

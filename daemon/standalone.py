@@ -22,8 +22,8 @@ from dicom_io.segmentation import Segmentation
 from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
 from models.inference import segment
-from reports.measurements import Findings, measure
-from reports.overlays import write_overlays
+from reports.findings.measurements import Findings, measure
+from reports.pages.overlays import write_overlays
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
 WRITTEN = (SEG, SR, LABELS, FINDINGS, OVERLAYS)

@@ -34,7 +34,7 @@ from models.training.runs import (
     learned_from,
     refuse_another,
 )
-from reports.curves import draw_curves
+from reports.evaluation.curves import draw_curves
 
 CACHE = "cache"
 STRIDE = 32

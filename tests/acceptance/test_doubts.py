@@ -13,7 +13,7 @@ from dicom_io.series import arrange
 from dicom_io.volume import Volume
 from models.cards import find
 from models.inference import Model, load_model, segment
-from reports.measurements import measure
+from reports.findings.measurements import measure
 
 Unpacked = Callable[[str], list[Path]]
 

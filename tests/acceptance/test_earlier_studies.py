@@ -26,9 +26,9 @@ from models.phantom.contrast import ct_contrast
 from models.phantom.lesions import Wish
 from models.phantom.patient import draw_lesions, draw_patient, image, stream
 from reports import codes
+from reports.findings.measurements import measure
 from reports.identity import ResultIdentity
-from reports.measurements import measure
-from reports.seg import build_seg
+from reports.objects.seg import build_seg
 from tests.acceptance.conftest import Site, comments, until
 
 SEED = 1_000_124

@@ -27,8 +27,8 @@ from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.series import open_series
+from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
-from reports.measurements import Findings
 from tests.acceptance.conftest import comments, until
 
 EVERYTHING = Profile(("seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf"))

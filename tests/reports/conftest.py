@@ -22,9 +22,9 @@ from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
+from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity
-from reports.measurements import Findings, measure
-from reports.seg import build_seg
+from reports.objects.seg import build_seg
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "0123456789abcdef" * 4)
 IDENTITY = ResultIdentity(

@@ -17,9 +17,9 @@ from dicom_io.image_writer import decimal_string
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
-from reports.measurements import measure
-from reports.seg import build_seg
-from reports.verification import verify_seg
+from reports.findings.measurements import measure
+from reports.objects.seg import build_seg
+from reports.objects.verification import verify_seg
 from tests.reports.conftest import IDENTITY, SOP_CLASSES
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)

@@ -9,8 +9,8 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from reports.sr import build_sr
-from reports.verification import verify_seg
+from reports.objects.sr import build_sr
+from reports.objects.verification import verify_seg
 
 TILTED = "dcm_qa_ct/ge_tilt18_variable_gap_dicom"
 SAGITTAL = "dcm_qa_mr/philips_sagittal_mprage_170_dicom"

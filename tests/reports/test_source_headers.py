@@ -6,11 +6,11 @@ from io import BytesIO
 import pytest
 from pydicom import Dataset
 
-from reports.key_images import build_key_images
-from reports.seg import build_seg
+from reports.objects.key_images import build_key_images
+from reports.objects.seg import build_seg
+from reports.objects.sr import build_sr
+from reports.objects.sr_bidirectional import build_bidirectional_sr
 from reports.source_headers import usable_headers
-from reports.sr import build_sr
-from reports.sr_bidirectional import build_bidirectional_sr
 
 
 def written(ds: Dataset) -> bytes:

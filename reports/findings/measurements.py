@@ -1,0 +1,241 @@
+"""What a segmentation measures: the liver and every lesion of it, on the voxel values that it was drawn on.
+
+Pure. Each kind of number has its module, and its convention there: lengths in `dicom_io.axes`, surfaces and distances
+in `reports.findings.surfaces`, the field of view in `reports.findings.field_of_view`, values in `reports.findings.texture`, places in
+`reports.findings.regions`, what oncology counts in `reports.findings.criteria`, severity in `reports.findings.severity`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.ndimage import find_objects
+
+from dicom_io.axes import Bool, diameter_3d_mm, recist_axes
+from dicom_io.errors import SeriesWarning
+from dicom_io.geometry import Float, Geometry
+from dicom_io.segmentation import LIVER, Segmentation
+from dicom_io.uids import derive_uid
+from dicom_io.volume import Volume
+from reports.findings.caveats import ENHANCED_FROM_HU, LOW_CONFIDENCE_BELOW, PARTIAL_LIVER_MM2, FindingsWarning
+from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
+from reports.findings.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, criteria, findings_json
+from reports.findings.regions import Regions, regions_of
+from reports.findings.severity import NO_LESION, NOT_KNOWN, Severity, severity_of
+from reports.findings.surfaces import Capsule, capsule_of, mesh_of
+from reports.findings.texture import parenchyma_mean_and_sd, texture_of
+
+__all__ = ["NO_LIVER", "UNEVEN_VOLUME_ERROR", "Findings", "Lesion", "Point", "findings_json", "measure"]
+
+NO_LIVER = FindingsWarning.NO_LIVER
+
+UNEVEN_VOLUME_ERROR = 0.375
+"""The volume of an ellipsoid on uneven slices is off by at most this times (widest gap / semi-axis across the
+slices) squared, for gaps up to that semi-axis. The worst case has wide gaps at both ends and narrow ones between:
+each end adds up to half of it, and the slices between take away up to 0.25. With gaps of up to
+8 mm that is 1.5 % at 40 mm, 6 % at 20 mm, 24 % at 10 mm. Gaps of 1 to 8 mm drawn at random are kinder: 0 on average, at
+40 mm a standard deviation of 0.3 % (more than 1 % in 4 of 60 000 draws), at 20 mm of 1.1 %, at 10 mm of 4.3 %."""
+
+Box = tuple[slice, slice, slice]
+Index = tuple[int, int, int]
+
+
+@dataclass(frozen=True, eq=False)
+class _Liver:
+    """What lesions are measured against: the values and the surface of the liver that they lie in, and its parts."""
+
+    mean_and_sd: tuple[float, float] | None
+    capsule: Capsule
+    regions: Regions
+
+
+def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -> Findings:
+    """Measure the liver and every lesion of `segmentation` on the voxel values of `volume`.
+
+    A voxel's volume is its pixel's area times the width that its slice stands for, half-way to its neighbours: what
+    is between slices, missing ones too, is measured from both sides. That holds on tilted stacks, for widths are
+    taken along the normal. On uneven ones it is right on average, and for an ellipsoid never wrong by more than
+    UNEVEN_VOLUME_ERROR says.
+
+    Tracking UIDs derive from `tracking_seed` and the lesion's number. Raises ValueError when the two do not
+    share a grid.
+    """
+    geometry = segmentation.geometry
+    if volume.geometry.shape != geometry.shape or not np.allclose(
+        volume.geometry.origins_lps_mm, geometry.origins_lps_mm, atol=1e-3
+    ):
+        raise ValueError("volume and segmentation must share their grid")
+    # Everything is measured in the liver's own box, with one voxel around it where the field has one
+    box = _filled_box(segmentation.labels)
+    if box is None:
+        warnings = (*volume.warnings, *segmentation.warnings, NO_LIVER)
+        return Findings(0.0, None, (), None, tuple(dict.fromkeys(warnings)), geometry.plane_name, severity=NOT_KNOWN)
+    first = box[0].start, box[1].start, box[2].start
+    labels = segmentation.labels[box]
+    organ: Bool = labels > 0
+    liver = _Liver(
+        mean_and_sd=parenchyma_mean_and_sd(volume, labels == LIVER, first) if volume.modality == "CT" else None,
+        capsule=capsule_of(organ, geometry, np.array(first, np.float64)),
+        regions=regions_of(organ, geometry, first),
+    )
+    parts: list[Box | None] = find_objects(labels)
+    lesions = tuple(
+        _lesion(volume, segmentation, liver, _moved(part, first), number, tracking_seed)
+        for number, part in enumerate(parts[LIVER:], start=1)
+        if part is not None
+    )
+    liver_volume_ml = _volume_ml(organ, geometry, first[0])
+    burden_percent = 100 * sum(lesion.volume_ml for lesion in lesions) / liver_volume_ml
+    cut_mm2 = cut_off_mm2(organ, geometry, first)
+    long_axes_mm = [lesion.long_axis_mm for lesion in lesions]
+    targets = [lesions[index] for index in criteria.target_indices(long_axes_mm)]
+    is_thick = criteria.slices_are_thick(geometry, [lesion.key_slice for lesion in targets])
+    own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
+    return Findings(
+        liver_volume_ml=liver_volume_ml,
+        liver_centroid_lps_mm=_centroid(organ, geometry, np.array(first, np.float64)),
+        lesions=lesions,
+        burden_percent=burden_percent,
+        warnings=tuple(dict.fromkeys([*volume.warnings, *segmentation.warnings, *own_warnings])),
+        plane=geometry.plane_name,
+        liver_hu_mean=liver.mean_and_sd[0] if liver.mean_and_sd else None,
+        liver_hu_sd=liver.mean_and_sd[1] if liver.mean_and_sd else None,
+        liver_cut_off_mm2=cut_mm2,
+        targets=tuple(lesion.number for lesion in targets),
+        target_diameter_sum_mm=None if is_thick else float(sum(lesion.long_axis_mm for lesion in targets)),
+        spread=criteria.spread_of(len(lesions)),
+        lobes=criteria.lobes_of([str(lesion.half) for lesion in lesions]),
+        size_category=criteria.size_category_of(long_axes_mm),
+        milan=criteria.milan_of(long_axes_mm),
+        up_to_seven=criteria.up_to_seven_of(long_axes_mm),
+        severity=_severity(lesions, burden_percent),
+        is_calibrated=segmentation.calibrated,
+        expected_dice=segmentation.expected_dice,
+    )
+
+
+def _severity(lesions: Sequence[Lesion], burden_percent: float) -> Severity:
+    if not lesions:
+        return NO_LESION
+    return severity_of(
+        largest_mm=max(lesion.long_axis_mm for lesion in lesions),
+        lesion_count=len(lesions),
+        burden_percent=burden_percent,
+        halves=len({lesion.half for lesion in lesions}),
+    )
+
+
+def _warnings(lesions: Sequence[Lesion], liver: _Liver, cut_mm2: float, *, is_thick: bool) -> list[str]:
+    confidences = [lesion.confidence for lesion in lesions if lesion.confidence is not None]
+    said = {
+        SeriesWarning.THICK_SLICES: is_thick,
+        FindingsWarning.PARTIAL_LIVER: cut_mm2 > PARTIAL_LIVER_MM2,
+        FindingsWarning.LESION_CUT_OFF: any(lesion.touches_border for lesion in lesions),
+        FindingsWarning.LOW_CONFIDENCE: min(confidences, default=1.0) < LOW_CONFIDENCE_BELOW,
+        FindingsWarning.CONTRAST_DOUBTFUL: liver.mean_and_sd is not None and liver.mean_and_sd[0] < ENHANCED_FROM_HU,
+    }
+    return [str(code) for code, holds in said.items() if holds]
+
+
+def _lesion(
+    volume: Volume, segmentation: Segmentation, liver: _Liver, box: Box, number: int, tracking_seed: str
+) -> Lesion:
+    geometry = segmentation.geometry
+    segment = number + LIVER
+    mask: Bool = segmentation.labels[box] == segment
+    first = box[0].start, box[1].start, box[2].start
+    corner = np.array(first, dtype=np.float64)
+    values = texture_of(volume.array[box][mask])
+    is_hu = volume.modality == "CT"
+    axes = recist_axes(mask, geometry)
+    key_slice = first[0] + axes.plane
+    mesh = mesh_of(mask, geometry, corner)
+    centroid = _centroid(mask, geometry, corner)
+    to_capsule_mm = liver.capsule.distance_mm(mask, geometry, corner)
+    to_edge_mm = distance_to_edge_mm(geometry, first, (box[0].stop, box[1].stop, box[2].stop))
+
+    def to_lps(row_column: Float) -> Point:
+        return _point(geometry.index_to_lps([key_slice, *(row_column + corner[1:])]))
+
+    return Lesion(
+        number=number,
+        segment=segment,
+        tracking_uid=derive_uid("lesion", tracking_seed, number),
+        volume_ml=_volume_ml(mask, geometry, first[0]),
+        long_axis_mm=axes.long_mm,
+        short_axis_mm=axes.short_mm,
+        axis_end_points_lps_mm=(
+            (to_lps(axes.long_ends[0]), to_lps(axes.long_ends[1])),
+            (to_lps(axes.short_ends[0]), to_lps(axes.short_ends[1])),
+        ),
+        diameter_3d_mm=diameter_3d_mm(mask, lambda indices: geometry.index_to_lps(indices + corner)),
+        hu_mean=values.mean if is_hu else None,
+        hu_sd=values.sd if is_hu else None,
+        key_slice=key_slice,
+        key_sop_instance_uid=volume.sop_instance_uids[key_slice] if volume.sop_instance_uids else None,
+        confidence=float(segmentation.confidences[number - 1]) if segmentation.confidences else None,
+        centroid_lps_mm=centroid,
+        key_frame_number=volume.frame_numbers[key_slice] if volume.frame_numbers else None,
+        surface_mm2=mesh.surface_mm2,
+        mesh_volume_ml=mesh.volume_mm3 / 1000,
+        sphericity=mesh.sphericity,
+        hu_p10=values.p10 if is_hu else None,
+        hu_p50=values.p50 if is_hu else None,
+        hu_p90=values.p90 if is_hu else None,
+        skewness=values.skewness,
+        kurtosis=values.kurtosis,
+        entropy_bits=values.entropy_bits if is_hu else None,
+        contrast_to_liver_hu=values.mean - liver.mean_and_sd[0] if is_hu and liver.mean_and_sd else None,
+        distance_to_capsule_mm=to_capsule_mm,
+        subcapsular=None if to_capsule_mm is None else to_capsule_mm < SUBCAPSULAR_MM,
+        distance_to_edge_mm=to_edge_mm,
+        touches_border=to_edge_mm == 0,
+        half=liver.regions.half(centroid),
+        third=liver.regions.third(centroid),
+    )
+
+
+def _filled_box(labels: NDArray[np.uint8]) -> Box | None:
+    """The box of all labels, and one voxel more on each side within the grid; None where there are none."""
+    by_row = labels.max(axis=2) > 0
+    planes, rows = np.flatnonzero(by_row.any(axis=1)), np.flatnonzero(by_row.any(axis=0))
+    if len(planes) == 0:
+        return None
+    slab = labels[planes[0] : planes[-1] + 1, rows[0] : rows[-1] + 1]
+    columns = np.flatnonzero(slab.max(axis=(0, 1)))
+    ranges = [
+        slice(max(0, int(filled[0]) - 1), min(size, int(filled[-1]) + 2))
+        for filled, size in zip((planes, rows, columns), labels.shape, strict=True)
+    ]
+    return ranges[0], ranges[1], ranges[2]
+
+
+def _moved(box: Box, first: Index) -> Box:
+    planes, rows, columns = (
+        slice(part.start + start, part.stop + start) for part, start in zip(box, first, strict=True)
+    )
+    return planes, rows, columns
+
+
+def _volume_ml(mask: Bool, geometry: Geometry, first_slice: int) -> float:
+    """Voxels of each slice times what a voxel of that slice holds: right for uneven stacks too."""
+    counts = np.count_nonzero(mask, axis=(1, 2))
+    return float(counts @ geometry.voxel_volumes_mm3[first_slice : first_slice + len(counts)]) / 1000
+
+
+def _centroid(mask: Bool, geometry: Geometry, corner: Float) -> Point:
+    """Centre of volume: each slice's centre, weighted by its count and width. `corner` is the mask's first index."""
+    by_row, by_column = np.count_nonzero(mask, axis=2), np.count_nonzero(mask, axis=1)
+    counts = by_row.sum(axis=1)
+    filled = np.flatnonzero(counts)
+    rows = by_row[filled] @ np.arange(mask.shape[1]) / counts[filled]
+    columns = by_column[filled] @ np.arange(mask.shape[2]) / counts[filled]
+    centres = geometry.index_to_lps(np.stack([filled, rows, columns], axis=-1) + corner)
+    weights = counts[filled] * geometry.voxel_volumes_mm3[filled + int(corner[0])]
+    return _point(weights @ centres / weights.sum())
+
+
+def _point(point_lps_mm: Float) -> Point:
+    x, y, z = (float(value) for value in point_lps_mm)
+    return x, y, z

@@ -1,0 +1,175 @@
+"""Key images that any PACS shows: a summary page, then each lesion on its key slice with outline and calipers.
+
+Single-frame Secondary Capture objects (PS3.3 section A.8.1), uncompressed RGB. The multi-frame class would hold them in
+one object, but plain archives and viewers know the single-frame one best, show each as an image of its own in the
+series' list, and each names the very slice that it was drawn on.
+
+The pixels hold nothing of the patient's attributes; the objects do, as every object of the study.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from pydicom import Dataset
+from pydicom.uid import SecondaryCaptureImageStorage
+from pydicom.valuerep import DS
+
+from dicom_io.segmentation import Algorithm, Segmentation
+from dicom_io.volume import Volume
+from reports.envelope import RESEARCH_USE, seal
+from reports.findings.measurements import Findings, Lesion
+from reports.identity import ResultIdentity
+from reports.objects.result_object import image_references, result_object, source_series_number
+from reports.pages.drawing import Canvas
+from reports.pages.hanging import letters
+from reports.pages.slice_page import HEIGHT, WIDTH, draw_page, most_liver
+from reports.pages.slice_picture import PictureGrid
+from reports.pages.summary_page import draw_summary
+from reports.pages.window import display_window
+from reports.source_frames import SourceFrame, source_frames
+from reports.source_headers import quietly, usable_headers
+
+SERIES_DESCRIPTION = "Porta: key images"
+
+LESION_IMAGES = 10
+"""How many lesions have an image of their own, the largest first."""
+
+SERIES_OFFSET = 4
+"""Which of the ten series numbers of a volume is that of its key images: after SEG and SRs."""
+
+LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
+
+
+@dataclass(frozen=True, eq=False)
+class Page:
+    """What one object shows: pixels (row, column, 3), what they were drawn from, and where if it is a slice."""
+
+    pixels: NDArray[np.uint8]
+    frames: Sequence[SourceFrame]
+    comment: str
+    grid: PictureGrid | None = None
+
+
+def build_key_images(
+    headers: Sequence[Dataset],
+    volume: Volume,
+    segmentation: Segmentation,
+    findings: Findings,
+    *,
+    identity: ResultIdentity,
+    frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
+    volume_note: str = "",
+) -> list[Dataset]:
+    """The key images of one volume, in one series of their own of the source's study, in the order they are shown.
+
+    A summary page; then the key slices of the largest lesions, or without any the slice with the most liver; without
+    a liver the page alone. `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg`
+    has them; they are not changed. `volume_note` is a sentence that says which volume of the series was segmented.
+
+    The same arguments give the same bytes. Raises SourceUnusable, and ValueError when headers, frame numbers, volume
+    and segmentation differ in number.
+    """
+    if len(headers) != volume.geometry.slices or volume.geometry.shape != segmentation.geometry.shape:
+        raise ValueError("one header per slice, and labels on the volume's grid")
+    sources = sources or usable_headers(headers, volume.geometry.frame_of_reference_uid)
+    frames = source_frames(sources, frame_numbers)
+    algorithm, series_number = segmentation.algorithm, source_series_number(sources[0])
+    canvas = Canvas(WIDTH, HEIGHT)
+    draw_summary(
+        canvas,
+        findings,
+        algorithm,
+        identity=identity,
+        modality=volume.modality,
+        series_number=series_number,
+        volume_note=volume_note,
+    )
+    pages = [Page(canvas.pixels, frames, "Summary of the findings")]
+    window = display_window(volume, headers[0])
+    for plane, measured, comment in _shown(segmentation, findings):
+        drawn = draw_page(
+            canvas,
+            volume,
+            segmentation,
+            findings,
+            plane,
+            window,
+            measured=measured,
+            made_by=f"Porta {identity.software_version}, {algorithm.name} {algorithm.version}",
+            series_number=series_number,
+        )
+        pages.append(Page(drawn.pixels, [frames[plane]], comment, drawn.grid))
+    return [
+        secondary_capture(sources[0], headers[0], item, number, algorithm, identity)
+        for number, item in enumerate(pages, start=1)
+    ]
+
+
+def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tuple[Lesion, ...], str]]:
+    """Slice, lesions with calipers, and a word for each image after the summary."""
+    if findings.lesions:
+        by_size = sorted(findings.lesions, key=lambda lesion: lesion.number)[:LESION_IMAGES]
+        return [(lesion.key_slice, (lesion,), f"Lesion {lesion.number}") for lesion in by_size]
+    plane = most_liver(segmentation)
+    return [] if plane is None else [(plane, (), "Slice with the most liver")]
+
+
+def secondary_capture(
+    source: Dataset,
+    header: Dataset,
+    page: Page,
+    number: int,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+    *,
+    kind: str = "key_images",
+    series_offset: int = SERIES_OFFSET,
+    description: str = SERIES_DESCRIPTION,
+) -> Dataset:
+    """Image `number` of a series of pictures; `source` is the usable copy of `header`. Raises SourceUnusable."""
+    with quietly():
+        ds = result_object(
+            source,
+            algorithm,
+            identity,
+            kind=kind,
+            number=number,
+            series_offset=series_offset,
+            sop_class_uid=SecondaryCaptureImageStorage,
+            modality="OT",
+            description=description,
+        )
+        ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
+        ds.ImageType = ["DERIVED", "SECONDARY"]
+        ds.ImageComments = page.comment
+        ds.BurnedInAnnotation = "NO"
+        ds.DerivationDescription = (
+            f"{page.comment}: liver and lesions as segmented by {algorithm.name} {algorithm.version}. {RESEARCH_USE}"
+        )[:1024]
+        ds.SourceImageSequence = image_references(page.frames)
+        for keyword in LOSSY:
+            if keyword in source:
+                ds.add(source[keyword])
+        _place(ds, page.grid)
+        _set_pixels(ds, page.pixels)
+        seal(ds, header, identity)
+    return ds
+
+
+def _place(ds: Dataset, grid: PictureGrid | None) -> None:
+    """PatientOrientation, and the spacing with which a viewer's ruler measures true millimetres."""
+    if grid is None:
+        ds.PatientOrientation = None
+        return
+    ds.PatientOrientation = [letters(grid.right), letters(grid.down)]
+    ds.PixelSpacing = [DS(grid.pixel_mm, auto_format=True)] * 2
+
+
+def _set_pixels(ds: Dataset, pixels: NDArray[np.uint8]) -> None:
+    ds.SamplesPerPixel, ds.PhotometricInterpretation, ds.PlanarConfiguration = 3, "RGB", 0
+    ds.Rows, ds.Columns = pixels.shape[:2]
+    ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 8, 8, 7, 0
+    ds.add_new("PixelData", "OB", pixels.tobytes())

@@ -1,0 +1,172 @@
+"""The segmentation as a DICOM SEG on the source's own grid: liver first, then one segment per lesion.
+
+BINARY, which every viewer reads, or LABELMAP for archives that are set up for it: a tenth of the size. Frames keep the
+source's rows, columns, orientation and position strings, name the image they lie on, and are left out where they are
+empty (PS3.3 section A.51).
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import highdicom as hd
+from pydicom import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, RLELossless
+from pydicom.valuerep import DS
+
+from dicom_io.geometry import Geometry
+from dicom_io.segmentation import LIVER, Segmentation
+from reports import codes
+from reports.envelope import (
+    algorithm_identification,
+    contributing_equipment,
+    seal,
+    series_description,
+    software_versions,
+)
+from reports.errors import SourceUnusable
+from reports.findings.measurements import Findings
+from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.slice_grid import spacing_between_slices_mm
+from reports.source_frames import as_single_frames, name_true_sources, source_frames
+from reports.source_headers import UNICODE, quietly, usable_headers
+
+SERIES_DESCRIPTION = "Porta: liver + lesions"
+
+SegType = Literal["binary", "labelmap"]
+
+
+def build_seg(
+    headers: Sequence[Dataset],
+    segmentation: Segmentation,
+    findings: Findings,
+    *,
+    identity: ResultIdentity,
+    frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
+    seg_type: SegType = "binary",
+    name: str = "seg",
+) -> Dataset:
+    """A SEG of every segment, in its own series of the source's study; its UIDs are those of `name`.
+
+    `headers` are the images of one volume in slice order, without pixel data; they are not changed, and no other
+    image is referred to. The first has patient and study. `frame_numbers` says which frame each of them is (None: a
+    single-frame image); empty means that none is one. The frames of one Enhanced image share their UIDs. `sources` are
+    what `usable_headers` makes of the headers, for a caller that makes several objects of them; empty: made here.
+
+    The same arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
+    headers, frame numbers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a
+    result without a liver is an SR alone.
+    """
+    geometry = segmentation.geometry
+    if len(headers) != geometry.slices:
+        raise ValueError("one header per slice")
+    if not segmentation.labels.any():
+        raise ValueError("an empty segmentation has no SEG")
+    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
+    images, meant = as_single_frames(sources, source_frames(sources, frame_numbers))
+    equipment = contributing_equipment(segmentation.algorithm, identity)
+    with quietly():
+        try:
+            seg = hd.seg.Segmentation(
+                source_images=images,
+                pixel_array=segmentation.labels,
+                segmentation_type=hd.seg.SegmentationTypeValues(seg_type.upper()),
+                segment_descriptions=_segment_descriptions(segmentation, findings, identity),
+                series_instance_uid=identity.series_instance_uid(name),
+                series_number=identity.seg_series_number,
+                sop_instance_uid=identity.sop_instance_uid(name),
+                instance_number=1,
+                manufacturer=identity.manufacturer,
+                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
+                software_versions=software_versions(segmentation.algorithm, identity),  # type: ignore[arg-type]
+                device_serial_number=identity.device_observer_uid,
+                content_label="LIVER_LESIONS",
+                content_description=_content_description(findings, identity),
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+                omit_empty_frames=True,
+                contributing_equipment=[equipment],
+                series_description=series_description(SERIES_DESCRIPTION, identity),
+                specific_character_set=UNICODE,
+            )
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # highdicom's own message may quote a value of the header
+            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+        name_true_sources(seg, meant)
+        set_spacing_between_slices(seg, geometry)
+        set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
+        if seg_type == "labelmap":
+            # RLE, for dcmqi ends with an error on JPEG-LS; by pydicom's own encoder, for GDCM's, which highdicom would
+            # be given where it is installed, ends the whole process on frames of an odd size (both tried)
+            seg.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
+        seal(seg, headers[0], identity)
+    return seg
+
+
+def lesion_label(number: int, long_axis_mm: float) -> str:
+    """SegmentLabel of a lesion, for the list in a viewer."""
+    return f"Lesion {number} ({long_axis_mm:.0f} mm)"
+
+
+def lesion_tracking_id(number: int) -> str:
+    """TrackingID of a lesion, the same in SEG and SR."""
+    return f"Lesion {number}"
+
+
+LIVER_TRACKING_ID = "Liver"
+
+
+def _segment_descriptions(
+    segmentation: Segmentation, findings: Findings, identity: ResultIdentity
+) -> list[hd.seg.SegmentDescription]:
+    algorithm = algorithm_identification(segmentation.algorithm, identity)
+    liver = hd.seg.SegmentDescription(
+        segment_number=LIVER,
+        segment_label="Liver",
+        segmented_property_category=codes.ANATOMICAL_STRUCTURE,
+        segmented_property_type=codes.LIVER,
+        algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+        algorithm_identification=algorithm,
+        tracking_id=LIVER_TRACKING_ID,
+        tracking_uid=identity.liver_tracking_uid,
+        display_color=codes.LIVER_COLOUR,
+    )
+    lesions = [
+        hd.seg.SegmentDescription(
+            segment_number=lesion.segment,
+            segment_label=lesion_label(lesion.number, lesion.long_axis_mm),
+            segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            segmented_property_type=codes.MASS,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+            tracking_id=lesion_tracking_id(lesion.number),
+            tracking_uid=lesion.tracking_uid,
+            anatomic_regions=[codes.LIVER],
+            display_color=codes.LESION_COLOUR,
+        )
+        for lesion in findings.lesions
+    ]
+    return [liver, *lesions]
+
+
+def _content_description(findings: Findings, identity: ResultIdentity) -> str:
+    """The SEG IOD has no predecessor: that this one supersedes another is said here."""
+    lesions = "1 lesion" if findings.lesion_count == 1 else f"{findings.lesion_count} lesions"
+    revision = f", revision {identity.revision}" if identity.revision > 1 else ""
+    return f"Liver and {lesions}{revision}"
+
+
+def set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:
+    """SpacingBetweenSlices of the source's grid; none where there is no grid."""
+    measures = seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
+    step = spacing_between_slices_mm(geometry)
+    if step is not None:
+        measures.SpacingBetweenSlices = DS(step, auto_format=True)
+    else:
+        measures.pop("SpacingBetweenSlices", None)
+
+
+def set_dimension_organization_uid(seg: Dataset, uid: str) -> None:
+    """highdicom draws this one by lot."""
+    seg.DimensionOrganizationSequence[0].DimensionOrganizationUID = uid
+    for index in seg.DimensionIndexSequence:
+        index.DimensionOrganizationUID = uid

@@ -1,0 +1,324 @@
+"""The findings as a TID 1500 Comprehensive 3D SR whose TID 1411 groups refer to the SEG's segments.
+
+One group per segment, in segment order (Slicer maps them by index), and last a TID 1501 group about the liver
+as a whole: lesion count, tumour burden, warnings. That one is there whatever was found, so that "no lesion"
+and "no liver" are stated and not left to guess.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from highdicom.sr import (
+    FindingSite,
+    Measurement,
+    MeasurementsAndQualitativeEvaluations,
+    QualitativeEvaluation,
+    ReferencedSegment,
+    SourceSeriesForSegmentation,
+    TrackingIdentifier,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import Dataset
+from pydicom.sr.coding import Code
+
+from dicom_io.segmentation import LIVER, Algorithm
+from reports import codes
+from reports.envelope import RESEARCH_USE
+from reports.errors import SourceUnusable
+from reports.findings.caveats import caveat
+from reports.findings.course import Course
+from reports.findings.measurements import Findings, Lesion
+from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
+from reports.identity import ResultIdentity
+from reports.objects.seg import LIVER_TRACKING_ID, lesion_tracking_id
+from reports.objects.sr_document import (
+    Group,
+    SrClass,
+    add_comments,
+    algorithm_id,
+    document,
+    key_slices,
+    measurement,
+    name_frames,
+)
+from reports.source_frames import source_frames
+from reports.source_headers import quietly, study_header, usable_headers
+
+SERIES_DESCRIPTION = "Porta: findings"
+REJECTION_DESCRIPTION = "Porta: not processed"
+SUMMARY_TRACKING_ID = "Summary"
+
+
+def build_sr(
+    headers: Sequence[Dataset],
+    findings: Findings,
+    algorithm: Algorithm,
+    *,
+    identity: ResultIdentity,
+    seg: Dataset | None,
+    predecessors: Sequence[Dataset] = (),
+    frame_numbers: Sequence[int | None] = (),
+    sources: Sequence[Dataset] = (),
+    volume_note: str = "",
+    sr_class: SrClass = "comprehensive_3d",
+    name: str = "sr",
+) -> Dataset:
+    """The SR of one result, in its own series of the source's study: complete, preliminary, unverified.
+
+    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg` has them; they are not
+    changed. `seg` is the SEG it refers to, None only when no liver was found. `predecessors` are the SRs that this one
+    supersedes, of an earlier revision or of another series of the study (their UIDs are enough). `volume_note` is a
+    sentence that says which volume of the series was segmented. The SR's UIDs are those of `name`. The same arguments
+    give the same bytes. Raises SourceUnusable.
+    """
+    if (seg is None) != (findings.liver_volume_ml == 0):
+        raise ValueError("a SEG goes with a liver, and with nothing else")
+    sources = sources or usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
+    frames = source_frames(sources, frame_numbers)
+    groups = [summary_group(findings, algorithm, identity, volume_note)]
+    if seg is not None:
+        groups = [*segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
+    evidence = sources if seg is None else [*sources, seg]
+    planes = key_slices(findings, len(sources))
+    sr = document(
+        groups,
+        evidence,
+        title=codes.ONCOLOGY_MEASUREMENT_REPORT,
+        description=SERIES_DESCRIPTION,
+        name=name,
+        series_number=identity.sr_series_number,
+        library=[sources[plane] for plane in planes],
+        source=headers[0],
+        algorithm=algorithm,
+        identity=identity,
+        predecessors=predecessors,
+        sr_class=sr_class,
+    )
+    name_frames(sr, [frames[plane].frame_number for plane in planes])
+    return sr
+
+
+def build_rejection_sr(
+    headers: Sequence[Dataset],
+    reason_sentence: str,
+    reason_code: str,
+    *,
+    identity: ResultIdentity,
+    algorithm: Algorithm | None = None,
+    predecessors: Sequence[Dataset] = (),
+    sr_class: SrClass = "comprehensive_3d",
+    name: str = "verdict",
+) -> Dataset:
+    """The SR of a series that was not processed: why there is no overlay, where the radiologist looks.
+
+    `reason_code` is a RejectReason or halt code, `reason_sentence` what it means. The headers may be of any object,
+    an image or not: those that lack UIDs cannot be referred to and are passed over, and the first of the others has
+    patient and study. Its UIDs are other ones than those of the SR with results, which may follow it in the same
+    revision. Raises SourceUnusable when none has UIDs.
+    """
+    named = [header for header in headers if _has_uids(header)]
+    if not named:
+        raise SourceUnusable("No source object has the UIDs to refer to.")
+    with quietly():
+        sources = [_bare_header(header) for header in named]
+    for tag, element in study_header(named[0]).items():
+        sources[0].setdefault(tag, element)
+    meaning = f"Not processed: {reason_code.replace('_', ' ').lower()}"
+    reason = Code(reason_code, codes.PRIVATE_SCHEME, meaning[:64])
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
+        qualitative_evaluations=[QualitativeEvaluation(codes.PROCESSING_RESULT, reason)],
+    )
+    add_comments(group, [f"NOT PROCESSED. {reason_sentence}", RESEARCH_USE])
+    return document(
+        [group],
+        sources,
+        title=codes.ONCOLOGY_MEASUREMENT_REPORT,
+        description=REJECTION_DESCRIPTION,
+        name=name,
+        series_number=identity.sr_series_number,
+        library=[],
+        source=named[0],
+        algorithm=algorithm or Algorithm("none", "none", ""),
+        identity=identity,
+        predecessors=predecessors,
+        sr_class=sr_class,
+    )
+
+
+def segment_groups(
+    findings: Findings, algorithm: Algorithm, identity: ResultIdentity, seg: Dataset, series_instance_uid: str
+) -> list[Group]:
+    """TID 1411 of the liver, then of each lesion."""
+
+    def group(
+        segment: int,
+        tracking: TrackingIdentifier,
+        category: Code,
+        finding: Code,
+        measurements: list[Measurement],
+        sites: list[FindingSite] | None,
+        evaluations: list[QualitativeEvaluation] | None = None,
+    ) -> Group:
+        return VolumetricROIMeasurementsAndQualitativeEvaluations(
+            tracking_identifier=tracking,
+            referenced_segment=ReferencedSegment(
+                sop_class_uid=seg.SOPClassUID,
+                sop_instance_uid=seg.SOPInstanceUID,
+                segment_number=segment,
+                source_series=SourceSeriesForSegmentation(series_instance_uid),
+            ),
+            finding_category=category,
+            finding_type=finding,
+            finding_sites=sites,
+            algorithm_id=algorithm_id(algorithm, identity),
+            measurements=measurements,
+            qualitative_evaluations=evaluations,
+        )
+
+    liver = group(
+        LIVER,
+        TrackingIdentifier(identity.liver_tracking_uid, LIVER_TRACKING_ID),
+        codes.ANATOMICAL_STRUCTURE,
+        codes.LIVER,
+        [
+            measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER),
+            *_attenuation(((findings.liver_hu_mean, codes.MEAN), (findings.liver_hu_sd, codes.STANDARD_DEVIATION))),
+        ],
+        None,
+    )
+    lesions = [
+        group(
+            lesion.segment,
+            TrackingIdentifier(lesion.tracking_uid, lesion_tracking_id(lesion.number)),
+            codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
+            codes.MASS,
+            [*_lesion_measurements(lesion), *_changes(findings.course(lesion))],
+            [FindingSite(codes.LIVER)],
+            _course_evaluations(findings.course(lesion)),
+        )
+        for lesion in findings.lesions
+    ]
+    for lesion, about in zip(findings.lesions, lesions, strict=True):
+        add_comments(about, [text for text in (lesion_place(lesion), lesion_course(findings, lesion)) if text])
+    return [liver, *lesions]
+
+
+def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
+    sizes = [
+        measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITER),
+        measurement(codes.LONG_AXIS, lesion.long_axis_mm, codes.MILLIMETER),
+        measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
+        measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
+    ]
+    shape = (
+        (codes.MESH_VOLUME, lesion.mesh_volume_ml, codes.MILLILITER),
+        (codes.MESH_SURFACE, lesion.surface_mm2, codes.SQUARE_MILLIMETER),
+        (codes.SPHERICITY, lesion.sphericity, codes.NO_UNITS),
+        (codes.SKEWNESS, lesion.skewness, codes.NO_UNITS),
+        (codes.KURTOSIS, lesion.kurtosis, codes.NO_UNITS),
+        (codes.HISTOGRAM_ENTROPY, lesion.entropy_bits, codes.BIT),
+        (codes.CERTAINTY, None if lesion.confidence is None else 100 * lesion.confidence, codes.PERCENT),
+    )
+    attenuation = (
+        (lesion.hu_mean, codes.MEAN),
+        (lesion.hu_sd, codes.STANDARD_DEVIATION),
+        (lesion.hu_p10, codes.TENTH_PERCENTILE),
+        (lesion.hu_p50, codes.MEDIAN),
+        (lesion.hu_p90, codes.NINETIETH_PERCENTILE),
+    )
+    further = [measurement(concept, value, unit) for concept, value, unit in shape if value is not None]
+    return [*sizes, *_attenuation(attenuation), *further]
+
+
+def _changes(course: Course | None) -> list[Measurement]:
+    """By how much a lesion has changed since the earlier study."""
+    if course is None or course.growth is None:
+        return []
+    changes = (
+        (codes.DIAMETER_CHANGE, course.growth.diameter_change_mm, codes.MILLIMETER),
+        (codes.VOLUME_CHANGE, course.growth.volume_percent, codes.PERCENT),
+        (codes.DOUBLING_TIME, course.growth.doubling_days, codes.DAY),
+    )
+    return [measurement(concept, value, unit) for concept, value, unit in changes if value is not None]
+
+
+def _course_evaluations(course: Course | None) -> list[QualitativeEvaluation] | None:
+    return [QualitativeEvaluation(codes.LESION_COURSE, codes.COURSES[course.status])] if course else None
+
+
+def _attenuation(values: Iterable[tuple[float | None, Code]]) -> list[Measurement]:
+    """In Hounsfield units. MR values have no unit, and no meaning outside their own series: there they are None."""
+    return [
+        measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
+        for value, derivation in values
+        if value is not None
+    ]
+
+
+def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
+    """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
+    measurements: list[Measurement] = []
+    evaluations: list[QualitativeEvaluation] = []
+    if findings.burden_percent is None:
+        evaluations.append(QualitativeEvaluation(codes.LIVER, codes.NOT_DETECTED))
+    else:
+        measurements.append(measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
+        measurements.append(measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
+        if findings.target_diameter_sum_mm is not None:
+            targets = findings.target_diameter_sum_mm
+            measurements.append(measurement(codes.TARGET_DIAMETER_SUM, targets, codes.MILLIMETER))
+        if findings.severity.level is not None:
+            evaluations.append(QualitativeEvaluation(codes.SEVERITY, codes.SEVERITY_LEVELS[findings.severity.level]))
+        for concept, criterion in ((codes.MILAN, findings.milan), (codes.UP_TO_SEVEN, findings.up_to_seven)):
+            if criterion is not None:
+                evaluations.append(QualitativeEvaluation(concept, codes.YES if criterion.met else codes.NO))
+        if findings.follow_up is not None and (category := findings.follow_up.response.category) is not None:
+            evaluations.append(QualitativeEvaluation(codes.CURRENT_RESPONSE, codes.RESPONSES[category]))
+    group = MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
+        finding_sites=[FindingSite(codes.LIVER)],
+        algorithm_id=algorithm_id(algorithm, identity),
+        measurements=measurements or None,
+        qualitative_evaluations=evaluations or None,
+    )
+    add_comments(group, remarks(findings, volume_note))
+    return group
+
+
+def remarks(findings: Findings, volume_note: str) -> list[str]:
+    """What must be known to read the numbers, in sentences."""
+    assessed = assessment(findings) if findings.lesions else course_assessment(findings)
+    warnings = (caveat(code) for code in findings.warnings)
+    notes = (volume_note, _plane_note(findings), *assessed, *warnings)
+    return [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)]
+
+
+def _in_words(findings: Findings) -> str:
+    if findings.burden_percent is None:
+        return "No liver was found in this series; no segmentation was made."
+    if not findings.lesions:
+        return f"No liver lesion was found. Liver volume {findings.liver_volume_ml:.0f} mL."
+    one = findings.lesion_count == 1
+    count = "1 liver lesion was found." if one else f"{findings.lesion_count} liver lesions were found."
+    return f"{count} Liver volume {findings.liver_volume_ml:.0f} mL, lesions included."
+
+
+def _plane_note(findings: Findings) -> str:
+    if not findings.lesions or findings.plane == "axial":
+        return ""
+    return f"Long and short axes were measured in the {findings.plane} plane, as the images were acquired."
+
+
+REFERENCED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
+def _has_uids(header: Dataset) -> bool:
+    return all(str(header.get(keyword) or "").strip() for keyword in REFERENCED)
+
+
+def _bare_header(header: Dataset) -> Dataset:
+    copy = Dataset()
+    for keyword in REFERENCED:
+        setattr(copy, keyword, str(header[keyword].value))
+    copy.Modality = str(header.get("Modality") or "OT")
+    return copy

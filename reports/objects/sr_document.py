@@ -1,0 +1,202 @@
+"""What every SR of a result shares: a TID 1500 document with its observer, evidence and Image Library."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Literal
+
+import highdicom as hd
+from highdicom.sr import (
+    AlgorithmIdentification,
+    Comprehensive3DSR,
+    ComprehensiveSR,
+    CoordinatesForMeasurement,
+    DeviceObserverIdentifyingAttributes,
+    Measurement,
+    MeasurementReport,
+    MeasurementsAndQualitativeEvaluations,
+    ObservationContext,
+    ObserverContext,
+    RelationshipTypeValues,
+    TextContentItem,
+    VolumetricROIMeasurementsAndQualitativeEvaluations,
+)
+from pydicom import DataElement, Dataset
+from pydicom.sr.coding import Code
+from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
+
+from dicom_io.segmentation import Algorithm
+from reports import codes
+from reports.envelope import contributing_equipment, seal, series_description, software_versions
+from reports.errors import SourceUnusable
+from reports.findings.measurements import Findings
+from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.source_headers import UNICODE, quietly
+
+SrClass = Literal["comprehensive_3d", "comprehensive"]
+
+CLASSES: dict[SrClass, type[Dataset]] = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+"""The content is the same: Comprehensive is for archives and viewers that do not know the newer class."""
+
+SOP_CLASSES: dict[SrClass, str] = {
+    "comprehensive_3d": Comprehensive3DSRStorage,
+    "comprehensive": ComprehensiveSRStorage,
+}
+
+PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
+"""ProcedureReported by Modality."""
+
+IMAGE_LIBRARY = "111028"
+
+LIBRARY_IMAGES = 10
+"""How many key images the Image Library lists at most; each costs 4.3 kB, and viewers need only that it is there."""
+
+Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
+
+
+def document(
+    groups: Sequence[Group],
+    evidence: Sequence[Dataset],
+    *,
+    title: Code,
+    description: str,
+    name: str,
+    series_number: int,
+    library: Sequence[Dataset],
+    source: Dataset,
+    algorithm: Algorithm,
+    identity: ResultIdentity,
+    predecessors: Sequence[Dataset],
+    sr_class: SrClass,
+) -> Dataset:
+    """The SR: complete, preliminary, unverified; its UIDs are those of `name`. Raises SourceUnusable.
+
+    `evidence` are the images and objects that it refers to, `library` those of them that the Image Library lists;
+    `source` has the character set, `predecessors` are the SRs that it supersedes (their UIDs are enough).
+    """
+    with quietly():
+        try:
+            report = MeasurementReport(
+                observation_context=_observation_context(algorithm, identity),
+                procedure_reported=PROCEDURES.get(evidence[0].Modality, codes.IMAGING_PROCEDURE),
+                imaging_measurements=groups,
+                title=title,
+                referenced_images=library or None,
+            )
+            _require_evidence(report, evidence)
+            sr = CLASSES[sr_class](
+                evidence=evidence,
+                content=_without_children(report[0]),
+                series_instance_uid=identity.series_instance_uid(name),
+                series_number=series_number,
+                sop_instance_uid=identity.sop_instance_uid(name),
+                instance_number=1,
+                manufacturer=identity.manufacturer,
+                is_complete=True,
+                is_final=False,
+                is_verified=False,
+                previous_versions=list(predecessors) or None,
+                transfer_syntax_uid=ExplicitVRLittleEndian,
+                contributing_equipment=[contributing_equipment(algorithm, identity)],
+                manufacturer_model_name=MANUFACTURER_MODEL_NAME,
+                software_versions=software_versions(algorithm, identity),
+                device_serial_number=identity.device_observer_uid,
+                series_description=series_description(description, identity),
+                coding_schemes=[codes.private_scheme()],
+                specific_character_set=UNICODE,
+            )
+            sr.add(report[0]["ContentSequence"])
+        except (ValueError, TypeError, AttributeError, KeyError) as error:
+            # highdicom's own message may quote a value of the header
+            raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
+        seal(sr, source, identity)
+    return sr
+
+
+def _without_children(root: Dataset) -> Dataset:
+    """The root of the tree by itself.
+
+    highdicom keeps a deep copy of what it is given, which nothing here reads, and goes through the tree once for each
+    kind of reference: together half of the time that an SR takes.
+    """
+    bare = Dataset()
+    bare.update(root)
+    bare.add(DataElement("ContentSequence", "SQ", []))
+    return bare
+
+
+def _require_evidence(items: Iterable[Dataset], evidence: Sequence[Dataset]) -> None:
+    """That the tree refers to nothing that is not listed as evidence (PS3.3 section C.17.2.3). Raises ValueError."""
+    missing = set(_referenced_uids(items)) - {str(ds.SOPInstanceUID) for ds in evidence}
+    if missing:
+        raise ValueError(f"{len(missing)} objects are referred to and are no evidence")
+
+
+def _referenced_uids(items: Iterable[Dataset]) -> Iterator[str]:
+    for item in items:
+        for reference in item.get("ReferencedSOPSequence", ()):
+            yield str(reference.ReferencedSOPInstanceUID)
+        yield from _referenced_uids(item.get("ContentSequence", ()))
+
+
+def add_comments(group: Group, texts: Sequence[str]) -> None:
+    """Put texts at the end of a group."""
+    for text in texts:
+        item = TextContentItem(name=codes.COMMENT, value=text, relationship_type=RelationshipTypeValues.CONTAINS)
+        group[0].ContentSequence.append(item)
+
+
+def measurement(
+    name: Code,
+    value: float,
+    unit: Code,
+    derivation: Code | None = None,
+    *,
+    coordinates: Sequence[CoordinatesForMeasurement] | None = None,
+) -> Measurement:
+    """A number with its unit, and the lines that it was inferred from."""
+    # DS holds 16 characters, and a thousandth is below what a voxel grid can say
+    return Measurement(
+        name=name,
+        value=round(float(value), 3),
+        unit=unit,
+        derivation=derivation,
+        referenced_coordinates=coordinates,
+    )
+
+
+def algorithm_id(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentification:
+    """Who measured: TID 4019."""
+    parameters = [f"weights_sha256={algorithm.weights_sha256}"] if algorithm.weights_sha256 else None
+    return AlgorithmIdentification(
+        name=algorithm.name,
+        version=algorithm.version,
+        parameters=parameters,
+        family=codes.ARTIFICIAL_INTELLIGENCE,
+        manufacturer=identity.manufacturer,
+    )
+
+
+def _observation_context(algorithm: Algorithm, identity: ResultIdentity) -> ObservationContext:
+    device = DeviceObserverIdentifyingAttributes(
+        uid=identity.device_observer_uid,
+        name=f"{MANUFACTURER_MODEL_NAME} {identity.software_version}",
+        manufacturer_name=identity.manufacturer,
+        model_name=f"{algorithm.name} {algorithm.version}",
+        serial_number=algorithm.weights_sha256 or None,
+    )
+    observer = ObserverContext(hd.sr.CodedConcept.from_code(codes.DEVICE), device)
+    return ObservationContext(observer_device_context=observer)
+
+
+def key_slices(findings: Findings, slices: int) -> list[int]:
+    """The slices that hold the axes of the largest lesions, in slice order; else the middle of the stack."""
+    planes = list(dict.fromkeys(lesion.key_slice for lesion in findings.lesions))[:LIBRARY_IMAGES]
+    return sorted(planes or [slices // 2])
+
+
+def name_frames(sr: Dataset, frame_numbers: Sequence[int | None]) -> None:
+    """Say in the Image Library which frame each entry is; the entries stand in the order that they were given in."""
+    (library,) = [item for item in sr.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == IMAGE_LIBRARY]
+    entries = [item for group in library.ContentSequence for item in group.ContentSequence if item.ValueType == "IMAGE"]
+    for entry, number in zip(entries, frame_numbers, strict=True):
+        if number is not None:
+            entry.ReferencedSOPSequence[0].ReferencedFrameNumber = number
