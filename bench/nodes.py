@@ -63,7 +63,7 @@ def porta(directory: Path, more: str = "", *, port: int | None = None) -> Iterat
     root = json.dumps(str(directory / "storage"))
     config.write_text(_CONFIG.format(port=port, sender=SENDER, root=root) + more)
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "daemon.cli", "run", "--config", str(config)]
+        command = [sys.executable, "-m", "daemon.commands.cli", "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     with _ended(process):
         node = Porta(process.pid, port, directory / "storage", log)

@@ -24,8 +24,8 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from stopwatch import in_turn, peak_rss_mib, print_ratio, print_table, spread
 
-from daemon.config import Profile
-from daemon.results import write_results
+from daemon.configuration.config import Profile
+from daemon.worker.results import write_results
 from dicom_io.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation

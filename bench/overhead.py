@@ -23,7 +23,7 @@ from pydicom import dcmread
 from stopwatch import in_turn, peak_rss_mib, print_ratio, print_table, spread
 from studies import enlarged_phantom
 
-from daemon.demo_pacs import OrthancNode
+from daemon.commands.demo_pacs import OrthancNode
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
 from dicom_io.uids import derive_uid

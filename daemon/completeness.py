@@ -13,10 +13,10 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from daemon.config import Config, Peer
+from daemon.configuration.config import Config, Peer
 from daemon.jobs import Evidence
 from daemon.judgement import Judge
-from daemon.ledger import Due, Incoming, Ledger
+from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
 from daemon.routing import first_match
 from daemon.spool import Spool

@@ -5,9 +5,9 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from daemon.config import Config, Destination
+from daemon.configuration.config import Config, Destination
 from daemon.jobs import Delivery, DeliveryState, backoff_s
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
 from dicom_io.errors import AssociationRefused, DicomIOError, NotDicom, PeerError, PeerUnreachable, StoreRefused

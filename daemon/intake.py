@@ -13,9 +13,9 @@ from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
-from daemon.config import Config
+from daemon.configuration.config import Config
 from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
-from daemon.ledger import Instance, Ledger
+from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.sidecar import write_sidecar
 from daemon.spool import Spool

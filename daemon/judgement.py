@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.choice import Suitability
-from daemon.config import Config, Rule
+from daemon.configuration.config import Config, Rule
 from daemon.errors import RuleGone
 from daemon.jobs import Job
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled
 from daemon.spool import Spool
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected

@@ -22,20 +22,20 @@ from daemon.choice import (
     taking_part,
     with_verdict,
 )
-from daemon.config import SRS, Config, Profile, kind_of
+from daemon.configuration.config import SRS, Config, Profile, kind_of
 from daemon.errors import LedgerUnavailable, WorkerFailed
-from daemon.executor import WorkerStopped
-from daemon.handover import keep_labels
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
 from daemon.judgement import Judge
-from daemon.ledger import Ledger, Outgoing
+from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
-from daemon.predecessors import Replaced, SentSr
-from daemon.prior_images import Segmenting
-from daemon.priors import Archive
-from daemon.results import Result
 from daemon.spool import Spool
-from daemon.stages import (
+from daemon.worker.executor import WorkerStopped
+from daemon.worker.handover import keep_labels
+from daemon.worker.predecessors import Replaced, SentSr
+from daemon.worker.prior_images import Segmenting
+from daemon.worker.priors import Archive
+from daemon.worker.results import Result
+from daemon.worker.stages import (
     Engine,
     identity_of,
     load_models,

@@ -4,10 +4,10 @@ import threading
 import time
 from collections.abc import Callable
 
-from daemon.config import Config
+from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
 from daemon.intake import QUARANTINED, STATUS, Intake
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.log import get_logger
 from dicom_io.network import scp
 

@@ -6,7 +6,7 @@ from fnmatch import fnmatchcase
 from pydicom import Dataset
 from pydicom.multival import MultiValue
 
-from daemon.config import Rule
+from daemon.configuration.config import Rule
 
 
 def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:

@@ -12,20 +12,20 @@ from functools import partial
 from types import FrameType
 
 from daemon.completeness import Asker, Closer
-from daemon.config import Config
+from daemon.configuration.config import Config
 from daemon.delivery import Deliverer
 from daemon.errors import LedgerUnavailable, StorageUnusable
-from daemon.executor import LocalExecutor, Setup, WorkerStopped
 from daemon.intake import Intake, open_storage
 from daemon.judgement import Judge
-from daemon.ledger import LEASE_S, Ledger
+from daemon.ledger.store import LEASE_S, Ledger
 from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
 from daemon.shadows import Shadows
-from daemon.sources import open_spooled
-from daemon.stages import software_version
+from daemon.worker.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.worker.sources import open_spooled
+from daemon.worker.stages import software_version
 
 TICK_S = 0.5
 ASKING_TICK_S = 0.2

@@ -14,15 +14,15 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol, TypeVar
 
-from daemon.config import Config
+from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable, UnknownJob
-from daemon.executor import WorkerStopped
-from daemon.handover import keep_labels
 from daemon.jobs import ENDED, OUT, Halt, Reject, Retry, Shadow, ShadowState, State, decide
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from daemon.stages import Engine, shadow_series
+from daemon.worker.executor import WorkerStopped
+from daemon.worker.handover import keep_labels
+from daemon.worker.stages import Engine, shadow_series
 
 T = TypeVar("T")
 

@@ -259,7 +259,7 @@ def _key(model: Model, source: CaseSource, software: str) -> str:
 
 
 @cache
-def code_sha256(folder: Path = Path(__file__).parent) -> str:
+def code_sha256(folder: Path = Path(__file__).parents[1]) -> str:
     """Of the modules that decide which labels are found, as they lie in `folder`."""
     return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in LABELS_BY)).hexdigest()
 

@@ -20,7 +20,7 @@ from models.training.recipe import Balance
 PHANTOMS = "phantoms"
 """The collection of the cases that never lived."""
 PATCH = 1.5
-"""Rows and columns of a patch over those of a sample: what `models.training.augmentation` turns and shrinks reaches so far."""
+"""Rows and columns of a patch over those of a sample: what turning and shrinking (`augmentation`) may reach."""
 
 
 @dataclass(frozen=True, eq=False)

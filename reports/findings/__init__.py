@@ -1,1 +1,1 @@
-"""What a segmentation means, as numbers and words: sizes, values, shapes, regions, severity, course and response. No DICOM."""
+"""What a segmentation means: sizes, values, shapes, regions, severity, course and response. No DICOM."""

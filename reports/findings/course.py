@@ -1,4 +1,4 @@
-"""What has become of lesions since an earlier study: the values that `reports.follow_up.follow_up` makes and the reports show."""
+"""What has become of lesions since an earlier study: values that `reports.follow_up` makes and reports show."""
 
 from dataclasses import dataclass
 

@@ -32,10 +32,10 @@ class Lesion:
     `diameter_3d_mm` is the largest distance in space, another number with another name. `confidence` is the model's
     mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is real.
 
-    Shape (`reports.findings.surfaces`): `surface_mm2`, `mesh_volume_ml` and `sphericity` are those of the mesh that IBSI
+    Shape (`surfaces`): `surface_mm2`, `mesh_volume_ml` and `sphericity` are those of the mesh that IBSI
     measures; `volume_ml` counts voxels.
 
-    Values (`reports.findings.texture`): `hu_mean`, `hu_sd`, the percentiles `hu_p10`, `hu_p50`, `hu_p90`, `entropy_bits` and
+    Values (`texture`): `hu_mean`, `hu_sd`, the percentiles `hu_p10`, `hu_p50`, `hu_p90`, `entropy_bits` and
     `contrast_to_liver_hu` (the lesion's mean less that of the liver without lesions) are None where the values are no
     Hounsfield units (MR), the last also where no liver is left to compare with. `skewness` and `kurtosis` (excess)
     have no unit.
@@ -96,7 +96,7 @@ class Findings:
     `targets` are the numbers of the lesions that RECIST 1.1 would follow, and `target_diameter_sum_mm` their long axes
     added up (None where slices are too thick for it). `spread` is "none", "solitary", "2-3" or "multifocal", `lobes`
     "unilobar", "bilobar" or None, `size_category` that of the longest axis, in mm. `milan` and `up_to_seven` are
-    computed from numbers alone (`reports.findings.criteria`), None without lesions; `severity` follows docs/severity.md.
+    computed from numbers alone (`criteria`), None without lesions; `severity` follows docs/severity.md.
 
     `expected_dice`: how well the network expects to have drawn the liver, 0..1 (`dicom_io.segmentation`).
 

@@ -1,8 +1,8 @@
 """What a segmentation measures: the liver and every lesion of it, on the voxel values that it was drawn on.
 
 Pure. Each kind of number has its module, and its convention there: lengths in `dicom_io.axes`, surfaces and distances
-in `reports.findings.surfaces`, the field of view in `reports.findings.field_of_view`, values in `reports.findings.texture`, places in
-`reports.findings.regions`, what oncology counts in `reports.findings.criteria`, severity in `reports.findings.severity`.
+in `surfaces`, the field of view in `field_of_view`, values in `texture`, places in `regions`, what oncology counts in
+`criteria`, severity in `severity`.
 """
 
 from collections.abc import Sequence
@@ -18,9 +18,10 @@ from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
+from reports.findings import criteria
 from reports.findings.caveats import ENHANCED_FROM_HU, LOW_CONFIDENCE_BELOW, PARTIAL_LIVER_MM2, FindingsWarning
 from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
-from reports.findings.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, criteria, findings_json
+from reports.findings.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, findings_json
 from reports.findings.regions import Regions, regions_of
 from reports.findings.severity import NO_LESION, NOT_KNOWN, Severity, severity_of
 from reports.findings.surfaces import Capsule, capsule_of, mesh_of

@@ -8,9 +8,10 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from dicom_io.segmentation import Segmentation
+from reports.findings import criteria
 from reports.findings.caveats import PARTIAL_LIVER_MM2
 from reports.findings.course import Course, FollowUp, PriorLesion
-from reports.findings.findings import Findings, Lesion, criteria
+from reports.findings.findings import Findings, Lesion
 from reports.findings.response import NEW_FROM_MM, Growth, Reference, Response, Status, response_by_new, response_of
 from reports.follow_up.matching import Group, Laid, Matching
 from reports.follow_up.prior import Prior

@@ -23,8 +23,8 @@ from dicom_io.seg_reader import SAME_PLANE_MM, SegmentMask, read_seg
 from dicom_io.segmentation import LIVER
 from dicom_io.uids import checked_uid
 from reports import codes
+from reports.findings import criteria
 from reports.findings.course import PriorLesion
-from reports.findings.findings import criteria
 from reports.follow_up.matching import Laid
 from reports.follow_up.registration import Organ
 

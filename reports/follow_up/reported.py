@@ -59,7 +59,7 @@ def read_reported(source: Path | Dataset) -> ReportedStudy:
         groups = read_measurement_groups(ds)
     except (InvalidDicomError, AttributeError, EOFError, IndexError, OSError, TypeError, ValueError) as error:
         raise ReportUnreadable("The file is not a readable report.") from error
-    # The liver has a volume and no axes, the summary has neither, nor have the lines of `reports.objects.sr_combined` a volume
+    # The liver has a volume and no axes, the summary has neither, nor have the lines of the combined SR a volume
     lesions = [group for group in groups if all(code.value in group.numbers for code in SIZES)]
     # Findings and diameters in one report have no summary where there are lesions
     if not lesions and not any(codes.NUMBER_OF_LESIONS.value in group.numbers for group in groups):

@@ -1,6 +1,6 @@
 """One slice as radiologists hang it, with outlines and calipers drawn in.
 
-The picture has square pixels along the directions of `reports.pages.hanging`, and the image, the outlines and the calipers
+The picture has square pixels along the directions of `hanging`, and the image, the outlines and the calipers
 are laid on it by the geometry's cosines alone: rows that run back to front, columns that run to the right, pixels that
 are not square, planes of any direction need no case of their own.
 """

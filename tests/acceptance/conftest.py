@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 from pydicom import Dataset
 
-from daemon.demo_pacs import OrthancNode
+from daemon.commands.demo_pacs import OrthancNode
+from daemon.commands.phantoms import PhantomOrder, write_phantom
 from daemon.jobs import Job
-from daemon.ledger import Ledger
-from daemon.phantoms import PhantomOrder, write_phantom
+from daemon.ledger.store import Ledger
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
@@ -113,7 +113,7 @@ class Site:
         """Start the service, in a process group of its own, and wait until it answers C-ECHO."""
         with (self.directory / "porta.log").open("ab") as output:
             self.service = subprocess.Popen(
-                [sys.executable, "-m", "daemon.cli", "run", "-c", str(self.config)],
+                [sys.executable, "-m", "daemon.commands.cli", "run", "-c", str(self.config)],
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
@@ -159,7 +159,7 @@ class Site:
     def porta(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """A `porta` command on this site's configuration."""
         return subprocess.run(
-            [sys.executable, "-m", "daemon.cli", *arguments, "-c", str(self.config)],
+            [sys.executable, "-m", "daemon.commands.cli", *arguments, "-c", str(self.config)],
             capture_output=True,
             text=True,
             timeout=120,

@@ -27,7 +27,7 @@ def test_the_demo_does_not_empty_a_folder_of_somebody_else(tmp_path: Path) -> No
 
 def _demo(folder: Path) -> "subprocess.CompletedProcess[str]":
     return subprocess.run(
-        [sys.executable, "-m", "daemon.cli", "demo", "--once", "--dir", str(folder / "demo")],
+        [sys.executable, "-m", "daemon.commands.cli", "demo", "--once", "--dir", str(folder / "demo")],
         capture_output=True,
         text=True,
         timeout=280,

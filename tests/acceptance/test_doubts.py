@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.sources import find_series
+from daemon.worker.sources import find_series
 from dicom_io.nifti import read_nifti
 from dicom_io.pixels import read_volume
 from dicom_io.series import arrange

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 from scipy.ndimage import affine_transform
 
-from daemon.demo_pacs import OrthancNode
+from daemon.commands.demo_pacs import OrthancNode
 from daemon.jobs import State
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series

@@ -31,7 +31,7 @@ def start_asking(site: Site) -> None:
     config.write_text(head + QUIET + tail[tail.index("[log]") :])
     with (site.directory / "porta.log").open("ab") as output:
         site.service = subprocess.Popen(
-            [sys.executable, "-m", "daemon.cli", "run", "-c", str(config)],
+            [sys.executable, "-m", "daemon.commands.cli", "run", "-c", str(config)],
             stdout=output,
             stderr=output,
             start_new_session=True,

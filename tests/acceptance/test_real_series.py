@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from pydicom import dcmread
 
-from daemon.demo import labels_on
+from daemon.commands.demo import labels_on
 from daemon.jobs import State
 from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume

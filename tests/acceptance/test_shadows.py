@@ -13,7 +13,7 @@ import torch
 from pydicom import dcmread
 
 from daemon.jobs import Shadow, State
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED
 from models.weights import save_network

@@ -9,7 +9,7 @@ from typing import Any
 
 from typer.testing import CliRunner
 
-from daemon.cli import app
+from daemon.commands.cli import app
 from dicom_io.errors import NotDicom
 from tests.conformance.made_series import WRITERS
 

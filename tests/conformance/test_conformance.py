@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
-from daemon.cli import app
+from daemon.commands.cli import app
 from dicom_io.errors import NotDicom, RejectReason, SeriesWarning
 from dicom_io.pixels import read_volume
 from dicom_io.series import group_by_series, open_series, stack_headers

@@ -25,8 +25,8 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.filebase import DicomBytesIO
 from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 
-from daemon.config import Config, Destination, Peer, Rule, Storage
-from daemon.ledger import Instance, Ledger
+from daemon.configuration.config import Config, Destination, Peer, Rule, Storage
+from daemon.ledger.store import Instance, Ledger
 from daemon.log import configure, get_logger
 from daemon.spool import Spool
 from dicom_io.uids import derive_uid

@@ -1,9 +1,10 @@
 """docs/architecture.md says what the code says, and so do the tables of the README."""
 
 import re
+import tomllib
 from pathlib import Path
 
-from daemon.config import parse
+from daemon.configuration.config import parse
 from daemon.intake import STATUS, Verdict
 from daemon.jobs import TRANSITIONS, HaltCode, State
 from dicom_io.errors import RejectReason
@@ -19,6 +20,14 @@ def test_the_page_has_every_move_and_no_other() -> None:
     moves = {(str(state), str(event)): str(target) for (state, event), target in TRANSITIONS.items()}
     assert {(state, event): target for state, event, target in rows} == moves
     assert len(rows) == len(moves)
+
+
+def test_the_page_shows_the_ladders_of_the_contracts() -> None:
+    """Each folder's lines are those that lint-imports checks, in their order."""
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    ladders = {contract["containers"][0]: contract["layers"] for contract in contracts if "containers" in contract}
+    shown = re.findall(r"^\*\*(\w+)\*\*\n\n((?:    .+\n)+)", PAGE, re.MULTILINE)
+    assert {folder: [line.strip() for line in lines.splitlines()] for folder, lines in shown} == ladders
 
 
 def test_the_page_explains_every_state() -> None:

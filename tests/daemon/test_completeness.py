@@ -14,11 +14,11 @@ from pynetdicom import AE, build_context, evt
 from pynetdicom.events import Event
 
 from daemon.completeness import CURABLE, Asker, Closer, is_open
-from daemon.config import Config, Peer
+from daemon.configuration.config import Config, Peer
 from daemon.intake import Intake
 from daemon.jobs import Job, State
 from daemon.judgement import Judge
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled
 from daemon.spool import Spool
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected

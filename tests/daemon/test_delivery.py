@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from daemon.choice import Choice, Chosen
-from daemon.config import Config, Destination, Peer, Rule
+from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.delivery import Deliverer
 from daemon.jobs import DeliveryState, Event, HaltCode, State
-from daemon.ledger import Instance, Ledger, Outgoing
+from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
 from dicom_io.network import scp
 from dicom_io.uids import derive_uid

@@ -21,7 +21,7 @@ from pydicom.uid import (
 
 from daemon.errors import LedgerUnavailable
 from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict, decode
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
 from dicom_io.image_file import read_image_file

@@ -13,7 +13,6 @@ import daemon.errors
 import dicom_io.errors
 import models.errors
 import reports.errors
-from daemon.executor import WorkerStopped
 from daemon.jobs import (
     DEVICE_RETRY_S,
     FIRST_RETRY_S,
@@ -33,6 +32,7 @@ from daemon.jobs import (
     decide,
     opens_revision,
 )
+from daemon.worker.executor import WorkerStopped
 from dicom_io.errors import RejectReason, SeriesRejected
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()

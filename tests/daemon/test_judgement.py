@@ -9,14 +9,14 @@ from typing import Any
 
 import pytest
 
-from daemon.config import Config, Engine, Rule
+from daemon.configuration.config import Config, Engine, Rule
 from daemon.errors import LedgerUnavailable, RuleGone
 from daemon.intake import Intake
 from daemon.jobs import Job
 from daemon.judgement import Judge
-from daemon.ledger import Ledger
-from daemon.sources import open_spooled
+from daemon.ledger.store import Ledger
 from daemon.spool import Spool
+from daemon.worker.sources import open_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
@@ -141,7 +141,7 @@ def test_the_rule_of_a_job(court: Court):
 
 def test_no_torch():
     """The service judges without it."""
-    code = "import sys; import daemon.judgement, daemon.sources; sys.exit('torch' in sys.modules)"
+    code = "import sys; import daemon.judgement, daemon.worker.sources; sys.exit('torch' in sys.modules)"
     assert run([sys.executable, "-c", code], timeout=120).returncode == 0
 
 

@@ -10,20 +10,20 @@ from pydicom import dcmread
 
 from daemon.choice import Suitability
 from daemon.completeness import Closer
-from daemon.config import Config, Destination, Peer, Profile, Rule
+from daemon.configuration.config import Config, Destination, Peer, Profile, Rule
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed
-from daemon.executor import WorkerStopped
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
-from daemon.predecessors import Replaced, SentSr
-from daemon.priors import Archive
-from daemon.results import Result
-from daemon.sources import open_spooled
 from daemon.spool import Spool, write_durably
-from daemon.stages import (
+from daemon.worker.executor import WorkerStopped
+from daemon.worker.predecessors import Replaced, SentSr
+from daemon.worker.priors import Archive
+from daemon.worker.results import Result
+from daemon.worker.sources import open_spooled
+from daemon.worker.stages import (
     Engine,
     Reported,
     load_models,

@@ -16,10 +16,10 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from daemon.config import Config, Dicom
+from daemon.configuration.config import Config, Dicom
 from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
-from daemon.ledger import Ledger
+from daemon.ledger.store import Ledger
 from daemon.receiver import Receiver
 from daemon.spool import Spool
 from dicom_io.uids import derive_uid

@@ -3,7 +3,7 @@
 import pytest
 from pydicom import Dataset
 
-from daemon.config import Rule
+from daemon.configuration.config import Rule
 from daemon.routing import first_match, matches
 
 

@@ -11,15 +11,15 @@ from typing import Any
 import pytest
 
 from daemon.choice import Choice, Chosen
-from daemon.config import Config, Rule
+from daemon.configuration.config import Config, Rule
 from daemon.errors import LedgerUnavailable, WorkerCrashed, WorkerTimedOut
-from daemon.executor import LocalExecutor, Setup, WorkerStopped
 from daemon.jobs import Event, HaltCode, Shadow, ShadowState, State
-from daemon.ledger import Instance, Ledger, Outgoing
-from daemon.ledger_rows import Compared
+from daemon.ledger.rows import Compared
+from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.shadows import Shadows
 from daemon.spool import Spool, write_durably
-from daemon.stages import Engine, shadow_series
+from daemon.worker.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.worker.stages import Engine, shadow_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import derive_uid
 from models.errors import WeightsCorrupt

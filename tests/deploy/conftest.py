@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config import Config, load
+from daemon.configuration.config import Config, load
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemon.config import Config
+from daemon.configuration.config import Config
 
 
 def mounts(compose: dict[str, Any], service: str) -> dict[str, str]:

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from daemon.config import Config
+from daemon.configuration.config import Config
 
 
 def test_each_knows_the_others_ae_title_and_port(config: Config, orthanc: dict[str, Any]):

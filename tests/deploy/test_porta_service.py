@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.config import DEFAULT_PLACES, Config
+from daemon.configuration.config import DEFAULT_PLACES, Config
 
 HARDENED = (
     "NoNewPrivileges",

@@ -8,8 +8,8 @@ from typing import get_args
 import pytest
 from pydantic import BaseModel
 
-from daemon.config import Config, parse
-from daemon.config_values import RULE_TAGS
+from daemon.configuration.config import Config, parse
+from daemon.configuration.values import RULE_TAGS
 
 LINE = re.compile(r"(?P<mark>#e\.g\. |#)?(?P<key>[a-z_]+) = (?P<rest>.*)")
 MODELS = ("resnet50",)

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 from pydantic import BaseModel
 
-from daemon.toml_document import checked
-from daemon.train_settings import TrainSettings, as_toml
+from daemon.configuration.toml_document import checked
+from daemon.workbench.train_settings import TrainSettings, as_toml
 from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
 
 LINE = re.compile(r"(?:#e\.g\. |#)?(?P<key>[a-z_]+) = (?!value)")

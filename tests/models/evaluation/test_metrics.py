@@ -10,7 +10,7 @@ from scipy.stats import bootstrap
 from sklearn import metrics as sklearn_metrics
 
 from dicom_io.geometry import Geometry
-from models.evaluation.evaluation import metrics
+from models.evaluation import metrics
 from models.evaluation.metrics import binary, confusion, histogram, interval, roc, surface_distances, voxel_scores
 
 Bool = NDArray[np.bool_]

@@ -1,0 +1,494 @@
+"""The command line. Exit codes: 0 done, 1 failed, 2 the input or the configuration is wrong (one line on stderr)."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Annotated, Any, NoReturn
+
+import typer
+
+from daemon import log
+from daemon.commands import model_commands
+from daemon.commands.options import ConfigOption, JsonOption, Method, Part, Pictures, Prefer, PreferOption
+from daemon.commands.own_models import findable, print_verified, verified
+from daemon.configuration.config import Config, load
+from daemon.errors import (
+    BadRequest,
+    ConfigurationError,
+    DaemonError,
+    LedgerUnavailable,
+    StorageUnusable,
+    UnknownJob,
+    WrongState,
+)
+from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
+from models.architectures.names import ARCHITECTURE_NAMES
+from models.cards import find
+from models.catalogue import Catalogue
+from models.errors import (
+    CardInvalid,
+    CaseUnreadable,
+    ModelError,
+    NotCalibrated,
+    RunMismatch,
+    SplitInvalid,
+    UnknownModel,
+    WeightsCorrupt,
+)
+from reports.errors import EvaluationUnreadable
+
+app = typer.Typer(
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    help="Porta Hepatis: liver CT in from the PACS, SEG and SR back. For research use, not a diagnosis.",
+)
+
+
+app.add_typer(model_commands.app, name="models")
+app.command()(model_commands.finetune)
+
+
+def main() -> None:
+    """Entry of the `porta` command."""
+    with _one_line_errors():
+        app()
+
+
+@app.command()
+def run(config: ConfigOption = None) -> None:
+    """The service, in the foreground, until SIGTERM or Ctrl-C."""
+    from daemon import service
+
+    settings = verified(_configured(config))
+    try:
+        service.run(settings)
+    except OSError as error:
+        dicom = settings.dicom
+        _fail(f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}", code=2)
+    # Python would wait for a delivery whose peer is silent. The ledger has it: it is due again at the next start.
+    sys.stderr.flush()
+    os._exit(0)
+
+
+@app.command()
+def demo(
+    once: Annotated[bool, typer.Option("--once", help="End after the results are verified.")] = False,
+    directory: Annotated[Path, typer.Option("--dir", help="Everything is kept here.")] = Path("porta-demo"),
+) -> None:
+    """Porta and a PACS beside it, a phantom study sent, its results fetched and compared with the truth."""
+    from daemon.commands.demo import run_demo
+
+    raise typer.Exit(run_demo(directory, once=once))
+
+
+@app.command()
+def check(config: ConfigOption = None) -> None:
+    """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
+    from daemon.commands.status import check_peers
+
+    settings = verified(_configured(config))
+    print_verified(settings)
+    raise typer.Exit(0 if check_peers(settings) else 1)
+
+
+@app.command()
+def submit(
+    paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders or zips.")], config: ConfigOption = None
+) -> None:
+    """Hand files to the service as if they had been received; it need not be running."""
+    from daemon.commands.submission import submit_paths
+
+    refused = submit_paths(_configured(config), paths)
+    for line in refused:
+        print(line, file=sys.stderr)
+    raise typer.Exit(2 if refused else 0)
+
+
+@app.command()
+def segment(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")],
+    model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    prefer: PreferOption = Prefer.PORTAL,
+) -> None:
+    """Segment one study without a service: SEG, SR, labels, findings and overlays."""
+    from daemon.commands.standalone import segment_input
+
+    log.configure("warning", "auto")
+    model = findable(model)
+    find(model)
+    segment_input(source, out, model=model, device=device, threads=threads, prefer=prefer.value)
+
+
+@app.command()
+def explain(
+    source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures and maps go.")],
+    model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
+    lesion: Annotated[int | None, typer.Option(min=1, help="The number of one lesion; else all.")] = None,
+    method: Annotated[Method, typer.Option(help="Grad-CAM takes a second a lesion, occlusion up to a minute.")] = (
+        Method.BOTH
+    ),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+    prefer: PreferOption = Prefer.PORTAL,
+) -> None:
+    """What the network looked at when it drew each lesion: pictures, and maps on the source's grid."""
+    from daemon.commands.explanations import WAYS, explain_input
+
+    log.configure("warning", "auto")
+    model = findable(model)
+    find(model)
+    explain_input(
+        source,
+        out,
+        model=model,
+        device=device,
+        threads=threads,
+        prefer=prefer.value,
+        lesion=lesion,
+        methods=tuple(WAYS) if method is Method.BOTH else (method.value,),
+    )
+
+
+@app.command()
+def series(
+    source: Annotated[Path, typer.Argument(metavar="PATH", help="A DICOM folder, a zip, or a file.")],
+    as_json: JsonOption = False,
+    prefer: PreferOption = Prefer.PORTAL,
+    pixels: Annotated[bool, typer.Option("--pixels", help="Decode the pixels too.")] = False,
+) -> None:
+    """The verdict on each series: its volumes and what is odd about them, or why it cannot be segmented."""
+    from daemon.commands.verdicts import print_verdicts
+
+    log.configure("error", "auto")
+    print_verdicts(source, as_json=as_json, prefer=prefer.value, pixels=pixels)
+
+
+@app.command()
+def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """All jobs and their deliveries."""
+    from daemon.commands.status import print_jobs
+
+    print_jobs(_configured(config), as_json=as_json)
+
+
+@app.command()
+def job(
+    job_id: Annotated[int, typer.Argument(metavar="ID")],
+    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+    config: ConfigOption = None,
+) -> None:
+    """One job: its state, its deliveries, what its shadows found, its history."""
+    from daemon.commands.status import print_job
+
+    print_job(_configured(config), job_id)
+
+
+@app.command()
+def retry(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """Clear the halt of a job."""
+    from daemon.commands.status import retry_job
+
+    retry_job(_configured(config), job_id)
+
+
+@app.command()
+def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """End a job."""
+    from daemon.commands.status import cancel_job
+
+    cancel_job(_configured(config), job_id)
+
+
+@app.command()
+def calibrate(
+    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
+    weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
+) -> None:
+    """Fit how often lesions are real of which the network is so sure, and write it into the card of the weights."""
+    from daemon.workbench.calibrator import calibrate as write_calibration
+
+    path, fitted = write_calibration(findable(weights), evaluations)
+    print(f"{path}: {fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real;", end=" ")
+    print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
+
+
+@app.command()
+def evaluate(
+    weights: Annotated[
+        list[str], typer.Option(help="One of `porta models`, or the card (.json) of your own; may be repeated.")
+    ],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    phantoms: Annotated[
+        int, typer.Option(min=0, max=1000, help="How many phantoms that no weights saw to measure on.")
+    ] = 0,
+    split: Annotated[Path | None, typer.Option(help="A split.json: only the cases of one part of it.")] = None,
+    part: Annotated[Part, typer.Option(help="Which part of the split.")] = Part.TEST,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option("--out", "-o", help="A folder for each model goes there; the same command goes on.")
+    ] = Path("evaluation"),
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
+) -> None:
+    """Measure models on cases with their truth: evaluation.json, tables, charts and the worst cases as pictures."""
+    if find_spec("sklearn") is None or find_spec("seaborn") is None:
+        _fail('evaluation needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.workbench.evaluator import Request, evaluate_models
+
+    log.configure("warning", "auto")
+    request = Request(
+        weights=tuple(map(findable, weights)),
+        folders=tuple(data or ()),
+        phantoms=phantoms,
+        split=split,
+        part=part.value,
+        tumours_not_drawn=tuple(tumours_not_drawn or ()),
+        device=device,
+        threads=threads,
+        command=shlex.join(["porta", *sys.argv[1:]]),
+    )
+    evaluate_models(request, out)
+
+
+@app.command()
+def phantom(
+    out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
+    seed: Annotated[int, typer.Option(help="From 1 000 000 on: never used for training.")] = 1_000_014,
+    count: Annotated[int, typer.Option(help="How many, of this seed and those after it.")] = 1,
+    form: Annotated[str, typer.Option("--format", help="dicom, or nifti: a pair laid out as LiTS.")] = "dicom",
+    modality: Annotated[str, typer.Option(help="CT or MR.")] = "CT",
+    phase: Annotated[str | None, typer.Option(help="Of a CT: native, arterial, portal (the default), delayed.")] = None,
+    weighting: Annotated[str | None, typer.Option(help="Of an MR: T1 (the default) or T2.")] = None,
+    slices: Annotated[int, typer.Option()] = 100,
+    rows: Annotated[int, typer.Option()] = 256,
+    columns: Annotated[int, typer.Option()] = 256,
+    spacing: Annotated[tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")] = (
+        2.5,
+        1.5,
+        1.5,
+    ),
+    thickness: Annotated[float | None, typer.Option(help="Of a slice, in mm; else the distance between them.")] = None,
+    kernel: Annotated[str, typer.Option(help="soft, standard or sharp.")] = "standard",
+    noise: Annotated[float, typer.Option(help="Standard deviation of the noise, HU or signal.")] = 12.0,
+    lesions: Annotated[int | None, typer.Option(help="How many; else the seed draws it.")] = None,
+    lesion_size: Annotated[
+        tuple[float, float], typer.Option(help="Smallest and largest diameter of a lesion, in mm.")
+    ] = (8.0, 50.0),
+    lesion_place: Annotated[str, typer.Option(help="How they lie: apart, capsule or merged.")] = "apart",
+) -> None:
+    """Write phantoms with their truth: OUT/dicom with OUT/labels.nii.gz and OUT/truth.json, or NIfTI pairs."""
+    from daemon.commands.phantoms import PhantomFormat, PhantomOrder, chosen, contrast_of, write_phantoms
+    from models.phantom import Kernel, Placement
+
+    order = PhantomOrder(
+        shape=(slices, rows, columns),
+        spacing_mm=spacing,
+        lesions=lesions,
+        lesion_axes_mm=(lesion_size[0] / 2, lesion_size[1] / 2),
+        placement=chosen(Placement, lesion_place, "--lesion-place"),
+        contrast=contrast_of(modality, phase, weighting),
+        noise=noise,
+        kernel=chosen(Kernel, kernel, "--kernel"),
+        thickness_mm=thickness,
+    )
+    found = write_phantoms(out, order, seed=seed, count=count, how=chosen(PhantomFormat, form, "--format"))
+    phantoms = "1 phantom" if count == 1 else f"{count} phantoms"
+    print(f"{phantoms} of {slices} slices with {found} lesions in {out}")
+
+
+@app.command()
+def train(
+    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command goes on there.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    model: Annotated[str | None, typer.Option(help=f"One of {', '.join(ARCHITECTURE_NAMES)}.")] = None,
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
+    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
+    steps: Annotated[int | None, typer.Option(min=1)] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step, of all processes together.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
+    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
+    schedule: Annotated[str | None, typer.Option(help="cosine or poly.")] = None,
+    backbone_weights: Annotated[str | None, typer.Option(help="none, imagenet, or a torchvision state dict.")] = None,
+    initial: Annotated[
+        Path | None, typer.Option(help="Go on from the weights of one of `porta models`, or of a card (.json).")
+    ] = None,
+    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is left out, as 1/5.")] = None,
+    leave_out: Annotated[
+        list[str] | None, typer.Option(help="A case not to train on, nor its patient's others.")
+    ] = None,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else `cache` beside the run's folder.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+) -> None:
+    """Train a network on cases with their truth; weights, card, curves and all that made them lie in OUT.
+
+    Several GPUs: torchrun --nproc-per-node N "$(which porta)" train …
+    """
+    if find_spec("monai") is None:
+        _fail('training needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.workbench.train_settings import load_settings
+
+    log.configure("warning", "auto")
+    overrides = {
+        ("data", "folders"): tuple(data or ()),
+        ("data", "phantoms"): phantoms,
+        ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
+        ("data", "cache"): cache,
+        ("data", "split"): split,
+        ("data", "fold"): fold,
+        ("data", "leave_out"): tuple(leave_out or ()),
+        ("network", "model"): model,
+        ("network", "backbone_weights"): backbone_weights,
+        ("network", "initial"): None if initial is None else Path(findable(str(initial))),
+        ("training", "steps"): steps,
+        ("training", "batch"): batch,
+        ("training", "pixels"): pixels,
+        ("training", "epoch"): epoch,
+        ("training", "schedule"): schedule,
+        ("training", "seed"): seed,
+        ("machine", "device"): device,
+        ("machine", "threads"): threads,
+        ("machine", "workers"): workers,
+        ("machine", "processes"): processes,
+    }
+    settings = load_settings(config, overrides)
+    from daemon.workbench.trainer import train_model
+
+    train_model(settings, out, command=shlex.join(["porta", *sys.argv[1:]]))
+
+
+@app.command()
+def compare(
+    out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
+    data: Annotated[
+        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
+    ] = None,
+    models: Annotated[str, typer.Option(help=f"all, or some of {','.join(ARCHITECTURE_NAMES)}.")] = "all",
+    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
+    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
+    test_phantoms: Annotated[int, typer.Option(min=0, help="How many other phantoms to measure on as well.")] = 0,
+    steps: Annotated[int | None, typer.Option(min=1, help="Of each model.")] = None,
+    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
+    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
+    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
+    backbone_weights: Annotated[str | None, typer.Option(help="none or imagenet.")] = None,
+    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
+    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is held out, as 1/5.")] = None,
+    leave_out: Annotated[list[str] | None, typer.Option(help="A case to measure on; may be repeated.")] = None,
+    tumours_not_drawn: Annotated[
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+    ] = None,
+    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else OUT/cache.")] = None,
+    seed: Annotated[int | None, typer.Option(min=0)] = None,
+    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
+    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
+    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
+    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+    runs: Annotated[
+        list[Path] | None, typer.Option(help="Compare finished runs of porta train instead; may be repeated.")
+    ] = None,
+    pictures: Annotated[Pictures, typer.Option(help="Whose worst cases the page shows.")] = Pictures.ALL,
+    only_page: Annotated[bool, typer.Option("--only-page", help="Draw the page of OUT again.")] = False,
+) -> None:
+    """Train architectures alike, measure them on the cases held out, and write one page: OUT/page/index.html."""
+    if find_spec("monai") is None or find_spec("sklearn") is None or find_spec("seaborn") is None:
+        _fail('comparing needs more than the service: install "porta-hepatis[train]"', code=2)
+    from daemon.workbench.train_settings import load_settings
+
+    log.configure("warning", "auto")
+    settings = load_settings(
+        config,
+        {
+            ("data", "folders"): tuple(data or ()),
+            ("data", "phantoms"): phantoms,
+            ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
+            ("data", "cache"): cache,
+            ("data", "split"): split,
+            ("data", "fold"): fold,
+            ("data", "leave_out"): tuple(leave_out or ()),
+            ("network", "backbone_weights"): backbone_weights,
+            ("training", "steps"): steps,
+            ("training", "batch"): batch,
+            ("training", "pixels"): pixels,
+            ("training", "epoch"): epoch,
+            ("training", "seed"): seed,
+            ("machine", "device"): device,
+            ("machine", "threads"): threads,
+            ("machine", "workers"): workers,
+            ("machine", "processes"): processes,
+        },
+    )
+    from daemon.workbench.comparison import Comparison, compare_models
+    from daemon.workbench.comparison_page import draw_page
+
+    if only_page:
+        page = draw_page(out, pictures)
+    else:
+        asked = Comparison(
+            settings=settings,
+            models=ARCHITECTURE_NAMES if models == "all" else tuple(name.strip() for name in models.split(",")),
+            command=shlex.join(["porta", *sys.argv[1:]]),
+            test_phantoms=test_phantoms,
+            runs=tuple(runs or ()),
+            pictures=pictures,
+        )
+        page = compare_models(asked, out)
+    print(page)
+
+
+def _configured(path: Path | None) -> Config:
+    log.configure()
+    settings = load(path, known_models=lambda folder: Catalogue(folder).names)
+    log.configure(settings.log.level, settings.log.format)
+    return settings
+
+
+@contextmanager
+def _one_line_errors() -> Iterator[None]:
+    """What a person can mend is said in one line; the rest is a fault of ours and says so in the log."""
+    try:
+        yield
+    except ConfigurationError as error:
+        _fail(*error.faults, code=2)
+    except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
+        _fail(str(error), code=2)
+    except (UnknownModel, CardInvalid, WeightsCorrupt, NotCalibrated) as error:
+        _fail(str(error), code=2)
+    except (CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
+        _fail(str(error), code=2)
+    except LedgerUnavailable as error:
+        _fail(f"the ledger cannot be used: {error}", code=1)
+    except (PeerError, ModelError, DicomIOError, DaemonError) as error:
+        _fail(str(error), code=1)
+
+
+def _fail(*lines: Any, code: int) -> NoReturn:
+    for line in lines:
+        print(f"porta: {line}", file=sys.stderr)
+    sys.exit(code)
+
+
+if __name__ == "__main__":
+    main()

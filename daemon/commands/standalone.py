@@ -1,0 +1,193 @@
+"""What needs no service: to segment one study."""
+
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+from daemon.progress import progress_bar
+from daemon.spool import write_durably
+from daemon.worker.decoding import Decoder, decoder
+from daemon.worker.results import FINDINGS, findings_bytes, write_results
+from daemon.worker.sources import find_series, named, refuse_unfit
+from daemon.worker.stages import Engine, identity_of, model_on, refuse_without_model, software_version
+from dicom_io.archive import dicom_files
+from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
+from dicom_io.image_file import ImageFile
+from dicom_io.nifti import has_affine, read_nifti, write_labels
+from dicom_io.preference import chosen_stacks
+from dicom_io.segmentation import Segmentation
+from dicom_io.series import Stack, arrange
+from dicom_io.volume import Volume
+from models.inference import segment
+from reports.findings.measurements import Findings, measure
+from reports.pages.overlays import write_overlays
+
+SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
+WRITTEN = (SEG, SR, LABELS, FINDINGS, OVERLAYS)
+
+
+@dataclass(frozen=True)
+class Task:
+    """One volume to segment: its stack (None: it came from NIfTI), and what the report says of its siblings."""
+
+    stack: Stack | None
+    note: str = ""
+
+    @property
+    def name(self) -> str:
+        """What tells it from the others of one input; "" for the only one of a NIfTI."""
+        if self.stack is None:
+            return ""
+        uid = f"series {self.stack.series_instance_uid}"
+        return f"{uid}, {self.stack.label}" if self.stack.label else uid
+
+
+def segment_input(
+    source: Path, out: Path, *, model: str, device: str, threads: int | None, prefer: str = "portal"
+) -> None:
+    """Segment every series of a DICOM folder or zip, or one NIfTI, and write the results below `out`.
+
+    The first volume's results lie in `out`, those of further series or volumes in `out`/2, `out`/3, … What an earlier
+    run left there is removed once it is certain that there is something to segment.
+
+    Raises NotDicom, NotNifti, SeriesRejected (when nothing could be segmented), ModelError.
+    """
+    engine = Engine(device=device, threads=threads)
+    if is_nifti(source) and source.resolve() == (out / LABELS).resolve():
+        raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
+    for folder, task, volume, several in volumes_of(source, out, model, engine, prefer, names=WRITTEN):
+        segmentation = segmented(volume, model, engine)
+        findings = _write_task(task, volume, segmentation, folder)
+        _write_pictures(volume, segmentation, findings, folder)
+        if several:
+            print(f"  {task.name}")
+
+
+def is_nifti(source: Path) -> bool:
+    """Whether its name says that it is one."""
+    return source.name.endswith((".nii", ".nii.gz"))
+
+
+def volumes_of(
+    source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str]
+) -> Iterator[tuple[Path, Task, Volume, bool]]:
+    """Each volume that is to be segmented, the folder for what comes of it, and whether there are several.
+
+    Before the first, the model is loaded and what an earlier run left in `out` (`names`, patterns) removed. Says on
+    stderr what is left out. Raises NotDicom, NotNifti, SeriesRejected (when nothing could be read), ModelError.
+    """
+    if is_nifti(source):
+        volume = read_nifti(source)
+        model_on(model, engine)
+        _clear(out, names)
+        yield out, Task(None), volume, False
+        return
+    with tempfile.TemporaryDirectory(prefix="porta-segment-") as workdir:
+        files = dicom_files(source, Path(workdir))
+        with progress_bar("reading the headers") as progress:
+            found = find_series(files, progress)
+        if not found.groups:
+            raise NotDicom(source, found.unreadable[0].why if len(files) == 1 else "holds no DICOM files")
+        for unreadable in found.unreadable:
+            say(str(named(unreadable, source, Path(workdir))))
+        refused: dict[str, SeriesRejected] = {}
+        tasks: list[tuple[Task, Stack]] = []
+        for uid, members in sorted(found.groups.items()):
+            try:
+                tasks += _tasks(members, model, prefer)
+            except SeriesRejected as error:
+                refused[f"series {uid}"] = error
+        if tasks:
+            model_on(model, engine)
+            _clear(out, names)
+        done = 0
+        with decoder() as decode:
+            for task, stack in tasks:
+                try:
+                    volume = _read(stack, decode)
+                except SeriesRejected as error:
+                    refused[task.name] = error
+                    continue
+                done += 1
+                yield out if done == 1 else out / str(done), task, volume, len(tasks) > 1
+    if not done and len(refused) == 1:
+        raise next(iter(refused.values()))
+    for name, refusal in refused.items():
+        say(f"{name}: {refusal}")
+    if not done:
+        raise NotDicom(source, "nothing in it can be segmented")
+
+
+def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[tuple[Task, Stack]]:
+    """The volumes of one series to segment. Raises SeriesRejected."""
+    series = arrange(members)
+    refuse_without_model(series, model)
+    refuse_unfit(series, None)
+    stacks, note = chosen_stacks(series, prefer)
+    if note:
+        say(f"series {series.series_instance_uid}: {note}")
+    return [(Task(stack, note), stack) for stack in stacks]
+
+
+def _read(stack: Stack, decode: Decoder) -> Volume:
+    with progress_bar("reading the pixels") as progress:
+        return decode.read(stack, progress)
+
+
+def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
+    """What the model finds, with a bar meanwhile."""
+    network = model_on(model, engine)
+    with progress_bar(f"segmenting on {network.device}") as progress:
+        return segment(network, volume, progress)
+
+
+def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Path) -> Findings:
+    """The DICOM objects where there are images to refer to, and findings.json."""
+    stack = task.stack
+    if stack is None:
+        findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
+        write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
+        return findings
+    identity = identity_of(
+        stack.study_instance_uid,
+        stack.series_instance_uid,
+        revision=1,
+        created=datetime.now(UTC),
+        software_version=software_version(),
+    )
+    identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
+    findings, _ = write_results(stack, volume, segmentation, out, identity=identity, volume_note=task.note)
+    return findings
+
+
+def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findings, out: Path) -> None:
+    """Labels as NIfTI (0, 1 liver, 2 every lesion) and the overlays; a line a result on stdout."""
+    if has_affine(volume.geometry):
+        write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / LABELS)
+    else:
+        say(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
+    write_overlays(volume, segmentation, findings, out)
+    print(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
+    for lesion in findings.lesions:
+        said = [f"{lesion.long_axis_mm:.0f} x {lesion.short_axis_mm:.0f} mm", f"{lesion.volume_ml:.1f} mL"]
+        said += [] if lesion.hu_mean is None else [f"{lesion.hu_mean:.0f} HU"]
+        print(f"  lesion {lesion.number}: {', '.join(said)}")
+
+
+def _clear(out: Path, names: Sequence[str]) -> None:
+    """Remove the results of an earlier run, which could be taken for this one's; nothing else."""
+    numbered = [folder for folder in out.glob("[0-9]*") if folder.name.isdecimal() and folder.is_dir()]
+    for folder in (out, *numbered):
+        for name in names:
+            for earlier in folder.glob(name):
+                earlier.unlink()
+        if folder in numbered and not any(folder.iterdir()):
+            folder.rmdir()
+
+
+def say(line: str) -> None:
+    """One line on stderr."""
+    print(f"porta: {line}", file=sys.stderr)

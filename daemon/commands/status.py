@@ -1,0 +1,161 @@
+"""What people ask of a service: its jobs, its peers, its models; as tables for them and as JSON for scripts."""
+
+import json
+import sys
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from daemon.configuration.config import Config, Peer
+from daemon.errors import StorageUnusable
+from daemon.jobs import WORKABLE, Delivery, Job, Shadow
+from daemon.ledger.store import Ledger
+from dicom_io.errors import PeerError
+from dicom_io.network import scu
+
+console = Console(width=None if sys.stdout.isatty() else 200)
+
+
+def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dict[str, Any]:
+    """A job in the format that scripts rely on; keys are only ever added."""
+    return {
+        "id": job.id,
+        "series_instance_uid": job.series_instance_uid,
+        "study_instance_uid": job.study_instance_uid,
+        "revision": job.revision,
+        "calling_ae_title": job.calling_ae_title,
+        "rule": job.rule,
+        "state": job.state,
+        "reject_reason": job.reject_reason,
+        "attempts": job.attempts,
+        "not_before": _iso(job.not_before),
+        "halt": job.halt,
+        "instances": job.instances,
+        "warnings": list(job.warnings),
+        "deliveries": [
+            {
+                "destination": delivery.destination,
+                "object": delivery.object,
+                "sop_instance_uid": delivery.sop_instance_uid,
+                "state": delivery.state,
+                "attempts": delivery.attempts,
+                "not_before": _iso(delivery.not_before),
+                "last_status": delivery.last_status,
+            }
+            for delivery in deliveries
+        ],
+        "shadows": [
+            {
+                "model": shadow.model,
+                "state": shadow.state,
+                "attempts": shadow.attempts,
+                "not_before": _iso(shadow.not_before),
+                "code": shadow.code,
+                "version": shadow.version,
+                "sha256": shadow.sha256,
+                "volumes": list(shadow.volumes),
+            }
+            for shadow in shadows
+        ],
+    }
+
+
+def print_jobs(config: Config, *, as_json: bool) -> None:
+    """All jobs, oldest first."""
+    ledger = _ledger(config)
+    rows = [(job, ledger.deliveries_of(job.id)) for job in ledger.all_jobs()]
+    if as_json:
+        content = [job_json(job, deliveries, ledger.shadows_of(job.id)) for job, deliveries in rows]
+        print(json.dumps(content, indent=2))
+        return
+    table = Table("ID", "Series", "Rev", "From", "Rule", "Images", "State", "Why", "Deliveries")
+    for job, deliveries in rows:
+        sent = ", ".join(f"{d.object}→{d.destination} {d.state}{_tries(d)}" for d in deliveries)
+        waits = job.state in WORKABLE and not job.chosen
+        again = f"again at {_iso(job.not_before)}" if job.not_before else "waits for its study" if waits else ""
+        why = job.halt or job.reject_reason or again
+        state = f"{job.state} (halted)" if job.halt else str(job.state)
+        table.add_row(
+            str(job.id),
+            _short(job.series_instance_uid),
+            str(job.revision),
+            job.calling_ae_title,
+            job.rule or "–",
+            str(job.instances),
+            state,
+            why,
+            sent,
+        )
+    console.print(table)
+
+
+def print_job(config: Config, job_id: int) -> None:
+    """One job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
+    ledger = _ledger(config)
+    content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id), ledger.shadows_of(job_id))
+    content["events"] = [
+        {key: row[key] for key in ("event", "from_state", "to_state", "code")} | {"at": _iso(row["at"])}
+        for row in ledger.history(job_id)
+    ]
+    print(json.dumps(content, indent=2))
+
+
+def retry_job(config: Config, job_id: int) -> None:
+    """Clear a halt. Raises UnknownJob, WrongState."""
+    _ledger(config).retry(job_id, now=time.time())
+    console.print(f"job {job_id} goes on")
+
+
+def cancel_job(config: Config, job_id: int) -> None:
+    """End a job. Raises UnknownJob, WrongState."""
+    _ledger(config).cancel(job_id, now=time.time())
+    console.print(f"job {job_id} is cancelled")
+
+
+def check_peers(config: Config) -> bool:
+    """C-ECHO every peer that listens, and show what it accepts; False when one fails."""
+    answers = [_check_peer(config, peer) for peer in config.peers]
+    console.print("The configuration is valid.")
+    if not config.accepting_peers:
+        console.print("No peer has accept = true: every association is refused.")
+    return all(answers)
+
+
+def _check_peer(config: Config, peer: Peer) -> bool:
+    if peer.host is None or peer.port is None:
+        console.print(f"{peer.name}: only sends, not checked")
+        return True
+    remote = scu.Remote(peer.ae_title, peer.host, peer.port)
+    try:
+        report = scu.echo(remote, calling_ae_title=config.dicom.ae_title, timeout_s=config.dicom.acse_timeout_s)
+    except PeerError as error:
+        console.print(f"{peer.name}: FAILED: {error}", highlight=False)
+        return False
+    console.print(f"{peer.name}: {remote} answered C-ECHO in {report.seconds * 1000:.0f} ms", highlight=False)
+    for sop_class, syntaxes in report.accepted.items():
+        console.print(f"    {sop_class}: {', '.join(syntaxes) or 'NOT ACCEPTED'}", highlight=False)
+    return True
+
+
+def _ledger(config: Config) -> Ledger:
+    """The ledger as it is: to ask makes no folders and changes no tables. Raises StorageUnusable without one."""
+    path = Path(config.ledger_url.removeprefix("sqlite:///"))
+    if config.ledger_url.startswith("sqlite:///") and not path.exists():
+        raise StorageUnusable(f"{path}: no ledger here; the service has not run with this configuration")
+    return Ledger(config.ledger_url)
+
+
+def _iso(seconds: float | None) -> str | None:
+    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
+
+
+def _short(uid: str) -> str:
+    return uid if len(uid) <= 20 else f"…{uid[-19:]}"
+
+
+def _tries(delivery: Delivery) -> str:
+    return f" ({delivery.attempts} tries, {delivery.last_status})" if delivery.attempts else ""

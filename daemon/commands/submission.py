@@ -1,0 +1,53 @@
+"""Files from a person instead of a PACS, handed to the service through its own intake."""
+
+import tempfile
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from daemon.configuration.config import Config
+from daemon.errors import StorageUnusable
+from daemon.intake import STATUS, Intake, Verdict, open_storage
+from dicom_io.archive import dicom_files
+from dicom_io.errors import NotDicom
+
+SUBMIT = "SUBMIT"
+"""The calling AE title of what a person submits."""
+
+
+def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
+    """Take files, folders and zips in through the service's own intake; returns a line for each that was refused.
+
+    Raises StorageUnusable, LedgerUnavailable; also when there is no room for a file.
+    """
+    spool, ledger = open_storage(config)
+    intake = Intake(spool, ledger)
+    refused: list[str] = []
+    stored = 0
+    series: set[str] = set()
+    with tempfile.TemporaryDirectory(prefix="porta-submit-") as workdir:
+        for path in paths:
+            try:
+                files = dicom_files(path, Path(workdir))
+            except NotDicom as error:
+                refused.append(str(error))
+                continue
+            for file in files:
+                try:
+                    content = file.read_bytes()
+                except OSError as error:
+                    refused.append(f"{file}: {error.strerror}")
+                    continue
+                accepted = intake.take(content, calling_ae_title=SUBMIT)
+                if accepted.verdict == Verdict.NO_ROOM:
+                    raise StorageUnusable(f"storage root {config.storage.root}: no room, or the ledger is away")
+                if accepted.series_instance_uid:
+                    series.add(accepted.series_instance_uid)
+                if STATUS[accepted.verdict] == 0x0000 and accepted.series_instance_uid:
+                    stored += 1
+                else:
+                    name = path if len(files) == 1 else file
+                    refused.append(f"{name}: {accepted.verdict}, kept in quarantine")
+    ledger.release_series(sorted(series), now=time.time())
+    print(f"{stored} instances of {len(series)} series taken in")
+    return refused

@@ -1,0 +1,438 @@
+"""The configuration: one TOML file, read once, checked whole, and passed down as frozen values.
+
+`load` gives a `Config` that needs no further checks, or raises `ConfigurationError` with every fault of the file at
+once, each with its key and line. Names are the file's: `[[peer]]` becomes `Config.peers`, `[series] quiet_s` becomes
+`Config.series.quiet_s`. Every key and default is shown and explained in `deploy/porta.toml`.
+"""
+
+import os
+import re
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    PrivateAttr,
+    Strict,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+
+from daemon.configuration.faults import Fault, reference_faults, shown
+from daemon.configuration.toml_document import checked
+from daemon.configuration.values import (
+    AETitle,
+    Host,
+    Name,
+    Patterns,
+    Port,
+    RuleTag,
+    Seconds,
+    at_least_one_each_once,
+    each_once,
+)
+from daemon.errors import ConfigurationError
+
+DEFAULT_PLACES = (Path("porta.toml"), Path("/etc/porta/porta.toml"))
+"""Where the file is looked for when neither `--config` nor `$PORTA_CONFIG` names it."""
+
+MODELS = "models"
+"""The folder, in the storage root, of the models that a site added."""
+
+_RELEASED_QUIET_S = 5.0
+
+
+KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
+
+
+class Section(BaseModel):
+    """What all tables of the file have in common: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Dicom(Section):
+    """Porta's own end of the network."""
+
+    ae_title: AETitle = "PORTA"
+    host: Host = "127.0.0.1"
+    port: Port = 11112
+    maximum_associations: int = Field(default=25, ge=1)
+    maximum_pdu: int = Field(default=131072, ge=4096)
+    network_timeout_s: Seconds = 60.0
+    acse_timeout_s: Seconds = 30.0
+
+
+class Peer(Section):
+    """An application entity we talk with. One without a port only sends; one with `accept` may associate with us.
+
+    One with `query` is asked, by C-FIND, how many images a series has that it sends.
+    """
+
+    name: Name
+    ae_title: AETitle
+    host: Host | None = None
+    port: Port | None = None
+    accept: bool = False
+    query: bool = False
+
+    @field_validator("query")
+    @classmethod
+    def _query_has_port(cls, query: bool, info: ValidationInfo) -> bool:
+        if query and info.data.get("port", "malformed") is None:
+            raise ValueError("a peer is asked at its host and port; it has none")
+        return query
+
+    @field_validator("port")
+    @classmethod
+    def _port_has_host(cls, port: int | None, info: ValidationInfo) -> int | None:
+        if port is not None and info.data.get("host", "malformed") is None:
+            raise ValueError("a port needs a host")
+        return port
+
+
+SegType = Literal["binary", "labelmap"]
+SrClass = Literal["comprehensive_3d", "comprehensive"]
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What a destination takes, and in which form. Objects that differ by form have names, and UIDs, of their own."""
+
+    objects: tuple[str, ...] = ("seg", "sr")
+    seg_type: SegType = "binary"
+    sr_class: SrClass = "comprehensive_3d"
+
+    def name_of(self, kind: str) -> str:
+        """What an object of this kind is called in outbox and ledger: "seg", "sr_labelmap", "verdict_comprehensive".
+
+        An SR that refers to the SEG is another one where the SEG is. Only the default form bears the plain name.
+        """
+        form = "_labelmap" if self.seg_type == "labelmap" and kind in ("seg", *SRS_OF_SEG) else ""
+        return kind + form + ("_comprehensive" if self.sr_class == "comprehensive" and kind in SRS else "")
+
+    @property
+    def takes_verdicts(self) -> bool:
+        """Whether it is told why a series has no results: whoever takes any SR is."""
+        return any(kind in SRS for kind in self.objects)
+
+    @property
+    def names(self) -> frozenset[str]:
+        """What all that it takes is called, verdicts too."""
+        kinds = (*self.objects, "verdict") if self.takes_verdicts else self.objects
+        return frozenset(map(self.name_of, kinds))
+
+
+SRS_OF_SEG = ("sr", "sr_combined")
+"""The kinds of SRs that refer to the SEG, and that tell all that was found."""
+
+SRS = (*SRS_OF_SEG, "sr_bidirectional", "verdict")
+"""The kinds of objects that are SRs."""
+
+
+def kind_of(name: str) -> str:
+    """The kind of an object by its name, as `Profile.name_of` makes it."""
+    return name.removesuffix("_comprehensive").removesuffix("_labelmap")
+
+
+def sr_class_of(name: str) -> SrClass:
+    """The class of an SR by its name, as `Profile.name_of` makes it."""
+    return "comprehensive" if name.endswith("_comprehensive") else "comprehensive_3d"
+
+
+class Destination(Section):
+    """Where results go; it bears the name of its peer.
+
+    With `priors` it is asked for earlier results, too; with `prior_images` for the images of an earlier study where
+    there are none.
+    """
+
+    peer: str
+    objects: Annotated[
+        tuple[
+            Literal["seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf", "probability", "explain"], ...
+        ],
+        AfterValidator(at_least_one_each_once),
+    ] = ("seg", "sr")
+    seg_type: SegType = "binary"
+    sr_class: SrClass = "comprehensive_3d"
+    priors: bool = False
+    prior_images: bool = False
+    confirm: Literal["none", "query"] = "none"
+    attempts: int = Field(default=8, ge=1)
+    first_retry_s: Seconds = 5.0
+    longest_retry_s: Seconds = Field(default=3600.0, validate_default=True)
+    timeout_s: Seconds = 30.0
+
+    @property
+    def profile(self) -> Profile:
+        """What it takes, apart from where it is and how it is asked."""
+        return Profile(self.objects, self.seg_type, self.sr_class)
+
+    @field_validator("objects")
+    @classmethod
+    def _no_lesion_twice(cls, objects: tuple[str, ...]) -> tuple[str, ...]:
+        also = [kind for kind in objects if kind in ("sr", "sr_bidirectional")]
+        if "sr_combined" in objects and also:
+            raise ValueError(f'"sr_combined" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
+        return objects
+
+    @field_validator("prior_images")
+    @classmethod
+    def _results_are_asked_for_first(cls, prior_images: bool, info: ValidationInfo) -> bool:
+        if prior_images and not info.data.get("priors", True):
+            raise ValueError("needs priors = true: images are asked for where there are no results")
+        return prior_images
+
+    @field_validator("confirm", mode="before")
+    @classmethod
+    def _no_commitment_yet(cls, confirm: object) -> object:
+        if confirm == "commitment":
+            raise ValueError('"commitment" is not available yet; use "query" or "none"')
+        return confirm
+
+    @field_validator("longest_retry_s")
+    @classmethod
+    def _longest_is_not_before_first(cls, longest_s: float, info: ValidationInfo) -> float:
+        if longest_s < info.data.get("first_retry_s", 0.0):
+            raise ValueError(f"{longest_s:g} is less than first_retry_s, {info.data['first_retry_s']:g}")
+        return longest_s
+
+
+class Rule(Section):
+    """Which series get which model and go where; the first rule that matches wins.
+
+    A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
+    matches the attribute, or one of its values where it has several. Of the series of one study that fall under the
+    rule, the `per_study` best for `prefer` are reported. The `shadow` models segment the same volumes afterwards: how
+    far they disagree is kept, and nothing of theirs is sent.
+    """
+
+    name: Name
+    match: Mapping[RuleTag, Patterns]
+    model: str
+    shadow: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
+    destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
+    priority: int = 0
+    per_study: int = Field(default=1, ge=1)
+    prefer: Literal["portal", "arterial", "native", "delayed", "all"] = "portal"
+
+    @field_validator("shadow")
+    @classmethod
+    def _shadow_is_another(cls, shadow: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if info.data.get("model") in shadow:
+            raise ValueError("names the rule's own model")
+        return shadow
+
+
+class OwnModel(Section):
+    """A name that the site gives to a model by its card; the weights lie beside it under the same stem."""
+
+    name: Name
+    card: Annotated[Path, Strict(False)]
+
+    @field_validator("card")
+    @classmethod
+    def _absolute(cls, card: Path) -> Path:
+        if not card.is_absolute() or card.suffix != ".json":
+            raise ValueError(f"must be the absolute path of a .json, not {shown(str(card))}")
+        return card
+
+
+class Storage(Section):
+    """The folder that holds spool, outbox, quarantine and, unless `[ledger] url` says otherwise, the ledger."""
+
+    root: Annotated[Path, Strict(False)] = Path("/var/lib/porta")
+    min_free_mb: int = Field(default=1024, ge=0)
+
+    @field_validator("root")
+    @classmethod
+    def _absolute(cls, root: Path) -> Path:
+        if not root.is_absolute():
+            raise ValueError(f"must be an absolute path, not {shown(str(root))}")
+        return root
+
+    @property
+    def models(self) -> Path:
+        """The folder of the models that `porta models add` brought."""
+        return self.root / MODELS
+
+
+class Ledger(Section):
+    """The database. The URL may hold a password, so it is in no `repr` and no fault."""
+
+    url: str | None = Field(default=None, repr=False)
+
+    @field_validator("url")
+    @classmethod
+    def _known_database(cls, url: str | None) -> str | None:
+        if url is not None and not url.startswith(("sqlite:///", "postgresql://", "postgresql+psycopg://")):
+            raise ValueError("must begin with sqlite:/// or postgresql://")
+        return url
+
+
+class Series(Section):
+    """When a series counts as complete, where its sender cannot say how many images it has."""
+
+    quiet_s: Seconds = 20.0
+    released_quiet_s: Seconds = _RELEASED_QUIET_S
+
+    @model_validator(mode="before")
+    @classmethod
+    def _default_follows_quiet_s(cls, data: Any) -> Any:
+        """A short `quiet_s` alone is no contradiction: it shortens the default of `released_quiet_s` with it."""
+        quiet_s = data.get("quiet_s") if isinstance(data, dict) else None
+        if isinstance(quiet_s, int | float) and 0 < quiet_s < _RELEASED_QUIET_S:
+            return {"released_quiet_s": quiet_s, **data}
+        return data
+
+    @field_validator("released_quiet_s")
+    @classmethod
+    def _never_more_than_quiet_s(cls, released_quiet_s: float, info: ValidationInfo) -> float:
+        if released_quiet_s > info.data.get("quiet_s", released_quiet_s):
+            raise ValueError(f"{released_quiet_s:g} is more than quiet_s, {info.data['quiet_s']:g}")
+        return released_quiet_s
+
+
+class Engine(Section):
+    """The worker process that runs the model."""
+
+    kind: Literal["local"] = "local"
+    device: Literal["auto", "cpu", "cuda"] = "auto"
+    threads: int | None = Field(default=None, ge=1)
+    memory_mb: int | None = Field(default=None, ge=512)
+    compile: bool = False
+    deadline_s: Seconds = 1800.0
+    attempts: int = Field(default=3, ge=1)
+
+    @field_validator("kind", mode="before")
+    @classmethod
+    def _no_dask_yet(cls, kind: object) -> object:
+        if kind == "dask":
+            raise ValueError('"dask" is not available yet; use "local"')
+        return kind
+
+
+class Web(Section):
+    """The console's address. Accepted, and unused until the console comes."""
+
+    host: Host = "127.0.0.1"
+    port: Port = 8043
+
+
+class Log(Section):
+    """What is written to stderr; `auto` is for people on a terminal and JSON elsewhere."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
+    format: Literal["auto", "json", "console"] = "auto"
+
+
+class Config(Section):
+    """The whole file. Built by hand, as tests do, it takes the file's words: `Config(peer=(Peer(…),), rule=(…))`."""
+
+    dicom: Dicom = Dicom()
+    peers: tuple[Peer, ...] = Field(default=(), alias="peer")
+    destinations: tuple[Destination, ...] = Field(default=(), alias="destination")
+    rules: tuple[Rule, ...] = Field(default=(), alias="rule")
+    own_models: tuple[OwnModel, ...] = Field(default=(), alias="model")
+    storage: Storage = Storage()
+    ledger: Ledger = Ledger()
+    series: Series = Series()
+    engine: Engine = Engine()
+    web: Web = Web()
+    log: Log = Log()
+    _cards: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+
+    def with_cards(self, cards: Mapping[str, Path]) -> "Config":
+        """The same, with what the rules' names of models meant when the service started."""
+        copy = self.model_copy()
+        copy._cards = dict(cards)
+        return copy
+
+    def card(self, name: str) -> str:
+        """What `models.cards.find` takes for a rule's name of a model: the path of its card, or the name as it is."""
+        return str(self._cards.get(name, name))
+
+    @property
+    def accepting_peers(self) -> tuple[Peer, ...]:
+        """The peers that may associate with us. With none of them every association is refused."""
+        return tuple(peer for peer in self.peers if peer.accept)
+
+    @property
+    def ledger_url(self) -> str:
+        """The ledger's SQLAlchemy URL: as configured, with the driver that is installed, or SQLite in the root."""
+        url = self.ledger.url or f"sqlite:///{self.storage.root / 'ledger.sqlite'}"
+        return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
+
+    def peer(self, name: str) -> Peer:
+        """The peer called `name`; KeyError where there is none (any more: the ledger may remember older names)."""
+        return {peer.name: peer for peer in self.peers}[name]
+
+    def destination(self, peer_name: str) -> Destination:
+        """The destination at the peer called `peer_name`; KeyError where there is none (any more)."""
+        return {destination.peer: destination for destination in self.destinations}[peer_name]
+
+
+def load(
+    path: Path | None,
+    *,
+    known_models: KnownModels,
+    environ: Mapping[str, str] = os.environ,
+    places: Sequence[Path] = DEFAULT_PLACES,
+) -> Config:
+    """Read and check the configuration at `path`, else at `$PORTA_CONFIG`, else at the first of `places` there is.
+
+    `known_models`: see `parse`. Raises ConfigurationError with all faults.
+    """
+    found = find(path, environ=environ, places=places)
+    try:
+        return parse(found.read_bytes(), known_models=known_models, source=str(found))
+    except OSError as error:
+        raise ConfigurationError([f"{found}: cannot be read: {error.strerror}"]) from error
+
+
+def find(
+    path: Path | None, *, environ: Mapping[str, str] = os.environ, places: Sequence[Path] = DEFAULT_PLACES
+) -> Path:
+    """The file that `load` reads; raises ConfigurationError where there is none."""
+    if path is not None:
+        if not path.exists():
+            raise ConfigurationError([f"{path}: there is no such file"])
+        return path
+    if named := environ.get("PORTA_CONFIG"):
+        if not Path(named).exists():
+            raise ConfigurationError([f"{named}: there is no such file; $PORTA_CONFIG names it"])
+        return Path(named)
+    for place in places:
+        if place.exists():
+            return place
+    looked = ", ".join(["--config", "$PORTA_CONFIG", *map(str, places)])
+    raise ConfigurationError([f"no configuration found; looked for: {looked}"])
+
+
+def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.toml") -> Config:
+    """The configuration in `content`, the bytes of a TOML file that faults call `source`.
+
+    `known_models` are the names that a rule's `model` and `shadow` may have besides those of `[[model]]`: all of them,
+    or what tells them of the folder where the site's own lie; None: the names are not looked at.
+    Raises ConfigurationError with all faults, in the order of their lines.
+    """
+
+    def faults(document: Mapping[str, Any]) -> Iterator[Fault]:
+        known = known_models(_models_folder(document)) if callable(known_models) else known_models
+        return reference_faults(document, known)
+
+    return checked(content, Config, source, faults)
+
+
+def _models_folder(document: Mapping[str, Any]) -> Path:
+    """Where a document says that added models lie, whatever else is wrong with it."""
+    storage = document.get("storage")
+    root = storage.get("root") if isinstance(storage, dict) else None
+    return (Path(root) if isinstance(root, str) else Storage().root) / MODELS

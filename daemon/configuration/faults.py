@@ -1,0 +1,183 @@
+"""What is wrong with a configuration, in the words of the person who wrote it.
+
+A fault is a key and a sentence. Those within one table come from pydantic, whose jargon is translated here; those
+between tables (a rule that names an unknown destination) are looked for in the document itself, so that a fault in
+one place does not hide those in another.
+"""
+
+import difflib
+import json
+from collections.abc import Collection, Iterator, Mapping
+from typing import Any, NamedTuple, get_args
+
+from pydantic import BaseModel
+from pydantic_core import ErrorDetails
+
+from daemon.configuration.toml_lines import KeyPath
+
+Table = Mapping[str, Any]
+
+
+class Fault(NamedTuple):
+    """One fault: the key it is about, and a sentence without that key."""
+
+    key: KeyPath
+    sentence: str
+
+
+def key_text(key: KeyPath) -> str:
+    """`key` as it is shown: `rule[0].model`."""
+    text = ""
+    for part in key:
+        text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
+    return text
+
+
+def did_you_mean(word: str, known: Collection[str]) -> str:
+    """The end of a sentence about the unknown `word`: the nearest known one, or else all of them."""
+    by_lower = {name.lower(): name for name in sorted(known)}
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    if near:
+        return f'; did you mean "{by_lower[near[0]]}"?'
+    return f"; known: {', '.join(sorted(known))}" if known else "; there is none"
+
+
+def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
+    """The fault that pydantic's `error` means; `root` is the model that was validated."""
+    # A dictionary's key that is refused has the location (…, key, "[key]").
+    key = tuple(part for part in error["loc"] if part != "[key]")
+    context, value = error.get("ctx", {}), error["input"]
+    match error["type"]:
+        case "value_error":
+            return Fault(key, str(context["error"]))
+        case "missing":
+            return Fault(key, "missing")
+        case "extra_forbidden":
+            return Fault(key, f"unknown key{did_you_mean(str(key[-1]), _keys_of(root, key[:-1]))}")
+        case "tuple_type" if isinstance(value, dict):
+            return Fault(key, f"must be an array of tables; write [[{key_text(key)}]]")
+    wanted = _WANTED.get(error["type"])
+    if wanted is None:
+        return Fault(key, error["msg"][:1].lower() + error["msg"][1:])
+    # Only pydantic's list of literals has quotes in it; the file's are double.
+    return Fault(key, f"must be {wanted.format(**context)}".replace("'", '"') + f", not {shown(value)}")
+
+
+_WANTED = {
+    "string_type": "text in quotes",
+    "int_type": "a whole number",
+    "int_from_float": "a whole number",
+    "float_type": "a number",
+    "finite_number": "a finite number",
+    "bool_type": "true or false",
+    "tuple_type": "a list in square brackets",
+    "dict_type": "a table",
+    "mapping_type": "a table",
+    "model_type": "a table",
+    "model_attributes_type": "a table",
+    "path_type": "a path in quotes",
+    "literal_error": "{expected}",
+    "greater_than": "more than {gt:.9g}",
+    "greater_than_equal": "at least {ge:.9g}",
+    "less_than": "less than {lt:.9g}",
+    "less_than_equal": "at most {le:.9g}",
+}
+
+
+def shown(value: object) -> str:
+    """A value of the file as its writer would recognise it; lists and tables only by their kind."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, str):
+        return json.dumps(value, ensure_ascii=False)
+    if isinstance(value, int | float):
+        return str(value)
+    return "a list" if isinstance(value, list | tuple) else "a table" if isinstance(value, dict) else "a date or time"
+
+
+def reference_faults(document: Table, known_models: Collection[str] | None) -> Iterator[Fault]:
+    """Faults between the tables of `document`, which may have faults of its own: what is malformed is passed over.
+
+    `known_models`: those that `document` does not name itself; None: names of models are not looked at.
+    """
+    peers, destinations, rules = (_tables(document, name) for name in ("peer", "destination", "rule"))
+    yield from _repeated("peer", "name", peers)
+    yield from _repeated("destination", "peer", destinations)
+    yield from _repeated("rule", "name", rules)
+    yield from _indistinct_peers(peers)
+    peer_by_name = {peer["name"]: peer for _, peer in peers if isinstance(peer.get("name"), str)}
+    for index, destination in destinations:
+        name = destination.get("peer")
+        if not isinstance(name, str):
+            continue
+        if name not in peer_by_name:
+            yield Fault(("destination", index, "peer"), f'unknown peer "{name}"{did_you_mean(name, peer_by_name)}')
+        elif absent := [key for key in ("host", "port") if key not in peer_by_name[name]]:
+            yield Fault(("destination", index, "peer"), f'peer "{name}" has no {" and no ".join(absent)} to send to')
+    receivers = {name for _, destination in destinations if isinstance(name := destination.get("peer"), str)}
+    if known_models is not None:
+        yield from _model_faults(rules, _tables(document, "model"), known_models)
+    for index, rule in rules:
+        names = rule.get("destinations")
+        for place, name in enumerate(names if isinstance(names, list | tuple) else ()):
+            if isinstance(name, str) and name not in receivers:
+                sentence = f'unknown destination "{name}"{did_you_mean(name, receivers)}'
+                yield Fault(("rule", index, "destinations", place), sentence)
+
+
+def _model_faults(
+    rules: list[tuple[int, Table]], own: list[tuple[int, Table]], known: Collection[str]
+) -> Iterator[Fault]:
+    yield from _repeated("model", "name", own)
+    for index, model in own:
+        if isinstance(model.get("name"), str) and model["name"] in known:
+            yield Fault(("model", index, "name"), f'there is a model "{model["name"]}" already')
+    names = {*known, *(name for _, model in own if isinstance(name := model.get("name"), str))}
+    for index, rule in rules:
+        shadow = rule.get("shadow")
+        meant: list[tuple[KeyPath, object]] = [(("rule", index, "model"), rule.get("model"))]
+        if isinstance(shadow, list | tuple):
+            meant += [(("rule", index, "shadow", place), name) for place, name in enumerate(shadow)]
+        for key, name in meant:
+            if isinstance(name, str) and name not in names:
+                yield Fault(key, f'unknown model "{name}"{did_you_mean(name, names)}')
+
+
+def _tables(document: Table, name: str) -> list[tuple[int, Table]]:
+    listed = document.get(name)
+    if not isinstance(listed, list | tuple):
+        return []
+    return [(index, table) for index, table in enumerate(listed) if isinstance(table, dict)]
+
+
+def _repeated(kind: str, key: str, tables: list[tuple[int, Table]]) -> Iterator[Fault]:
+    first: dict[str, int] = {}
+    for index, table in tables:
+        name = table.get(key)
+        if isinstance(name, str) and first.setdefault(name, index) != index:
+            yield Fault((kind, index, key), f'"{name}" is already {kind}[{first[name]}]')
+
+
+def _indistinct_peers(peers: list[tuple[int, Table]]) -> Iterator[Fault]:
+    """Peers that may associate with us and that a request's AE title and host cannot tell apart."""
+    first: dict[tuple[str, str], int] = {}
+    for index, peer in peers:
+        ae_title, host = peer.get("ae_title"), peer.get("host", "")
+        if peer.get("accept") is True and isinstance(ae_title, str) and isinstance(host, str):
+            other = first.setdefault((ae_title, host), index)
+            if other != index:
+                where = f"host {host}" if host else "no host"
+                sentence = f'peer[{other}] is accepted too, with the same AE title "{ae_title}" and {where}'
+                yield Fault(("peer", index, "ae_title"), sentence)
+
+
+def _keys_of(root: type[BaseModel], path: KeyPath) -> list[str]:
+    """The keys that the table at `path` may have, as the file spells them."""
+    model = root
+    for part in path:
+        if isinstance(part, str):
+            field = next(field for name, field in model.model_fields.items() if part in (name, field.alias))
+            annotation = field.annotation
+            models = [annotation, *get_args(annotation)]
+            model = next(kind for kind in models if isinstance(kind, type) and issubclass(kind, BaseModel))
+    return [field.alias or name for name, field in model.model_fields.items()]

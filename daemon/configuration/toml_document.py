@@ -1,0 +1,66 @@
+"""A TOML file as one frozen value, or all that is wrong with it, each fault with its key and line."""
+
+import re
+import tomllib
+from collections.abc import Callable, Iterable
+from typing import Any, TypeVar
+
+from pydantic import BaseModel, ValidationError
+
+from daemon.configuration.faults import Fault, key_text, shape_fault
+from daemon.configuration.toml_lines import key_lines, line_of
+from daemon.errors import ConfigurationError
+
+Document = TypeVar("Document", bound=BaseModel)
+
+
+def checked(
+    content: bytes,
+    model: type[Document],
+    source: str,
+    more_faults: Callable[[dict[str, Any]], Iterable[Fault]] = lambda document: (),
+) -> Document:
+    """What the bytes of a TOML file say, as `model`; faults call the file `source`.
+
+    `more_faults` are those that `model` does not see. Raises ConfigurationError with all faults, in the order of their
+    lines.
+    """
+    try:
+        text = content.decode("utf-8")
+    except UnicodeDecodeError as error:
+        line = content.count(b"\n", 0, error.start) + 1
+        raise ConfigurationError([f"{source}:{line}: the file is not UTF-8"]) from error
+    try:
+        document = _with_tuples(tomllib.loads(text))
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigurationError([_syntax_fault(str(error), text, source)]) from error
+    faults = list(more_faults(document))
+    value = None
+    try:
+        value = model.model_validate(document)
+    except ValidationError as error:
+        faults += [shape_fault(detail, model) for detail in error.errors(include_url=False)]
+    if value is None or faults:
+        raise ConfigurationError(_lines_of(faults, text, source))
+    return value
+
+
+def _with_tuples(value: Any) -> Any:
+    """`value` with tuples for TOML's lists: strict pydantic takes no list for a tuple, and a frozen value has none."""
+    if isinstance(value, dict):
+        return {key: _with_tuples(item) for key, item in value.items()}
+    return tuple(_with_tuples(item) for item in value) if isinstance(value, list) else value
+
+
+def _lines_of(faults: list[Fault], text: str, source: str) -> list[str]:
+    lines = key_lines(text)
+    placed = sorted((line_of(fault.key, lines), key_text(fault.key), fault.sentence) for fault in faults)
+    return [f"{source}:{line}: {key}: {sentence}" for line, key, sentence in placed]
+
+
+def _syntax_fault(message: str, text: str, source: str) -> str:
+    """tomllib says the place at the end of its sentence, or that it is the end of the document."""
+    sentence, _, place = message.partition(" (at ")
+    number = re.match(r"line (\d+)", place)
+    line = int(number[1]) if number else text.rstrip().count("\n") + 1
+    return f"{source}:{line}: not valid TOML: {sentence[:1].lower()}{sentence[1:]}"

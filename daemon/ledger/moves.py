@@ -1,0 +1,260 @@
+"""The moves of a job within a transaction. Used by the ledger alone.
+
+Who changes several jobs of a study locks them all first, in the order of their ids (`lock_study`): no two wait for
+each other. A late instance changes one.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.dialects import postgresql, sqlite
+
+from daemon.choice import Choice
+from daemon.jobs import DeliveryState, Event, Job, Shadow, ShadowState, State, advance, opens_revision
+from daemon.ledger.queries import awaits_confirmation, job_of
+from daemon.ledger.rows import Compared
+from daemon.ledger.schema import deliveries, events, jobs, series, shadows
+from dicom_io.errors import RejectReason
+
+NOT_CHOSEN: dict[str, Any] = {
+    "chosen": False,
+    "replaces_series_instance_uid": None,
+    "replaces_revision": None,
+    "refusal": None,
+}
+
+
+def move_job(
+    connection: sa.Connection,
+    job_id: int,
+    state: State,
+    event: Event,
+    *,
+    now: float,
+    values: Mapping[str, Any] | None = None,
+    code: str | None = None,
+    where: sa.ColumnElement[bool] | None = None,
+) -> bool:
+    """Change a job's state if it still is `state` (and `where` holds), with its event row; else False."""
+    target = advance(state, event)
+    moved = connection.execute(
+        sa.update(jobs)
+        .where(jobs.c.id == job_id, jobs.c.state == state, *([] if where is None else [where]))
+        .values(state=target, **(values or {}))
+    )
+    if not moved.rowcount:
+        return False
+    note(connection, job_id, event, now=now, from_state=state, to_state=target, code=code)
+    return True
+
+
+def note(
+    connection: sa.Connection,
+    job_id: int,
+    event: str,
+    *,
+    now: float,
+    from_state: str | None = None,
+    to_state: str | None = None,
+    code: str | None = None,
+) -> None:
+    """Append an event row."""
+    connection.execute(
+        sa.insert(events).values(
+            job_id=job_id, at=now, event=event, from_state=from_state, to_state=to_state, code=code
+        )
+    )
+
+
+def count_in_series(
+    connection: sa.Connection,
+    series_instance_uid: str,
+    *,
+    study_instance_uid: str,
+    calling_ae_title: str,
+    now: float,
+) -> None:
+    """One more instance of a series, which may be its first."""
+    insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    connection.execute(
+        insert(series)
+        .values(
+            series_instance_uid=series_instance_uid,
+            study_instance_uid=study_instance_uid,
+            calling_ae_title=calling_ae_title,
+            instances=1,
+            last_received_at=now,
+        )
+        .on_conflict_do_update(
+            index_elements=["series_instance_uid"],
+            set_={"instances": series.c.instances + 1, "last_received_at": now},
+        )
+    )
+
+
+def open_job(
+    connection: sa.Connection,
+    series_instance_uid: str,
+    *,
+    study_instance_uid: str,
+    calling_ae_title: str,
+    now: float,
+) -> None:
+    """What an instance of a series means for its jobs: the first opens one, a late one reopens it or the next."""
+    row = connection.execute(
+        sa.select(jobs.c.id, jobs.c.state, jobs.c.revision)
+        .where(jobs.c.series_instance_uid == series_instance_uid)
+        .order_by(jobs.c.revision.desc())
+        .limit(1)
+        .with_for_update()
+    ).one_or_none()
+    state = State(row.state) if row else None
+    if row and state == State.RECEIVING:
+        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(instances=jobs.c.instances + 1))
+    elif row and state == State.CANCELLED:
+        return
+    elif row and state and not opens_revision(state) and not _any_delivery(connection, row.id, sa.true()):
+        # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
+        values = NOT_CHOSEN | {
+            "instances": jobs.c.instances + 1,
+            "lease": None,
+            "lease_until": None,
+            "reject_reason": None,
+            "attempts": 0,
+            "not_before": None,
+            "halt": None,
+            "warnings": "[]",
+        }
+        move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
+    else:
+        count = sa.select(series.c.instances).where(series.c.series_instance_uid == series_instance_uid)
+        job_id = connection.execute(
+            sa.insert(jobs)
+            .values(
+                series_instance_uid=series_instance_uid,
+                study_instance_uid=study_instance_uid,
+                revision=row.revision + 1 if row else 1,
+                calling_ae_title=calling_ae_title,
+                priority=0,
+                state=State.RECEIVING,
+                attempts=0,
+                instances=count.scalar_subquery(),
+                warnings="[]",
+                created_at=now,
+            )
+            .returning(jobs.c.id)
+        ).scalar_one()
+        note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
+
+
+def lock_study(connection: sa.Connection, study_instance_uid: str) -> list[Job]:
+    """Every job of a study, oldest first, for this transaction alone."""
+    query = sa.select(jobs).where(jobs.c.study_instance_uid == study_instance_uid).order_by(jobs.c.id)
+    return [job_of(row) for row in connection.execute(query.with_for_update())]
+
+
+def is_as_seen(locked: Sequence[Job], seen: Sequence[Job]) -> bool:
+    """Whether the jobs of a study under one rule are still as they were, and none of the study is coming in.
+
+    What only concerns how they are worked on may have changed.
+    """
+    if any(job.state == State.RECEIVING and job.halt is None for job in locked):
+        return False
+    before, after = (
+        [
+            replace(job, lease=None, attempts=0, not_before=None, warnings=())
+            for job in known
+            if job.rule == seen[0].rule
+        ]
+        for known in (seen, locked)
+    )
+    return before == after
+
+
+def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> None:
+    """Write a choice down; the jobs of its study are locked."""
+    for chosen in choice.chosen:
+        job, replaced = chosen.job, chosen.replaces
+        if job.state == State.REJECTED:
+            move_job(connection, job.id, job.state, Event.REOPENED, now=now, values={"reject_reason": None})
+        connection.execute(
+            sa.update(jobs)
+            .where(jobs.c.id == job.id)
+            .values(
+                chosen=True,
+                not_before=None,
+                attempts=0,
+                replaces_series_instance_uid=replaced.series_instance_uid if replaced else None,
+                replaces_revision=replaced.revision if replaced else None,
+            )
+        )
+        note(connection, job.id, "CHOSEN", now=now, from_state=job.state)
+    if choice.verdict:
+        _choose_verdict(connection, choice.verdict, now=now)
+    ended = [(job, job.reject_reason) for job in choice.refused]
+    ended += [(job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded]
+    for job, reason in ended:
+        values = NOT_CHOSEN | {
+            "reject_reason": reason,
+            "lease": None,
+            "lease_until": None,
+            "attempts": 0,
+            "not_before": None,
+        }
+        move_job(connection, job.id, job.state, Event.REJECTED, now=now, values=values, code=reason)
+
+
+def _choose_verdict(connection: sa.Connection, job: Job, *, now: float) -> None:
+    """Have a refused job report its reason; it is in RECEIVED afterwards."""
+    values = NOT_CHOSEN | {"reject_reason": None, "refusal": job.reject_reason, "lease": None, "lease_until": None}
+    event = Event.REOPENED if job.state == State.REJECTED else Event.REFUSED
+    move_job(connection, job.id, job.state, event, now=now, values=values, code=job.reject_reason)
+    connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(chosen=True, not_before=None, attempts=0))
+    note(connection, job.id, "CHOSEN", now=now, from_state=State.RECEIVED, code=job.reject_reason)
+
+
+def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
+    """Move a reported job to where all of its deliveries are; without any it is committed at once."""
+    stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
+    if not _any_delivery(connection, job_id, sa.not_(stored)):
+        move_job(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
+        if not _any_delivery(connection, job_id, awaits_confirmation()):
+            move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
+
+
+def cast_shadows(connection: sa.Connection, job_id: int, models: Sequence[str]) -> None:
+    """Note which models are to be run on the volumes of a job."""
+    for model in models:
+        row = {"job_id": job_id, "model": model, "state": ShadowState.PENDING, "attempts": 0}
+        connection.execute(sa.insert(shadows).values(row))
+
+
+def settle(
+    connection: sa.Connection, shadow: Shadow, compared: Compared | None, *, now: float, code: str | None
+) -> None:
+    """Write down what came of a shadow, once, with its event row."""
+    state = ShadowState.COMPARED if compared else ShadowState.FAILED
+    values: dict[str, Any] = {"state": state, "code": code, "not_before": None}
+    if compared:
+        values |= {"version": compared.version, "sha256": compared.sha256, "volumes": json.dumps(compared.volumes)}
+    settled = connection.execute(
+        sa.update(shadows)
+        .where(shadows.c.id == shadow.id, shadows.c.state == ShadowState.PENDING)
+        .values(attempts=shadow.attempts, **values)
+    )
+    if settled.rowcount:
+        note(connection, shadow.job_id, f"SHADOW_{state}", now=now, code=code)
+
+
+def has_later_revision(connection: sa.Connection, job: Job) -> bool:
+    """Whether a late instance has opened another job of the series since."""
+    later = sa.exists().where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.revision > job.revision)
+    return bool(connection.execute(sa.select(later)).scalar_one())
+
+
+def _any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:
+    query = sa.select(sa.exists().where(deliveries.c.job_id == job_id, condition))
+    return bool(connection.execute(query).scalar_one())

@@ -1,0 +1,157 @@
+"""What the ledger asks its tables, and their rows as values. Used by the ledger alone."""
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+import sqlalchemy as sa
+
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
+from daemon.ledger.schema import deliveries, jobs, series, shadows
+
+
+def select_due(*, quiet_since: float | None, released_since: float) -> sa.Select[Any]:
+    """Jobs in RECEIVING whose series is complete, and by what evidence.
+
+    All that its sender has, nothing since `quiet_since`, or no sender since `released_since` that has more.
+    """
+    proved = series.c.instances == series.c.expected
+    quiet = sa.false() if quiet_since is None else series.c.last_received_at <= quiet_since
+    released = sa.and_(
+        series.c.released_at >= series.c.last_received_at,
+        series.c.released_at <= released_since,
+        sa.or_(series.c.expected.is_(None), series.c.expected <= series.c.instances),
+    )
+    evidence = sa.case((proved, Evidence.PROVED), (quiet, Evidence.QUIET), else_=Evidence.RELEASED)
+    columns = (
+        jobs.c.id.label("job_id"),
+        jobs.c.series_instance_uid,
+        jobs.c.calling_ae_title,
+        jobs.c.instances,
+        series.c.expected,
+    )
+    return (
+        sa.select(*columns, evidence.label("evidence"))
+        .join(series)
+        .where(jobs.c.state == State.RECEIVING, jobs.c.halt.is_(None), sa.or_(proved, quiet, released))
+        .order_by(jobs.c.id)
+    )
+
+
+def select_incoming(calling_ae_title: str, *, columns: Sequence[str]) -> sa.Select[Any]:
+    """These columns of the series that a peer is sending."""
+    return (
+        sa.select(*(series.c[column] for column in columns))
+        .join(jobs)
+        .where(series.c.calling_ae_title == calling_ae_title, jobs.c.state == State.RECEIVING, jobs.c.halt.is_(None))
+        .order_by(jobs.c.id)
+    )
+
+
+def select_studies_to_choose(*, now: float) -> sa.Select[Any]:
+    """Studies with a job that awaits the choice, and none that is to be waited for; the oldest first."""
+    other = jobs.alias()
+    waits = sa.or_(other.c.state == State.RECEIVING, sa.and_(_awaits_choice(other), other.c.not_before > now))
+    study = jobs.c.study_instance_uid
+    held_up = sa.exists().where(other.c.study_instance_uid == study, other.c.halt.is_(None), waits)
+    return sa.select(study).where(_awaits_choice(jobs), ~held_up).group_by(study).order_by(sa.func.min(jobs.c.id))
+
+
+def _awaits_choice(table: sa.FromClause) -> sa.ColumnElement[bool]:
+    """Closed, and not chosen; `table` is `jobs` or an alias of it."""
+    return sa.and_(table.c.state.in_(WORKABLE), sa.not_(table.c.chosen), table.c.halt.is_(None))
+
+
+def select_claimable(lease: str, *, now: float) -> sa.Select[Any]:
+    """The id of the most urgent chosen job that the holder of `lease` may work on."""
+    return (
+        sa.select(jobs.c.id)
+        .where(
+            _is_to_be_worked_on(jobs, now=now),
+            sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease == lease),
+        )
+        .order_by(jobs.c.priority.desc(), jobs.c.id)
+        .limit(1)
+    )
+
+
+def _is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement[bool]:
+    """Waits for a worker, or has one; `table` is `jobs` or an alias of it."""
+    return sa.and_(
+        table.c.state.in_(WORKABLE),
+        table.c.chosen,
+        table.c.halt.is_(None),
+        sa.or_(table.c.not_before.is_(None), table.c.not_before <= now),
+    )
+
+
+def select_due_deliveries(*, now: float) -> sa.Select[Any]:
+    """Deliveries that are to be stored or confirmed now, oldest first.
+
+    A job whose geometry is not proved stands still, and has nothing to send but its verdict.
+    """
+    out = sa.and_(jobs.c.state.in_([State.REPORTED, State.DELIVERED]), jobs.c.halt.is_(None))
+    return (
+        select_deliveries()
+        .where(
+            sa.or_(deliveries.c.state == DeliveryState.PENDING, awaits_confirmation()),
+            sa.or_(out, jobs.c.halt == HaltCode.GEOMETRY_NOT_PROVED),
+            sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
+        )
+        .order_by(deliveries.c.id)
+    )
+
+
+def awaits_confirmation() -> sa.ColumnElement[bool]:
+    """Stored, and to be confirmed."""
+    return sa.and_(deliveries.c.state == DeliveryState.STORED, deliveries.c.confirm != "none")
+
+
+def job_of(row: sa.Row[Any]) -> Job:
+    """A row of `jobs` as a value; `refusal` is the reason of a job in another state than REJECTED."""
+    values = {field: row._mapping[field] for field in Job.__dataclass_fields__}
+    values["reject_reason"] = row.reject_reason or row.refusal
+    return Job(**values | {"state": State(row.state), "warnings": tuple(json.loads(row.warnings))})
+
+
+def select_deliveries() -> sa.Select[Any]:
+    """Deliveries with the study of their job."""
+    return sa.select(deliveries, jobs.c.study_instance_uid).join(jobs)
+
+
+def delivery_of(row: sa.Row[Any]) -> Delivery:
+    """A row of `select_deliveries` as a value."""
+    values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__}
+    return Delivery(**values | {"state": DeliveryState(row.state)})
+
+
+def select_shadows() -> sa.Select[Any]:
+    """Shadows with what is to be known of their jobs."""
+    return sa.select(shadows, jobs.c.series_instance_uid, jobs.c.state.label("job_state"), jobs.c.instances).join(jobs)
+
+
+def select_due_shadows(*, now: float) -> sa.Select[Any]:
+    """Shadows that are to be run now, oldest first; none while a job waits for a worker or has one."""
+    other = jobs.alias()
+    return (
+        select_shadows()
+        .where(
+            shadows.c.state == ShadowState.PENDING,
+            ~sa.exists().where(_is_to_be_worked_on(other, now=now)),
+            sa.or_(shadows.c.not_before.is_(None), shadows.c.not_before <= now),
+        )
+        .order_by(shadows.c.id)
+    )
+
+
+def shadow_of(row: sa.Row[Any]) -> Shadow:
+    """A row of `select_shadows` as a value."""
+    values = {field: row._mapping[field] for field in Shadow.__dataclass_fields__}
+    return Shadow(
+        **values
+        | {
+            "state": ShadowState(row.state),
+            "job_state": State(row.job_state),
+            "volumes": tuple(json.loads(row.volumes or "[]")),
+        }
+    )

@@ -1,0 +1,498 @@
+"""The ledger: what is durably known of instances, series, jobs and deliveries. One transaction a change.
+
+Claims are one statement with a lease; every change of a job's state is `UPDATE ... WHERE state = ?` and an event row
+in the same transaction, so that whoever lost the job (to a late slice, to another host) changes nothing.
+"""
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError, IntegrityError
+
+from daemon.choice import Choice
+from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
+from daemon.jobs import ENDED, WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
+from daemon.ledger import sqlite_session
+from daemon.ledger.moves import (
+    NOT_CHOSEN,
+    apply_choice,
+    cast_shadows,
+    count_in_series,
+    follow_deliveries,
+    has_later_revision,
+    is_as_seen,
+    lock_study,
+    move_job,
+    note,
+    open_job,
+    settle,
+)
+from daemon.ledger.queries import (
+    delivery_of,
+    job_of,
+    select_claimable,
+    select_deliveries,
+    select_due,
+    select_due_deliveries,
+    select_due_shadows,
+    select_incoming,
+    select_shadows,
+    select_studies_to_choose,
+    shadow_of,
+)
+from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing
+from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
+
+__all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
+
+LEASE_S = 30.0
+MIGRATION_LOCK = 0x706F727461  # "porta"
+
+
+class Ledger:
+    """All reading and writing of the database. Raises LedgerUnavailable when it does not answer or commit."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", sqlite_session.prepare)
+            sa.event.listen(self._engine, "begin", sqlite_session.begin)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's form, one process at a time.
+
+        Raises LedgerUnavailable, also when they are of a later version.
+        """
+        settings = AlembicConfig()
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self._transaction() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has taken its one lock already
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            settings.attributes["connection"] = connection
+            try:
+                command.upgrade(settings, "head")
+            except CommandError as error:
+                raise LedgerUnavailable("its tables are of a later version of Porta") from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    def instance(self, sop_instance_uid: str) -> Instance | None:
+        """The instance of this UID, if it was received."""
+        with self._reading() as connection:
+            row = connection.execute(
+                sa.select(instances, series.c.study_instance_uid, series.c.calling_ae_title)
+                .join(series)
+                .where(instances.c.sop_instance_uid == sop_instance_uid)
+            ).one_or_none()
+        return Instance(**{field: row._mapping[field] for field in Instance.__dataclass_fields__}) if row else None
+
+    def record_instance(self, instance: Instance, *, now: float) -> bool:
+        """Commit a new instance to its series and job; False when its UID was there already.
+
+        The first instance opens the job of the series; a late one reopens it, or opens its next revision.
+        """
+        try:
+            with self._transaction() as connection:
+                count_in_series(
+                    connection,
+                    instance.series_instance_uid,
+                    study_instance_uid=instance.study_instance_uid,
+                    calling_ae_title=instance.calling_ae_title,
+                    now=now,
+                )
+                connection.execute(
+                    sa.insert(instances).values(
+                        {column.name: getattr(instance, column.name, now) for column in instances.c}
+                    )
+                )
+                open_job(
+                    connection,
+                    instance.series_instance_uid,
+                    study_instance_uid=instance.study_instance_uid,
+                    calling_ae_title=instance.calling_ae_title,
+                    now=now,
+                )
+        except IntegrityError:
+            return False
+        return True
+
+    def release_series(self, series_instance_uids: Sequence[str], *, now: float) -> None:
+        """The last association that brought instances of these series has ended."""
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(series).where(series.c.series_instance_uid.in_(series_instance_uids)).values(released_at=now)
+            )
+
+    def due_series(
+        self, *, now: float, quiet_s: float, released_quiet_s: float, listening_since: float = 0.0
+    ) -> list[Due]:
+        """Jobs in RECEIVING whose series is all there, or has been quiet for long enough.
+
+        One of which the sender said that it has more than came waits `quiet_s`. A service that was down could not
+        hear a sender: its silence counts from `listening_since` on.
+        """
+        quiet_since = now - quiet_s if listening_since <= now - quiet_s else None
+        with self._reading() as connection:
+            rows = connection.execute(select_due(quiet_since=quiet_since, released_since=now - released_quiet_s)).all()
+        return [Due(**{**row._mapping, "evidence": Evidence(row.evidence)}) for row in rows]
+
+    def incoming(self, calling_ae_title: str) -> list[Incoming]:
+        """The series that this peer is sending, as far as they are here."""
+        with self._reading() as connection:
+            query = select_incoming(calling_ae_title, columns=list(Incoming.__dataclass_fields__))
+            return [Incoming(*row) for row in connection.execute(query)]
+
+    def expect(self, instances_of: Mapping[str, int]) -> None:
+        """How many instances the sender says that each of these series has."""
+        with self._transaction() as connection:
+            for uid, expected in sorted(instances_of.items()):
+                connection.execute(
+                    sa.update(series).where(series.c.series_instance_uid == uid).values(expected=expected)
+                )
+
+    def close_series(
+        self, due: Due, *, now: float, rule: str | None, priority: int = 0, reject_reason: str | None = None
+    ) -> bool:
+        """RECEIVING to RECEIVED, or to REJECTED with a reason; False when another instance came meanwhile."""
+        event = Event.REJECTED if reject_reason else Event.CLOSED
+        values = {"rule": rule, "priority": priority, "reject_reason": reject_reason}
+        with self._transaction() as connection:
+            return move_job(
+                connection,
+                due.job_id,
+                State.RECEIVING,
+                event,
+                now=now,
+                values=values,
+                code=reject_reason,
+                where=jobs.c.instances == due.instances,
+            )
+
+    def studies_to_choose(self, *, now: float) -> list[str]:
+        """Studies with a closed series of which it is not said yet whether it is reported, and none still coming in.
+
+        Nor one whose judgement is to be tried again later.
+        """
+        with self._reading() as connection:
+            return list(connection.execute(select_studies_to_choose(now=now)).scalars())
+
+    def jobs_of_study(self, study_instance_uid: str) -> list[Job]:
+        """Every job of a study, oldest first."""
+        with self._reading() as connection:
+            query = sa.select(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
+            return [job_of(row) for row in connection.execute(query.order_by(jobs.c.id))]
+
+    def choose(self, choice: Choice, seen: Sequence[Job], *, now: float) -> bool:
+        """Commit a choice that was made of `seen`, all jobs of one study under one rule.
+
+        False, and nothing changes, when they are not what they were, or another series of the study is coming in.
+        """
+        with self._transaction() as connection:
+            locked = lock_study(connection, seen[0].study_instance_uid)
+            if not is_as_seen(locked, seen):
+                return False
+            apply_choice(connection, choice, now=now)
+        return True
+
+    def instance_paths(self, series_instance_uid: str) -> list[str]:
+        """Paths, relative to the storage root, of a series' instances, in the order of their UIDs."""
+        with self._reading() as connection:
+            return list(
+                connection.execute(
+                    sa.select(instances.c.path)
+                    .where(instances.c.series_instance_uid == series_instance_uid)
+                    .order_by(instances.c.sop_instance_uid)
+                ).scalars()
+            )
+
+    def claim_job(self, lease: str, *, now: float) -> Job | None:
+        """Take the most urgent chosen job that a worker can go on with, for LEASE_S seconds; None if there is none.
+
+        A worker that asks holds nothing: a job still under its lease is one that it could not give back.
+        """
+        waiting = select_claimable(lease, now=now).with_for_update(skip_locked=True)
+        with self._transaction() as connection:
+            row = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == waiting.scalar_subquery())
+                .values(lease=lease, lease_until=now + LEASE_S)
+                .returning(jobs)
+            ).one_or_none()
+        return job_of(row) if row else None
+
+    def renew_lease(self, lease: str, *, now: float) -> None:
+        """The heartbeat of the worker that holds `lease`."""
+        with self._transaction() as connection:
+            connection.execute(sa.update(jobs).where(jobs.c.lease == lease).values(lease_until=now + LEASE_S))
+
+    def free_leases(self, host: str) -> int:
+        """Free what workers of this host held when the service ended; costs no attempt."""
+        with self._transaction() as connection:
+            freed = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.lease.startswith(f"{host}/", autoescape=True))
+                .values(lease=None, lease_until=None)
+            )
+        return int(freed.rowcount)
+
+    def finish_stage(
+        self,
+        job: Job,
+        event: Event,
+        *,
+        now: float,
+        warnings: Sequence[str] = (),
+        outgoing: Sequence[Outgoing] = (),
+        shadow_models: Sequence[str] = (),
+    ) -> bool:
+        """Move a claimed job on and give its lease back; False when the job is no longer ours or elsewhere.
+
+        `shadow_models` are run on its volumes from then on.
+        """
+        values = {
+            "lease": None,
+            "lease_until": None,
+            "attempts": 0,
+            "not_before": None,
+            "warnings": json.dumps(list(dict.fromkeys([*job.warnings, *warnings]))),
+        }
+        with self._transaction() as connection:
+            moved = move_job(
+                connection,
+                job.id,
+                job.state,
+                event,
+                now=now,
+                values=values,
+                code=job.reject_reason,
+                where=jobs.c.lease == job.lease,
+            )
+            if moved:
+                self._send(connection, job, outgoing)
+                cast_shadows(connection, job.id, shadow_models)
+                if event == Event.REPORTED:
+                    follow_deliveries(connection, job.id, now=now)
+        return moved
+
+    def refuse(self, job: Job, reason: str, *, now: float) -> bool:
+        """Give a claimed job back with a reason why it is not processed; False when it is no longer ours.
+
+        It waits in RECEIVED for the choice: another series may be answered in its place.
+        """
+        values = NOT_CHOSEN | {
+            "refusal": reason,
+            "lease": None,
+            "lease_until": None,
+            "attempts": 0,
+            "not_before": None,
+        }
+        with self._transaction() as connection:
+            return move_job(
+                connection,
+                job.id,
+                job.state,
+                Event.REFUSED,
+                now=now,
+                values=values,
+                code=reason,
+                where=jobs.c.lease == job.lease,
+            )
+
+    def postpone(self, job: Job, *, now: float, until: float, code: str, counts: bool) -> None:
+        """Give a claimed job back, to be tried again; `counts` says whether this was an attempt."""
+        values = {"not_before": until, "attempts": job.attempts + int(counts)}
+        self._give_back(job, "POSTPONED", now=now, code=code, values=values)
+
+    def halt(self, job: Job, code: HaltCode, *, now: float, outgoing: Sequence[Outgoing] = ()) -> None:
+        """Give a claimed job back, to stand still until `retry`; `outgoing` says meanwhile why there are no results."""
+        values = {"halt": code, "attempts": job.attempts + 1}
+        self._give_back(job, "HALTED", now=now, code=code, values=values, outgoing=outgoing)
+
+    def _give_back(
+        self,
+        job: Job,
+        event: str,
+        *,
+        now: float,
+        code: str,
+        values: Mapping[str, Any],
+        outgoing: Sequence[Outgoing] = (),
+    ) -> None:
+        with self._transaction() as connection:
+            given = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job.id, jobs.c.state == job.state, jobs.c.lease == job.lease)
+                .values(lease=None, lease_until=None, **values)
+            )
+            if given.rowcount:
+                note(connection, job.id, event, now=now, from_state=job.state, code=code)
+                self._send(connection, job, outgoing)
+
+    @staticmethod
+    def _send(connection: sa.Connection, job: Job, outgoing: Sequence[Outgoing]) -> None:
+        for item in outgoing:
+            connection.execute(
+                sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__)
+            )
+
+    def due_deliveries(self, *, now: float) -> list[Delivery]:
+        """Objects that are to be stored or confirmed now, oldest first."""
+        with self._reading() as connection:
+            return [delivery_of(row) for row in connection.execute(select_due_deliveries(now=now))]
+
+    def deliveries_of(self, job_id: int) -> list[Delivery]:
+        """All deliveries of a job."""
+        with self._reading() as connection:
+            rows = connection.execute(
+                select_deliveries().where(deliveries.c.job_id == job_id).order_by(deliveries.c.id)
+            )
+            return [delivery_of(row) for row in rows]
+
+    def advance_delivery(
+        self, delivery: Delivery, state: DeliveryState, *, now: float, status: str, not_before: float | None = None
+    ) -> None:
+        """Move a delivery on, and its job with it once all of its deliveries are as far."""
+        with self._transaction() as connection:
+            # One at a time: of two that advance the last two deliveries at once, neither would see the other's.
+            connection.execute(sa.select(jobs.c.id).where(jobs.c.id == delivery.job_id).with_for_update())
+            moved = connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
+                .values(state=state, attempts=0, last_status=status, not_before=not_before)
+            )
+            if moved.rowcount:
+                follow_deliveries(connection, delivery.job_id, now=now)
+
+    def postpone_delivery(self, delivery: Delivery, *, until: float, status: str, counts: bool) -> None:
+        """The next attempt is not before `until`; `counts` says whether there was one that failed."""
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == delivery.id)
+                .values(attempts=delivery.attempts + int(counts), not_before=until, last_status=status)
+            )
+
+    def fail_delivery(self, delivery: Delivery, *, now: float, status: str) -> None:
+        """The attempts are used up: the delivery has failed, and its job halts if it has not ended meanwhile."""
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.id == delivery.id)
+                .values(state=DeliveryState.FAILED, attempts=delivery.attempts + 1, last_status=status)
+            )
+            halted = connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == delivery.job_id, jobs.c.state.not_in(ENDED))
+                .values(halt=sa.func.coalesce(jobs.c.halt, HaltCode.DELIVERY_FAILED))
+            )
+            if halted.rowcount:
+                note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
+
+    def due_shadows(self, *, now: float) -> list[Shadow]:
+        """Shadows that are to be run now, oldest first, also of cancelled jobs; none while a job is to be worked on."""
+        with self._reading() as connection:
+            return [shadow_of(row) for row in connection.execute(select_due_shadows(now=now))]
+
+    def shadows_of(self, job_id: int) -> list[Shadow]:
+        """All shadows of a job."""
+        with self._reading() as connection:
+            rows = connection.execute(select_shadows().where(shadows.c.job_id == job_id).order_by(shadows.c.id))
+            return [shadow_of(row) for row in rows]
+
+    def settle_shadow(self, shadow: Shadow, *, now: float, compared: Compared | None = None, code: str = "") -> None:
+        """What came of a shadow: how it compares, or the code of why there is nothing to compare."""
+        with self._transaction() as connection:
+            settle(connection, shadow, compared, now=now, code=code or None)
+
+    def postpone_shadow(self, shadow: Shadow, *, until: float, code: str, counts: bool) -> None:
+        """The next attempt is not before `until`; `counts` says whether there was one that failed."""
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(shadows)
+                .where(shadows.c.id == shadow.id)
+                .values(attempts=shadow.attempts + int(counts), not_before=until, code=code)
+            )
+
+    def all_jobs(self) -> list[Job]:
+        """Every job, oldest first."""
+        with self._reading() as connection:
+            return [job_of(row) for row in connection.execute(sa.select(jobs).order_by(jobs.c.id))]
+
+    def job(self, job_id: int) -> Job:
+        """One job. Raises UnknownJob."""
+        with self._reading() as connection:
+            row = connection.execute(sa.select(jobs).where(jobs.c.id == job_id)).one_or_none()
+        if row is None:
+            raise UnknownJob(job_id)
+        return job_of(row)
+
+    def history(self, job_id: int) -> list[dict[str, Any]]:
+        """The events of a job, oldest first."""
+        with self._reading() as connection:
+            rows = connection.execute(sa.select(events).where(events.c.job_id == job_id).order_by(events.c.id))
+            return [dict(row._mapping) for row in rows]
+
+    def retry(self, job_id: int, *, now: float) -> None:
+        """Clear the halt of a job and of its failed deliveries. Raises UnknownJob, WrongState when it has none.
+
+        WrongState also for one without results that has a later revision: that one is of more slices. Meanwhile another
+        series of the study may have been reported: one without results is to be chosen again.
+        """
+        job = self.job(job_id)
+        if job.halt is None:
+            raise WrongState(job_id, job.state, "retry")
+        with self._transaction() as connection:
+            if job.state in WORKABLE and has_later_revision(connection, job):
+                raise WrongState(job_id, job.state, "retry")
+            connection.execute(
+                sa.update(jobs)
+                .where(jobs.c.id == job_id)
+                .values(
+                    halt=None,
+                    attempts=0,
+                    not_before=None,
+                    chosen=sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE)),
+                )
+            )
+            connection.execute(
+                sa.update(deliveries)
+                .where(deliveries.c.job_id == job_id, deliveries.c.state == DeliveryState.FAILED)
+                .values(state=DeliveryState.PENDING, attempts=0, not_before=None)
+            )
+            note(connection, job_id, "RETRIED", now=now, from_state=job.state)
+
+    def cancel(self, job_id: int, *, now: float) -> None:
+        """End a job. Raises UnknownJob, WrongState when it has ended."""
+        job = self.job(job_id)
+        if job.state in ENDED:
+            raise WrongState(job_id, job.state, "cancel")
+        with self._transaction() as connection:
+            values = {"lease": None, "lease_until": None, "halt": None}
+            if not move_job(connection, job_id, job.state, Event.CANCELLED, now=now, values=values):
+                raise WrongState(job_id, job.state, "cancel")
+
+    @contextmanager
+    def _reading(self) -> Iterator[sa.Connection]:
+        """One consistent view; on SQLite it does not wait for a writer, nor make one wait."""
+        with self._transaction(begin="BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def _transaction(self, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
+        try:
+            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
+                yield connection
+        except IntegrityError:
+            raise
+        except (DBAPIError, sa.exc.TimeoutError) as error:
+            # The driver's message may quote statements; the type is enough.
+            raise LedgerUnavailable(type(error).__name__) from None

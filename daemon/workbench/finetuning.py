@@ -1,0 +1,196 @@
+"""`porta finetune`: few labelled cases, weights that know much already, and what was gained on cases held back.
+
+OUT/before, OUT/after   the held-back cases measured with the weights that were given and with those that came out
+OUT/run                 the run of `porta train`, with the weights and their card
+OUT/cache               prepared cases
+"""
+
+import json
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from daemon.errors import BadRequest, EvaluationStopped
+from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
+from daemon.workbench.interruption import interruptible
+from daemon.workbench.train_settings import TrainSettings, load_settings
+from daemon.workbench.trainer import CACHE, Material, find_material, train_model
+from daemon.worker.stages import software_version
+from models.cards import Card, find, read_card
+from models.datasets.cases import CaseSource
+from models.datasets.discovery import find_all
+from models.datasets.phantoms import PhantomSource
+from models.datasets.splits import make_split
+from models.errors import SplitInvalid
+from models.evaluation.evaluation import Asked
+from models.evaluation.files import write_atomically
+from models.inference import load_model
+from models.training.runs import learned_from
+
+BEFORE, AFTER, RUN = "before", "after", "run"
+MOST_CASES = 10
+HELD_BACK = 1 / 3
+"""The share of the patients that is held back where nobody is named."""
+
+
+@dataclass(frozen=True)
+class Finetuning:
+    """What was asked for on the command line. `base`: a name of `porta models`, or a card."""
+
+    base: str
+    folders: tuple[Path, ...]
+    leave_out: tuple[str, ...] = ()
+    tumours_not_drawn: tuple[str, ...] = ()
+    phantoms: int = 0
+    freeze_encoder: bool = False
+    steps: int = 200
+    batch: int = 12
+    pixels: int = 128
+    learning_rate: float = 1e-4
+    name: str | None = None
+    cache: Path | None = None
+    seed: int = 0
+    device: str = "auto"
+    threads: int | None = None
+    workers: int = 1
+    processes: int | None = None
+    command: str = "porta finetune"
+
+
+def finetune(asked: Finetuning, out: Path) -> Path:
+    """Train on as asked, measure before and after, print one table; the path of the new card.
+
+    A run that was stopped goes on. Raises UnknownModel, CardInvalid, WeightsCorrupt, BadRequest, ConfigurationError,
+    CaseUnreadable, SplitInvalid and RunMismatch for what the caller must mend, TrainingStopped and EvaluationStopped
+    after Ctrl-C or SIGTERM.
+    """
+    try:
+        with interruptible():
+            return _finetuned(asked, out)
+    except KeyboardInterrupt:
+        raise EvaluationStopped("stopped; the same command goes on from the cases that were measured") from None
+
+
+def _finetuned(asked: Finetuning, out: Path) -> Path:
+    base = find(asked.base)
+    settings = settings_of(asked, base, out)
+    material = find_material(settings)
+    held_back = _held_back(material, base)
+    _count(material)
+    how = Asked(software=f"porta-hepatis {software_version()}", command=asked.command)
+    contents = {BEFORE: _measure(base, held_back, out / BEFORE, how, settings)}
+    train_model(settings, out / RUN, command=asked.command)
+    card = read_card(out / RUN / f"{base.architecture}.json")
+    contents[AFTER] = _measure(card, held_back, out / AFTER, how, settings)
+    _tell(card.path, contents)
+    console = Console(width=None if sys.stdout.isatty() else 160)
+    console.print(table_of(contents))
+    console.print(f"{card.path}: {card.name} {card.version}, from {base.name} {base.version}", soft_wrap=True)
+    return card.path
+
+
+def settings_of(asked: Finetuning, base: Card, out: Path) -> TrainSettings:
+    """Those of the training: architecture and preprocessing are the base's, nothing is validated on.
+
+    Raises ConfigurationError, CaseUnreadable, SplitInvalid.
+    """
+    values: dict[tuple[str, str], Any] = {
+        ("data", "folders"): asked.folders,
+        ("data", "phantoms"): asked.phantoms,
+        ("data", "tumours_not_drawn"): asked.tumours_not_drawn,
+        ("data", "cache"): asked.cache or out / CACHE,
+        ("data", "leave_out"): asked.leave_out or _drawn(asked),
+        ("data", "validation"): 0.0,
+        ("network", "model"): base.architecture,
+        ("network", "initial"): base.path,
+        ("training", "steps"): asked.steps,
+        ("training", "batch"): asked.batch,
+        ("training", "pixels"): asked.pixels,
+        ("training", "learning_rate"): asked.learning_rate,
+        ("training", "epoch"): asked.steps,
+        ("training", "seed"): asked.seed,
+        ("training", "freeze_encoder"): asked.freeze_encoder,
+        ("card", "name"): asked.name or f"{base.name}-tuned"[:64],
+        ("machine", "device"): asked.device,
+        ("machine", "threads"): asked.threads,
+        ("machine", "workers"): asked.workers,
+        ("machine", "processes"): asked.processes,
+    }
+    how = {("preprocessing", key): value for key, value in asdict(base.preprocessing).items()}
+    return load_settings(None, values | how)
+
+
+def _drawn(asked: Finetuning) -> tuple[str, ...]:
+    """The cases that are held back where none is named: a third of the patients, at least one, by the seed."""
+    sources = find_all(asked.folders, asked.tumours_not_drawn).sources
+    patients = {source.patient for source in sources}
+    if len(patients) < 2:
+        few = "no case" if not patients else f"only {sources[0].name}"
+        raise BadRequest(f"{few} in {', '.join(map(str, asked.folders))}: one is to learn from, another to measure on")
+    return make_split(sources, validation=0.0, test=HELD_BACK, seed=asked.seed).test
+
+
+def _held_back(material: Material, base: Card) -> list[CaseSource]:
+    """The cases to measure on. Raises SplitInvalid where the base knows their patients, as far as its run says."""
+    held_back = [material.sources[name] for name in material.split.test]
+    patients = learned_from(base)
+    if known := [source.name for source in held_back if source.patient in patients]:
+        raise SplitInvalid(
+            f"{base.path}: was trained or validated on patients of {', '.join(known)}; hold others back by --leave-out"
+        )
+    return held_back
+
+
+def _count(material: Material) -> None:
+    """Raise BadRequest for none or too many cases to learn from; phantoms that are drawn do not count."""
+    learned = [name for name in material.split.training if not isinstance(material.sources[name], PhantomSource)]
+    if not 1 <= len(learned) <= MOST_CASES:
+        raise BadRequest(
+            f"{len(learned)} cases to learn from, {len(material.split.test)} held back: finetune takes 1 to "
+            f"{MOST_CASES}; porta train --initial CARD.json takes more"
+        )
+
+
+def _measure(card: Card, sources: Sequence[CaseSource], out: Path, how: Asked, settings: TrainSettings) -> Content:
+    machine = settings.machine
+    model = load_model(card, device=machine.device, threads=machine.threads)
+    return evaluate_model(model, sources, out, how, label=out.name)
+
+
+def _tell(path: Path, contents: Mapping[str, Content]) -> None:
+    """Write what was measured into the card, case by case, with what the weights had that it began from."""
+    card = json.loads(path.read_text())
+    figures = {
+        label: {
+            record["name"]: {part: record[part]["dice"] for part in ("liver", "tumour")} for record in found["cases"]
+        }
+        for label, found in contents.items()
+    }
+    card["quality"] = {
+        f"{name}, left out": {
+            f"{part}_dice{ending}": None if (dice := figures[label][name][part]) is None else round(dice, 3)
+            for part in ("liver", "tumour")
+            for label, ending in ((AFTER, ""), (BEFORE, "_before"))
+        }
+        for name in figures[AFTER]
+        if name in figures[BEFORE]
+    }
+    write_atomically(path, (json.dumps(card, indent=2) + "\n").encode())
+
+
+def table_of(contents: Mapping[str, Content]) -> Table:
+    """Before, after, and the difference of the means, on the cases that were held back."""
+    count = len(contents[AFTER]["cases"])
+    title = f"{count} case{'' if count == 1 else 's'} held back; mean"
+    table = Table("", BEFORE, AFTER, "difference", title=title, title_justify="left")
+    for name, path, digits in ROWS:
+        before, after = (mean_of(contents[label]["summary"], path) for label in (BEFORE, AFTER))
+        cells = ["–" if value is None else f"{value:.{digits}f}" for value in (before, after)]
+        gain = "–" if before is None or after is None else f"{after - before:+.{digits}f}"
+        table.add_row(name, *cells, gain)
+    return table

@@ -1,0 +1,62 @@
+"""Pixels decoded in a process of their own: a decoder in C++ that a broken image kills takes nothing else with it."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TypeVar
+
+from daemon.errors import WorkerFailed, WorkerOutOfMemory
+from daemon.worker.executor import LocalExecutor, Setup
+from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.pixels import read_volume
+from dicom_io.series import Stack
+from dicom_io.volume import Volume
+
+DEADLINE_S = 600.0
+"""For one volume; a decoder that takes longer than that hangs."""
+
+T = TypeVar("T")
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Decoder:
+    """Reads volumes, with a child process for those whose pixels have to be decoded."""
+
+    _executor: LocalExecutor
+
+    def read(self, stack: Stack, progress: Progress | None = None) -> Volume:
+        """The volume. `progress` is told of the slices where no child is needed.
+
+        Raises SeriesRejected: a decoder that crashes or hangs is UNREADABLE_PIXELS too.
+        """
+        if all(item.header.pixels and item.header.pixels.offset is not None for item in stack.slices):
+            return read_volume(stack, progress)
+        return self._apart(read_volume, stack)
+
+    def prove(self, stack: Stack) -> None:
+        """Decode all of it and keep nothing. Raises SeriesRejected as `read` does."""
+        self._apart(_decode, stack)
+
+    def _apart(self, function: Callable[[Stack], T], stack: Stack) -> T:
+        try:
+            return self._executor.run(DEADLINE_S, function, stack)
+        except WorkerOutOfMemory as error:
+            raise SeriesRejected(RejectReason.TOO_LARGE, "It could not be held while it was decoded.") from error
+        except WorkerFailed as error:
+            raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, f"The decoder failed: {error}.") from error
+
+
+@contextmanager
+def decoder() -> Iterator[Decoder]:
+    """A Decoder, whose process starts when it is needed and ends with this context."""
+    executor = LocalExecutor(Setup(log_level="error"))
+    try:
+        yield Decoder(executor)
+    finally:
+        executor.stop()
+
+
+def _decode(stack: Stack) -> None:
+    read_volume(stack)

@@ -1,0 +1,356 @@
+"""The command as people and scripts meet it: its exit codes, one line for each fault, and no traceback ever."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from daemon.choice import Choice, Chosen
+from daemon.commands.cli import main
+from daemon.jobs import DeliveryState, Event, HaltCode
+from daemon.ledger.store import Instance, Ledger, Outgoing
+from daemon.spool import Spool, write_durably
+from dicom_io.errors import RejectReason
+from dicom_io.uids import derive_uid
+
+CONFIG = """\
+[dicom]
+port = {port}
+[[peer]]
+name = "archive"
+ae_title = "ARCHIVE"
+host = "127.0.0.1"
+port = {peer_port}
+[[destination]]
+peer = "archive"
+confirm = "query"
+[[rule]]
+name = "liver-ct"
+match = {{ Modality = "CT" }}
+model = "resnet50"
+destinations = ["archive"]
+[storage]
+root = "{root}"
+min_free_mb = 0
+"""
+
+JOB_KEYS = [
+    "id",
+    "series_instance_uid",
+    "study_instance_uid",
+    "revision",
+    "calling_ae_title",
+    "rule",
+    "state",
+    "reject_reason",
+    "attempts",
+    "not_before",
+    "halt",
+    "instances",
+    "warnings",
+    "deliveries",
+    "shadows",
+]
+DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
+"""The formats of DESIGN.md section 7."""
+
+NOW = 1_767_225_600.0
+"""2026-01-01T00:00:00Z"""
+
+
+@dataclass
+class Answer:
+    """What a command said and returned."""
+
+    code: int
+    out: str
+    lines: list[str]
+
+
+@dataclass
+class Desk:
+    """A configuration, and somebody who types commands."""
+
+    directory: Path
+    capsys: pytest.CaptureFixture[str]
+    monkeypatch: pytest.MonkeyPatch
+
+    @property
+    def root(self) -> Path:
+        return self.directory / "root"
+
+    @property
+    def config(self) -> Path:
+        return self.directory / "porta.toml"
+
+    def configure(self, text: str = CONFIG, **values: Any) -> None:
+        defaults = {"port": 11112, "peer_port": 104, "root": self.root}
+        self.config.write_text(text.format(**defaults | values))
+
+    def porta_here(self, *arguments: str) -> Answer:
+        """The same entry in this process, which need not load torch for each of many commands."""
+        self.monkeypatch.setattr(sys, "argv", ["porta", *arguments, "--config", str(self.config)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = self.capsys.readouterr()
+        assert "Traceback" not in said.err
+        return Answer(int(ended.value.code or 0), said.out, said.err.splitlines())
+
+    def porta(self, *arguments: str | Path, config: bool = True) -> Answer:
+        """The command as a process of its own; without `config` it finds the file by $PORTA_CONFIG."""
+        command = [sys.executable, "-m", "daemon.commands.cli", *map(str, arguments)]
+        environment = {name: value for name, value in os.environ.items() if name != "PORTA_CONFIG"}
+        if config:
+            command += ["--config", str(self.config)]
+        else:
+            environment["PORTA_CONFIG"] = str(self.config)
+        environment["PYTHONPATH"] = str(Path(__file__).parents[3])
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=environment, cwd=self.directory, timeout=250, check=False
+        )
+        assert "Traceback" not in done.stderr
+        assert "ZZPHI" not in done.stdout + done.stderr
+        return Answer(done.returncode, done.stdout, done.stderr.splitlines())
+
+    def ledger(self) -> Ledger:
+        Spool(self.root).prepare()
+        ledger = Ledger(f"sqlite:///{self.root / 'ledger.sqlite'}")
+        ledger.migrate()
+        return ledger
+
+
+@pytest.fixture
+def desk(tmp_path: Path, read_log: object, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Desk:
+    desk = Desk(tmp_path, capsys, monkeypatch)
+    desk.configure()
+    return desk
+
+
+def fill(ledger: Ledger, make_instance: Callable[..., Instance]) -> None:
+    """Four jobs: one rejected, one halted, one half delivered, one just coming in."""
+    for number in (1, 2, 3):
+        for index in (1, 2):
+            ledger.record_instance(make_instance(number, index), now=NOW)
+    rejected, halted, delivered = ledger.due_series(now=NOW + 100, quiet_s=20, released_quiet_s=5)
+    ledger.close_series(rejected, now=NOW + 100, rule=None, reject_reason=RejectReason.NO_RULE)
+    ledger.close_series(halted, now=NOW + 100, rule="liver-ct", priority=9)
+    ledger.close_series(delivered, now=NOW + 100, rule="liver-ct")
+    for number in (2, 3):
+        closed = ledger.job(number)
+        assert ledger.choose(Choice(chosen=(Chosen(closed),)), [closed], now=NOW + 100)
+    job = ledger.claim_job("host/1", now=NOW + 100)
+    assert job is not None
+    ledger.halt(job, HaltCode.WORKER_FAILED, now=NOW + 101)
+    for event in (Event.SEGMENTED, Event.REPORTED):
+        job = ledger.claim_job("host/1", now=NOW + 100)
+        assert job is not None
+        outgoing = [
+            Outgoing("archive", name, derive_uid(name), derive_uid(name, "series"), f"outbox/3/{name}.dcm", "query")
+            for name in ("seg", "sr")
+        ]
+        ledger.finish_stage(
+            job, event, now=NOW + 102, warnings=["SHORT"], outgoing=outgoing if event == Event.REPORTED else ()
+        )
+    seg, sr = ledger.deliveries_of(job.id)
+    ledger.advance_delivery(seg, DeliveryState.STORED, now=NOW + 103, status="0x0000")
+    ledger.postpone_delivery(sr, until=NOW + 110, status="UNREACHABLE", counts=True)
+    ledger.record_instance(make_instance(4), now=NOW + 200)
+
+
+def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Instance]):
+    """Every key of the design in its order, null where unknown, times in ISO 8601 UTC; the table has the same jobs."""
+    ledger = desk.ledger()
+    fill(ledger, make_instance)
+    ledger.close()
+    answer = desk.porta("jobs", "--json")
+    assert (answer.code, answer.lines) == (0, [])
+    rejected, halted, delivered, receiving = json.loads(answer.out)
+    for job in (rejected, halted, delivered, receiving):
+        assert list(job) == JOB_KEYS
+        assert all(list(delivery) == DELIVERY_KEYS for delivery in job["deliveries"])
+    assert rejected == {
+        "id": 1,
+        "series_instance_uid": derive_uid("series", 1),
+        "study_instance_uid": derive_uid("study", 1),
+        "revision": 1,
+        "calling_ae_title": "MODALITY",
+        "rule": None,
+        "state": "REJECTED",
+        "reject_reason": "NO_RULE",
+        "attempts": 0,
+        "not_before": None,
+        "halt": None,
+        "instances": 2,
+        "warnings": [],
+        "deliveries": [],
+        "shadows": [],
+    }
+    assert (halted["state"], halted["halt"], halted["attempts"]) == ("RECEIVED", "WORKER_FAILED", 1)
+    assert (delivered["state"], delivered["warnings"]) == ("REPORTED", ["SHORT"])
+    assert delivered["deliveries"] == [
+        {
+            "destination": "archive",
+            "object": "seg",
+            "sop_instance_uid": derive_uid("seg"),
+            "state": "STORED",
+            "attempts": 0,
+            "not_before": None,
+            "last_status": "0x0000",
+        },
+        {
+            "destination": "archive",
+            "object": "sr",
+            "sop_instance_uid": derive_uid("sr"),
+            "state": "PENDING",
+            "attempts": 1,
+            "not_before": "2026-01-01T00:01:50+00:00",
+            "last_status": "UNREACHABLE",
+        },
+    ]
+    assert (receiving["state"], receiving["instances"]) == ("RECEIVING", 1)
+    table = desk.porta("jobs", config=False)
+    assert table.code == 0
+    for word in ("NO_RULE", "WORKER_FAILED", "REPORTED", "UNREACHABLE", "RECEIVING"):
+        assert word in table.out
+
+
+def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]):
+    """One job with its history; a retry of what does not halt, a cancel of what has ended, a job that is not there."""
+    ledger = desk.ledger()
+    fill(ledger, make_instance)
+    answer = desk.porta_here("job", "2")
+    assert answer.code == 0
+    job = json.loads(answer.out)
+    assert list(job) == [*JOB_KEYS, "events"]
+    assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "CHOSEN", "HALTED"]
+    assert job["events"][-1]["at"] == "2026-01-01T00:01:41+00:00"
+
+    assert desk.porta_here("job", "2", "--json").out == answer.out
+
+    assert desk.porta_here("retry", "2").code == 0
+    assert ledger.job(2).halt is None
+    assert desk.porta_here("cancel", "2").code == 0
+    assert ledger.job(2).state == "CANCELLED"
+    for arguments, line in (
+        (("retry", "3"), "porta: job 3 is REPORTED: cannot retry it"),
+        (("cancel", "1"), "porta: job 1 is REJECTED: cannot cancel it"),
+        (("job", "99"), "porta: there is no job 99"),
+    ):
+        answer = desk.porta_here(*arguments)
+        assert (answer.code, answer.out, answer.lines) == (2, "", [line])
+    ledger.close()
+
+
+def test_a_wrong_configuration(desk: Desk):
+    """One line for each fault with the key and the line of the file, and exit 2, before anything is made."""
+    wrong = CONFIG.replace('"ARCHIVE"', '"A TITLE THAT IS TOO LONG"').replace("min_free_mb", "min_fre_mb")
+    desk.configure(wrong, port=99999)
+    answer = desk.porta("run")
+    assert (answer.code, answer.out) == (2, "")
+    assert len(answer.lines) == 3
+    for line, (number, key) in zip(answer.lines, [(2, "dicom.port"), (5, "ae_title"), (18, "min_fre_mb")], strict=True):
+        assert line.startswith(f"porta: {desk.config}:{number}: ")
+        assert key in line
+    assert "min_free_mb" in answer.lines[2]
+    assert not desk.root.exists()
+
+
+def test_no_configuration(desk: Desk):
+    """The file that is named is not there."""
+    desk.config.unlink()
+    answer = desk.porta_here("jobs")
+    assert (answer.code, answer.lines) == (2, [f"porta: {desk.config}: there is no such file"])
+
+
+def test_a_storage_root_that_is_a_file(desk: Desk):
+    """The service does not start, and says why."""
+    desk.root.write_text("not a folder")
+    answer = desk.porta("run")
+    assert (answer.code, answer.lines) == (2, [f"porta: storage root {desk.root}: File exists"])
+
+
+def test_a_port_that_is_taken(desk: Desk):
+    """The service does not start; its root is free for the next one."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        desk.configure(port=port)
+        answer = desk.porta("run")
+    assert answer.code == 2
+    said = [line for line in answer.lines if not line.startswith("{")]
+    assert said == [f"porta: cannot listen on 127.0.0.1:{port}: Address already in use"]
+    Spool(desk.root).lock().close()
+
+
+def test_a_ledger_that_cannot_be_reached(desk: Desk):
+    """Is nobody's wrong input: exit 1, one line, and no driver's words about hosts and passwords."""
+    url = "postgresql://porta:hunter2@127.0.0.1:1/porta"
+    desk.configure(CONFIG + f'[ledger]\nurl = "{url}"\n')
+    answer = desk.porta_here("jobs")
+    assert (answer.code, answer.lines) == (1, ["porta: the ledger cannot be used: OperationalError"])
+
+
+def test_submit_takes_what_is_good(desk: Desk, make_ct: Callable[..., bytes]):
+    """A text file among images: aside with one line, exit 2 at the end, and the images are in."""
+    folder = desk.directory / "study"
+    folder.mkdir()
+    for index in (1, 2, 3):
+        (folder / f"{index}.dcm").write_bytes(make_ct(1, index))
+    text = desk.directory / "notes.txt"
+    text.write_text("ZZPHI^CANARY is no image")
+    answer = desk.porta("submit", text, desk.directory / "nowhere", folder)
+    assert answer.code == 2
+    assert [line for line in answer.lines if not line.startswith("{")] == [
+        f"{text}: UNDECODABLE, kept in quarantine",
+        f"{desk.directory / 'nowhere'}: no such file or folder",
+    ]
+    ledger = desk.ledger()
+    (job,) = ledger.all_jobs()
+    assert (job.calling_ae_title, job.instances, job.state) == ("SUBMIT", 3, "RECEIVING")
+    ledger.close()
+    (kept,) = (desk.root / "quarantine").glob("*.dcm")
+    assert kept.read_bytes() == text.read_bytes()
+    assert desk.porta("submit", folder).code == 0
+
+
+def test_the_service_ends_while_a_peer_is_silent(
+    desk: Desk, make_instance: Callable[..., Instance], make_ct: Callable[..., bytes], until: Callable[..., None]
+):
+    """SIGTERM in the middle of a delivery that waits for an answer: exit 0 within ten seconds, and nothing is lost."""
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        without_rules = CONFIG[: CONFIG.index("[[rule]]")] + CONFIG[CONFIG.index("[storage]") :]
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            port = probe.getsockname()[1]
+        desk.configure(without_rules, port=port, peer_port=silent.getsockname()[1])
+        ledger = desk.ledger()
+        fill(ledger, make_instance)
+        seg, sr = ledger.deliveries_of(3)
+        write_durably(desk.root / sr.path, make_ct())
+        command = [sys.executable, "-m", "daemon.commands.cli", "run", "-c", str(desk.config)]
+        environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.DEVNULL, cwd=desk.directory) as service:
+            try:
+                silent.settimeout(250)
+                connection, _ = silent.accept()
+                # It has said what it wants, and waits for an answer now.
+                assert connection.recv(1) == b"\x01"
+                service.terminate()
+                assert service.wait(10) == 0
+            finally:
+                service.kill()
+        connection.close()
+    again = ledger.deliveries_of(3)
+    assert [(item.state, item.attempts) for item in again] == [("STORED", 0), ("PENDING", 1)]
+    assert seg.sop_instance_uid == again[0].sop_instance_uid
+    ledger.close()

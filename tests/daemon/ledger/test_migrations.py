@@ -1,0 +1,214 @@
+"""The migrations lead to the tables that the code speaks of, and back, on both databases."""
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+import sqlalchemy as sa
+from alembic import command
+from alembic.autogenerate import compare_metadata
+from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
+
+import daemon.ledger.migrations
+from daemon.errors import LedgerUnavailable
+from daemon.ledger.schema import metadata
+from daemon.ledger.store import Ledger
+
+FOLDER = str(Path(daemon.ledger.migrations.__file__).parent)
+
+
+@contextmanager
+def alembic_on(database: str) -> Iterator[tuple[AlembicConfig, sa.Connection]]:
+    engine = sa.create_engine(database)
+    settings = AlembicConfig()
+    settings.set_main_option("script_location", FOLDER)
+    with engine.begin() as connection:
+        settings.attributes["connection"] = connection
+        yield settings, connection
+    engine.dispose()
+
+
+def tables(connection: sa.Connection) -> set[str]:
+    return set(sa.inspect(connection).get_table_names())
+
+
+def constraints(connection: sa.Connection) -> dict[str, list[str]]:
+    """What compare_metadata does not look at: checks, uniqueness, references, by table."""
+    inspector = sa.inspect(connection)
+    return {
+        table: sorted(
+            str(item["name"])
+            for found in (
+                inspector.get_check_constraints(table),
+                inspector.get_unique_constraints(table),
+                inspector.get_foreign_keys(table),
+                [inspector.get_pk_constraint(table)],
+            )
+            for item in found
+        )
+        for table in sorted(metadata.tables)
+    }
+
+
+def test_from_nothing_to_the_tables_of_the_code(database: str):
+    """Types, nullability, indexes and defaults are those of the schema."""
+    ledger = Ledger(database)
+    ledger.migrate()
+    ledger.close()
+    with alembic_on(database) as (_, connection):
+        context = MigrationContext.configure(connection, opts={"compare_type": True, "compare_server_default": True})
+        assert compare_metadata(context, metadata) == []
+
+
+def test_constraints_are_those_of_the_schema(database: str, tmp_path: Path):
+    """Checks, uniqueness and references too, which the comparison above does not see."""
+    ledger = Ledger(database)
+    ledger.migrate()
+    ledger.close()
+    with alembic_on(database) as (_, connection):
+        migrated = constraints(connection)
+        for table in ("alembic_version", *[table.name for table in reversed(metadata.sorted_tables)]):
+            connection.execute(sa.text(f"DROP TABLE {table}"))
+        metadata.create_all(connection)
+        assert migrated == constraints(connection)
+    assert sum(map(len, migrated.values())) >= 5 + 4 + 3 + 2  # primary keys, references, checks, uniqueness
+
+
+def test_migrating_again_changes_nothing(database: str):
+    """Every start does it."""
+    for _ in range(2):
+        ledger = Ledger(database)
+        ledger.migrate()
+        ledger.close()
+    with alembic_on(database) as (settings, connection):
+        heads = ScriptDirectory.from_config(settings).get_heads()
+        assert len(heads) == 1
+        assert MigrationContext.configure(connection).get_current_heads() == tuple(heads)
+
+
+def test_there_and_back(database: str):
+    """The way down leaves nothing, and the way up works again from there."""
+    for _ in range(2):
+        with alembic_on(database) as (settings, connection):
+            command.upgrade(settings, "head")
+            assert tables(connection) == set(metadata.tables) | {"alembic_version"}
+        with alembic_on(database) as (settings, connection):
+            command.downgrade(settings, "base")
+            assert tables(connection) == {"alembic_version"}
+
+
+STATES = ("RECEIVING", "RECEIVED", "SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED", "REJECTED", "CANCELLED")
+JOB = """INSERT INTO jobs (id, series_instance_uid, study_instance_uid, revision, calling_ae_title, rule, priority,
+    state, reject_reason, attempts, instances, warnings, created_at)
+    VALUES ({number}, '1.2.3', '1.2', {number}, 'MODALITY', 'liver-ct', 0, '{state}', {reason}, 0, 12, '[]', 1)"""
+DELIVERY = """INSERT INTO deliveries (id, job_id, destination, object, sop_instance_uid, series_instance_uid, path,
+    confirm, state, attempts, not_before, last_status)
+    VALUES ({number}, {job}, '{to}', '{name}', '{uid}', '9.1', 'outbox/4/a.dcm', 'query', '{state}', 2, 5.5, '0x0')"""
+
+
+def delivery(number: int, name: str, uid: str, *, to: str = "archive", job: int = 4, state: str = "STORED") -> str:
+    return DELIVERY.format(number=number, job=job, to=to, name=name, uid=uid, state=state)
+
+
+FIRST_ROWS = [
+    "INSERT INTO series VALUES ('1.2.3', '1.2', 'MODALITY', 12, 1000.5, NULL)",
+    "INSERT INTO instances VALUES ('1.2.3.4', '1', '1', '1.2.3', 'spool/1.dcm', 5000000000, 'abc', 1000.5)",
+    *(
+        JOB.format(number=number, state=state, reason="'NOT_CT'" if state == "REJECTED" else "NULL")
+        for number, state in enumerate(STATES, start=1)
+    ),
+    "INSERT INTO events (id, job_id, at, event) VALUES (1, 4, 1000.5, 'OPENED')",
+    delivery(1, "seg", "9.1.1"),
+    delivery(2, "sr", "9.1.2"),
+    delivery(3, "sr", "9.1.2", to="ris"),
+]
+"""A ledger as version 0001 leaves it: a job in every state, and deliveries."""
+
+
+def rows_of(connection: sa.Connection) -> dict[str, list[tuple[object, ...]]]:
+    return {
+        table: sorted(tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table} ORDER BY 1")))
+        for table in sorted(set(metadata.tables) & tables(connection))
+    }
+
+
+def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
+    """No row is lost, what was worked on goes on, what only waited is chosen from, and a series may have volumes."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0001")
+        for statement in FIRST_ROWS:
+            connection.execute(sa.text(statement))
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    jobs = {str(job.state): job for job in ledger.all_jobs()}
+    assert {state for state, job in jobs.items() if job.chosen} == {"SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED"}
+    assert jobs["REJECTED"].reject_reason == "NOT_CT"
+    assert {item.volume_index for item in ledger.deliveries_of(4)} == {0}
+    ledger.close()
+    with foreign_keys_on(database) as connection:
+        after = rows_of(connection)
+        widths = {table: len(rows[0]) for table, rows in before.items()}
+        assert {table: [row[: widths[table]] for row in after[table]] for table in before} == before
+        assert {table for table in after if table not in before} == {"shadows"}
+        connection.execute(sa.text(delivery(4, "seg", "9.1.3")))  # of another volume
+    for fault in (
+        delivery(5, "seg", "9.1.3"),
+        delivery(5, "seg", "9.1.4", job=99),
+        delivery(5, "seg", "9.1.4", state="SENT"),
+    ):
+        with pytest.raises(sa.exc.IntegrityError), foreign_keys_on(database) as connection:
+            connection.execute(sa.text(fault))
+    with alembic_on(database) as (settings, connection):
+        connection.execute(sa.text("DELETE FROM deliveries WHERE id = 4"))
+        command.downgrade(settings, "0001")
+        assert rows_of(connection) == before
+
+
+@contextmanager
+def foreign_keys_on(database: str) -> Iterator[sa.Connection]:
+    """A transaction that looks at references, as the ledger's do."""
+    engine = sa.create_engine(database)
+    with engine.begin() as connection:
+        if connection.dialect.name == "sqlite":
+            connection.exec_driver_sql("PRAGMA foreign_keys=ON")
+        yield connection
+    engine.dispose()
+
+
+def test_several_processes_start_on_an_empty_database(database: str):
+    """A service and a `porta submit` at the same moment: both find the tables, neither an error."""
+    start = threading.Barrier(4)
+    errors: list[BaseException] = []
+
+    def migrate() -> None:
+        ledger = Ledger(database)
+        start.wait()
+        try:
+            ledger.migrate()
+            ledger.all_jobs()
+        except BaseException as error:
+            errors.append(error)
+        ledger.close()
+
+    threads = [threading.Thread(target=migrate) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert errors == []
+
+
+def test_a_database_of_a_later_version_is_refused(database: str):
+    """Whoever goes back to an older Porta must not have it write into tables that it does not know."""
+    ledger = Ledger(database)
+    ledger.migrate()
+    with ledger._transaction() as connection:
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(LedgerUnavailable):
+        ledger.migrate()
+    ledger.close()
