@@ -221,7 +221,7 @@ def test_table_has_a_dash_for_what_is_undefined() -> None:
 def test_sigterm_while_measuring_is_a_stop_with_a_line(
     porta: Callable[..., Answer], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 1, as the README has it, not a death by the signal; who was asked before is asked again."""
+    """Exit code 1, as docs/commands.md says, not a death by the signal; who was asked before is asked again."""
     strays: list[int] = []
 
     def struck(*_: object, **__: object) -> None:

@@ -171,7 +171,7 @@ def test_wrong_input_is_one_line_and_exit_code_2(
 def test_sigterm_while_measuring_is_a_stop_with_a_line(
     porta: Callable[..., Answer], data: Path, base: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Exit code 1, as the README has it, not a death by the signal; who was asked before is asked again."""
+    """Exit code 1, as docs/commands.md says, not a death by the signal; who was asked before is asked again."""
     strays: list[int] = []
 
     def struck(*_: object, **__: object) -> None:
