@@ -4,8 +4,10 @@
     FOLDER/labels.nii[.gz] with a folder or one .zip of DICOM, or *.dcm  the same
     NAME.nii[.gz] with NAME_label.nii[.gz]                               any number of cases in a folder
 
-For `labels` may also stand label, liver_label(s), segmentation, seg, mask, truth; for `image` ct, volume, img; the
-endings of the third kind are _label(s), _segmentation, _seg, _mask, _truth, with - or . for _. 1 is liver, 2 tumour.
+For `labels` may also stand label, liver_label(s), segmentation, seg, mask, truth; for `image` ct, mr (which says that
+it is one), volume, img; the endings of the third kind are _label(s), _segmentation, _seg, _mask, _truth, with - or .
+for _. 1 is liver, 2 tumour. A liver_label beside other labels is passed over: it says less. A case whose folder's name
+is a number alone bears the name of the folder above too.
 `tumour_instances.nii[.gz]` or `instances.nii[.gz]` has the tumours one by one. A `dataset.json` beside them, or beside
 the folder, may say by its `name` which collection it is, and by its `modality`, as the Decathlon's, that NIfTI are MR.
 A phantom as `porta phantom` writes it (a `truth.json` with its seed) is the patient that training draws of this seed.
@@ -21,14 +23,15 @@ from dicom_io.pixels import read_volume
 from models.datasets.cases import Case
 from models.datasets.images import nifti_image, open_images, unpacked
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
-from models.datasets.patients import known_patient
+from models.datasets.patients import known_collection, known_patient
 from models.datasets.phantoms import COLLECTION, PHANTOM_TRUTH, phantom_patient
 from models.datasets.sources import FileSource
 from models.datasets.truth import label_volume, labels_on
 from models.errors import CaseUnreadable
 
 LABELS = ("labels", "label", "liver_label", "liver_labels", "segmentation", "seg", "mask", "truth")
-IMAGES = ("image", "ct", "volume", "img")
+LIVER_ALONE = ("liver_label", "liver_labels")
+IMAGES = ("image", "ct", "mr", "volume", "img")
 INSTANCES = ("tumour_instances", "instances")
 DICOM_FOLDERS = ("dicom", "ct_dicom", "patient_dicom", "series")
 SUFFIXED = re.compile(r"(.+)[-_.](?:labels?|segmentation|seg|mask|truth)", re.IGNORECASE)
@@ -39,6 +42,8 @@ def claim(folder: Folder) -> Claim | None:
     labels = folder.labelled(*LABELS)
     if not labels:
         return _suffixed(folder)
+    livers = folder.labelled(*LIVER_ALONE)
+    labels = [path for path in labels if path not in livers] or livers
     truth = labels[0]
     name = folder.path.resolve().name
     if len(labels) > 1:
@@ -47,7 +52,7 @@ def claim(folder: Folder) -> Claim | None:
     images = folder.labelled(*IMAGES)
     dicom = _dicom(folder)
     instances = folder.labelled(*INSTANCES)
-    claimed = frozenset([truth, *instances, *(images or dicom)])
+    claimed = frozenset([truth, *livers, *instances, *(images or dicom)])
     if not images and not dicom:
         return Claim((), (f"{folder.said(truth)}: no images beside it",), claimed)
     if len(images) > 1 or any(is_archive(path) for path in dicom[1:]):
@@ -55,17 +60,18 @@ def claim(folder: Folder) -> Claim | None:
         return Claim((), (f"{folder.said(truth)}: several images beside it: {several}",), claimed)
     above = folder.path.resolve().parent
     description = dataset_description(folder.path) or dataset_description(above)
-    collection = str(description.get("name") or above.name)
+    collection = str(description.get("name") or known_collection(above.name) or above.name)
     known = _phantom(folder) or known_patient(name) or (collection, f"{collection}/{name}")
+    modality = "MR" if [stem(path).casefold() for path in images] == ["mr"] else stated_modality(description)
     source = FileSource(
-        name=name,
+        name=f"{above.name}-{name}" if name.isdecimal() else name,
         patient=known[1],
         collection=known[0],
         reader=read_nifti_pair if images else read_with_dicom,
         images=tuple(images or dicom),
         truths=(truth,),
         instances=instances[0] if instances else None,
-        modality=stated_modality(description) if images else "CT",  # DICOM says it itself
+        modality=modality if images else "CT",  # DICOM says it itself
     )
     return Claim((source,), (), claimed)
 

@@ -13,9 +13,11 @@ LITS_OF_IRCADB = range(28, 48)
 FOLDER_NAMES = {
     IRCADB: r"(?:3d)?[-_]?ircadb.*?(\d+)",
     CHAOS_CT: r"chaos[-_ ]?ct[-_ ]?(?:set)?[-_ ]?(\d+)",
-    LITS: r"lits[-_ ]?(?:volume)?[-_ ]?(\d+)",
+    LITS: r"lits[-_ ]?(?:volume)?[-_ ]?(\d+)(?:[-_ ].*)?",
 }
 """How people name the folder of one case of a collection, and where its number stands."""
+FOLDERS_OF_CASES = {CHAOS_MR: r"chaos[-_ ]?mr.*"}
+"""And the folder of all its cases, where their own have a number alone."""
 
 
 def lits_patient(number: int) -> str:
@@ -37,4 +39,12 @@ def known_patient(folder: str) -> tuple[str, str] | None:
             number = int(match[1])
             known = {IRCADB: ircadb_patient, LITS: lits_patient}.get(collection)
             return collection, known(number) if known else f"{collection}/{number}"
+    return None
+
+
+def known_collection(folder: str) -> str | None:
+    """The collection that the name of the folder of its cases tells; None where it tells none."""
+    for collection, pattern in FOLDERS_OF_CASES.items():
+        if re.fullmatch(pattern, folder, re.IGNORECASE):
+            return collection
     return None

@@ -12,13 +12,16 @@ from models.errors import CaseUnreadable
 
 
 def test_the_shared_data(shared_data: Path) -> None:
-    """Three cases; folders without a truth are a line each, and no case."""
-    found = find_cases(shared_data, tumours_not_drawn=("lits_volume0",))
-    assert [(source.name, source.tumours_drawn) for source in found.sources] == [
+    """Five CTs and sixteen MRs; folders without a truth are a line each, and no case."""
+    found = find_cases(shared_data, tumours_not_drawn=("ircadb_case19",))
+    assert [(source.name, source.tumours_drawn) for source in found.sources if source.modality == "CT"] == [
         ("chaos_ct3", True),
         ("ircadb_case17", True),
-        ("lits_volume0", False),
+        ("ircadb_case19", False),
+        ("lits_volume0", True),
+        ("lits_volume117_crop", True),
     ]
+    assert len([source for source in found.sources if source.collection == "CHAOS MR"]) == 16
     assert "hcc_tace_seg_007: no truth for its 2 image files" in found.skipped
     assert all("\n" not in line and str(shared_data) not in line for line in found.skipped)
 

@@ -62,6 +62,32 @@ def test_dicom_with_a_label_volume(drawn, save_series, save_nifti, how, tmp_path
     np.testing.assert_allclose(read.volume.array, np.rint(drawn.volume.array), atol=1)
 
 
+def test_labels_say_more_than_a_liver_label_beside_them(drawn, save_pair, save_nifti, tmp_path: Path) -> None:
+    """Tumours that were drawn later lie beside the liver that was there before; a liver alone is the truth."""
+    save_pair(tmp_path / "a/image.nii.gz", tmp_path / "a/labels.nii.gz")
+    save_nifti((drawn.truth > 0).astype(np.uint8), drawn.geometry, tmp_path / "a/liver_label.nii.gz")
+    save_pair(tmp_path / "b/image.nii.gz", tmp_path / "b/liver_label.nii.gz")
+    found = find_cases(tmp_path)
+    assert found.skipped == ()
+    assert [source.truths[0].name for source in found.sources] == ["labels.nii.gz", "liver_label.nii.gz"]
+    assert find_cases(tmp_path / "a").sources[0].read().labels.max() == 2
+
+
+def test_an_image_called_mr_is_one_and_a_number_is_no_name(save_pair, tmp_path: Path) -> None:
+    """As CHAOS's MR lie in NIfTI: `chaos_mr_t2spir/03/mr.nii.gz`."""
+    save_pair(tmp_path / "chaos_mr_t2spir/03/mr.nii.gz", tmp_path / "chaos_mr_t2spir/03/liver_label.nii.gz")
+    (source,) = find_cases(tmp_path).sources
+    assert (source.name, source.patient, source.collection) == ("chaos_mr_t2spir-03", "CHAOS MR/03", "CHAOS MR")
+    assert source.modality == "MR" and source.read().volume.modality == "MR"
+
+
+def test_a_part_of_a_known_patient_is_that_patient(save_pair, tmp_path: Path) -> None:
+    """LiTS 117 as a cube about its liver is LiTS 117."""
+    save_pair(tmp_path / "lits_volume117_crop/ct.nii.gz", tmp_path / "lits_volume117_crop/labels.nii.gz")
+    (source,) = find_cases(tmp_path).sources
+    assert (source.name, source.patient, source.collection) == ("lits_volume117_crop", "LiTS/117", "LiTS")
+
+
 def test_which_images_is_never_guessed(save_pair, save_nifti, drawn, tmp_path: Path) -> None:
     """Two images, two truths, or none beside a truth."""
     save_pair(tmp_path / "a/image.nii.gz", tmp_path / "a/labels.nii.gz")
@@ -112,19 +138,26 @@ def test_damaged_archives_and_strange_grids(drawn, save_series, save_nifti, tmp_
     [
         ("ircadb_case17", "3D-IRCADb-01/17", "3D-IRCADb-01", 2),
         ("chaos_ct3", "CHAOS CT/3", "CHAOS CT", None),
+        ("ircadb_case19", "3D-IRCADb-01/19", "3D-IRCADb-01", None),
         ("lits_volume0", "LiTS/0", "LiTS", None),
+        ("lits_volume117_crop", "LiTS/117", "LiTS", None),
     ],
 )
 def test_shared_data(shared_data: Path, name: str, patient: str, collection: str, tumours: int | None) -> None:
     """The layout of ../shared/data: series, voxels and instances are those that its manifest states."""
-    found = find_cases(shared_data / name, tumours_not_drawn=["lits_volume0"])
+    found = find_cases(shared_data / name)
     assert found.skipped == ()
     (source,) = found.sources
     assert (source.name, source.patient, source.collection) == (name, patient, collection)
     case = source.read()
-    voxels = {"ircadb_case17": 2_106_497, "chaos_ct3": 1_342_595, "lits_volume0": 552_627}
-    assert np.count_nonzero(case.labels) == voxels[name]
-    assert case.tumours_drawn == (name != "lits_volume0")
+    voxels = {
+        "ircadb_case17": (2_106_497, 185_990),
+        "chaos_ct3": (1_342_595, 0),
+        "lits_volume0": (552_627, 2_591),
+        "lits_volume117_crop": (615_351, 130_083),
+    }
+    if name in voxels:
+        assert (np.count_nonzero(case.labels), np.count_nonzero(case.labels == 2)) == voxels[name]
     assert (None if case.instances is None else int(case.instances.max())) == tumours
     assert 60 < case.volume.array[case.labels == 1].mean() < 160
     (truth,) = source.truths
