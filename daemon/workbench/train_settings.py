@@ -98,6 +98,7 @@ class BalanceOfSamples(Section):
 
     real: Share = _BALANCE.real
     fine: Share = _BALANCE.fine
+    beyond: Share = _BALANCE.beyond
     tumour: Share = _BALANCE.tumour
     liver: Share = _BALANCE.liver
 
@@ -106,7 +107,9 @@ class Augmentation(Section):
     """How often what is changed."""
 
     shape: Share = _CHANCES.shape
+    phase: Share = _CHANCES.phase
     enhancement: Share = _CHANCES.enhancement
+    effusion: Share = _CHANCES.effusion
     lesion: Share = _CHANCES.lesion
     remap: Share = _CHANCES.remap
     contrast: Share = _CHANCES.contrast

@@ -22,12 +22,13 @@ class Balance:
     """How often what is drawn; the rest of each share is drawn evenly from all there is.
 
     `real`: samples of real cases, where there are phantoms too. `fine`: samples at the resolution of the fine pass, all
-    of them about the liver. `tumour`: slices with a tumour, where a case has any. `liver`: slices with liver, of the
-    coarse ones.
+    of them about the liver but for `beyond`, which lie anywhere in the body. `tumour`: slices with a tumour, where a
+    case has any. `liver`: slices with liver, of the coarse ones.
     """
 
     real: float = 0.6
     fine: float = 0.45
+    beyond: float = 0.0
     tumour: float = 0.35
     liver: float = 0.75
 
@@ -40,7 +41,9 @@ class Chances:
     """How often each change of `models.training.augmentation` is made; 0 switches it off."""
 
     shape: float = 1.0
+    phase: float = 0.0
     enhancement: float = 0.7
+    effusion: float = 0.0
     lesion: float = 0.35
     remap: float = 0.0
     contrast: float = 0.7

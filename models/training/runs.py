@@ -37,7 +37,12 @@ RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "trai
 CLAIMING = frozenset(name + ending for name in (RUN, CONFIG, SPLIT) for ending in ("", ".part"))
 """What a folder may hold whose claim was killed before `run.json` was there."""
 CHECKPOINT, LOSSES, DICES = "checkpoint.pt", "loss.csv", "dice.csv"
-LATER_KEYS: Mapping[str, Any] = {"training.freeze_encoder": False}
+LATER_KEYS: Mapping[str, Any] = {
+    "training.freeze_encoder": False,
+    "balance.beyond": 0.0,
+    "augmentation.phase": 0.0,
+    "augmentation.effusion": 0.0,
+}
 """Keys of an identity that older runs do not have, and what these runs were: they go on."""
 COLUMNS = {LOSSES: "step,loss,learning_rate", DICES: "step,liver_dice,tumour_dice"}
 

@@ -19,17 +19,23 @@ from models.training.recipe import Balance
 
 PHANTOMS = "phantoms"
 """The collection of the cases that never lived."""
+BODY_HU = -200
+"""What lies beside a liver is looked for where there is more than air and lung."""
 PATCH = 1.5
 """Rows and columns of a patch over those of a sample: what turning and shrinking (`augmentation`) may reach."""
 
 
 @dataclass(frozen=True, eq=False)
 class Sample:
-    """`image` (3, row, column) float32 in HU, `labels` (row, column) uint8; `merged`: label 1 may hide tumours."""
+    """`image` (3, row, column) float32 in HU, `labels` (row, column) uint8; `merged`: label 1 may hide tumours.
+
+    `spacing_mm` lies between its pixels.
+    """
 
     image: Tensor
     labels: Tensor
     merged: bool
+    spacing_mm: float
 
 
 @dataclass(frozen=True, eq=False)
@@ -57,12 +63,16 @@ def draw_patch(
     case = _draw_case(cases, draw, balance)
     fine = bool(draw.random() < balance.fine)
     stack = case.fine if fine else case.coarse
-    middle = _draw_slice(stack, draw, balance, fine=fine)
+    beyond = fine and balance.beyond > 0 and bool(draw.random() < balance.beyond)
+    middle = int(draw.integers(len(stack.labels))) if beyond else _draw_slice(stack, draw, balance, fine=fine)
     # Slices of other patients lie closer or further apart than the step: the network shall not count on it.
     offset_mm = how.neighbour_mm * float(draw.uniform(0.8, 1.2))
     centre = np.array(stack.labels.shape[1:]) / 2
     inside = np.argwhere(stack.labels[middle] >= LIVER) if fine else np.empty((0, 2))
-    if len(inside):
+    if beyond:
+        body = np.argwhere(stack.image[middle] > BODY_HU)
+        centre = body[draw.integers(len(body))] if len(body) else centre
+    elif len(inside):
         centre = inside.mean(axis=0) if draw.random() < 0.5 else inside[draw.integers(len(inside))]
     centre = centre + draw.normal(0, 20 if fine else 25, 2) / stack.spacing_mm
     size = 2 * round(PATCH * pixels / 2)
@@ -100,7 +110,7 @@ def read_patch(
                 low = torch.lerp(low, high, part)
             image[plane][target] = low
         labels[target] = torch.from_numpy(np.array(stack.labels[middle][source]))
-    return Sample(image, labels, merged=not case.tumours_drawn)
+    return Sample(image, labels, merged=not case.tumours_drawn, spacing_mm=stack.spacing_mm)
 
 
 def _draw_case(cases: Sequence[PreparedCase], draw: np.random.Generator, balance: Balance) -> PreparedCase:

@@ -42,6 +42,13 @@ def test_what_lies_beyond_the_image_is_air(image_equal_to_label: PreparedCase) -
     assert not bool(away.labels.any())
 
 
+def test_patch_says_how_far_its_pixels_are_apart(image_equal_to_label: PreparedCase, how: Preprocessing) -> None:
+    """Those of the stack that it was drawn from."""
+    for fine, stack in ((1.0, image_equal_to_label.fine), (0.0, image_equal_to_label.coarse)):
+        (patch,) = draws([image_equal_to_label], how, 1, Balance(fine=fine))
+        assert patch.spacing_mm == stack.spacing_mm
+
+
 def test_neighbouring_planes_lie_above_and_below(prepared_case: MakeCase, how: Preprocessing) -> None:
     """A case whose value is its slice's position: the channels differ by the distance asked for, between slices too."""
     positions = np.arange(40, dtype=np.int16) * 20
@@ -77,6 +84,19 @@ def test_shares_are_kept(prepared_case: MakeCase, how: Preprocessing) -> None:
     assert sum(bool((patch.labels == 2).any()) for patch in patches) / 300 > 0.25
     only = draws([real, phantom], how, 20, Balance(real=1.0))
     assert all(patch.merged for patch in only)
+
+
+def test_fine_samples_beyond_the_liver_are_anywhere_in_the_body(prepared_case: MakeCase, how: Preprocessing) -> None:
+    """On any slice, about a place that is not air, as often as asked for; without it they all show the liver."""
+    labels = np.zeros((80, 300, 300), np.uint8)
+    labels[38:42, 20:40, 20:40] = 1
+    image = np.full(labels.shape, -1000, np.int16)
+    image[:, 10:290, 10:290] = 50
+    case = prepared_case(image, labels)
+    for beyond, least, most in ((0.0, 0.9, 1.0), (1.0, 0.0, 0.1)):
+        patches = draws([case], how, 60, Balance(fine=1.0, beyond=beyond))
+        assert least <= np.mean([bool(patch.labels.any()) for patch in patches]) <= most
+        assert np.mean([bool((patch.image[1] == 50).any()) for patch in patches]) > 0.9
 
 
 @pytest.mark.parametrize("collection", ["phantoms", "LiTS"])
