@@ -1,7 +1,7 @@
 """Other patients, scanners, phases and doses, made from the few there are: MONAI's transforms on single samples.
 
 MONAI turns, scales and bends (one resampling for all of it), changes contrast and HU, adds noise, blurs, sharpens and
-takes resolution away. It knows neither contrast phases (`models.training.phases`) nor lesions (`models.training.inserted_lesions`) nor a
+takes resolution away. It knows neither contrast phases (`phases`) nor lesions (`inserted_lesions`) nor a
 reconstruction's round field of view: those are ours. The array transforms are used and not the dictionary ones, whose
 bookkeeping costs more than the work on three small planes.
 

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from models.training.loop import loop as training
+from models.training import loop as training
 from models.training.prepared import PreparedCase, PreparedStack
 from models.training.ranks import joined
 from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
