@@ -32,11 +32,13 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from enum import StrEnum
 
-from daemon.jobs import OUT, SPOKEN, WORKABLE, HaltCode, Job, State
+from daemon.jobs import OUT, WORKABLE, HaltCode, Job, State
 from dicom_io.errors import RejectReason
 
 Suitability = tuple[float | int | str | bool, ...]
 """How well a series suits, the larger the better (`dicom_io.preference.suitability`)."""
+
+TOLD = frozenset(reason for reason in RejectReason if reason.is_told)
 
 
 class Standing(StrEnum):
@@ -147,7 +149,7 @@ def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
         job
         for job in latest
         if job.halt is None
-        and job.reject_reason in SPOKEN
+        and job.reject_reason in TOLD
         and job.state in (State.REJECTED, *WORKABLE)
         and not has_verdict(jobs, job, str(job.reject_reason))
     ]

@@ -20,7 +20,7 @@ from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
 from daemon.routing import first_match
 from daemon.spool import Spool
-from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.errors import Cure, NotDicom, PeerError, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
 from dicom_io.network import scu
 from dicom_io.series import Series
@@ -34,17 +34,6 @@ FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0
 FIRST_REST_S, LONGEST_REST_S = 2.0, 120.0
 """After a failure, before the peer is asked anything again; doubled each time."""
 FORGOTTEN_S = 3600.0
-
-CURABLE = frozenset(
-    {
-        RejectReason.MISSING_SLICES,
-        RejectReason.TOO_FEW_SLICES,
-        RejectReason.TOO_SHORT,
-        RejectReason.DUPLICATE_POSITIONS,
-        RejectReason.MIXED_ORIENTATION,
-    }
-)
-"""The verdicts that further slices may well change. No slice makes a scout a volume, nor a colour image grey."""
 
 log = get_logger()
 
@@ -210,7 +199,7 @@ class Closer:
 def is_open(found: Series | Exception) -> bool:
     """Whether what the headers of a series say of it leaves room for slices that are to come."""
     if isinstance(found, SeriesRejected):
-        return found.reason in CURABLE
+        return found.reason.cure is Cure.MORE_SLICES
     return isinstance(found, Series) and any(
         SeriesWarning.MISSING_SLICES in warnings
         for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))

@@ -84,17 +84,6 @@ def opens_revision(state: State) -> bool:
 WORKABLE = (State.RECEIVED, State.SEGMENTED)
 """The states from which the pipeline's worker goes on."""
 
-SPOKEN = frozenset(RejectReason) - {
-    RejectReason.NOT_CT_OR_MR,
-    RejectReason.NOT_IMAGES,
-    RejectReason.NO_UID,
-    RejectReason.LOCALIZER_ONLY,
-    RejectReason.NO_RULE,
-    RejectReason.SUPERSEDED_BY_BETTER,
-}
-"""The reasons that a radiologist is told, where no series of the study is answered. Scouts, secondary captures and what
-no rule matches stay silent, as does what lacks the UIDs that an SR would have to refer to."""
-
 OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
 """The states in which the results are written, and on their way or there: nothing takes them back."""
 

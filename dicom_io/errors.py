@@ -18,48 +18,73 @@ from enum import StrEnum
 from pathlib import Path
 
 
-class RejectReason(StrEnum):
-    """Why a series, or the job that holds it, is not processed. Each has a sentence in `SENTENCES`.
+class Cure(StrEnum):
+    """What may make a series that is refused one that is processed."""
 
-    The first thirteen are verdicts on the images; the last four are a job's.
+    MORE_SLICES = "MORE_SLICES"
+    CONFIGURATION = "CONFIGURATION"
+    """Another rule, another model, or more memory."""
+
+
+TOLD, SILENT = True, False
+
+
+class RejectReason(StrEnum):
+    """Why a series, or the job that holds it, is not processed: the only place that says what a reason means.
+
+    `sentence` is what the SR and the command line say. `is_told`: whether the study gets an SR with it where no other
+    series of it is answered; scouts, secondary captures and what no rule matches stay silent, as does what lacks the
+    UIDs that an SR would have to refer to. `cure`: what may help, if anything does; no slice makes a scout a volume,
+    nor a colour image grey. docs/objects.md shows this table.
     """
 
-    NOT_CT_OR_MR = "NOT_CT_OR_MR"
-    NOT_IMAGES = "NOT_IMAGES"
-    NO_UID = "NO_UID"
-    LOCALIZER_ONLY = "LOCALIZER_ONLY"
-    NO_POSITION = "NO_POSITION"
-    MIXED_ORIENTATION = "MIXED_ORIENTATION"
-    DUPLICATE_POSITIONS = "DUPLICATE_POSITIONS"
-    MISSING_SLICES = "MISSING_SLICES"
-    TOO_FEW_SLICES = "TOO_FEW_SLICES"
-    TOO_SHORT = "TOO_SHORT"
-    TOO_LARGE = "TOO_LARGE"
-    UNSUPPORTED_SYNTAX = "UNSUPPORTED_SYNTAX"
-    UNREADABLE_PIXELS = "UNREADABLE_PIXELS"
-    NO_RULE = "NO_RULE"
-    NO_MODEL = "NO_MODEL"
-    SUPERSEDED_BY_BETTER = "SUPERSEDED_BY_BETTER"
+    sentence: str
+    is_told: bool
+    cure: Cure | None
 
+    def __new__(cls, value: str, sentence: str = "", is_told: bool = False, cure: Cure | None = None) -> "RejectReason":
+        """A row of the table below."""
+        reason = str.__new__(cls, value)
+        reason._value_ = value
+        reason.sentence, reason.is_told, reason.cure = sentence, is_told, cure
+        return reason
 
-SENTENCES: dict[RejectReason, str] = {
-    RejectReason.NOT_CT_OR_MR: "The series is neither CT nor MR.",
-    RejectReason.NOT_IMAGES: "The series holds no images of slices.",
-    RejectReason.NO_UID: "An image lacks the UIDs that a result must refer to.",
-    RejectReason.LOCALIZER_ONLY: "The series holds localizer images only.",
-    RejectReason.NO_POSITION: "An image has no usable position, orientation or pixel spacing.",
-    RejectReason.MIXED_ORIENTATION: "The images of the series lie in several orientations, and in none of them enough.",
-    RejectReason.DUPLICATE_POSITIONS: "Several images lie at the same position, and nothing tells their volumes apart.",
-    RejectReason.MISSING_SLICES: "Too many slices are missing from the stack.",
-    RejectReason.TOO_FEW_SLICES: "The series has too few slices to be a volume.",
-    RejectReason.TOO_SHORT: "The stack is too short to hold a liver.",
-    RejectReason.TOO_LARGE: "The volume is too large for the memory that Porta may use.",
-    RejectReason.UNSUPPORTED_SYNTAX: "The pixel data are in a transfer syntax that cannot be decoded here.",
-    RejectReason.UNREADABLE_PIXELS: "The pixel data of an image cannot be decoded.",
-    RejectReason.NO_RULE: "No rule of the configuration matches the series.",
-    RejectReason.NO_MODEL: "The model of the rule is not made for this modality.",
-    RejectReason.SUPERSEDED_BY_BETTER: "Another series of the study suits better, and is the one that is reported.",
-}
+    NOT_CT_OR_MR = "NOT_CT_OR_MR", "The series is neither CT nor MR.", SILENT, None
+    NOT_IMAGES = "NOT_IMAGES", "The series holds no images of slices.", SILENT, None
+    NO_UID = "NO_UID", "An image lacks the UIDs that a result must refer to.", SILENT, None
+    LOCALIZER_ONLY = "LOCALIZER_ONLY", "The series holds localizer images only.", SILENT, None
+    NO_POSITION = "NO_POSITION", "An image has no usable position, orientation or pixel spacing.", TOLD, None
+    MIXED_ORIENTATION = (
+        "MIXED_ORIENTATION",
+        "The images of the series lie in several orientations, and in none of them enough.",
+        TOLD,
+        Cure.MORE_SLICES,
+    )
+    DUPLICATE_POSITIONS = (
+        "DUPLICATE_POSITIONS",
+        "Several images lie at the same position, and nothing tells their volumes apart.",
+        TOLD,
+        Cure.MORE_SLICES,
+    )
+    MISSING_SLICES = "MISSING_SLICES", "Too many slices are missing from the stack.", TOLD, Cure.MORE_SLICES
+    TOO_FEW_SLICES = "TOO_FEW_SLICES", "The series has too few slices to be a volume.", TOLD, Cure.MORE_SLICES
+    TOO_SHORT = "TOO_SHORT", "The stack is too short to hold a liver.", TOLD, Cure.MORE_SLICES
+    TOO_LARGE = "TOO_LARGE", "The volume is too large for the memory that Porta may use.", TOLD, Cure.CONFIGURATION
+    UNSUPPORTED_SYNTAX = (
+        "UNSUPPORTED_SYNTAX",
+        "The pixel data are in a transfer syntax that cannot be decoded here.",
+        TOLD,
+        None,
+    )
+    UNREADABLE_PIXELS = "UNREADABLE_PIXELS", "The pixel data of an image cannot be decoded.", TOLD, None
+    NO_RULE = "NO_RULE", "No rule of the configuration matches the series.", SILENT, Cure.CONFIGURATION
+    NO_MODEL = "NO_MODEL", "The model of the rule is not made for this modality.", TOLD, Cure.CONFIGURATION
+    SUPERSEDED_BY_BETTER = (
+        "SUPERSEDED_BY_BETTER",
+        "Another series of the study suits better, and is the one that is reported.",
+        SILENT,
+        None,
+    )
 
 
 class SeriesWarning(StrEnum):
@@ -99,7 +124,12 @@ class SeriesRejected(DicomIOError):
     def __init__(self, reason: RejectReason, detail: str = "") -> None:
         self.reason = reason
         self.detail = detail
-        super().__init__(f"{reason}: {SENTENCES[reason]}{' ' + detail if detail else ''}")
+        super().__init__(f"{reason}: {self.sentence}")
+
+    @property
+    def sentence(self) -> str:
+        """What the reason says, and the counts behind it."""
+        return " ".join(filter(None, (self.reason.sentence, self.detail)))
 
     def __reduce__(self) -> tuple[type["SeriesRejected"], tuple[RejectReason, str]]:
         return SeriesRejected, (self.reason, self.detail)

@@ -19,7 +19,6 @@ from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.sources import find_series, foretold_by_headers, named, refuse_unfit
 from dicom_io.archive import dicom_files
 from dicom_io.errors import (
-    SENTENCES,
     WARNING_SENTENCES,
     NotDicom,
     SeriesRejected,
@@ -121,8 +120,7 @@ def judge_series(files: Sequence[ImageFile], *, prefer: str, decode: Decoder | N
         refuse_unfit(series, None)
         series = _readable(series, decode)
     except SeriesRejected as error:
-        sentence = " ".join(filter(None, (SENTENCES[error.reason], error.detail)))
-        return SeriesVerdict(uid, modality, str(error.reason), sentence, (), None, (), 0.0)
+        return SeriesVerdict(uid, modality, str(error.reason), error.sentence, (), None, (), 0.0)
     taken = {stack.index for stack in chosen_stacks(series, prefer)[0]}
     volumes = tuple(_volume(stack, series, taken=stack.index in taken) for stack in series.stacks)
     warnings = dict.fromkeys(code for stack in series.stacks for code in (*series.warnings, *stack.warnings))

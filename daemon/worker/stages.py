@@ -37,7 +37,7 @@ from daemon.worker.prior_images import Segmenting, segmented_prior
 from daemon.worker.priors import Archive, Priors, fetch_priors
 from daemon.worker.results import Result, kept, write_results
 from daemon.worker.sources import open_spooled, spooled_series
-from dicom_io.errors import SENTENCES, NotDicom, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
@@ -347,8 +347,8 @@ def _verdict_sentence(paths: Sequence[Path], code: str, model: str, memory_mb: i
         refuse_without_model(open_spooled(paths, memory_mb), model)
     except SeriesRejected as error:
         if error.reason == code:
-            return " ".join(filter(None, (SENTENCES[error.reason], error.detail)))
-    return SENTENCES[RejectReason(code)]
+            return error.sentence
+    return RejectReason(code).sentence
 
 
 def identity_of(

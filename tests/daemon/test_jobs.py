@@ -17,7 +17,6 @@ from daemon.jobs import (
     DEVICE_RETRY_S,
     FIRST_RETRY_S,
     LONGEST_RETRY_S,
-    SPOKEN,
     TRANSITIONS,
     WORKABLE,
     Event,
@@ -121,22 +120,6 @@ def test_a_stage_can_end_in_each_way_that_decide_knows(state: State):
     assert advance(state, Event.REFUSED) == State.RECEIVED
     assert advance(State.RECEIVED, Event.REJECTED) == State.REJECTED
     assert advance(State.RECEIVED, Event.REPORTED) == State.REPORTED
-
-
-def test_every_reason_is_told_or_silent():
-    """The reasons of which a radiologist hears, written down a second time."""
-    assert SPOKEN == {
-        RejectReason.NO_POSITION,
-        RejectReason.MIXED_ORIENTATION,
-        RejectReason.DUPLICATE_POSITIONS,
-        RejectReason.MISSING_SLICES,
-        RejectReason.TOO_FEW_SLICES,
-        RejectReason.TOO_SHORT,
-        RejectReason.TOO_LARGE,
-        RejectReason.UNSUPPORTED_SYNTAX,
-        RejectReason.UNREADABLE_PIXELS,
-        RejectReason.NO_MODEL,
-    }
 
 
 def test_every_state_is_reached_and_every_one_but_the_endings_is_left():

@@ -942,21 +942,6 @@ def test_every_volume_is_delivered(make_bench: Callable[..., Bench]):
 # --- why there is no answer
 
 
-TOLD = {
-    RejectReason.NO_POSITION,
-    RejectReason.MIXED_ORIENTATION,
-    RejectReason.DUPLICATE_POSITIONS,
-    RejectReason.MISSING_SLICES,
-    RejectReason.TOO_FEW_SLICES,
-    RejectReason.TOO_SHORT,
-    RejectReason.TOO_LARGE,
-    RejectReason.UNSUPPORTED_SYNTAX,
-    RejectReason.UNREADABLE_PIXELS,
-    RejectReason.NO_MODEL,
-}
-"""Of these a radiologist hears, written down a second time."""
-
-
 @pytest.mark.parametrize("by", ["headers", "worker"])
 @pytest.mark.parametrize(
     "company", ["alone", "computed", "beside a refused one", "beside a better", "beside an answer"]
@@ -989,7 +974,7 @@ def test_every_reason_in_every_company(make_bench: Callable[..., Bench], reason:
         bench.pipeline.choose_due()
     verdicts = [item for job in bench.ledger.all_jobs() for item in bench.ledger.deliveries_of(job.id)]
     verdicts = [item for item in verdicts if item.object == "verdict"]
-    told = reason in TOLD and company in ("alone", "beside a refused one")
+    told = reason.is_told and company in ("alone", "beside a refused one")
     assert bench.states()[1] == ("REPORTED" if told else "REJECTED", reason)
     assert len(verdicts) == told
     if company in ("beside a better", "beside an answer"):

@@ -12,7 +12,7 @@ import pytest
 from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifier
 from pydicom import Dataset
 
-from dicom_io.errors import SENTENCES, NotDicom, RejectReason
+from dicom_io.errors import NotDicom, RejectReason
 from dicom_io.image_file import read_dataset
 from reports import codes
 from reports.errors import SourceUnusable
@@ -396,11 +396,11 @@ def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, vali
     case = make_case()
     for header in case.headers:
         del header.ImagePositionPatient, header.PixelSpacing, header.FrameOfReferenceUID
-    sr = build_rejection_sr(case.headers, SENTENCES[reason], reason, identity=identity)
+    sr = build_rejection_sr(case.headers, reason.sentence, reason, identity=identity)
     assert sr.SeriesDescription == "Porta: not processed"
     assert sr.SOPInstanceUID == identity.sop_instance_uid("verdict") != identity.sr_sop_instance_uid
     (group,) = groups_of(sr)
-    assert comments(group)[0] == f"NOT PROCESSED. {SENTENCES[reason]}"
+    assert comments(group)[0] == f"NOT PROCESSED. {reason.sentence}"
     assert str(reason) in strings(group)
     assert validate(sr) == []
 
