@@ -22,6 +22,7 @@ from daemon.spool import Spool
 from dicom_io.errors import InvalidUID
 from dicom_io.image_file import DAMAGED, PIXEL_DATA, image_header
 from dicom_io.image_header import ImageHeader
+from dicom_io.series import SLICE_CLASSES
 from dicom_io.uids import checked_uid
 
 LOCKS = 64
@@ -36,7 +37,7 @@ log = get_logger()
 
 
 class Verdict(StrEnum):
-    """What became of an instance. The last four are kept in quarantine under this reason."""
+    """What became of an instance. The last five are kept in quarantine under this reason."""
 
     STORED = "STORED"
     ALREADY_STORED = "ALREADY_STORED"
@@ -45,14 +46,22 @@ class Verdict(StrEnum):
     UNDECODABLE = "UNDECODABLE"
     INVALID_UID = "INVALID_UID"
     MISMATCH = "MISMATCH"
+    NO_IMAGE = "NO_IMAGE"
 
 
-QUARANTINED = (Verdict.DUPLICATE_DIFFERENT, Verdict.UNDECODABLE, Verdict.INVALID_UID, Verdict.MISMATCH)
+QUARANTINED = (
+    Verdict.DUPLICATE_DIFFERENT,
+    Verdict.UNDECODABLE,
+    Verdict.INVALID_UID,
+    Verdict.MISMATCH,
+    Verdict.NO_IMAGE,
+)
 
 STATUS: dict[Verdict, int] = {
     Verdict.STORED: 0x0000,
     Verdict.ALREADY_STORED: 0x0000,
     Verdict.DUPLICATE_DIFFERENT: 0x0000,
+    Verdict.NO_IMAGE: 0x0000,
     Verdict.NO_ROOM: 0xA700,
     Verdict.MISMATCH: 0xA900,
     Verdict.UNDECODABLE: 0xC000,
@@ -81,27 +90,41 @@ class Intake:
         # What was parsed is put in order while the disk is busy with the file: the answer does not wait for it.
         self._describers = ThreadPoolExecutor(2, thread_name_prefix="describe")
 
-    def take(self, content: bytes, *, calling_ae_title: str, sop_instance_uid: str | None = None) -> Accepted:
-        """Take in one instance, a whole file (PS3.10) as bytes; `sop_instance_uid` is what the request called it.
+    def take(
+        self,
+        content: bytes,
+        *,
+        calling_ae_title: str,
+        sop_instance_uid: str | None = None,
+        sop_class_uid: str | None = None,
+    ) -> Accepted:
+        """Take in one instance, a whole file (PS3.10) as bytes; the UIDs are what the request called it and its class.
 
-        When the verdict is STORED, the file is fsynced and its row committed. Never raises for bad input, a full
-        disk or a ledger that is away: the verdict says so.
+        When the verdict is STORED, the file is fsynced and its row committed. What holds no slices (raw data, a
+        vendor's own object, a colour palette, which is of no patient) and cannot be filed under a series is NO_IMAGE:
+        nothing of it is needed, and one failure would end its sender's whole study. Never raises for bad input, a
+        full disk or a ledger that is away: the verdict says so.
         """
         try:
-            return self._take(content, calling_ae_title, sop_instance_uid)
+            return self._take(content, calling_ae_title, sop_instance_uid, sop_class_uid)
         except (StorageUnusable, LedgerUnavailable) as error:
             log.error("instance.refused", code=Verdict.NO_ROOM, error=error, calling_ae_title=calling_ae_title)
             return Accepted(Verdict.NO_ROOM)
 
-    def _take(self, content: bytes, calling_ae_title: str, requested: str | None) -> Accepted:
+    def _take(
+        self, content: bytes, calling_ae_title: str, requested: str | None, requested_class: str | None
+    ) -> Accepted:
+        sop_class_uid = requested_class
         try:
             ds = decode(content)
+            sop_class_uid = requested_class or str(ds.get("SOPClassUID", "")) or None
             uids = {keyword: checked_uid(ds.get(keyword, "")) for keyword in IDENTIFYING}
             transfer_syntax_uid = checked_uid(ds.file_meta.TransferSyntaxUID)
-        except InvalidUID:
-            return self._set_aside(content, Verdict.INVALID_UID, calling_ae_title)
-        except Undecodable:
-            return self._set_aside(content, Verdict.UNDECODABLE, calling_ae_title)
+        except (InvalidUID, Undecodable) as error:
+            verdict = Verdict.INVALID_UID if isinstance(error, InvalidUID) else Verdict.UNDECODABLE
+            if _holds_no_slices(sop_class_uid):
+                verdict = Verdict.NO_IMAGE
+            return self._set_aside(content, verdict, calling_ae_title)
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
             return self._set_aside(content, Verdict.MISMATCH, calling_ae_title)
 
@@ -138,6 +161,14 @@ class Intake:
     def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
         self._spool.quarantine(content, reason=verdict, source=calling_ae_title)
         return Accepted(verdict)
+
+
+def _holds_no_slices(sop_class_uid: str | None) -> bool:
+    """Whether this is the UID of a class whose objects no volume is made of."""
+    try:
+        return checked_uid(sop_class_uid) not in SLICE_CLASSES
+    except InvalidUID:
+        return False
 
 
 def open_storage(config: Config) -> tuple[Spool, Ledger]:

@@ -6,10 +6,11 @@ from collections.abc import Callable
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
-from daemon.intake import QUARANTINED, STATUS, Intake
+from daemon.intake import QUARANTINED, STATUS, Intake, Verdict
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
 from dicom_io.network import scp
+from dicom_io.network.endings import Ending
 
 log = get_logger()
 
@@ -36,8 +37,9 @@ class Receiver:
             port=dicom.port,
             callers=[scp.Caller(peer.ae_title, peer.host) for peer in self._config.accepting_peers],
             store=self._store,
-            released=self._released,
+            ended=self._ended,
             refused=_log_refusal,
+            contexts_refused=_log_refused_contexts,
             maximum_associations=dicom.maximum_associations,
             maximum_pdu=dicom.maximum_pdu,
             network_timeout_s=dicom.network_timeout_s,
@@ -56,21 +58,32 @@ class Receiver:
                 received.part10(),
                 calling_ae_title=received.calling_ae_title,
                 sop_instance_uid=received.sop_instance_uid,
+                sop_class_uid=received.sop_class_uid,
             )
         except Exception as error:  # whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
             return 0xC002
-        if accepted.verdict in QUARANTINED:
+        if accepted.verdict == Verdict.NO_IMAGE:
+            log.info("instance.set_aside", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
+        elif accepted.verdict in QUARANTINED:
             log.error("instance.quarantined", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
         if accepted.series_instance_uid:
             with self._lock:
                 self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
         return STATUS[accepted.verdict]
 
-    def _released(self, association_id: str) -> None:
+    def _ended(self, ended: scp.Ended) -> None:
+        if ended.ending != Ending.RELEASED:
+            log.warning(
+                "association.ended",
+                reason=ended.ending,
+                calling_ae_title=ended.calling_ae_title,
+                called_ae_title=ended.called_ae_title,
+                host=ended.calling_host,
+            )
         with self._lock:
-            ended = self._series.pop(association_id, set())
-            alone = ended.difference(*self._series.values())
+            series = self._series.pop(ended.association_id or "", set())
+            alone = series.difference(*self._series.values())
         if not alone:
             return
         try:
@@ -87,4 +100,14 @@ def _log_refusal(refused: scp.Refused) -> None:
         calling_ae_title=refused.calling_ae_title,
         called_ae_title=refused.called_ae_title,
         host=refused.calling_host,
+    )
+
+
+def _log_refused_contexts(refused: scp.ContextsRefused) -> None:
+    log.warning(
+        "contexts.refused",
+        calling_ae_title=refused.calling_ae_title,
+        called_ae_title=refused.called_ae_title,
+        host=refused.calling_host,
+        contexts=refused.abstract_syntaxes,
     )

@@ -10,8 +10,9 @@ Everything else, from the state machine to the messages, is pynetdicom's own.
 
 import select
 import socket
-from queue import Queue
-from typing import Any
+from collections.abc import Callable
+from queue import Empty, Queue
+from typing import Any, cast
 
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
@@ -19,6 +20,8 @@ from pynetdicom.events import Event
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles
+from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 
 WAIT_S = 0.01
@@ -32,7 +35,9 @@ MAX_READ = 1 << 18
 
 
 class Listener(ThreadedAssociationServer):
-    """Accepts connections."""
+    """Accepts connections; `ended` is told how each association of theirs came to its end."""
+
+    ended: Callable[[Association, Ending], None]
 
     # With the 5 of socketserver, a burst of connections waits for the peers' next SYN: a second and more.
     request_queue_size = 128
@@ -50,9 +55,34 @@ class Acceptor(RequestHandler):
         assoc.dul.socket = _Socket(assoc, client_socket=connection)
         assoc.dul.event_queue.get_nowait()  # each AssociationSocket announces the connection (Evt5): once is enough
         assoc.dimse.msg_queue = _Inbox(assoc)
+        listener = cast(Listener, self.server)
+        assoc.dul.state_machine = machine = WatchedMachine(assoc.dul, lambda ending: listener.ended(assoc, ending))
+        _read_leniently(assoc.dul, machine)
         # An open association must not keep the process from ending.
         assoc.dul.daemon = True
         return assoc
+
+
+def _read_leniently(dul: Any, machine: WatchedMachine) -> None:
+    """Have the DUL read odd requests too, and close what it leaves open where an error ends its thread."""
+    decode, run = dul._decode_pdu, dul.run
+
+    def decode_readable(pdu: bytearray) -> Any:
+        if pdu[0] != ASSOCIATE_RQ:
+            return decode(pdu)
+        machine.titles = titles(bytes(pdu))
+        return decode(bytearray(readable(bytes(pdu))))
+
+    def run_and_close() -> None:
+        try:
+            run()
+        finally:
+            if isinstance(dul.socket, _Socket) and dul.socket.socket is not None:
+                dul.socket.close()
+            machine.close()
+
+    dul._decode_pdu = decode_readable
+    dul.run = run_and_close
 
 
 def dismiss_unassociated(event: Event) -> None:
@@ -62,7 +92,7 @@ def dismiss_unassociated(event: Event) -> None:
     an association meanwhile (pynetdicom#669).
     """
     if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # what a timeout yields
+        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what a timeout yields
 
 
 class _Socket(AssociationSocket):
@@ -93,6 +123,8 @@ class _Socket(AssociationSocket):
             if not part:
                 break
             received += part
+        if received:
+            cast(WatchedMachine, self.assoc.dul.state_machine).has_received = True
         acknowledge_at_once(self.socket)
         return received
 
@@ -109,9 +141,21 @@ class _Inbox(Queue[Any]):
 
     def put(self, item: tuple[int | None, Any], block: bool = True, timeout: float | None = None) -> None:
         context_id, message = item
-        context = self._assoc._accepted_cx.get(context_id) if context_id is not None else None
         # Established may still be being said by the other thread: then the message waits for that thread.
-        if isinstance(message, C_STORE) and context is not None and self._assoc.is_established:
-            StorageServiceClass(self._assoc).SCP(message, context)
-        else:
+        if not (self._assoc.is_established and self._serve(context_id, message)):
             super().put(item, block, timeout)
+
+    def get(self, block: bool = True, timeout: float | None = None) -> tuple[int | None, Any]:
+        """The next message. A C-STORE that had to wait is served here: pynetdicom knows no private class."""
+        context_id, message = super().get(block, timeout)
+        if self._serve(context_id, message):
+            raise Empty
+        return context_id, message
+
+    def _serve(self, context_id: int | None, message: Any) -> bool:
+        """Answer a C-STORE request on an accepted context; False where the message is none."""
+        context = self._assoc._accepted_cx.get(context_id) if context_id is not None else None
+        if not isinstance(message, C_STORE) or context is None:
+            return False
+        StorageServiceClass(self._assoc).SCP(message, context)
+        return True

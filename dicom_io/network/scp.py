@@ -14,31 +14,21 @@ from socket import gaierror, getaddrinfo
 from typing import cast
 from uuid import uuid4
 
-from pydicom._uid_dict import UID_dictionary
-from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, AllStoragePresentationContexts, NonPatientObjectPresentationContexts, build_context, evt
+from pydicom.uid import UID
+from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
-from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 from pynetdicom.transport import ThreadedAssociationServer
 
+from dicom_io.errors import InvalidUID
 from dicom_io.network.acceptor import Acceptor, Listener, dismiss_unassociated
-
-NOT_FOR_STORAGE = frozenset(
-    {
-        "1.2.840.10008.1.2.6.1",  # RFC 2557 MIME encapsulation: e-mail
-        "1.2.840.10008.1.2.6.2",  # XML Encoding: Native DICOM Model
-        "1.2.840.10008.1.2.7.1",  # SMPTE ST 2110: real-time video and audio, PS3.22
-        "1.2.840.10008.1.2.7.2",
-        "1.2.840.10008.1.2.7.3",
-    }
-)
-"""Transfer syntaxes that name no encoding of a C-STORE data set."""
-
+from dicom_io.network.endings import Ending, WatchedMachine
+from dicom_io.network.storage_classes import negotiable, prepare
+from dicom_io.uids import checked_uid
 
 POLL_S = 0.1
 """How long a shutdown waits for the listener to notice."""
@@ -110,21 +100,29 @@ class Refused:
     calling_host: str
 
 
-def transfer_syntaxes() -> list[str]:
-    """Every transfer syntax that pydicom can name and a data set can be sent in, the preferred ones first."""
-    first = [str(ExplicitVRLittleEndian), str(ImplicitVRLittleEndian)]
-    named = sorted(uid for uid, entry in UID_dictionary.items() if entry[1] == "Transfer Syntax")
-    return first + [uid for uid in named if uid not in first and uid not in NOT_FOR_STORAGE]
+@dataclass(frozen=True)
+class Ended:
+    """An association that is over. `association_id` is that of its instances, None where it brought none.
+
+    `broke_off` says that it ended within an instance or after some, and not by a release: more was to come.
+    """
+
+    ending: Ending
+    calling_ae_title: str
+    called_ae_title: str
+    calling_host: str
+    association_id: str | None = None
+    broke_off: bool = False
 
 
-def contexts() -> list[PresentationContext]:
-    """Verification, and every Storage class that pynetdicom names: one refused object fails a PACS's whole send."""
-    syntaxes = transfer_syntaxes()
-    storage = {
-        str(context.abstract_syntax)
-        for context in (*AllStoragePresentationContexts, *NonPatientObjectPresentationContexts)
-    }
-    return [build_context(Verification, syntaxes[:2]), *(build_context(uid, syntaxes) for uid in sorted(storage))]
+@dataclass(frozen=True)
+class ContextsRefused:
+    """What a peer proposed and was not accepted: abstract syntaxes, "" for what is no UID."""
+
+    calling_ae_title: str
+    called_ae_title: str
+    calling_host: str
+    abstract_syntaxes: tuple[str, ...]
 
 
 class Server:
@@ -152,6 +150,7 @@ class Server:
             self._listener.shutdown()
         open_associations = self._listener.active_associations
         for assoc in open_associations:
+            _machine(assoc).is_stopping = True
             # An abort returns when the association has ended, however long its `store` takes.
             threading.Thread(target=assoc.abort, daemon=True).start()
         for thread in (self._thread, *open_associations):
@@ -165,8 +164,9 @@ def start(
     port: int,
     callers: Sequence[Caller],
     store: Callable[[Received], int],
-    released: Callable[[str], None] = lambda association_id: None,
+    ended: Callable[[Ended], None] = lambda ended: None,
     refused: Callable[[Refused], None] = lambda refused: None,
+    contexts_refused: Callable[[ContextsRefused], None] = lambda refused: None,
     maximum_associations: int = 25,
     maximum_pdu: int = 131072,
     network_timeout_s: float = 60.0,
@@ -175,9 +175,9 @@ def start(
     """Listen on `host`:`port` (0: any free port) as `ae_title`, and admit `callers`; an empty list admits nobody.
 
     `store` is called in the thread of the association, one instance of it at a time, and returns the status to
-    answer (PS3.4 table B.2-1); should it raise, the answer is 0xC211. `released` is called with the
-    `association_id` when an association that brought an instance has ended, however it ended. `refused` is
-    called for each rejected association. `maximum_pdu` is in bytes, 0 for no limit.
+    answer (PS3.4 table B.2-1); should it raise, the answer is 0xC211. `ended` is called for each association that
+    was let in, or could not be read, when it is over; `refused` for each that was rejected; `contexts_refused` for
+    each of which a context was. `maximum_pdu` is in bytes, 0 for no limit.
 
     Raises OSError when the address cannot be listened on.
     """
@@ -186,24 +186,19 @@ def start(
     ae.maximum_pdu_size = maximum_pdu
     ae.network_timeout = network_timeout_s
     ae.acse_timeout = acse_timeout_s
-    reception = _Reception(_Door(ae_title.strip(), callers), store, released, refused)
+    prepare()
+    reception = _Reception(_Door(ae_title.strip(), callers), store, ended, refused, contexts_refused)
     server = ae.make_server(
         (host, port),
-        contexts=_Shared(contexts()),
+        contexts=[build_context(Verification)],  # of no account: `_admit` says what is offered
         evt_handlers=reception.handlers(),
         server_class=Listener,
         request_handler=Acceptor,
     )
+    cast(Listener, server).ended = reception.end
     ae._servers.append(server)  # where its shutdown() takes it out again
     server._gc = [0, round(GARBAGE_COLLECTION_S / POLL_S)]
     return Server(server)
-
-
-class _Shared(list[PresentationContext]):
-    """Contexts that are only read: pynetdicom copies them for each association, which takes 60 ms."""
-
-    def __deepcopy__(self, memo: object) -> "_Shared":
-        return self
 
 
 class _Door:
@@ -238,13 +233,15 @@ class _Reception:
         self,
         door: _Door,
         store: Callable[[Received], int],
-        released: Callable[[str], None],
+        ended: Callable[[Ended], None],
         refused: Callable[[Refused], None],
+        contexts_refused: Callable[[ContextsRefused], None],
     ) -> None:
         self._door = door
         self._store = store
-        self._released = released
+        self._ended = ended
         self._refused = refused
+        self._contexts_refused = contexts_refused
         self._lock = threading.Lock()
         self._ids: dict[Association, str] = {}
         """The associations that have brought an instance."""
@@ -253,9 +250,10 @@ class _Reception:
         return [
             (evt.EVT_REQUESTED, self._admit),
             (evt.EVT_REJECTED, self._over_limit),
+            (evt.EVT_ACCEPTED, self._tell_refused_contexts),
             (evt.EVT_C_ECHO, lambda event: 0x0000),
             (evt.EVT_C_STORE, self._receive),
-            (evt.EVT_CONN_CLOSE, self._close),
+            (evt.EVT_CONN_CLOSE, dismiss_unassociated),
         ]
 
     def _admit(self, event: Event) -> None:
@@ -266,6 +264,8 @@ class _Reception:
         caller = _caller(assoc)
         reason = self._door.refusal(*caller)
         if reason is None:
+            request = cast(A_ASSOCIATE, assoc.requestor.primitive)
+            assoc.acceptor.supported_contexts = negotiable(request.presentation_context_definition_list)
             assoc.is_rejected = False
             return
         assoc.acse.send_reject(*REJECTIONS[reason])
@@ -293,19 +293,35 @@ class _Reception:
             )
         )
 
-    def _close(self, event: Event) -> None:
-        """The connection is gone, after a release, an abort or a broken line; no instance comes after it."""
-        dismiss_unassociated(event)
+    def _tell_refused_contexts(self, event: Event) -> None:
+        if refused := event.assoc.rejected_contexts:
+            uids = dict.fromkeys(_uid_or_nothing(context.abstract_syntax) for context in refused)
+            self._contexts_refused(ContextsRefused(*_caller(event.assoc), tuple(uids)))
+
+    def end(self, assoc: Association, ending: Ending) -> None:
+        """No instance of an association comes any more."""
         with self._lock:
-            association_id = self._ids.pop(event.assoc, None)
-        if association_id:
-            self._released(association_id)
+            association_id = self._ids.pop(assoc, None)
+        if ending != Ending.REJECTED:
+            within = association_id is not None or assoc.dimse.message is not None
+            self._ended(Ended(ending, *_caller(assoc), association_id, within and ending != Ending.RELEASED))
+
+
+def _machine(assoc: Association) -> WatchedMachine:
+    return cast(WatchedMachine, assoc.dul.state_machine)
 
 
 def _caller(assoc: Association) -> tuple[str, str, str]:
-    """Calling and called AE title of the A-ASSOCIATE-RQ, and the peer's address."""
-    request = cast(A_ASSOCIATE, assoc.requestor.primitive)
-    return str(request.calling_ae_title).strip(), str(request.called_ae_title).strip(), assoc.requestor.address
+    """Calling and called AE title of the A-ASSOCIATE-RQ, "" where it did not come, and the peer's address."""
+    called, calling = _machine(assoc).titles
+    return calling, called, assoc.requestor.address
+
+
+def _uid_or_nothing(value: object) -> str:
+    try:
+        return checked_uid(str(value))
+    except InvalidUID:
+        return ""
 
 
 def _addresses(host: str) -> frozenset[str]:

@@ -5,8 +5,9 @@ import tomllib
 from pathlib import Path
 
 from daemon.configuration.config import parse
-from daemon.intake import STATUS, Verdict
+from daemon.intake import QUARANTINED, STATUS
 from daemon.jobs import TRANSITIONS, HaltCode, State
+from dicom_io.network.endings import Ending
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text()
@@ -44,8 +45,13 @@ def test_the_page_has_every_answer_to_a_c_store() -> None:
     """The statuses of the promise, and the names that quarantined files bear."""
     answered = {int(status, 16) for status in re.findall(r"\| (0x[0-9A-F]{4}) \|", PAGE)}
     assert answered == {*STATUS.values(), 0xC002}
-    kept = {Verdict.DUPLICATE_DIFFERENT, Verdict.MISMATCH, Verdict.UNDECODABLE, Verdict.INVALID_UID}
-    assert all(f"`{verdict}`" in PAGE for verdict in kept)
+    assert all(f"`{verdict}`" in PAGE for verdict in QUARANTINED)
+
+
+def test_the_page_has_every_end_of_an_association() -> None:
+    """Each reason of `association.ended`; a release and a rejection are none."""
+    reasons = re.findall(r"^\| [^`|].* \| `([A-Z_]+)` \|$", PAGE, re.MULTILINE)
+    assert set(reasons) == set(Ending) - {Ending.RELEASED, Ending.REJECTED}
 
 
 def test_the_readme_s_configuration_is_complete() -> None:

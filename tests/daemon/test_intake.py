@@ -84,7 +84,7 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
 def test_every_verdict_has_an_answer():
     """0x0000 for what is kept for good, failures of PS3.4 table B.2-1 for the rest."""
     assert set(STATUS) == set(Verdict)
-    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.DUPLICATE_DIFFERENT}
+    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.DUPLICATE_DIFFERENT, Verdict.NO_IMAGE}
     assert {verdict for verdict, status in STATUS.items() if status == 0x0000} == kept
     assert STATUS[Verdict.NO_ROOM] == 0xA700
     assert STATUS[Verdict.MISMATCH] & 0xFF00 == 0xA900
@@ -236,6 +236,38 @@ def assert_set_aside(intake: Intake, spool: Spool, ledger: Ledger, content: byte
 def test_bytes_that_are_no_data_set(intake: Intake, spool: Spool, ledger: Ledger, content: bytes):
     """Are kept aside, whatever they are."""
     assert_set_aside(intake, spool, ledger, content, Verdict.UNDECODABLE)
+
+
+CSA = "1.3.12.2.1107.5.9.1"
+"""Siemens CSA Non-Image Storage."""
+
+
+def without_a_series(ds: Dataset) -> None:
+    del ds.SeriesInstanceUID, ds.StudyInstanceUID, ds.PixelData
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.39.1"  # Color Palette Storage
+
+
+@pytest.mark.parametrize(
+    ("change", "cut", "sop_class_uid"),
+    [(None, 40, CSA), (without_a_series, 0, None), (without_a_series, 0, "1.2.840.10008.5.1.4.39.1")],
+    ids=["a vendor's own that nobody can read", "a palette", "a palette as the request calls it"],
+)
+def test_what_is_no_image_is_kept_aside(
+    intake: Intake, spool: Spool, make_ct: MakeCT, change: Any, cut: int, sop_class_uid: str | None
+):
+    """And answered with success: one failure would end its sender's whole study, and nothing of it is needed."""
+    content = make_ct(change=change)
+    content = content[: len(content) - cut]
+    answer = intake.take(content, calling_ae_title="MODALITY", sop_class_uid=sop_class_uid)
+    assert answer == Accepted(Verdict.NO_IMAGE)
+    assert quarantined(spool.root) == [(content, {"reason": "NO_IMAGE", "source": "MODALITY"})]
+
+
+def test_what_is_no_image_but_of_a_series_is_stored_with_it(intake: Intake, make_ct: MakeCT, ledger: Ledger):
+    """A private object among the images of a series is left out when these are read, and lost by nobody."""
+    content = make_ct(change=lambda ds: setattr(ds, "SOPClassUID", CSA))
+    assert intake.take(content, calling_ae_title="MODALITY", sop_class_uid=CSA).verdict == Verdict.STORED
+    assert len(ledger.instance_paths(derive_uid("series", 1))) == 1
 
 
 def boundaries(content: bytes) -> set[int]:

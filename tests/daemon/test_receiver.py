@@ -284,6 +284,29 @@ def test_strangers_are_refused_and_named(site: Site, read_log: Any, until: Calla
     ]
 
 
+def test_an_end_that_is_no_release_is_named(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
+    """One line each, with the host, the AE titles as far as they are known, and the reason."""
+    site.associate().release()
+    site.associate().abort()
+    with socket.create_connection(("127.0.0.1", site.port)) as connection:
+        connection.sendall(b"GET / HTTP/1.1\r\n\r\n")
+        until(lambda: len(read_log.named("association.ended")) == 2)
+    lines = read_log.named("association.ended")
+    assert [(line["reason"], line["calling_ae_title"], line["called_ae_title"], line["host"]) for line in lines] == [
+        ("ABORTED", "MODALITY", "PORTA", "127.0.0.1"),
+        ("PROTOCOL_ERROR", "", "", "127.0.0.1"),
+    ]
+
+
+def test_refused_contexts_are_named(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
+    """The classes that were not accepted, with the peer that proposed them: what it sends in them will fail."""
+    proposed = [build_context(CTImageStorage), build_context("1.2.840.10008.5.1.4.1.2.2.1")]
+    AE("MODALITY").associate("127.0.0.1", site.port, ae_title="PORTA", contexts=proposed).release()
+    until(lambda: read_log.named("contexts.refused"))
+    (line,) = read_log.named("contexts.refused")
+    assert (line["calling_ae_title"], line["contexts"]) == ("MODALITY", ["1.2.840.10008.5.1.4.1.2.2.1"])
+
+
 def test_stop_gives_the_port_back(site: Site):
     """Nobody is let in any more, and another service may listen there."""
     assoc = site.associate()

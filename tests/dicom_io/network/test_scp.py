@@ -21,18 +21,20 @@ from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.presentation import PresentationContext
 
 from dicom_io.errors import StoreRefused
+from dicom_io.network.endings import Ending
 from dicom_io.network.scp import (
     REJECTIONS,
     Caller,
+    ContextsRefused,
+    Ended,
     Received,
     Refusal,
     Refused,
     Server,
-    contexts,
     start,
-    transfer_syntaxes,
 )
 from dicom_io.network.scu import Remote, store
+from dicom_io.network.storage_classes import NAMED_STORAGE, transfer_syntaxes
 
 VERIFICATION = "1.2.840.10008.1.1"
 PATIENCE_S = 10
@@ -44,8 +46,9 @@ class Site:
 
     server: Server
     received: list[Received] = field(default_factory=list)
-    released: "Queue[str]" = field(default_factory=Queue)
+    ended: "Queue[Ended]" = field(default_factory=Queue)
     refused: "Queue[Refused]" = field(default_factory=Queue)
+    contexts_refused: "Queue[ContextsRefused]" = field(default_factory=Queue)
 
     @property
     def remote(self) -> Remote:
@@ -76,19 +79,21 @@ def start_site() -> Iterator[StartSite]:
             site.received.append(received)
             return answer(received)
 
-        released: Queue[str] = Queue()
+        ended: Queue[Ended] = Queue()
         refused: Queue[Refused] = Queue()
+        contexts_refused: Queue[ContextsRefused] = Queue()
         values: dict[str, object] = {
             "ae_title": "PORTA",
             "host": "127.0.0.1",
             "port": 0,
             "callers": [Caller("MODALITY")],
             "store": keep,
-            "released": released.put,
+            "ended": ended.put,
             "refused": refused.put,
+            "contexts_refused": contexts_refused.put,
         }
         server = start(**(values | options))  # type: ignore[arg-type]
-        site.__init__(server, [], released, refused)  # type: ignore[misc]
+        site.__init__(server, [], ended, refused, contexts_refused)  # type: ignore[misc]
         sites.append(site)
         return site
 
@@ -115,12 +120,12 @@ def encoded(ds: Dataset) -> bytes:
     return bytes(buffer.getvalue())
 
 
-def send_raw(assoc: Association, instance_uid: str | None, data: bytes) -> int | None:
+def send_raw(assoc: Association, instance_uid: str | None, data: bytes, sop_class: str = CTImageStorage) -> int | None:
     """A C-STORE request that pynetdicom's own SCU would not send; the status, None without an answer."""
     request = C_STORE()
     request.MessageID = 1
     request.Priority = 0
-    request.AffectedSOPClassUID = CTImageStorage
+    request.AffectedSOPClassUID = sop_class
     request.AffectedSOPInstanceUID = instance_uid
     request.DataSet = BytesIO(data)
     assoc._reactor_checkpoint.clear()
@@ -232,16 +237,68 @@ def test_a_door_that_fails_stays_shut(start_site: StartSite, monkeypatch: pytest
 def test_every_storage_class_and_syntax(start_site: StartSite) -> None:
     """In more associations than one, as a proposal holds 128 contexts."""
     site = start_site()
-    storage = contexts()[1:]
+    storage = sorted(NAMED_STORAGE)
     assert len(storage) > 128
     for begin in range(0, len(storage), 128):
-        proposed = [build_context(context.abstract_syntax, JPEG2000) for context in storage[begin : begin + 128]]
+        proposed = [build_context(uid, JPEG2000) for uid in storage[begin : begin + 128]]
         assoc = site.associate(proposed=proposed)
         assert len(assoc.accepted_contexts) == len(proposed)
         assoc.release()
     assoc = site.associate(proposed=[build_context(CTImageStorage, uid) for uid in transfer_syntaxes()])
     assert [context.transfer_syntax[0] for context in assoc.accepted_contexts] == transfer_syntaxes()
     assoc.release()
+
+
+PRIVATE = "1.3.12.2.1107.5.9.1"
+"""Siemens CSA Non-Image Storage."""
+
+
+@pytest.mark.parametrize(
+    "sop_class",
+    [
+        PRIVATE,
+        "1.2.840.113619.4.30",  # GE private
+        "1.3.46.670589.11.0.0.12.1",  # Philips private
+        "1.2.840.10008.5.1.4.1.1.6",  # Ultrasound Image Storage, retired
+        "1.2.840.10008.5.1.4.1.1.9.1",  # Waveform Storage - Trial
+        "1.2.840.10008.5.1.4.1.1.999.1",  # of an edition to come
+        "1.2.840.10008.5.1.4.39.1",  # Color Palette Storage: of no patient
+    ],
+)
+def test_whatever_may_be_stored_is_taken(start_site: StartSite, sop_class: str) -> None:
+    """And its bytes arrive, whether or not anybody here knows the class."""
+    site = start_site()
+    assoc = site.associate(proposed=[build_context(sop_class, ImplicitVRLittleEndian)])
+    assert send_raw(assoc, "1.2.3.4", b"anything", sop_class) == 0x0000
+    assoc.release()
+    assert (site.received[0].sop_class_uid, site.received[0].data) == (sop_class, b"anything")
+    assert site.contexts_refused.empty()
+
+
+def test_a_private_class_may_come_in_a_private_syntax(start_site: StartSite) -> None:
+    """Nothing of it is read. An image in one is refused: its sender then sends it in one that can be decoded."""
+    site = start_site()
+    private = "1.2.840.113619.5.2"
+    proposed = [
+        build_context(PRIVATE, private),
+        build_context(CTImageStorage, private),
+        build_context(CTImageStorage, [private, ImplicitVRLittleEndian]),
+    ]
+    assoc = site.associate(proposed=proposed)
+    accepted = [(context.abstract_syntax, context.transfer_syntax[0]) for context in assoc.accepted_contexts]
+    assert accepted == [(PRIVATE, private), (CTImageStorage, ImplicitVRLittleEndian)]
+    assoc.release()
+
+
+def test_refused_contexts_are_told_once(start_site: StartSite) -> None:
+    """All of an association together, with the peer; each class once."""
+    site = start_site()
+    find, commitment = "1.2.840.10008.5.1.4.1.2.2.1", "1.2.840.10008.1.20.1"
+    proposed = [build_context(VERIFICATION), *(build_context(uid) for uid in (find, commitment, find))]
+    site.associate(proposed=proposed).release()
+    told = site.contexts_refused.get(timeout=PATIENCE_S)
+    assert told == ContextsRefused("MODALITY", "PORTA", "127.0.0.1", (find, commitment))
+    assert site.contexts_refused.empty()
 
 
 def test_the_order_is_ours(start_site: StartSite) -> None:
@@ -384,7 +441,7 @@ def test_nothing_of_a_patient_is_logged(
     for uid in ("1.1", "1.2"):
         send_raw(assoc, uid, encoded(image(patient="ZZPHI^CANARY")))
     assoc.abort()
-    site.released.get(timeout=PATIENCE_S)
+    site.ended.get(timeout=PATIENCE_S)
     out, err = capfd.readouterr()
     assert "ZZPHI" not in everything_logged.getvalue() + out + err
     assert len(site.received) == 2
@@ -393,30 +450,209 @@ def test_nothing_of_a_patient_is_logged(
 # How it ends.
 
 
-@pytest.mark.parametrize("end", ["release", "abort", "break"])
-def test_the_end_is_told(start_site: StartSite, end: str) -> None:
-    """Once, with the id that the instances came under, however the association ended."""
+@pytest.mark.parametrize(
+    ("end", "ending"),
+    [("release", Ending.RELEASED), ("abort", Ending.ABORTED), ("break", Ending.CONNECTION_LOST)],
+)
+def test_the_end_is_told(start_site: StartSite, end: str, ending: Ending) -> None:
+    """Once, with the id that the instances came under, and how it came."""
     site = start_site()
     assoc = site.associate(proposed=CT)
     send_raw(assoc, "1.2.3.4", encoded(image()))
     send_raw(assoc, "1.2.3.5", encoded(image()))
-    assert site.released.empty()
+    assert site.ended.empty()
     if end == "break":
         assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
     else:
         getattr(assoc, end)()
-    assert site.released.get(timeout=PATIENCE_S) == site.received[0].association_id
+    expected = Ended(
+        ending, "MODALITY", "PORTA", "127.0.0.1", site.received[0].association_id, broke_off=end != "release"
+    )
+    assert site.ended.get(timeout=PATIENCE_S) == expected
     site.server.shutdown(PATIENCE_S)
-    assert site.released.empty()
+    assert site.ended.empty()
 
 
-def test_an_association_without_instances_is_not_told(start_site: StartSite) -> None:
+def test_an_association_without_instances_broke_nothing_off(start_site: StartSite) -> None:
+    """Who only asks for an echo, and then aborts, is named, and was not sending anything."""
     site = start_site()
     assoc = site.associate()
     assoc.send_c_echo()
-    assoc.release()
+    assoc.abort()
+    assert site.ended.get(timeout=PATIENCE_S) == Ended(Ending.ABORTED, "MODALITY", "PORTA", "127.0.0.1")
+
+
+def test_an_abort_within_the_first_instance_breaks_off(start_site: StartSite) -> None:
+    """The half of an image that came says that more was on its way."""
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(p_data(1, 0, bytes(1000)))
+        connection.sendall(b"\x07\x00" + struct.pack(">L", 4) + bytes(4))
+        ended = site.ended.get(timeout=PATIENCE_S)
+    assert (ended.ending, ended.association_id, ended.broke_off) == (Ending.ABORTED, None, True)
+
+
+def test_a_shutdown_is_no_error_of_the_peer(start_site: StartSite) -> None:
+    site = start_site()
+    site.associate()
     site.server.shutdown(PATIENCE_S)
-    assert site.released.empty()
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.STOPPED
+
+
+# What is read, odd as it is: A-ASSOCIATE-RQ by hand.
+
+
+def item(kind: int, value: bytes) -> bytes:
+    return struct.pack(">BBH", kind, 0, len(value)) + value
+
+
+def context(number: int, abstract_syntax: str, *transfer_syntaxes: str) -> bytes:
+    syntaxes = b"".join(item(0x40, uid.encode()) for uid in transfer_syntaxes)
+    return item(0x20, bytes([number, 0, 0, 0]) + item(0x30, abstract_syntax.encode()) + syntaxes)
+
+
+USER = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4.5") + item(0x55, b"ACME_1")
+ECHO = context(1, VERIFICATION, ImplicitVRLittleEndian)
+
+
+def associate_rq(
+    contexts: bytes = ECHO,
+    user: bytes = USER,
+    called: bytes = b"PORTA",
+    calling: bytes = b"MODALITY",
+    more: bytes = b"",
+) -> bytes:
+    content = struct.pack(">HH", 1, 0) + called.ljust(16) + calling.ljust(16) + bytes(32)
+    content += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + item(0x50, user) + more
+    return b"\x01\x00" + struct.pack(">L", len(content)) + content
+
+
+def p_data(context_id: int, control: int, value: bytes) -> bytes:
+    pdv = struct.pack(">LBB", len(value) + 2, context_id, control) + value
+    return b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv
+
+
+def read_pdu(connection: socket.socket) -> bytes:
+    """One PDU, b"" where the connection was closed."""
+    content = b""
+    while len(content) < 6 or len(content) < 6 + struct.unpack(">L", content[2:6])[0]:
+        part = connection.recv(65536)
+        if not part:
+            return b""
+        content += part
+    return content
+
+
+ODD = {
+    "AE titles padded with NUL": {"called": b"PORTA".ljust(16, b"\0"), "calling": b"MODALITY".ljust(16, b"\0")},
+    "something after the NUL": {"called": b"PORTA\0XY\xff", "calling": b"MODALITY\0\x01"},
+    "spaces before": {"called": b"  PORTA", "calling": b" MODALITY"},
+    "version of 33 characters": {"user": USER[:-10] + item(0x55, b"ACME_ROUTER_VERSION_11.22.33_BETA")},
+    "empty version": {"user": USER[:-10] + item(0x55, b"")},
+    "version in Latin 1": {"user": USER[:-10] + item(0x55, b"ACM\xc9\\1\0")},
+    "unknown user item": {"user": USER + item(0x5F, b"\1\2\3\4")},
+    "unknown item": {"more": item(0x7A, b"\1\2")},
+    "bytes after the last item": {"more": b"\0\0\0"},
+    "no user information": {"user": b""},
+    "maximum length of 2 bytes": {"user": item(0x51, b"\1\2") + item(0x52, b"1.2.3")},
+    "unlimited length": {"user": item(0x51, bytes(4)) + item(0x52, b"1.2.3")},
+    "user identity of no type": {"user": USER + item(0x58, b"\x09\x01\x00\x04user\0\0")},
+    "user identity cut short": {"user": USER + item(0x58, b"\x01\x01\x00\x40user")},
+    "asynchronous operations": {"user": USER + item(0x53, struct.pack(">HH", 8, 8))},
+    "role of an unknown class": {"user": USER + item(0x54, struct.pack(">H", 5) + b"1.2.3\1\1")},
+    "twice the same": {"user": USER + USER},
+    "an even context": {"contexts": context(2, VERIFICATION, ImplicitVRLittleEndian) + ECHO},
+    "a context without syntax": {"contexts": context(3, VERIFICATION) + ECHO},
+    "a context without class": {"contexts": item(0x20, bytes([5, 0, 0, 0])) + ECHO},
+    "UIDs padded with NUL": {"contexts": context(1, VERIFICATION + "\0", ImplicitVRLittleEndian + "\0")},
+}
+
+
+@pytest.mark.parametrize("odd", ODD.values(), ids=ODD.keys())
+def test_an_odd_request_is_read(start_site: StartSite, odd: dict[str, bytes]) -> None:
+    """What negotiation does not need does not end it: the association is made, and released."""
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(associate_rq(**odd))
+        answer = read_pdu(connection)
+        assert answer[:1] == b"\x02"
+        assert item(0x21, bytes([1, 0, 0, 0]) + item(0x40, ImplicitVRLittleEndian.encode())) in answer
+        connection.sendall(b"\x05\x00" + struct.pack(">L", 4) + bytes(4))
+        assert read_pdu(connection)[:1] == b"\x06"
+    ended = site.ended.get(timeout=PATIENCE_S)
+    assert (ended.ending, ended.calling_ae_title, ended.called_ae_title) == (Ending.RELEASED, "MODALITY", "PORTA")
+
+
+@pytest.mark.parametrize("title", [b"", bytes(16), b"\xff\xfe", b"MOD\\ALITY", b"MOD\nALITY"])
+def test_a_title_that_is_none_is_refused_by_name(start_site: StartSite, title: bytes) -> None:
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(associate_rq(calling=title))
+        assert read_pdu(connection)[:1] == b"\x03"
+    assert site.refused.get(timeout=PATIENCE_S).reason is Refusal.CALLING_AE_TITLE
+
+
+BROKEN = {
+    "HTTP": (b"GET / HTTP/1.1\r\n\r\n", Ending.PROTOCOL_ERROR),
+    "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", Ending.PROTOCOL_ERROR),
+    "data first": (p_data(1, 3, b"1"), Ending.PROTOCOL_ERROR),
+    "release first": (b"\x05\x00" + struct.pack(">L", 4) + bytes(4), Ending.PROTOCOL_ERROR),
+    "a request that is too short": (b"\x01\x00" + struct.pack(">L", 10) + bytes(10), Ending.PROTOCOL_ERROR),
+    "4 GB announced": (b"\x01\x00" + struct.pack(">L", 0xFFFFFFFF), Ending.CONNECTION_LOST),
+    "two requests": (associate_rq() * 2, Ending.PROTOCOL_ERROR),
+    "an unknown PDU": (associate_rq() + b"\x42\x00" + struct.pack(">L", 0), Ending.PROTOCOL_ERROR),
+    "rubbish as data": (associate_rq() + p_data(1, 3, b"rubbish"), Ending.PROTOCOL_ERROR),
+    "a context of nobody's": (associate_rq() + p_data(77, 3, b""), Ending.PROTOCOL_ERROR),
+    "an answer": (associate_rq() + b"\x06\x00" + struct.pack(">L", 4) + bytes(4), Ending.PROTOCOL_ERROR),
+    "half a PDU, then gone": (associate_rq() + b"\x04\x00" + struct.pack(">L", 99), Ending.CONNECTION_LOST),
+    "an abort": (associate_rq() + b"\x07\x00" + struct.pack(">L", 4) + bytes(4), Ending.ABORTED),
+    "gone": (associate_rq(), Ending.CONNECTION_LOST),
+}
+
+
+@pytest.mark.parametrize(("sent", "ending"), BROKEN.values(), ids=BROKEN.keys())
+def test_every_other_end_has_a_name(start_site: StartSite, sent: bytes, ending: Ending) -> None:
+    """One, with the host, and the AE titles where a request came."""
+    site = start_site(network_timeout_s=2)
+    with site.connect() as connection:
+        connection.sendall(sent)
+        connection.shutdown(socket.SHUT_WR)
+        ended = site.ended.get(timeout=PATIENCE_S)
+    titles = ("MODALITY", "PORTA") if sent[:1] == b"\x01" and len(sent) > 50 else ("", "")
+    assert (ended.ending, ended.calling_host) == (ending, "127.0.0.1")
+    assert (ended.calling_ae_title, ended.called_ae_title) == titles
+    site.server.shutdown(PATIENCE_S)
+    assert site.ended.empty()
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR UI")
+def test_no_request_is_without_an_end(start_site: StartSite) -> None:
+    """Each byte of a request changed, and the request cut at each: accepted, refused by name, or ended by name."""
+    site = start_site(network_timeout_s=PATIENCE_S)
+    whole = associate_rq(user=USER + item(0x54, struct.pack(">H", 5) + b"1.2.3\1\1") + item(0x53, bytes([0, 1, 0, 1])))
+    odd = [whole[:at] + bytes([whole[at] ^ 0xFF]) + whole[at + 1 :] for at in range(len(whole)) if not 2 <= at < 6]
+    odd += [b"\x01\x00" + struct.pack(">L", at) + whole[6 : 6 + at] for at in range(len(whole) - 6)]
+    for number, request in enumerate(odd):
+        with site.connect() as connection:
+            connection.sendall(request)
+            connection.shutdown(socket.SHUT_WR)
+            while connection.recv(1000):
+                pass
+        ends = site.ended if site.refused.empty() else site.refused
+        assert ends.get(timeout=PATIENCE_S), number  # type: ignore[attr-defined]
+
+
+def test_probes_are_not_told(start_site: StartSite) -> None:
+    """A load balancer's connection without a byte was no association: the next line is that of the next caller."""
+    site = start_site()
+    with site.connect() as probe:
+        probe.shutdown(socket.SHUT_WR)
+        assert probe.recv(1) == b""
+    site.associate().release()
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.RELEASED
+    assert site.ended.empty()
 
 
 def new_threads(before: set[threading.Thread]) -> list[threading.Thread]:
@@ -471,7 +707,8 @@ def test_an_idle_association_is_aborted(start_site: StartSite) -> None:
     site = start_site(network_timeout_s=0.3)
     assoc = site.associate(proposed=CT)
     send_raw(assoc, "1.2.3.4", encoded(image()))
-    assert site.released.get(timeout=PATIENCE_S) == site.received[0].association_id
+    ended = site.ended.get(timeout=PATIENCE_S)
+    assert (ended.ending, ended.association_id) == (Ending.TIMED_OUT, site.received[0].association_id)
 
 
 def test_a_busy_port_is_said(start_site: StartSite) -> None:
@@ -487,7 +724,7 @@ def test_shutdown_ends_everything(start_site: StartSite) -> None:
     assoc = site.associate(proposed=CT)
     send_raw(assoc, "1.2.3.4", encoded(image()))
     site.server.shutdown(PATIENCE_S)
-    assert site.released.get(timeout=PATIENCE_S) == site.received[0].association_id
+    assert site.ended.get(timeout=PATIENCE_S).association_id == site.received[0].association_id
     assoc.join(PATIENCE_S)
     assert assoc.is_aborted
     assert new_threads(before) == []
