@@ -10,10 +10,35 @@ from daemon.jobs import Delivery, DeliveryState, backoff_s
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from dicom_io.errors import AssociationRefused, DicomIOError, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.errors import (
+    AssociationRefused,
+    ContextNotAccepted,
+    DicomIOError,
+    NotDicom,
+    PeerError,
+    PeerUnreachable,
+    StoreRefused,
+)
 from dicom_io.network import scu
 
 log = get_logger()
+
+CLASS_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED = "CLASS_NOT_ACCEPTED", "SYNTAX_NOT_ACCEPTED"
+FIND_NOT_ACCEPTED = "FIND_NOT_ACCEPTED"
+
+ADVICE = {
+    CLASS_NOT_ACCEPTED: "The destination does not accept objects of this class: have it accept them, or leave this one "
+    "out of `objects`.",
+    SYNTAX_NOT_ACCEPTED: "The destination accepts this class of objects, but not the transfer syntax of this one: have "
+    "it accept that, or choose another `seg_type`.",
+    FIND_NOT_ACCEPTED: "The destination has stored it, and does not answer C-FIND: have it answer, or set "
+    '`confirm = "none"`.',
+    "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
+    "its own AE title right?",
+    "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is a firewall between?",
+    "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
+}
+"""What a person can do about a `last_status`."""
 
 
 @dataclass(frozen=True)
@@ -84,15 +109,14 @@ class Deliverer:
         destination = next((d for d in self.config.destinations if d.peer == delivery.destination), None)
         if destination is None or delivery.attempts + 1 >= destination.attempts:
             self.ledger.fail_delivery(delivery, now=self.clock(), status=status)
-            log.error("delivery.failed", destination=delivery.destination, object=delivery.object, status=status)
+            log.error("delivery.failed", status=status, **_named(delivery, error))
             return self.clock()
         delay_s = _delay_s(delivery, destination, self.jitter())
         until = self.clock() + delay_s
         self.ledger.postpone_delivery(delivery, until=until, status=status, counts=True)
         log.warning(
             "delivery.postponed",
-            destination=delivery.destination,
-            object=delivery.object,
+            **_named(delivery, error),
             status=status,
             attempts=delivery.attempts + 1,
             delay_s=round(delay_s, 1),
@@ -102,6 +126,12 @@ class Deliverer:
 
 class NotHeld(PeerError):
     """The destination took an object with success and does not know it now."""
+
+
+def _named(delivery: Delivery, error: Exception) -> dict[str, str]:
+    """What the log says of a delivery: where to, what, and the class that was not accepted."""
+    named = {"destination": delivery.destination, "object": delivery.object}
+    return named | ({"sop_class_uid": error.abstract_syntax} if isinstance(error, ContextNotAccepted) else {})
 
 
 def _delay_s(delivery: Delivery, destination: Destination, jitter: float) -> float:
@@ -117,6 +147,10 @@ def _status(error: Exception) -> str:
             return f"0x{error.status:04X}"
         case PeerUnreachable():
             return "UNREACHABLE"
+        case ContextNotAccepted(abstract_syntax=scu.FIND):
+            return FIND_NOT_ACCEPTED
+        case ContextNotAccepted():
+            return SYNTAX_NOT_ACCEPTED if error.only_syntax else CLASS_NOT_ACCEPTED
         case AssociationRefused():
             return "ASSOCIATION_REFUSED"
         case NotHeld():

@@ -8,7 +8,8 @@
     ├── InvalidUID                         a value that is no UID and so never becomes a path
     └── PeerError                          the other side of an association
         ├── PeerUnreachable                no TCP connection, or it broke
-        ├── AssociationRefused             A-ASSOCIATE-RJ, or no accepted presentation context
+        ├── AssociationRefused             A-ASSOCIATE-RJ
+        ├── ContextNotAccepted(what, …)    an association, and no presentation context for what was to be done
         └── StoreRefused(status)           a C-STORE answered with a failure status
 
 Messages hold UIDs, counts, codes and file names that the user gave; never an attribute of a patient.
@@ -168,7 +169,27 @@ class PeerUnreachable(PeerError):
 
 
 class AssociationRefused(PeerError):
-    """The peer rejected the association, or accepted none of the proposed presentation contexts."""
+    """The peer rejected the association."""
+
+
+class ContextNotAccepted(PeerError):
+    """The peer takes no presentation context for what was to be done: it was not set up for it, or cannot do it.
+
+    `abstract_syntax` is the SOP class, its UID; `only_syntax` says that the peer takes the class, but in none of the
+    transfer syntaxes that were proposed.
+    """
+
+    def __init__(self, peer: str, abstract_syntax: str, *, name: str, only_syntax: bool = False) -> None:
+        self.peer, self.abstract_syntax, self.name, self.only_syntax = peer, abstract_syntax, name, only_syntax
+        how = " in the transfer syntax of what is sent" if only_syntax else ""
+        super().__init__(f"{peer} does not accept {name} ({abstract_syntax}){how}")
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _context_not_accepted, (self.peer, self.abstract_syntax, self.name, self.only_syntax)
+
+
+def _context_not_accepted(peer: str, abstract_syntax: str, name: str, only_syntax: bool) -> ContextNotAccepted:
+    return ContextNotAccepted(peer, abstract_syntax, name=name, only_syntax=only_syntax)
 
 
 class StoreRefused(PeerError):

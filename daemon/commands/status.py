@@ -11,6 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 from daemon.configuration.config import Config, Peer
+from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
 from daemon.errors import StorageUnusable
 from daemon.jobs import WORKABLE, Delivery, Job, Shadow
 from daemon.ledger.store import Ledger
@@ -45,6 +46,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
                 "attempts": delivery.attempts,
                 "not_before": _iso(delivery.not_before),
                 "last_status": delivery.last_status,
+                "advice": ADVICE.get(delivery.last_status or ""),
             }
             for delivery in deliveries
         ],
@@ -138,6 +140,9 @@ def _check_peer(config: Config, peer: Peer) -> bool:
     console.print(f"{peer.name}: {remote} answered C-ECHO in {report.seconds * 1000:.0f} ms", highlight=False)
     for sop_class, syntaxes in report.accepted.items():
         console.print(f"    {sop_class}: {', '.join(syntaxes) or 'NOT ACCEPTED'}", highlight=False)
+    confirmed = any(item.confirm == "query" for item in config.destinations if item.peer == peer.name)
+    if confirmed and not report.accepted[scu.FIND.name]:
+        console.print(f"    {ADVICE[FIND_NOT_ACCEPTED]}", highlight=False)
     return True
 
 

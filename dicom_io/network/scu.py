@@ -1,6 +1,7 @@
 """What we ask of a peer: C-ECHO, C-STORE, C-FIND and C-GET (PS3.4 annexes A, B and C), one association a call.
 
-Errors are `PeerUnreachable`, `AssociationRefused` and `StoreRefused`; a call that returns was answered.
+Errors are `PeerUnreachable`, `AssociationRefused`, `ContextNotAccepted` and `StoreRefused`; a call that returns was
+answered.
 """
 
 import socket
@@ -44,12 +45,23 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     Verification,
 )
 
-from dicom_io.errors import AssociationRefused, InvalidUID, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.errors import (
+    AssociationRefused,
+    ContextNotAccepted,
+    InvalidUID,
+    NotDicom,
+    PeerError,
+    PeerUnreachable,
+    StoreRefused,
+)
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 from dicom_io.uids import checked_uid
 
-ECHOED = (CTImageStorage, SegmentationStorage, Comprehensive3DSRStorage)
-"""The SOP classes that `echo` asks about: what we are sent, and what we send."""
+FIND: UID = StudyRootQueryRetrieveInformationModelFind
+"""What completeness, confirmation and earlier studies are asked by."""
+
+ECHOED = (CTImageStorage, SegmentationStorage, Comprehensive3DSRStorage, FIND)
+"""The SOP classes that `echo` asks about: what we are sent, what we send, and how we ask."""
 
 ECHOED_SYNTAXES = (
     ExplicitVRLittleEndian,
@@ -88,6 +100,10 @@ REASONS = {
     (3, 2): "local limit exceeded",
 }
 """Source and reason of an A-ASSOCIATE-RJ in words (PS3.8 section 9.3.4)."""
+
+
+TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
+"""The result of a presentation context whose abstract syntax is accepted (PS3.8 table 9-18)."""
 
 
 @dataclass(frozen=True)
@@ -132,8 +148,8 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
     A file goes out byte for byte in its own transfer syntax. Only where the peer refuses that one and the file is
     not compressed, its data set is encoded anew in one that the peer takes.
 
-    Raises NotDicom, PeerUnreachable, AssociationRefused (also when the peer takes no presentation context for a
-    file), or StoreRefused at the first failure; the files before it are stored.
+    Raises NotDicom, PeerUnreachable, AssociationRefused, ContextNotAccepted for the first file of which the peer takes
+    no presentation context, or StoreRefused at the first failure; the files before it are stored.
     """
     files = [_file(path) for path in paths]
     proposed = list(dict.fromkeys((file.sop_class_uid, syntax) for file in files for syntax in file.syntaxes))
@@ -143,7 +159,7 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
         for number, file in enumerate(files, start=1):
             accepted = [syntax for syntax in file.syntaxes if syntax in sent_as(assoc, file.sop_class_uid)]
             if not accepted:
-                raise AssociationRefused(f"{remote} accepts no {UID(file.sop_class_uid).name} as it would be sent")
+                raise _not_accepted(assoc, file.sop_class_uid, remote)
             as_it_is = accepted[0] == file.syntaxes[0]
             what = file.path if as_it_is else dcmread(file.path)
             status = status_of(while_open(assoc, remote).send_c_store(what, msg_id=number % 65536), remote)
@@ -246,12 +262,13 @@ def fetch(
 
 
 def get_series(assoc: Association, study_instance_uid: str, series_instance_uid: str, remote: Remote) -> None:
-    """Have the peer send a series over the same association. Raises PeerUnreachable, PeerError."""
+    """Have the peer send a series over the same association. Raises PeerUnreachable, ContextNotAccepted, PeerError."""
     wanted = Dataset()
     wanted.QueryRetrieveLevel = "SERIES"
     wanted.StudyInstanceUID = study_instance_uid
     wanted.SeriesInstanceUID = series_instance_uid
     get = StudyRootQueryRetrieveInformationModelGet
+    _require(assoc, get, remote)
     for response, _ in while_open(assoc, remote).send_c_get(wanted, get):
         status = status_of(response, remote)
         if status not in PENDING and status != 0x0000:
@@ -340,7 +357,7 @@ def associated(
         if answer is None:
             raise PeerUnreachable(f"{remote} does not answer")
         if not answer.result:
-            raise AssociationRefused(f"{remote} accepts none of the proposed presentation contexts")
+            raise _not_accepted(assoc, str(contexts[0].abstract_syntax), remote)
         reason = REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "unknown reason")
         raise AssociationRefused(f"{remote} rejected the association: {reason}")
     try:
@@ -356,6 +373,20 @@ def sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
     return [
         context.transfer_syntax[0] for context in assoc.accepted_contexts if context.abstract_syntax == sop_class_uid
     ]
+
+
+def _require(assoc: Association, abstract_syntax: str, remote: Remote) -> None:
+    """Raise ContextNotAccepted where the peer takes no presentation context for an abstract syntax."""
+    if not sent_as(assoc, abstract_syntax):
+        raise _not_accepted(assoc, abstract_syntax, remote)
+
+
+def _not_accepted(assoc: Association, abstract_syntax: str, remote: Remote) -> ContextNotAccepted:
+    refused = [context.result for context in assoc.rejected_contexts if context.abstract_syntax == abstract_syntax]
+    only_syntax = TRANSFER_SYNTAXES_NOT_SUPPORTED in refused
+    return ContextNotAccepted(
+        str(remote), abstract_syntax, name=str(UID(abstract_syntax).name), only_syntax=only_syntax
+    )
 
 
 def while_open(assoc: Association, remote: Remote) -> Association:
@@ -378,12 +409,10 @@ def _is_stored(status: int) -> bool:
 
 
 def matches(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
-    """What the peer answers to a C-FIND. Raises PeerUnreachable, AssociationRefused, PeerError."""
+    """What the peer answers to a C-FIND. Raises PeerUnreachable, ContextNotAccepted, PeerError."""
     found: list[Dataset] = []
-    model = StudyRootQueryRetrieveInformationModelFind
-    if not sent_as(assoc, model):
-        raise AssociationRefused(f"{remote} does not accept C-FIND")
-    for response, identifier in while_open(assoc, remote).send_c_find(query, model):
+    _require(assoc, FIND, remote)
+    for response, identifier in while_open(assoc, remote).send_c_find(query, FIND):
         status = status_of(response, remote)
         if status in PENDING and identifier is not None:
             found.append(identifier)

@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydicom.uid import CTImageStorage, JPEG2000Lossless, MRImageStorage
+from pynetdicom import AE, build_context
+from pynetdicom.presentation import PresentationContext
 
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Peer, Rule
-from daemon.delivery import Deliverer
+from daemon.delivery import ADVICE, Deliverer
 from daemon.jobs import DeliveryState, Event, HaltCode, State
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -175,8 +178,33 @@ def test_stored_with_a_warning_is_stored(make_office: MakeOffice, make_config: M
     assert office.look(job_id) == [("STORED", 0, "0xB000")] * 2
 
 
+TAKEN = {
+    "class not taken": build_context(MRImageStorage),
+    "syntax not taken": build_context(CTImageStorage, JPEG2000Lossless),
+}
+"""What an archive accepts that was not set up for what it is sent."""
+
+
 @pytest.fixture
-def make_refusal(start_node: StartNode) -> Iterator[Callable[[str], int]]:
+def start_archive() -> Iterator[Callable[[PresentationContext], int]]:
+    """The port of an archive that accepts one presentation context."""
+    archives = []
+
+    def start(context: PresentationContext) -> int:
+        archives.append(AE("ARCHIVE"))
+        server = archives[-1].start_server(("127.0.0.1", 0), block=False, contexts=[context])
+        assert server is not None
+        return int(server.server_address[1])
+
+    yield start
+    for archive in archives:
+        archive.shutdown()
+
+
+@pytest.fixture
+def make_refusal(
+    start_node: StartNode, start_archive: Callable[[PresentationContext], int]
+) -> Iterator[Callable[[str], int]]:
     """A port where the delivery fails in this way."""
     with silent_port() as silent:
 
@@ -185,6 +213,8 @@ def make_refusal(start_node: StartNode) -> Iterator[Callable[[str], int]]:
                 return closed_port()
             if way == "no answer":
                 return silent
+            if way in TAKEN:
+                return start_archive(TAKEN[way])
             node = start_node(calling="SOMEBODY" if way == "not let in" else "PORTA")
             node.status = 0xA700
             return node.server.port
@@ -198,6 +228,8 @@ def make_refusal(start_node: StartNode) -> Iterator[Callable[[str], int]]:
         ("nobody listens", "UNREACHABLE", [1, 0]),
         ("no answer", "UNREACHABLE", [1, 0]),
         ("not let in", "ASSOCIATION_REFUSED", [1, 1]),
+        ("class not taken", "CLASS_NOT_ACCEPTED", [1, 1]),
+        ("syntax not taken", "SYNTAX_NOT_ACCEPTED", [1, 1]),
         ("out of resources", "0xA700", [1, 1]),
     ],
 )
@@ -220,6 +252,9 @@ def test_a_failure_is_written_down_and_tried_again_later(
     assert office.ledger.job(job_id).state == State.REPORTED
     assert office.ledger.job(job_id).halt is None
     assert {(line["status"], line["delay_s"]) for line in read_log.named("delivery.postponed")} == {(status, 10.0)}
+    named = [line.get("sop_class_uid") for line in read_log.named("delivery.postponed")]
+    assert set(named) == ({CTImageStorage} if way in TAKEN else {None})
+    assert (status in ADVICE) == (not status.startswith("0x"))
     office.clock.pass_s(9.9)
     assert office.ledger.due_deliveries(now=office.clock()) == []
 
@@ -314,7 +349,7 @@ def test_a_confirmation_that_fails_is_tried_again(
     assert office.deliverer.deliver_due() == 2
     assert office.ledger.job(job_id).state == State.DELIVERED
     assert office.deliverer.deliver_due() == 0
-    assert office.look(job_id) == [("STORED", 1, "ASSOCIATION_REFUSED")] * 2
+    assert office.look(job_id) == [("STORED", 1, "FIND_NOT_ACCEPTED")] * 2
     office.clock.pass_s(10)
     office.deliverer.deliver_due()
     assert {state for state, _, _ in office.look(job_id)} == {DeliveryState.FAILED}

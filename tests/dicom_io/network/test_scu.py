@@ -1,5 +1,6 @@
 """What we ask of peers: our own server, a socket that says nothing, and a real Orthanc."""
 
+import pickle
 import socket
 import threading
 from collections.abc import Callable, Iterator
@@ -21,7 +22,7 @@ from pydicom.uid import (
 from pynetdicom import evt
 from pynetdicom.events import Event
 
-from dicom_io.errors import AssociationRefused, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.errors import AssociationRefused, ContextNotAccepted, NotDicom, PeerError, PeerUnreachable, StoreRefused
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network.scp import Caller, Received, start
@@ -54,7 +55,12 @@ def ours() -> Iterator[tuple[Remote, list[Received]]]:
 
 def test_echo_tells_what_is_accepted(ours: tuple[Remote, list[Received]]) -> None:
     report = echo(ours[0], calling_ae_title="US", timeout_s=PATIENCE_S)
-    assert list(report.accepted) == ["CT Image Storage", "Segmentation Storage", "Comprehensive 3D SR Storage"]
+    assert list(report.accepted) == [
+        "CT Image Storage",
+        "Segmentation Storage",
+        "Comprehensive 3D SR Storage",
+        "Study Root Query/Retrieve Information Model - FIND",
+    ]
     assert report.accepted["CT Image Storage"][:2] == ("Explicit VR Little Endian", "Implicit VR Little Endian")
     assert 0 < report.seconds < PATIENCE_S
 
@@ -65,6 +71,7 @@ def test_echo_of_a_peer_that_takes_little(start_peer: StartPeer) -> None:
         "CT Image Storage": (),
         "Segmentation Storage": ("Implicit VR Little Endian",),
         "Comprehensive 3D SR Storage": (),
+        "Study Root Query/Retrieve Information Model - FIND": (),
     }
 
 
@@ -131,8 +138,19 @@ def test_what_cannot_be_sent_is_said(start_peer: StartPeer, make_series: MakeSer
     peer = start_peer([(CTImageStorage, [ImplicitVRLittleEndian])], [])
     path = make_series()[0]
     path.write_bytes(Received(CTImageStorage, "1.2.3", syntax, "US", "", "", data_of(path)).part10())
-    with pytest.raises(AssociationRefused, match="none of the proposed"):
+    with pytest.raises(ContextNotAccepted, match="CT Image Storage .* in the transfer syntax") as caught:
         store(peer, [path], calling_ae_title="US", timeout_s=PATIENCE_S)
+    assert caught.value.only_syntax
+
+
+def test_a_class_that_is_not_accepted_is_said(start_peer: StartPeer, make_series: MakeSeries) -> None:
+    """The association was not refused: the only thing that was proposed in it was."""
+    peer = start_peer([(SegmentationStorage, [ImplicitVRLittleEndian])], [])
+    with pytest.raises(ContextNotAccepted, match="CT Image Storage") as caught:
+        store(peer, make_series()[:1], calling_ae_title="US", timeout_s=PATIENCE_S)
+    assert (caught.value.abstract_syntax, caught.value.only_syntax) == (CTImageStorage, False)
+    again = pickle.loads(pickle.dumps(caught.value))
+    assert (str(again), again.abstract_syntax) == (str(caught.value), CTImageStorage)
 
 
 def test_one_of_two_classes_is_refused(start_peer: StartPeer, make_series: MakeSeries) -> None:
@@ -141,7 +159,7 @@ def test_one_of_two_classes_is_refused(start_peer: StartPeer, make_series: MakeS
     paths = make_series()[:2]
     instance = Received(SegmentationStorage, "1.2", ExplicitVRLittleEndian, "US", "", "", data_of(paths[1]))
     paths[1].write_bytes(instance.part10())
-    with pytest.raises(AssociationRefused, match="Segmentation Storage"):
+    with pytest.raises(ContextNotAccepted, match="Segmentation Storage"):
         store(peer, paths, calling_ae_title="US", timeout_s=PATIENCE_S)
 
 
@@ -291,8 +309,28 @@ def test_a_size_that_is_not_said(start_peer: StartPeer, ours: tuple[Remote, list
     peer = start_peer([(FIND, [ImplicitVRLittleEndian])], [(evt.EVT_C_FIND, refuse)])
     with pytest.raises(PeerError, match="0xC001"):
         series_sizes(peer, {"1.2": {"1.2.3"}}, calling_ae_title="US", timeout_s=PATIENCE_S)
-    with pytest.raises(AssociationRefused):
+    with pytest.raises(ContextNotAccepted, match="FIND"):
         series_sizes(ours[0], {"1.2": {"1.2.3"}}, calling_ae_title="US", timeout_s=PATIENCE_S)
+
+
+def test_a_peer_that_has_no_c_get(start_peer: StartPeer, tmp_path: Path) -> None:
+    """Finds, and gives nothing back: said, and not a crash of ours."""
+
+    def answer(event: Event) -> Iterator[tuple[int, Dataset]]:
+        found = Dataset()
+        found.Modality, found.SeriesInstanceUID = "CT", "1.2.3"
+        yield 0xFF00, found
+
+    peer = start_peer([(FIND, [ImplicitVRLittleEndian])], [(evt.EVT_C_FIND, answer)])
+    with pytest.raises(ContextNotAccepted, match="GET"):
+        fetch(
+            peer,
+            study_instance_uid="1.2",
+            modality="CT",
+            directory=tmp_path,
+            calling_ae_title="US",
+            timeout_s=PATIENCE_S,
+        )
 
 
 # A real archive.
