@@ -35,7 +35,7 @@ ADVICE = {
     '`confirm = "none"`.',
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
-    "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is a firewall between?",
+    "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
     "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
 }
 """What a person can do about a `last_status`."""
