@@ -17,19 +17,23 @@
         └── WorkerOutOfMemory(detail)          it asked for more memory than there is
 
 What is wrong with a series, a file or a peer is said by `dicom_io.errors`. Messages hold UIDs, ids, counts, codes and
-paths of the configuration; never an attribute of a patient. What an error means for a job, `jobs.decide` says;
-which exit code it becomes, the command line says.
+paths of the configuration; never an attribute of a patient. What an error means for a job, `jobs.decide` says.
 """
 
 from collections.abc import Sequence
+from typing import ClassVar
 
 
 class DaemonError(Exception):
-    """Root of this folder's errors."""
+    """Root of this folder's errors. `exit_code`: of a command that ends with one; 2 where its input is wrong."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(DaemonError):
     """The configuration cannot be used. `faults` has one printable line for each fault found in it."""
+
+    exit_code = 2
 
     def __init__(self, faults: Sequence[str]) -> None:
         self.faults = tuple(faults)
@@ -40,11 +44,15 @@ class ConfigurationError(DaemonError):
 
 
 class BadRequest(DaemonError):
-    """An option of the command line has a value that cannot be; the message names it: exit 2."""
+    """An option of the command line has a value that cannot be; the message names it."""
+
+    exit_code = 2
 
 
 class StorageUnusable(DaemonError):
     """The storage root cannot be written or has no room left: 0xA700 to a sender, exit 2 at start."""
+
+    exit_code = 2
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
@@ -58,9 +66,14 @@ class LedgerUnavailable(DaemonError):
         self.detail = detail
         super().__init__(detail)
 
+    def __str__(self) -> str:
+        return f"the ledger cannot be used: {self.detail}"
+
 
 class UnknownJob(DaemonError):
     """No job of the ledger bears this id."""
+
+    exit_code = 2
 
     def __init__(self, job_id: int | str) -> None:
         self.job_id = job_id
@@ -83,6 +96,8 @@ class RuleGone(DaemonError):
 
 class WrongState(DaemonError):
     """The job exists, but `verb` (retry, cancel, …) cannot be done to it in `state`."""
+
+    exit_code = 2
 
     def __init__(self, job_id: int | str, state: str, verb: str) -> None:
         self.job_id = job_id

@@ -17,6 +17,7 @@ Messages hold UIDs, counts, codes and file names that the user gave; never an at
 
 from enum import StrEnum
 from pathlib import Path
+from typing import ClassVar
 
 
 class Cure(StrEnum):
@@ -116,11 +117,15 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
 
 
 class DicomIOError(Exception):
-    """Root of this folder's errors."""
+    """Root of this folder's errors. `exit_code`: of a command that ends with one; 2 where its input is wrong."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class SeriesRejected(DicomIOError):
     """The series is not segmented, because of `reason`; `detail` adds counts or codes, never a patient's data."""
+
+    exit_code = 2
 
     def __init__(self, reason: RejectReason, detail: str = "") -> None:
         self.reason = reason
@@ -139,6 +144,8 @@ class SeriesRejected(DicomIOError):
 class NotDicom(DicomIOError):
     """The file holds no DICOM data set that can be stored (no parsable header, or no UIDs)."""
 
+    exit_code = 2
+
     def __init__(self, path: Path | str, why: str = "not a DICOM file") -> None:
         self.path = Path(path)
         self.why = why
@@ -151,13 +158,19 @@ class NotDicom(DicomIOError):
 class NotNifti(DicomIOError):
     """The file is no 3-D NIfTI image."""
 
+    exit_code = 2
+
 
 class SegmentationUnreadable(DicomIOError):
     """The SEG object cannot be placed in patient space."""
 
+    exit_code = 2
+
 
 class InvalidUID(DicomIOError):
     """A value where a UID belongs is none (PS3.5 section 9), so it must not become a path or a key."""
+
+    exit_code = 2
 
 
 class PeerError(DicomIOError):

@@ -19,6 +19,7 @@ Messages hold names and file names; never an attribute of a patient.
 import struct
 import zipfile
 import zlib
+from typing import ClassVar
 
 UNFORESEEN = (
     *(ValueError, TypeError, LookupError, AttributeError, ArithmeticError, EOFError, RuntimeError),
@@ -28,27 +29,39 @@ UNFORESEEN = (
 
 
 class ModelError(Exception):
-    """Root of this folder's errors."""
+    """Root of this folder's errors. `exit_code`: of a command that ends with one; 2 where its input is wrong."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class UnknownModel(ModelError):
     """There is no model of that name."""
 
+    exit_code = 2
+
 
 class CardInvalid(ModelError):
     """The card is missing, or lacks a key, has one that is unknown, or a value that cannot be."""
+
+    exit_code = 2
 
 
 class WeightsCorrupt(ModelError):
     """The weights are not those that their card describes."""
 
+    exit_code = 2
+
 
 class WrongModality(ModelError):
     """The model was not trained for this modality."""
 
+    exit_code = 2
+
 
 class DeviceUnavailable(ModelError):
     """The device that was asked for is not on this machine."""
+
+    exit_code = 2
 
 
 class DeviceLost(ModelError):
@@ -62,14 +75,22 @@ class CompilationFailed(ModelError):
 class NotCalibrated(ModelError):
     """A calibration cannot be made: too few lesions, or an evaluation of other weights."""
 
+    exit_code = 2
+
 
 class CaseUnreadable(ModelError):
     """A file that training or evaluation needs cannot be read."""
+
+    exit_code = 2
 
 
 class SplitInvalid(ModelError):
     """The parts of a split cannot be those of these cases."""
 
+    exit_code = 2
+
 
 class RunMismatch(ModelError):
     """The folder for a run, of training or evaluation, cannot be used for it."""
+
+    exit_code = 2

@@ -10,9 +10,13 @@
 Messages hold UIDs, numbers and keywords; never an attribute of a patient.
 """
 
+from typing import ClassVar
+
 
 class ReportError(Exception):
-    """Root of this folder's errors."""
+    """Root of this folder's errors. `exit_code`: of a command that ends with one; 2 where its input is wrong."""
+
+    exit_code: ClassVar[int] = 1
 
 
 class GeometryNotProved(ReportError):
@@ -25,6 +29,8 @@ class GeometryNotProved(ReportError):
 
 class SourceUnusable(ReportError):
     """The source headers lack what a SEG or SR cannot do without."""
+
+    exit_code = 2
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
@@ -42,6 +48,8 @@ class LiversDiffer(ReportError):
 class ReportUnreadable(ReportError):
     """An object that is no SR with the findings of a liver."""
 
+    exit_code = 2
+
     def __init__(self, detail: str) -> None:
         self.detail = detail
         super().__init__(detail)
@@ -49,6 +57,8 @@ class ReportUnreadable(ReportError):
 
 class EvaluationUnreadable(ReportError):
     """A file that a chart or the comparison needs is missing, damaged, or of another schema."""
+
+    exit_code = 2
 
     def __init__(self, detail: str) -> None:
         self.detail = detail

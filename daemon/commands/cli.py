@@ -5,9 +5,8 @@ import shlex
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated, Any, NoReturn
+from typing import Annotated
 
 import typer
 
@@ -15,31 +14,15 @@ from daemon import log
 from daemon.commands import model_commands
 from daemon.commands.options import ConfigOption, JsonOption, Method, Part, Pictures, Prefer, PreferOption
 from daemon.commands.own_models import findable, print_verified, verified
+from daemon.commands.train_extra import require_train_extra
 from daemon.configuration.config import Config, load
-from daemon.errors import (
-    BadRequest,
-    ConfigurationError,
-    DaemonError,
-    LedgerUnavailable,
-    StorageUnusable,
-    UnknownJob,
-    WrongState,
-)
-from dicom_io.errors import DicomIOError, NotDicom, NotNifti, PeerError, SeriesRejected
+from daemon.errors import ConfigurationError, DaemonError
+from dicom_io.errors import DicomIOError
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.catalogue import Catalogue
-from models.errors import (
-    CardInvalid,
-    CaseUnreadable,
-    ModelError,
-    NotCalibrated,
-    RunMismatch,
-    SplitInvalid,
-    UnknownModel,
-    WeightsCorrupt,
-)
-from reports.errors import EvaluationUnreadable
+from models.errors import ModelError
+from reports.errors import ReportError
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -55,7 +38,7 @@ app.command()(model_commands.finetune)
 
 def main() -> None:
     """Entry of the `porta` command."""
-    with _one_line_errors():
+    with one_line_errors():
         app()
 
 
@@ -69,7 +52,7 @@ def run(config: ConfigOption = None) -> None:
         service.run(settings)
     except OSError as error:
         dicom = settings.dicom
-        _fail(f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}", code=2)
+        raise ConfigurationError([f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}"]) from error
     # Python would wait for a delivery whose peer is silent. The ledger has it: it is due again at the next start.
     sys.stderr.flush()
     os._exit(0)
@@ -244,8 +227,7 @@ def evaluate(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
 ) -> None:
     """Measure models on cases with their truth: evaluation.json, tables, charts and the worst cases as pictures."""
-    if find_spec("sklearn") is None or find_spec("seaborn") is None:
-        _fail('evaluation needs more than the service: install "porta-hepatis[train]"', code=2)
+    require_train_extra("sklearn", "seaborn")
     from daemon.workbench.evaluator import Request, evaluate_models
 
     log.configure("warning", "auto")
@@ -346,8 +328,7 @@ def train(
 
     Several GPUs: torchrun --nproc-per-node N "$(which porta)" train …
     """
-    if find_spec("monai") is None:
-        _fail('training needs more than the service: install "porta-hepatis[train]"', code=2)
+    require_train_extra("monai")
     from daemon.workbench.train_settings import load_settings
 
     log.configure("warning", "auto")
@@ -413,8 +394,7 @@ def compare(
     only_page: Annotated[bool, typer.Option("--only-page", help="Draw the page of OUT again.")] = False,
 ) -> None:
     """Train architectures alike, measure them on the cases held out, and write one page: OUT/page/index.html."""
-    if find_spec("monai") is None or find_spec("sklearn") is None or find_spec("seaborn") is None:
-        _fail('comparing needs more than the service: install "porta-hepatis[train]"', code=2)
+    require_train_extra("monai", "sklearn", "seaborn")
     from daemon.workbench.train_settings import load_settings
 
     log.configure("warning", "auto")
@@ -466,28 +446,14 @@ def _configured(path: Path | None) -> Config:
 
 
 @contextmanager
-def _one_line_errors() -> Iterator[None]:
-    """What a person can mend is said in one line; the rest is a fault of ours and says so in the log."""
+def one_line_errors() -> Iterator[None]:
+    """Say what a person can mend in one line for each fault; the rest is a fault of ours and says so in the log."""
     try:
         yield
-    except ConfigurationError as error:
-        _fail(*error.faults, code=2)
-    except (BadRequest, StorageUnusable, UnknownJob, WrongState, NotDicom, NotNifti, SeriesRejected) as error:
-        _fail(str(error), code=2)
-    except (UnknownModel, CardInvalid, WeightsCorrupt, NotCalibrated) as error:
-        _fail(str(error), code=2)
-    except (CaseUnreadable, RunMismatch, SplitInvalid, EvaluationUnreadable) as error:
-        _fail(str(error), code=2)
-    except LedgerUnavailable as error:
-        _fail(f"the ledger cannot be used: {error}", code=1)
-    except (PeerError, ModelError, DicomIOError, DaemonError) as error:
-        _fail(str(error), code=1)
-
-
-def _fail(*lines: Any, code: int) -> NoReturn:
-    for line in lines:
-        print(f"porta: {line}", file=sys.stderr)
-    sys.exit(code)
+    except (DaemonError, DicomIOError, ModelError, ReportError) as error:
+        for line in str(error).splitlines():
+            print(f"porta: {line}", file=sys.stderr)
+        sys.exit(error.exit_code)
 
 
 if __name__ == "__main__":

@@ -2,7 +2,6 @@
 
 import shlex
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated
 
@@ -11,8 +10,8 @@ import typer
 from daemon import log
 from daemon.commands import own_models
 from daemon.commands.options import ConfigOption
+from daemon.commands.train_extra import require_train_extra
 from daemon.configuration.config import Config, load
-from daemon.errors import BadRequest
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -78,8 +77,7 @@ def finetune(
     processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
 ) -> None:
     """Train on with 1 to 10 labelled cases, and measure before and after on the cases held back: one table."""
-    if any(find_spec(package) is None for package in ("monai", "sklearn", "seaborn")):
-        raise BadRequest('finetuning needs more than the service: install "porta-hepatis[train]"')
+    require_train_extra("monai", "sklearn", "seaborn")
     from daemon.workbench import finetuning
 
     log.configure("warning", "auto")

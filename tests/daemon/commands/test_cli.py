@@ -12,8 +12,12 @@ from typing import Any
 
 import pytest
 
+import daemon.errors
+import dicom_io.errors
+import models.errors
+import reports.errors
 from daemon.choice import Choice, Chosen
-from daemon.commands.cli import main
+from daemon.commands.cli import main, one_line_errors
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -260,6 +264,38 @@ def test_a_wrong_configuration(desk: Desk):
         assert key in line
     assert "min_free_mb" in answer.lines[2]
     assert not desk.root.exists()
+
+
+ROOTS = {
+    dicom_io.errors: dicom_io.errors.DicomIOError,
+    models.errors: models.errors.ModelError,
+    reports.errors: reports.errors.ReportError,
+    daemon.errors: daemon.errors.DaemonError,
+}
+ERRORS = [
+    kind
+    for module, root in ROOTS.items()
+    for kind in vars(module).values()
+    if isinstance(kind, type) and issubclass(kind, root)
+]
+ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "ConfigurationError": (["porta.toml:1: a", "porta.toml:2: b"],),
+    "SeriesRejected": (RejectReason.TOO_SHORT, "4 mm."),
+    "StoreRefused": (0xA700,),
+    "WrongState": (3, "RECEIVED", "retry"),
+}
+"""Of the errors that are made of more than a word."""
+
+
+@pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
+def test_every_error_is_a_line_and_an_exit_code(kind: type[Any], capsys: pytest.CaptureFixture[str]):
+    """Of whichever folder it is: what it says, a line for each fault, and the code that it carries."""
+    error = kind(*ARGUMENTS.get(kind.__name__, ("what it says",)))
+    with pytest.raises(SystemExit) as ended, one_line_errors():
+        raise error
+    assert ended.value.code == kind.exit_code
+    assert kind.exit_code in (1, 2)
+    assert capsys.readouterr().err.splitlines() == [f"porta: {line}" for line in str(error).splitlines()] != []
 
 
 def test_no_configuration(desk: Desk):
