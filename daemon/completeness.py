@@ -9,12 +9,15 @@ A peer may itself still be receiving what it sends on. Its count is then reached
 late slice reopens the series; so the second time more quiet is waited for before it is asked, and more the third.
 """
 
+import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from daemon.configuration.config import Config, Peer
-from daemon.jobs import Evidence
+from daemon.configuration.config import Config, Peer, Rule
+from daemon.guard import guarded
+from daemon.jobs import Evidence, Halt, Reject, Retry, decide
 from daemon.judgement import Judge
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
@@ -145,6 +148,7 @@ class Closer:
     judge: Judge
     listening_since: float = 0.0
     clock: Callable[[], float] = time.time
+    jitter: Callable[[], float] = random.random
     _gaps: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
     """The jobs that were found to have a gap, and of how many instances."""
 
@@ -157,17 +161,43 @@ class Closer:
             released_quiet_s=series.released_quiet_s,
             listening_since=self.listening_since,
         )
-        return sum(self._close(item) for item in due)
+        closed = 0
+        for item in due:
+            with bound_job(item.job_id), guarded(partial(self._failed, item)):
+                closed += self._close(item)
+        return closed
 
-    def _close(self, due: Due) -> bool:
-        rule = None
+    def _failed(self, due: Due, error: Exception) -> None:
+        """Write down what an error means for a series that was to be closed."""
+        job, now = self.ledger.job(due.job_id), self.clock()
+        decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
+        match decision:
+            case Retry(at, counts):
+                self.ledger.postpone(job, now=now, until=at, code=type(error).__name__, counts=counts)
+                log.warning("job.postponed", error=error, attempts=job.attempts + counts, delay_s=round(at - now, 1))
+            case Halt(code):
+                self.ledger.halt(job, code, now=now)
+                log.error("job.halted", halt=code, error=error)
+            case Reject(reason):
+                self.ledger.close_series(due, now=now, rule=None, reject_reason=reason)
+                log.info("job.rejected", reason=reason)
+
+    def _rule(self, due: Due) -> Rule | None:
+        """The rule of the first image that can be read. Raises NotDicom or OSError where none can."""
+        unread: Exception | None = None
         for path in self.ledger.instance_paths(due.series_instance_uid):
             try:
                 header = read_dataset(self.spool.root / path)
-                rule = first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
-                break
-            except (NotDicom, FileNotFoundError):
-                continue
+            except (NotDicom, OSError) as error:
+                unread = error
+            else:
+                return first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
+        if unread:
+            raise unread
+        return None
+
+    def _close(self, due: Due) -> bool:
+        rule = self._rule(due)
         if rule and due.evidence == Evidence.RELEASED and self._has_gap(due):
             return False
         closed = self.ledger.close_series(

@@ -5,6 +5,7 @@
     ├── BadRequest(detail)                     what the command line asks for cannot be made
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
+    ├── LedgerRefused(detail)                  the database does not take this value
     ├── UnknownJob(job_id)                     no job bears this id
     ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
@@ -14,7 +15,8 @@
     └── WorkerFailed(detail)                   an attempt in the worker process ended without a result
         ├── WorkerCrashed(detail)              the process is gone
         ├── WorkerTimedOut(detail)             it was still working at its deadline
-        └── WorkerOutOfMemory(detail)          it asked for more memory than there is
+        ├── WorkerOutOfMemory(detail)          it asked for more memory than there is
+        └── WorkerStopped(detail)              the service is stopping
 
 What is wrong with a series, a file or a peer is said by `dicom_io.errors`. Messages hold UIDs, ids, counts, codes and
 paths of the configuration; never an attribute of a patient. What an error means for a job, `jobs.decide` says.
@@ -68,6 +70,14 @@ class LedgerUnavailable(DaemonError):
 
     def __str__(self) -> str:
         return f"the ledger cannot be used: {self.detail}"
+
+
+class LedgerRefused(DaemonError):
+    """The database cannot hold a value of this item: too large a number, or a text with a NUL."""
+
+    def __init__(self, detail: str) -> None:
+        self.detail = detail
+        super().__init__(detail)
 
 
 class UnknownJob(DaemonError):
@@ -139,3 +149,7 @@ class WorkerTimedOut(WorkerFailed):
 
 class WorkerOutOfMemory(WorkerFailed):
     """The worker asked for more memory than it may have or the machine or the GPU holds."""
+
+
+class WorkerStopped(WorkerFailed):
+    """The service is stopping: the attempt was broken off and does not count."""

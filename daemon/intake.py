@@ -205,7 +205,7 @@ def _described(ds: FileDataset) -> ImageHeader | None:
     """What the instance says of its images; None where that cannot be said, and is for those who read it."""
     try:
         return image_header(ds, native_pixels(ds))
-    except DAMAGED:
+    except (*DAMAGED, OSError):
         return None
 
 

@@ -23,13 +23,13 @@ from daemon.choice import (
     with_verdict,
 )
 from daemon.configuration.config import SRS, Config, Profile, kind_of
-from daemon.errors import LedgerUnavailable, WorkerFailed
+from daemon.errors import WorkerFailed, WorkerStopped
+from daemon.guard import guarded
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from daemon.worker.executor import WorkerStopped
 from daemon.worker.handover import keep_labels
 from daemon.worker.predecessors import Replaced, SentSr
 from daemon.worker.prior_images import Segmenting
@@ -87,9 +87,16 @@ class Pipeline:
             for job in self.ledger.jobs_of_study(study_instance_uid):
                 by_rule.setdefault(job.rule, []).append(job)
             for jobs in by_rule.values():
-                if any(map(awaits_choice, jobs)):
-                    chosen += self._choose(jobs)
+                awaiting = list(filter(awaits_choice, jobs))
+                with guarded(partial(self._settle_all, awaiting)):
+                    chosen += self._choose(jobs) if awaiting else 0
         return chosen
+
+    def _settle_all(self, jobs: Sequence[Job], error: Exception) -> None:
+        """Write down what an error of the choice means for the jobs that waited for it."""
+        for job in jobs:
+            with bound_job(job.id):
+                self._settle(job, error)
 
     def _choose(self, jobs: list[Job]) -> int:
         """Choose among all jobs of one study under one rule; how many were chosen."""
@@ -159,19 +166,13 @@ class Pipeline:
     def _run_stage(self, job: Job) -> None:
         started = self.clock()
         try:
-            moved = self._stage_of(job)(job)
+            with guarded(partial(self._settle, job)):
+                moved = self._stage_of(job)(job)
+                duration_s = round(self.clock() - started, 2)
+                log.info("stage.finished" if moved else "stage.discarded", from_state=job.state, duration_s=duration_s)
         except WorkerStopped:
             self.ledger.postpone(job, now=self.clock(), until=self.clock(), code="STOPPED", counts=False)
             raise
-        except LedgerUnavailable:
-            raise
-        except Exception as error:  # the stage runner: `decide` says what it means
-            self._settle(job, error)
-            return
-        if moved:
-            log.info("stage.finished", from_state=job.state, duration_s=round(self.clock() - started, 2))
-        else:
-            log.info("stage.discarded", from_state=job.state)
 
     def _stage_of(self, job: Job) -> Callable[[Job], bool]:
         if job.reject_reason is not None:
@@ -348,13 +349,10 @@ class Pipeline:
         told = has_verdict(others, job, HaltCode.GEOMETRY_NOT_PROVED) or self.ledger.deliveries_of(job.id)
         if told or is_answered(others):
             return []
-        try:
-            return self._verdict(job, HaltCode.GEOMETRY_NOT_PROVED)
-        except (WorkerStopped, LedgerUnavailable):
-            raise
-        except Exception as error:  # the stage runner: the halt says it to a person in any case
-            log.error("verdict.failed", error=error)
-            return []
+        outgoing: list[Outgoing] = []
+        with guarded(lambda error: log.error("verdict.failed", error=error)):  # the halt tells a person in any case
+            outgoing = self._verdict(job, HaltCode.GEOMETRY_NOT_PROVED)
+        return outgoing
 
     def _run(self, function: Callable[..., T], *args: object) -> T:
         return self.executor.run(self.config.engine.deadline_s, function, *args)

@@ -7,6 +7,7 @@ from pydicom import Dataset
 from pydicom.multival import MultiValue
 
 from daemon.configuration.config import Rule
+from dicom_io.image_file import DAMAGED
 
 
 def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:
@@ -27,5 +28,8 @@ def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
 def _values(header: Dataset, keyword: str, calling_ae_title: str) -> list[str]:
     if keyword == "CallingAETitle":
         return [calling_ae_title]
-    value = header.get(keyword)
-    return [str(item) for item in value] if isinstance(value, MultiValue) else [str(value or "")]
+    try:
+        value = header.get(keyword)
+        return [str(item) for item in value] if isinstance(value, MultiValue) else [str(value or "")]
+    except (*DAMAGED, OSError):  # a value that cannot be read is as one that is absent
+        return [""]

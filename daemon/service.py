@@ -14,7 +14,8 @@ from types import FrameType
 from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config
 from daemon.delivery import Deliverer
-from daemon.errors import LedgerUnavailable, StorageUnusable
+from daemon.errors import LedgerUnavailable, StorageUnusable, WorkerStopped
+from daemon.guard import guarded
 from daemon.intake import Intake, open_storage
 from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
@@ -23,7 +24,7 @@ from daemon.pipeline import Pipeline
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
 from daemon.shadows import Shadows
-from daemon.worker.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
 from daemon.worker.stages import software_version
 
@@ -133,15 +134,20 @@ def _wound(
 
 
 def _guarded(function: Callable[[], object]) -> Callable[[], None]:
-    """A ledger or a disk that is away is a line in the log, and the next tick tries again."""
+    """What nothing in a round has caught is a line in the log, and the next tick tries again."""
+
+    def failed(error: Exception) -> None:
+        if isinstance(error, LedgerUnavailable | StorageUnusable | OSError):  # they pass when somebody sees to them
+            log.warning("tick.failed", error=error)
+        else:
+            log.error("tick.failed", error=error)
 
     def call() -> None:
         try:
-            function()
-        except WorkerStopped:
-            return
-        except (LedgerUnavailable, StorageUnusable, OSError) as error:
-            log.warning("tick.failed", error=error)
+            with suppress(WorkerStopped), guarded(failed):
+                function()
+        except LedgerUnavailable as error:
+            failed(error)
 
     return call
 

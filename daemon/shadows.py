@@ -9,18 +9,17 @@ deliveries do; the labels that a shadow is compared with stay in the work folder
 import random
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Protocol, TypeVar
 
 from daemon.configuration.config import Config
-from daemon.errors import LedgerUnavailable, UnknownJob
+from daemon.guard import guarded
 from daemon.jobs import ENDED, OUT, Halt, Reject, Retry, Shadow, ShadowState, State, decide
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from daemon.worker.executor import WorkerStopped
 from daemon.worker.handover import keep_labels
 from daemon.worker.stages import Engine, shadow_series
 
@@ -57,20 +56,20 @@ class Shadows:
 
     def compare_due(self) -> int:
         """Run and compare one after another, until a job comes; how many were looked at."""
-        done = 0
-        while due := self.ledger.due_shadows(now=self.clock()):
-            with bound_job(due[0].job_id):
+        done: set[int] = set()
+        while due := [shadow for shadow in self.ledger.due_shadows(now=self.clock()) if shadow.id not in done]:
+            with bound_job(due[0].job_id), guarded(partial(self._settle, due[0])):
                 self._compare(due[0])
-            done += 1
+            done.add(due[0].id)
         if done:
             self.executor.rest()
-        return done
+        return len(done)
 
     def sweep(self) -> None:
         """Remove what a kill left in the work folders of jobs that need it no more."""
         for folder in (self.spool.root / "work").iterdir():
             if folder.name.isdecimal():
-                with suppress(UnknownJob):
+                with bound_job(folder.name), guarded(lambda error: log.warning("folder.kept", error=error)):
                     self._tidy(int(folder.name))
 
     def _compare(self, shadow: Shadow) -> None:
@@ -81,15 +80,11 @@ class Shadows:
         elif len(paths) != shadow.instances:
             self._leave(shadow, LATE_INSTANCE)
         else:
-            try:
+            with guarded(partial(self._settle, shadow)):
                 self._run(shadow, paths)
-            except (WorkerStopped, LedgerUnavailable):
-                raise
-            except Exception as error:  # the stage runner: `decide` says what it means
-                self._settle(shadow, error)
-            else:
                 log.info("shadow.compared", model=shadow.model, duration_s=round(self.clock() - started, 2))
-        self._tidy(shadow.job_id)
+        with guarded(lambda error: log.warning("folder.kept", error=error)):
+            self._tidy(shadow.job_id)
 
     def _run(self, shadow: Shadow, paths: list[Path]) -> None:
         engine = self.config.engine

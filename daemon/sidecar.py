@@ -10,7 +10,7 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from dicom_io.image_file import ImageFile, read_image_file
+from dicom_io.image_file import DAMAGED, ImageFile, read_image_file
 from dicom_io.image_header import ImageHeader, from_json
 
 FORM = 1
@@ -40,7 +40,7 @@ def read_spooled(path: Path) -> ImageFile:
         first, _, text = sidecar_path(path).read_text().partition("\n")
         if first == wanted:
             return ImageFile(path, from_json(text))
-    except (OSError, ValueError):
+    except (*DAMAGED, OSError):
         pass
     return read_image_file(path)
 

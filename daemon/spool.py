@@ -14,6 +14,7 @@ Folders are 0700, files 0600: they hold patients' images.
 import fcntl
 import json
 import os
+import pwd
 import shutil
 from collections.abc import Iterable
 from contextlib import suppress
@@ -39,9 +40,13 @@ class Spool:
     """Folders whose own name this process knows to be durable: once is enough, and costs an fsync."""
 
     def prepare(self) -> None:
-        """Make the folders and prove that they can be written. Raises StorageUnusable."""
+        """Make the folders and prove that they can be written. Raises StorageUnusable.
+
+        Also for another user than theirs: what that one writes the service could not read.
+        """
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.refuse_other_user()
             for name in FOLDERS:
                 (self.root / name).mkdir(exist_ok=True, mode=0o700)
             probe = self.root / "incoming" / f"{uuid4()}.probe"
@@ -49,6 +54,16 @@ class Spool:
             probe.unlink()
         except OSError as error:
             raise StorageUnusable(f"storage root {self.root}: {error.strerror}") from error
+
+    def refuse_other_user(self) -> None:
+        """Raise StorageUnusable where the files belong to another user than this process's.
+
+        Before there are any, the root's owner says whose they will be, unless that is root, as of a mounted volume.
+        """
+        place = self.root / "spool"
+        owner, user = (place if place.exists() else self.root).stat().st_uid, os.geteuid()
+        if owner != user and (place.exists() or owner != 0):
+            raise StorageUnusable(f"storage root {self.root} belongs to user {_name(owner)}: run this as that user")
 
     def lock(self) -> IO[bytes]:
         """Hold the root for this process, until the file is closed or the process ends. Raises StorageUnusable."""
@@ -63,7 +78,8 @@ class Spool:
     def sweep(self) -> None:
         """Remove what was being written when the service was killed: it was never acknowledged."""
         for part in (self.root / "incoming").iterdir():
-            part.unlink(missing_ok=True)
+            with suppress(OSError):  # what cannot be removed is in nobody's way
+                part.unlink(missing_ok=True)
 
     def free_mb(self) -> int:
         """Free space for us, in MiB."""
@@ -161,6 +177,13 @@ def sync_folder(folder: Path) -> None:
         os.fsync(handle)
     finally:
         os.close(handle)
+
+
+def _name(user: int) -> str:
+    try:
+        return pwd.getpwuid(user).pw_name
+    except KeyError:  # a number without a name, as in containers
+        return str(user)
 
 
 def _private(path: str, flags: int) -> int:

@@ -271,7 +271,7 @@ def _rescale(ds: Dataset, keyword: str) -> float | None:
     """None where the file says nothing; NaN where what it says is no number, which must not pass for nothing."""
     try:
         blank = ds.get(keyword) in (None, "")
-    except DAMAGED:
+    except (*DAMAGED, OSError):
         blank = False
     number = _number(ds, keyword)
     return float("nan") if number is None and not blank else number
@@ -289,5 +289,5 @@ def _value(ds: Dataset, keyword: str) -> Any:
     """An attribute's value; values are decoded when first asked for, and a damaged one counts as absent."""
     try:
         return ds.get(keyword)
-    except DAMAGED:
+    except (*DAMAGED, OSError):  # pydicom's OSError, of a sequence that is cut short: nothing is read from the disk
         return None

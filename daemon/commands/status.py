@@ -15,6 +15,7 @@ from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
 from daemon.errors import StorageUnusable
 from daemon.jobs import WORKABLE, Delivery, Job, Shadow
 from daemon.ledger.store import Ledger
+from daemon.spool import Spool
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
@@ -108,13 +109,13 @@ def print_job(config: Config, job_id: int) -> None:
 
 def retry_job(config: Config, job_id: int) -> None:
     """Clear a halt. Raises UnknownJob, WrongState."""
-    _ledger(config).retry(job_id, now=time.time())
+    _owned_ledger(config).retry(job_id, now=time.time())
     console.print(f"job {job_id} goes on")
 
 
 def cancel_job(config: Config, job_id: int) -> None:
     """End a job. Raises UnknownJob, WrongState."""
-    _ledger(config).cancel(job_id, now=time.time())
+    _owned_ledger(config).cancel(job_id, now=time.time())
     console.print(f"job {job_id} is cancelled")
 
 
@@ -152,6 +153,13 @@ def _ledger(config: Config) -> Ledger:
     if config.ledger_url.startswith("sqlite:///") and not path.exists():
         raise StorageUnusable(f"{path}: no ledger here; the service has not run with this configuration")
     return Ledger(config.ledger_url)
+
+
+def _owned_ledger(config: Config) -> Ledger:
+    """The same for a change. Raises StorageUnusable for another user than the service's too."""
+    ledger = _ledger(config)
+    Spool(config.storage.root).refuse_other_user()
+    return ledger
 
 
 def _iso(seconds: float | None) -> str | None:

@@ -113,7 +113,9 @@ def open_job(
     ).one_or_none()
     state = State(row.state) if row else None
     if row and state == State.RECEIVING:
-        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(instances=jobs.c.instances + 1))
+        # What failed with fewer images, as the reading of a damaged one, is tried again with this one
+        values = {"instances": jobs.c.instances + 1, "halt": None, "attempts": 0, "not_before": None}
+        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values))
     elif row and state == State.CANCELLED:
         return
     elif row and state and not opens_revision(state) and not _any_delivery(connection, row.id, sa.true()):

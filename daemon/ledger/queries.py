@@ -10,7 +10,7 @@ from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, J
 from daemon.ledger.schema import deliveries, jobs, series, shadows
 
 
-def select_due(*, quiet_since: float | None, released_since: float) -> sa.Select[Any]:
+def select_due(*, now: float, quiet_since: float | None, released_since: float) -> sa.Select[Any]:
     """Jobs in RECEIVING whose series is complete, and by what evidence.
 
     All that its sender has, nothing since `quiet_since`, or no sender since `released_since` that has more.
@@ -33,7 +33,12 @@ def select_due(*, quiet_since: float | None, released_since: float) -> sa.Select
     return (
         sa.select(*columns, evidence.label("evidence"))
         .join(series)
-        .where(jobs.c.state == State.RECEIVING, jobs.c.halt.is_(None), sa.or_(proved, quiet, released))
+        .where(
+            jobs.c.state == State.RECEIVING,
+            jobs.c.halt.is_(None),
+            sa.or_(jobs.c.not_before.is_(None), jobs.c.not_before <= now),
+            sa.or_(proved, quiet, released),
+        )
         .order_by(jobs.c.id)
     )
 

@@ -5,21 +5,16 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
-from alembic import command
-from alembic.config import Config as AlembicConfig
-from alembic.util import CommandError
-from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.exc import IntegrityError
 
 from daemon.choice import Choice
-from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
+from daemon.errors import UnknownJob, WrongState
 from daemon.jobs import ENDED, WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
-from daemon.ledger import sqlite_session
+from daemon.ledger.database import Database
 from daemon.ledger.moves import (
     NOT_CHOSEN,
     apply_choice,
@@ -53,37 +48,15 @@ from daemon.ledger.schema import deliveries, events, instances, jobs, series, sh
 __all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
 
 LEASE_S = 30.0
-MIGRATION_LOCK = 0x706F727461  # "porta"
 
 
 class Ledger:
     """All reading and writing of the database. Raises LedgerUnavailable when it does not answer or commit."""
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
-        if self._engine.dialect.name == "sqlite":
-            sa.event.listen(self._engine, "connect", sqlite_session.prepare)
-            sa.event.listen(self._engine, "begin", sqlite_session.begin)
-
-    def migrate(self) -> None:
-        """Bring the tables to this version's form, one process at a time.
-
-        Raises LedgerUnavailable, also when they are of a later version.
-        """
-        settings = AlembicConfig()
-        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self._transaction() as connection:
-            if connection.dialect.name == "postgresql":  # SQLite has taken its one lock already
-                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
-            settings.attributes["connection"] = connection
-            try:
-                command.upgrade(settings, "head")
-            except CommandError as error:
-                raise LedgerUnavailable("its tables are of a later version of Porta") from error
-
-    def close(self) -> None:
-        """Give the connections back."""
-        self._engine.dispose()
+        self._database = database = Database(url)
+        self._reading, self._transaction = database.reading, database.transaction
+        self.migrate, self.close = database.migrate, database.close
 
     def instance(self, sop_instance_uid: str) -> Instance | None:
         """The instance of this UID, if it was received."""
@@ -142,7 +115,8 @@ class Ledger:
         """
         quiet_since = now - quiet_s if listening_since <= now - quiet_s else None
         with self._reading() as connection:
-            rows = connection.execute(select_due(quiet_since=quiet_since, released_since=now - released_quiet_s)).all()
+            query = select_due(now=now, quiet_since=quiet_since, released_since=now - released_quiet_s)
+            rows = connection.execute(query).all()
         return [Due(**{**row._mapping, "evidence": Evidence(row.evidence)}) for row in rows]
 
     def incoming(self, calling_ae_title: str) -> list[Incoming]:
@@ -479,20 +453,3 @@ class Ledger:
             values = {"lease": None, "lease_until": None, "halt": None}
             if not move_job(connection, job_id, job.state, Event.CANCELLED, now=now, values=values):
                 raise WrongState(job_id, job.state, "cancel")
-
-    @contextmanager
-    def _reading(self) -> Iterator[sa.Connection]:
-        """One consistent view; on SQLite it does not wait for a writer, nor make one wait."""
-        with self._transaction(begin="BEGIN") as connection:
-            yield connection
-
-    @contextmanager
-    def _transaction(self, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
-        try:
-            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
-                yield connection
-        except IntegrityError:
-            raise
-        except (DBAPIError, sa.exc.TimeoutError) as error:
-            # The driver's message may quote statements; the type is enough.
-            raise LedgerUnavailable(type(error).__name__) from None

@@ -21,7 +21,7 @@ from multiprocessing.context import SpawnProcess
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
+from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerStopped, WorkerTimedOut
 from daemon.log import Form, Level, configure, get_logger
 from models.errors import DeviceLost, DeviceUnavailable
 
@@ -147,10 +147,6 @@ class LocalExecutor:
         exit_code = self._process.exitcode
         self._process = self._pipe = None
         return exit_code
-
-
-class WorkerStopped(WorkerFailed):
-    """The service is stopping: the attempt was broken off and does not count."""
 
 
 @dataclass(frozen=True)

@@ -17,6 +17,8 @@ from pathlib import Path
 
 from pydicom import Dataset, dcmread
 
+from daemon.guard import guarded
+from daemon.log import get_logger
 from daemon.spool import write_durably
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.image_file import read_dataset
@@ -41,6 +43,8 @@ LIMIT_S = 60.0
 MOST_TRIES = 2
 """How many SEGs of one study are laid over a result at most, until one fits."""
 
+
+log = get_logger()
 
 FAILURES = (PeerError, OSError, RuntimeError, ValueError)
 """What an archive may make fail. pynetdicom raises the last two for an association that ends between two messages."""
@@ -104,12 +108,21 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         paths.append(path)  # one by one: what came before a failure is used
                 except FAILURES:
                     failed = True
-            found = {path.name: path.read_bytes() for path in sorted(paths, key=_age, reverse=True)}
+            ages: dict[Path, tuple[str, ...]] = {}
+            for path in paths:
+                with guarded(_left_out):
+                    ages[path] = _age(path)
+            failed = failed or len(ages) < len(paths)
+            found = {path.name: path.read_bytes() for path in sorted(ages, key=ages.__getitem__, reverse=True)}
         for number, content in enumerate(found.values()):
             write_durably(work / "priors" / f"{number}.dcm", content)
         write_durably(work / PRIORS, json.dumps(asdict(_Kept(len(found), failed))).encode())
     kept = _Kept(**json.loads((work / PRIORS).read_text()))
     return Priors(tuple(work / "priors" / f"{number}.dcm" for number in range(kept.count)), kept.failed)
+
+
+def _left_out(error: Exception) -> None:
+    log.warning("prior.left_out", error=error)
 
 
 @contextmanager
@@ -146,7 +159,7 @@ def compared(findings: Findings, segmentation: Segmentation, header: Dataset, pr
     with_segs = [study for study in studies if study.segs]
     for number, study in enumerate(with_segs):
         for latest in _segs(study):
-            with suppress(LiversDiffer):
+            with guarded(_left_out), suppress(LiversDiffer):
                 others = map(_segs, reversed(with_segs[number + 1 :]))
                 found = with_history(today, latest, others, reported, left_out=number)
                 return _warned(found, FindingsWarning.PRIOR_FROM_IMAGES) if priors.from_images else found
@@ -165,8 +178,9 @@ def _by_study(paths: Sequence[Path]) -> list[_Found]:
     """The latest study first, and of each the latest object first, as `paths` are."""
     kinds: dict[str, list[tuple[Path, str]]] = {}
     for path in paths:
-        ds = dcmread(path, stop_before_pixels=True)
-        kinds.setdefault(str(ds.StudyInstanceUID), []).append((path, str(ds.get("Modality"))))
+        with guarded(_left_out):
+            ds = dcmread(path, stop_before_pixels=True)
+            kinds.setdefault(str(ds.StudyInstanceUID), []).append((path, str(ds.get("Modality"))))
     return [
         _Found(*(tuple(path for path, kind in found if kind == wanted) for wanted in ("SEG", "SR")))
         for found in kinds.values()
@@ -176,8 +190,11 @@ def _by_study(paths: Sequence[Path]) -> list[_Found]:
 def _segs(study: _Found) -> Iterator[Prior]:
     """What may be tried of a study, read when its turn comes."""
     for path in study.segs[:MOST_TRIES]:
-        with suppress(SegmentationUnreadable):
-            yield read_prior(path)
+        prior = None
+        with guarded(_left_out), suppress(SegmentationUnreadable):
+            prior = read_prior(path)
+        if prior:
+            yield prior
 
 
 def _reports(studies: Sequence[_Found]) -> list[ReportedStudy]:
@@ -186,7 +203,7 @@ def _reports(studies: Sequence[_Found]) -> list[ReportedStudy]:
     for study in studies:
         read: list[tuple[tuple[str, ...], ReportedStudy]] = []
         for path in () if study.segs else study.reports:
-            with suppress(ReportUnreadable):
+            with guarded(_left_out), suppress(ReportUnreadable):
                 read.append((_age(path)[3:5], read_reported(path)))
         latest = [report for made, report in read if made == read[0][0]]
         # Findings with diameters do not say in a code whether slices were thin enough, findings alone do

@@ -16,7 +16,7 @@ from pynetdicom.events import Event
 from daemon.completeness import Asker, Closer, is_open
 from daemon.configuration.config import Config, Peer
 from daemon.intake import Intake
-from daemon.jobs import Job, State
+from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled
@@ -459,11 +459,11 @@ def test_a_file_that_is_gone_does_not_hold_up_the_others(make_door: MakeDoor):
     for path in (one, only):
         (door.spool.root / path).unlink()
     door.clock.pass_s(20)
-    assert door.closer.close_due() == 3
-    states = {job.series_instance_uid: (job.state, job.reject_reason) for job in door.ledger.all_jobs()}
+    assert door.closer.close_due() == 2
+    states = {job.series_instance_uid: (job.state, job.halt) for job in door.ledger.all_jobs()}
     assert states == {
         derive_uid("series", 1): (State.RECEIVED, None),
-        derive_uid("series", 2): (State.REJECTED, RejectReason.NO_RULE),
+        derive_uid("series", 2): (State.RECEIVING, HaltCode.SPOOL_UNREADABLE),
         derive_uid("series", 3): (State.RECEIVED, None),
     }
 

@@ -31,7 +31,6 @@ from daemon.jobs import (
     decide,
     opens_revision,
 )
-from daemon.worker.executor import WorkerStopped
 from dicom_io.errors import RejectReason, SeriesRejected
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
@@ -171,6 +170,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.ConfigurationError(["porta.toml:1: a"]), None, HaltCode.UNEXPECTED),
     (daemon.errors.StorageUnusable("no room"), None, None),
     (daemon.errors.LedgerUnavailable("no answer"), None, None),
+    (daemon.errors.LedgerRefused("DataError"), None, HaltCode.UNEXPECTED),
     (daemon.errors.RuleGone("liver-ct"), HaltCode.RULE_GONE, HaltCode.RULE_GONE),
     (daemon.errors.UnknownJob(3), None, HaltCode.UNEXPECTED),
     (daemon.errors.WrongState(3, "RECEIVED", "retry"), None, HaltCode.UNEXPECTED),
@@ -178,7 +178,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.WorkerCrashed("exit code 1"), None, HaltCode.WORKER_FAILED),
     (daemon.errors.WorkerTimedOut("1800 s"), None, HaltCode.WORKER_FAILED),
     (daemon.errors.WorkerOutOfMemory("9 GB"), None, HaltCode.WORKER_FAILED),
-    (WorkerStopped("stopping"), None, HaltCode.WORKER_FAILED),
+    (daemon.errors.WorkerStopped("stopping"), None, HaltCode.WORKER_FAILED),
     (FileNotFoundError(2, "gone"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
     (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
     (ZeroDivisionError(), None, HaltCode.UNEXPECTED),

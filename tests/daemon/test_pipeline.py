@@ -11,14 +11,13 @@ from pydicom import dcmread
 from daemon.choice import Suitability
 from daemon.completeness import Closer
 from daemon.configuration.config import Config, Destination, Peer, Profile, Rule
-from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed
+from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool, write_durably
-from daemon.worker.executor import WorkerStopped
 from daemon.worker.predecessors import Replaced, SentSr
 from daemon.worker.priors import Archive
 from daemon.worker.results import Result

@@ -12,13 +12,13 @@ import pytest
 
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Rule
-from daemon.errors import LedgerUnavailable, WorkerCrashed, WorkerTimedOut
+from daemon.errors import LedgerUnavailable, WorkerCrashed, WorkerStopped, WorkerTimedOut
 from daemon.jobs import Event, HaltCode, Shadow, ShadowState, State
 from daemon.ledger.rows import Compared
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.shadows import Shadows
 from daemon.spool import Spool, write_durably
-from daemon.worker.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.stages import Engine, shadow_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import derive_uid

@@ -1,9 +1,11 @@
 """The files are durable, private, and whole or not there at all, also when the disk gives way."""
 
 import os
+import shutil
 import stat
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -170,6 +172,41 @@ def test_preparing_twice_loses_nothing(spool: Spool):
     spool.keep(RELATIVE, [b"image"])
     spool.prepare()
     assert files(spool.root) == [RELATIVE]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can give files to another user")
+@pytest.mark.parametrize("owned", ["", "spool"])
+def test_another_user_is_refused(tmp_path: Path, owned: str):
+    """Who hands in files as root beside a service of another user would write what that one cannot read."""
+    root = tmp_path / "root"
+    root.mkdir()
+    if owned:
+        Spool(root).prepare()
+    os.chown(root / owned, 12345, 12345)
+    with pytest.raises(StorageUnusable, match="belongs to user 12345: run this as that user"):
+        Spool(root).prepare()
+    assert (root / "spool").exists() == bool(owned)
+
+
+@pytest.fixture
+def volume() -> Iterator[Path]:
+    """A folder of root's in which everybody may write, as a volume is mounted for a container."""
+    folder = Path(tempfile.mkdtemp(prefix="porta-volume-"))  # pytest's own folders are closed to others
+    folder.chmod(0o777)
+    yield folder
+    shutil.rmtree(folder)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can be another user")
+def test_a_mounted_volume_belongs_to_who_uses_it_first(volume: Path):
+    """Its own folder is root's; what lies in it is the service's."""
+    script = (
+        "import os, sys; from pathlib import Path; from daemon.spool import Spool; "
+        "os.seteuid(12345); Spool(Path(sys.argv[1])).prepare()"
+    )
+    subprocess.run([sys.executable, "-c", script, volume], check=True, timeout=60)
+    with pytest.raises(StorageUnusable, match="belongs to user 12345"):
+        Spool(volume).prepare()
 
 
 def test_one_service_a_root(spool: Spool):

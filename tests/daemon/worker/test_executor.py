@@ -14,9 +14,17 @@ from typing import Any
 
 import pytest
 
-from daemon.errors import DaemonError, StorageUnusable, WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerTimedOut
+from daemon.errors import (
+    DaemonError,
+    StorageUnusable,
+    WorkerCrashed,
+    WorkerFailed,
+    WorkerOutOfMemory,
+    WorkerStopped,
+    WorkerTimedOut,
+)
 from daemon.jobs import Event, State, advance
-from daemon.worker.executor import LocalExecutor, Setup, WorkerStopped
+from daemon.worker.executor import LocalExecutor, Setup
 from dicom_io.errors import InvalidUID, NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import checked_uid
 from models.errors import DeviceLost, DeviceUnavailable, WeightsCorrupt

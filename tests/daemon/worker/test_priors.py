@@ -4,6 +4,7 @@ Where the first was never reported, its images are segmented.
 """
 
 import json
+import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -194,6 +195,25 @@ def test_an_archive_that_does_not_answer_is_a_warning(
     reported = walk(paths, tmp_path / "both", nobody, orthanc)
     assert reported.warnings == ("PRIORS_NOT_FETCHED",)
     assert found(tmp_path / "both")["prior"]["days"] == 90
+
+
+def test_an_earlier_result_that_cannot_be_read_is_left_out(make: Make, orthanc: Archive, tmp_path: Path) -> None:
+    """Whatever an archive gave in the place of a result: the others are compared, and the report is written."""
+    sent(orthanc, walk(make("before", THEN, [10, 9, 0]), tmp_path / "a", orthanc))
+    paths = make("now", NOW, [14, 0, 8])
+    walk(paths, tmp_path / "b", orthanc)
+    priors = tmp_path / "b" / "work" / "priors"
+    (seg,) = [path for path in priors.glob("*.dcm") if dcmread(path).Modality == "SEG"]
+    ds = dcmread(seg)
+    ds.PerFrameFunctionalGroupsSequence = ds.PerFrameFunctionalGroupsSequence[:1]
+    for number, content in enumerate((b"ZZPHI^CANARY", None, seg.read_bytes())):
+        write_durably(priors / f"{number}.dcm", content or b"")
+    ds.save_as(priors / "1.dcm")
+    write_durably(priors.parent / PRIORS, json.dumps({"count": 3, "failed": False}).encode())
+    shutil.rmtree(tmp_path / "b" / "outbox")
+    reported = report(paths, tmp_path / "b", orthanc)
+    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert found(tmp_path / "b")["prior"]["days"] == 90
 
 
 def test_nothing_is_compared_that_is_not_the_same(

@@ -1,0 +1,66 @@
+"""The ledger's database: connections, transactions, and the form of its tables."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import sqlalchemy as sa
+from alembic import command
+from alembic.config import Config as AlembicConfig
+from alembic.util import CommandError
+from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+
+from daemon.errors import LedgerRefused, LedgerUnavailable
+from daemon.ledger import sqlite_session
+
+MIGRATION_LOCK = 0x706F727461  # "porta"
+
+
+class Database:
+    """One database by its URL. Raises LedgerUnavailable when it does not answer or commit."""
+
+    def __init__(self, url: str) -> None:
+        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+        if self._engine.dialect.name == "sqlite":
+            sa.event.listen(self._engine, "connect", sqlite_session.prepare)
+            sa.event.listen(self._engine, "begin", sqlite_session.begin)
+
+    def migrate(self) -> None:
+        """Bring the tables to this version's form, one process at a time.
+
+        Raises LedgerUnavailable, also when they are of a later version.
+        """
+        settings = AlembicConfig()
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        with self.transaction() as connection:
+            if connection.dialect.name == "postgresql":  # SQLite has taken its one lock already
+                connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
+            settings.attributes["connection"] = connection
+            try:
+                command.upgrade(settings, "head")
+            except CommandError as error:
+                raise LedgerUnavailable("its tables are of a later version of Porta") from error
+
+    def close(self) -> None:
+        """Give the connections back."""
+        self._engine.dispose()
+
+    @contextmanager
+    def reading(self) -> Iterator[sa.Connection]:
+        """One consistent view; on SQLite it does not wait for a writer, nor make one wait."""
+        with self.transaction(begin="BEGIN") as connection:
+            yield connection
+
+    @contextmanager
+    def transaction(self, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
+        """A change that is committed at the end. Raises LedgerRefused for a value that no column can hold."""
+        try:
+            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
+                yield connection
+        except IntegrityError:
+            raise
+        except (DataError, OverflowError) as error:  # sqlite3 says OverflowError
+            raise LedgerRefused(type(error).__name__) from None
+        except (DBAPIError, sa.exc.TimeoutError) as error:
+            # The driver's message may quote statements; the type is enough.
+            raise LedgerUnavailable(type(error).__name__) from None
