@@ -10,6 +10,9 @@ from dicom_io.volume import Volume
 VALUES_DOUBTFUL = "VALUES_DOUBTFUL"
 LIVER_UNCERTAIN = "LIVER_UNCERTAIN"
 NOT_LIKE_LIVER = "NOT_LIKE_LIVER"
+LIVER_VOLUME_DOUBTFUL = "LIVER_VOLUME_DOUBTFUL"
+UNFIT = frozenset({VALUES_DOUBTFUL, NOT_LIKE_LIVER})
+"""Where one of these holds, what was found is no liver that these weights know, and no lesion in it is one."""
 
 FAT_BELOW_HU = -50.0
 """Fat has -120 to -60 HU, lung and air less: no CT of a body is without."""
@@ -29,6 +32,9 @@ LIVER_SPREAD_HU = 80.0
 """The most that the values of a liver differ (standard deviation, without lesions, with its vessels and noise): in
 three real cases and six phantoms 15 to 34 HU. What the weights 1.0.0 took for a liver in a head had 160."""
 
+LIVER_ML = (400.0, 5000.0)
+"""A remnant after a resection has less seldom, a polycystic or congested liver more."""
+
 
 def doubts(volume: Volume, labels: NDArray[np.uint8], expected: float | None) -> tuple[str, ...]:
     """The codes of what is doubtful in `labels` of a volume; `expected` as `expected_dice` says."""
@@ -37,8 +43,15 @@ def doubts(volume: Volume, labels: NDArray[np.uint8], expected: float | None) ->
         VALUES_DOUBTFUL: are_no_hu(volume),
         LIVER_UNCERTAIN: unsure,
         NOT_LIKE_LIVER: is_unlike_liver(volume, labels),
+        LIVER_VOLUME_DOUBTFUL: bool(labels.any()) and not LIVER_ML[0] <= volume_ml(volume, labels) <= LIVER_ML[1],
     }
     return tuple(code for code, holds in codes.items() if holds)
+
+
+def volume_ml(volume: Volume, labels: NDArray[np.uint8]) -> float:
+    """The volume of all that is labelled, each slice's voxels counted with their own."""
+    counts = np.array([np.count_nonzero(plane) for plane in labels])
+    return float(counts @ volume.geometry.voxel_volumes_mm3) / 1000
 
 
 def are_no_hu(volume: Volume) -> bool:

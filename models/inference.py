@@ -13,11 +13,11 @@ from dicom_io.segmentation import Segmentation
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
 from models.consistency import agree
-from models.doubts import doubts, expected_dice
+from models.doubts import UNFIT, doubts, expected_dice
 from models.edges import settle_edges
 from models.errors import WrongModality
 from models.forward import Model, Progress, computes_bfloat16, load_model, predict
-from models.postprocessing import by_volume, largest_component, number_segments
+from models.postprocessing import by_volume, largest_component, number_segments, without_lesions
 from models.preprocessing import (
     MAX_PREDICTED,
     Canonical,
@@ -137,6 +137,9 @@ def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
 
 def _numbered(model: Model, volume: Volume, seen: _Seen) -> Segmentation:
     numbered, calibration = number_segments(seen.classes, seen.tumour, volume.geometry), model.card.calibration
+    doubtful = doubts(volume, numbered.labels, seen.expected_dice)
+    if UNFIT & set(doubtful):
+        numbered = without_lesions(numbered)
     if numbered.confidences:
         settle_edges(volume, numbered.labels)
         numbered = by_volume(numbered, volume.geometry)
@@ -146,7 +149,7 @@ def _numbered(model: Model, volume: Volume, seen: _Seen) -> Segmentation:
         geometry=volume.geometry,
         algorithm=model.algorithm,
         confidences=tuple(map(calibration.of, confidences)) if calibration else confidences,
-        warnings=volume.warnings + numbered.warnings + doubts(volume, numbered.labels, seen.expected_dice),
+        warnings=volume.warnings + numbered.warnings + doubtful,
         calibrated=calibration is not None,
         expected_dice=seen.expected_dice,
     )

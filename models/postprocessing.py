@@ -89,6 +89,11 @@ def by_volume(numbered: Numbered, geometry: Geometry) -> Numbered:
     return replace(numbered, confidences=tuple(numbered.confidences[i] for i in order))
 
 
+def without_lesions(numbered: Numbered) -> Numbered:
+    """The liver alone, its lesions part of it."""
+    return replace(numbered, labels=np.minimum(numbered.labels, LIVER), confidences=(), warnings=())
+
+
 def component_volumes_mm3(
     components: NDArray[np.integer], count: int, voxel_volumes_mm3: NDArray[np.float64]
 ) -> NDArray[np.float64]:

@@ -12,7 +12,7 @@ import typer
 
 from daemon import log
 from daemon.commands import model_commands
-from daemon.commands.options import ConfigOption, JsonOption, Method, Part, Pictures, Prefer, PreferOption
+from daemon.commands.options import ConfigOption, JsonOption, Method, Modality, Part, Pictures, Prefer, PreferOption
 from daemon.commands.own_models import findable, print_verified, verified
 from daemon.commands.train_extra import require_train_extra
 from daemon.configuration.config import Config, load
@@ -100,6 +100,7 @@ def segment(
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     prefer: PreferOption = Prefer.PORTAL,
+    modality: Annotated[Modality | None, typer.Option(help="Of a NIfTI, which does not say it; left out: CT.")] = None,
 ) -> None:
     """Segment one study without a service: SEG, SR, labels, findings and overlays."""
     from daemon.commands.standalone import segment_input
@@ -107,7 +108,15 @@ def segment(
     log.configure("warning", "auto")
     model = findable(model)
     find(model)
-    segment_input(source, out, model=model, device=device, threads=threads, prefer=prefer.value)
+    segment_input(
+        source,
+        out,
+        model=model,
+        device=device,
+        threads=threads,
+        prefer=prefer.value,
+        modality=modality and modality.value,
+    )
 
 
 @app.command()

@@ -7,6 +7,13 @@ from typing import Annotated
 import typer
 
 
+class Modality(StrEnum):
+    """What an image is that does not say it."""
+
+    CT = "CT"
+    MR = "MR"
+
+
 class Prefer(StrEnum):
     """What a rule's `prefer` may be."""
 

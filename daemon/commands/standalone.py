@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
+from daemon.errors import BadRequest
 from daemon.progress import progress_bar
 from daemon.spool import write_durably
 from daemon.worker.decoding import Decoder, decoder
@@ -46,19 +47,32 @@ class Task:
 
 
 def segment_input(
-    source: Path, out: Path, *, model: str, device: str, threads: int | None, prefer: str = "portal"
+    source: Path,
+    out: Path,
+    *,
+    model: str,
+    device: str,
+    threads: int | None,
+    prefer: str = "portal",
+    modality: str | None = None,
 ) -> None:
     """Segment every series of a DICOM folder or zip, or one NIfTI, and write the results below `out`.
 
     The first volume's results lie in `out`, those of further series or volumes in `out`/2, `out`/3, … What an earlier
-    run left there is removed once it is certain that there is something to segment.
+    run left there is removed once it is certain that there is something to segment. `modality` is that of a NIfTI,
+    which does not say it; None stands for CT.
 
-    Raises NotDicom, NotNifti, SeriesRejected (when nothing could be segmented), ModelError.
+    Raises BadRequest for the modality of DICOM, NotDicom, NotNifti, SeriesRejected (when nothing could be segmented),
+    ModelError.
     """
+    if modality is not None and not is_nifti(source):
+        raise BadRequest("--modality is for NIfTI: DICOM images say theirs")
     engine = Engine(device=device, threads=threads)
     if is_nifti(source) and source.resolve() == (out / LABELS).resolve():
         raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
-    for folder, task, volume, several in volumes_of(source, out, model, engine, prefer, names=WRITTEN):
+    for folder, task, volume, several in volumes_of(
+        source, out, model, engine, prefer, names=WRITTEN, modality=modality or "CT"
+    ):
         segmentation = segmented(volume, model, engine)
         findings = _write_task(task, volume, segmentation, folder)
         _write_pictures(volume, segmentation, findings, folder)
@@ -72,7 +86,7 @@ def is_nifti(source: Path) -> bool:
 
 
 def volumes_of(
-    source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str]
+    source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str], modality: str = "CT"
 ) -> Iterator[tuple[Path, Task, Volume, bool]]:
     """Each volume that is to be segmented, the folder for what comes of it, and whether there are several.
 
@@ -80,7 +94,7 @@ def volumes_of(
     stderr what is left out. Raises NotDicom, NotNifti, SeriesRejected (when nothing could be read), ModelError.
     """
     if is_nifti(source):
-        volume = read_nifti(source)
+        volume = replace(read_nifti(source), modality=modality)
         model_on(model, engine)
         _clear(out, names)
         yield out, Task(None), volume, False

@@ -13,6 +13,7 @@ class FindingsWarning(StrEnum):
     LESION_CUT_OFF = "LESION_CUT_OFF"
     LOW_CONFIDENCE = "LOW_CONFIDENCE"
     CONTRAST_DOUBTFUL = "CONTRAST_DOUBTFUL"
+    LESION_NOT_CERTAIN = "LESION_NOT_CERTAIN"
     PRIORS_NOT_FETCHED = "PRIORS_NOT_FETCHED"
     PRIOR_NOT_COMPARED = "PRIOR_NOT_COMPARED"
     PRIOR_FROM_IMAGES = "PRIOR_FROM_IMAGES"
@@ -23,6 +24,12 @@ PARTIAL_LIVER_MM2 = 100.0
 
 LOW_CONFIDENCE_BELOW = 0.6
 """The confidence of a lesion below which it is doubtful; half is where the model says neither."""
+
+NOT_JUDGED = frozenset({"VALUES_DOUBTFUL", "NOT_LIKE_LIVER"})
+"""A model's codes that say that lesions are not reported."""
+LIVER_UNCERTAIN = "LIVER_UNCERTAIN"
+DOUBTFUL_EDGE_MM = 5.0
+"""How far from the outline of a liver that the model is unsure of a lesion may be none of the liver."""
 
 ENHANCED_FROM_HU = 75.0
 """The mean value of the liver below which it is not, or hardly, enhanced. Without contrast a liver has 50 to 70 HU; a
@@ -38,6 +45,8 @@ SENTENCES: dict[str, str] = {
     f"(confidence under {LOW_CONFIDENCE_BELOW:g}).",
     FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
     "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
+    FindingsWarning.LESION_NOT_CERTAIN: "The model is unsure of the liver's outline, and a lesion lies within "
+    f"{DOUBTFUL_EDGE_MM:g} mm of it: it may not be in the liver. Severity, criteria and targets leave it out.",
     FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results or images of the patient could not be fetched from an "
     "archive, or not be worked on: what is said of new and grown lesions may lack, or be incomplete.",
     FindingsWarning.PRIOR_NOT_COMPARED: "An earlier study of the patient was found, but could not be laid over this "
@@ -47,9 +56,11 @@ SENTENCES: dict[str, str] = {
     # A model's codes: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
     "VALUES_DOUBTFUL": "The values of the images do not look like Hounsfield units: hardly any of them is that of "
-    "fat or air. What was found in them is doubtful.",
-    "NOT_LIKE_LIVER": "What was found has not the values of a liver: the images may be of another part of the body, "
-    "and nothing that was found be true.",
+    "fat or air. The liver that was drawn is doubtful, and lesions are not reported.",
+    "NOT_LIKE_LIVER": "What was drawn has not the values of a liver: the images may be of another part of the body. "
+    "Lesions are not reported.",
+    "LIVER_VOLUME_DOUBTFUL": "The liver that was drawn has less than 400 or more than 5000 mL: part of it may be "
+    "missing, or something else have been taken for liver.",
     "LIVER_UNCERTAIN": "The model is unsure of the liver's outline: its volume and the tumour burden are doubtful. "
     "Images unlike those that it learned from, or of another part of the body, look like this.",
 }

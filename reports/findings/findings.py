@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from dicom_io.segmentation import Algorithm
+from reports.findings.caveats import NOT_JUDGED
 from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, Size
 from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
 from reports.findings.response import RESPONSE_CAVEAT
@@ -44,6 +45,8 @@ class Lesion:
     when it is under SUBCAPSULAR_MM; `distance_to_edge_mm` to the edge of the field of view, `touches_border` when the
     lesion lies on that edge and so is cut off; `half` ("right", "left") and `third` ("cranial", "middle", "caudal") of
     the liver, by the lesion's centre (`reports.findings.regions`).
+
+    `certain` is False where the model is unsure of the liver's outline and the lesion lies at it.
     """
 
     number: int
@@ -77,6 +80,7 @@ class Lesion:
     touches_border: bool | None = None
     half: str | None = None
     third: str | None = None
+    certain: bool = True
 
     @property
     def region(self) -> str | None:
@@ -97,6 +101,9 @@ class Findings:
     added up (None where slices are too thick for it). `spread` is "none", "solitary", "2-3" or "multifocal", `lobes`
     "unilobar", "bilobar" or None, `size_category` that of the longest axis, in mm. `milan` and `up_to_seven` are
     computed from numbers alone (`criteria`), None without lesions; `severity` follows docs/severity.md.
+
+    Severity, `milan`, `up_to_seven` and targets are those of the lesions that are certain. Where the images are not
+    such as the model knows (`is_judged` False) lesions are not reported: there are none, no burden and no severity.
 
     `expected_dice`: how well the network expects to have drawn the liver, 0..1 (`dicom_io.segmentation`).
 
@@ -128,6 +135,16 @@ class Findings:
     def confidence_note(self) -> str:
         """What kind of number a confidence is."""
         return "calibrated" if self.is_calibrated else "uncalibrated"
+
+    @property
+    def has_liver(self) -> bool:
+        """Whether a liver was found."""
+        return self.liver_volume_ml > 0
+
+    @property
+    def is_judged(self) -> bool:
+        """Whether the images are such that lesions are reported."""
+        return not NOT_JUDGED & set(self.warnings)
 
     @property
     def lesion_count(self) -> int:
@@ -170,7 +187,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
             _lesion_json(lesion) | _course_json(findings.course(lesion)) | {"history": _history_json(findings, lesion)}
             for lesion in findings.lesions
         ],
-        "lesion_count": findings.lesion_count,
+        "lesion_count": findings.lesion_count if findings.is_judged else None,
         "confidence_calibrated": findings.is_calibrated,
         "burden_percent": _rounded(findings.burden_percent),
         "targets": list(findings.targets),
@@ -218,6 +235,7 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "touches_border": lesion.touches_border,
         "region": {"half": lesion.half, "third": lesion.third},
         "confidence": _rounded(lesion.confidence),
+        "certain": lesion.certain,
         "centroid_lps_mm": _rounded(lesion.centroid_lps_mm),
     }
 

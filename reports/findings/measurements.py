@@ -6,7 +6,7 @@ in `surfaces`, the field of view in `field_of_view`, values in `texture`, places
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,11 +19,19 @@ from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings import criteria
-from reports.findings.caveats import ENHANCED_FROM_HU, LOW_CONFIDENCE_BELOW, PARTIAL_LIVER_MM2, FindingsWarning
+from reports.findings.caveats import (
+    DOUBTFUL_EDGE_MM,
+    ENHANCED_FROM_HU,
+    LIVER_UNCERTAIN,
+    LOW_CONFIDENCE_BELOW,
+    PARTIAL_LIVER_MM2,
+    FindingsWarning,
+)
+from reports.findings.caveats import NOT_JUDGED as UNFIT
 from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
 from reports.findings.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, findings_json
 from reports.findings.regions import Regions, regions_of
-from reports.findings.severity import NO_LESION, NOT_KNOWN, Severity, severity_of
+from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, Severity, severity_of
 from reports.findings.surfaces import Capsule, capsule_of, mesh_of
 from reports.findings.texture import parenchyma_mean_and_sd, texture_of
 
@@ -86,18 +94,22 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         for number, part in enumerate(parts[LIVER:], start=1)
         if part is not None
     )
+    if LIVER_UNCERTAIN in segmentation.warnings:
+        lesions = tuple(replace(lesion, certain=not _is_at_the_edge(lesion)) for lesion in lesions)
+    certain = tuple(lesion for lesion in lesions if lesion.certain)
     liver_volume_ml = _volume_ml(organ, geometry, first[0])
-    burden_percent = 100 * sum(lesion.volume_ml for lesion in lesions) / liver_volume_ml
+    is_judged = not UNFIT & set(segmentation.warnings)
     cut_mm2 = cut_off_mm2(organ, geometry, first)
     long_axes_mm = [lesion.long_axis_mm for lesion in lesions]
-    targets = [lesions[index] for index in criteria.target_indices(long_axes_mm)]
+    certain_axes_mm = [lesion.long_axis_mm for lesion in certain]
+    targets = [certain[index] for index in criteria.target_indices(certain_axes_mm)]
     is_thick = criteria.slices_are_thick(geometry, [lesion.key_slice for lesion in targets])
     own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
     return Findings(
         liver_volume_ml=liver_volume_ml,
         liver_centroid_lps_mm=_centroid(organ, geometry, np.array(first, np.float64)),
         lesions=lesions,
-        burden_percent=burden_percent,
+        burden_percent=_burden_percent(lesions, liver_volume_ml) if is_judged else None,
         warnings=tuple(dict.fromkeys([*volume.warnings, *segmentation.warnings, *own_warnings])),
         plane=geometry.plane_name,
         liver_hu_mean=liver.mean_and_sd[0] if liver.mean_and_sd else None,
@@ -108,22 +120,30 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         spread=criteria.spread_of(len(lesions)),
         lobes=criteria.lobes_of([str(lesion.half) for lesion in lesions]),
         size_category=criteria.size_category_of(long_axes_mm),
-        milan=criteria.milan_of(long_axes_mm),
-        up_to_seven=criteria.up_to_seven_of(long_axes_mm),
-        severity=_severity(lesions, burden_percent),
+        milan=criteria.milan_of(certain_axes_mm),
+        up_to_seven=criteria.up_to_seven_of(certain_axes_mm),
+        severity=_severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED,
         is_calibrated=segmentation.calibrated,
         expected_dice=segmentation.expected_dice,
     )
 
 
-def _severity(lesions: Sequence[Lesion], burden_percent: float) -> Severity:
-    if not lesions:
-        return NO_LESION
+def _is_at_the_edge(lesion: Lesion) -> bool:
+    return lesion.distance_to_capsule_mm is not None and lesion.distance_to_capsule_mm < DOUBTFUL_EDGE_MM
+
+
+def _burden_percent(lesions: Sequence[Lesion], liver_volume_ml: float) -> float:
+    return 100 * sum(lesion.volume_ml for lesion in lesions) / liver_volume_ml
+
+
+def _severity(lesions: Sequence[Lesion], certain: Sequence[Lesion], liver_volume_ml: float) -> Severity:
+    if not certain:
+        return NOT_CERTAIN if lesions else NO_LESION
     return severity_of(
-        largest_mm=max(lesion.long_axis_mm for lesion in lesions),
-        lesion_count=len(lesions),
-        burden_percent=burden_percent,
-        halves=len({lesion.half for lesion in lesions}),
+        largest_mm=max(lesion.long_axis_mm for lesion in certain),
+        lesion_count=len(certain),
+        burden_percent=_burden_percent(certain, liver_volume_ml),
+        halves=len({lesion.half for lesion in certain}),
     )
 
 
@@ -134,6 +154,7 @@ def _warnings(lesions: Sequence[Lesion], liver: _Liver, cut_mm2: float, *, is_th
         FindingsWarning.PARTIAL_LIVER: cut_mm2 > PARTIAL_LIVER_MM2,
         FindingsWarning.LESION_CUT_OFF: any(lesion.touches_border for lesion in lesions),
         FindingsWarning.LOW_CONFIDENCE: min(confidences, default=1.0) < LOW_CONFIDENCE_BELOW,
+        FindingsWarning.LESION_NOT_CERTAIN: not all(lesion.certain for lesion in lesions),
         FindingsWarning.CONTRAST_DOUBTFUL: liver.mean_and_sd is not None and liver.mean_and_sd[0] < ENHANCED_FROM_HU,
     }
     return [str(code) for code, holds in said.items() if holds]

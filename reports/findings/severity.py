@@ -62,13 +62,15 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Severity:
-    """The highest level of all aspects, and in words which of them gave it. None where no liver was found."""
+    """The highest level of all aspects, and in words which of them gave it. None where it cannot be known."""
 
     level: Level | None
     reasons: tuple[str, ...] = ()
 
 
 NOT_KNOWN = Severity(None, ("no liver was found",))
+NOT_JUDGED = Severity(None, ("the images are not such as the model knows",))
+NOT_CERTAIN = Severity(None, ("no lesion is certain",))
 NO_LESION = Severity(Level.NONE, ("no lesion was found",))
 
 

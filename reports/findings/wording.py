@@ -17,6 +17,8 @@ def assessment(findings: Findings) -> tuple[str, ...]:
 
     A caveat follows what it belongs to.
     """
+    if not findings.is_judged:
+        return ("Lesions are not reported: the images are not such as the model knows.",)
     if not findings.lesions:
         return ("No liver lesion was found.", *course_assessment(findings))
     spread = ", ".join(part for part in (findings.spread, findings.lobes) if part)
@@ -29,7 +31,8 @@ def assessment(findings: Findings) -> tuple[str, ...]:
         first += f" {named} (RECIST 1.1): {findings.target_diameter_sum_mm:.1f} mm."
     sentences = [first]
     if findings.severity.reasons:
-        sentences.append(f"Severity {findings.severity.level}: {'; '.join(findings.severity.reasons)}.")
+        level = findings.severity.level or "not known"
+        sentences.append(f"Severity {level}: {'; '.join(findings.severity.reasons)}.")
     computed = (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
     criteria = [_criterion(name, criterion) for name, criterion in computed if criterion is not None]
     return (*sentences, *course_assessment(findings), *criteria, *([CRITERIA_CAVEAT] if criteria else []))
@@ -151,6 +154,8 @@ def lesion_place(lesion: Lesion) -> str:
         parts.append(f"{where}{lesion.distance_to_capsule_mm:.1f} mm from the capsule")
     if lesion.contrast_to_liver_hu is not None:
         parts.append(f"{lesion.contrast_to_liver_hu:+.0f} HU against the liver")
+    if not lesion.certain:
+        parts.append("not certain: at the edge of a liver whose outline is doubtful")
     if lesion.touches_border:
         parts.append("at the edge of the images")
     return "; ".join(part for part in parts if part)

@@ -259,9 +259,9 @@ def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIden
     """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
-    if findings.burden_percent is None:
+    if not findings.has_liver:
         evaluations.append(QualitativeEvaluation(codes.LIVER, codes.NOT_DETECTED))
-    else:
+    elif findings.burden_percent is not None:
         measurements.append(measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
         measurements.append(measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
         if findings.target_diameter_sum_mm is not None:
@@ -294,8 +294,10 @@ def remarks(findings: Findings, volume_note: str) -> list[str]:
 
 
 def _in_words(findings: Findings) -> str:
-    if findings.burden_percent is None:
+    if not findings.has_liver:
         return "No liver was found in this series; no segmentation was made."
+    if not findings.is_judged:
+        return f"{assessment(findings)[0]} Liver volume {findings.liver_volume_ml:.0f} mL."
     if not findings.lesions:
         return f"No liver lesion was found. Liver volume {findings.liver_volume_ml:.0f} mL."
     one = findings.lesion_count == 1

@@ -165,7 +165,7 @@ def _summary(
     bottom = _foot(sheet, algorithm, identity)
     sheet.text(MARGIN, y, RESEARCH_USE, TEXT_SIZE, colour=WARNING_INK, bold=True)
     y += 12
-    if findings.burden_percent is None:
+    if not findings.has_liver:
         sheet.text(MARGIN, y + 16, "No liver was found in this series. No segmentation was made.", HEAD_SIZE, bold=True)
         y += 40
     else:
@@ -192,8 +192,8 @@ def _figures(sheet: Sheet, findings: Findings, top: float) -> float:
     """Four fields with the numbers that are asked for first."""
     fields = (
         ("Liver, with lesions", f"{findings.liver_volume_ml:.0f} mL", LIVER_INK),
-        ("Lesions", str(findings.lesion_count), LESION_INK),
-        ("Tumour burden", f"{findings.burden_percent or 0:.1f} %", LESION_INK),
+        ("Lesions", str(findings.lesion_count) if findings.is_judged else "-", LESION_INK),
+        ("Tumour burden", "-" if findings.burden_percent is None else f"{findings.burden_percent:.1f} %", LESION_INK),
         ("Severity", str(findings.severity.level or "-"), INK),
     )
     width = (WIDTH - 2 * MARGIN) / len(fields)

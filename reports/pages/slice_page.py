@@ -72,8 +72,10 @@ def most_liver(segmentation: Segmentation) -> int | None:
 
 def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
     liver = f"Liver volume {findings.liver_volume_ml:.0f} mL"
-    if findings.burden_percent is None:
+    if not findings.has_liver:
         return "No liver was found", ""
+    if not findings.is_judged:
+        return "Liver", f"{liver}, lesions are not reported"
     if not measured:
         count = "no lesion was found" if not findings.lesions else f"{findings.lesion_count} lesions in all"
         return "Liver", f"{liver}, {count}"

@@ -69,7 +69,7 @@ def draw_summary(
     canvas.fill(Box(0, 0, canvas.width, canvas.height), BACKGROUND)
     bottom = _warnings(canvas, findings, _foot(canvas, algorithm, identity))
     y = _head(canvas, modality, series_number, identity, volume_note)
-    if findings.burden_percent is None:
+    if not findings.has_liver:
         _no_liver(canvas, y)
         return
     y = _figures(canvas, findings, y)
@@ -101,8 +101,8 @@ def _figures(canvas: Canvas, findings: Findings, top: float) -> float:
     """Four fields with the numbers that are asked for first."""
     fields = (
         ("Liver, with lesions", f"{findings.liver_volume_ml:.0f} mL", LIVER_RGB),
-        ("Lesions", str(findings.lesion_count), LESION_RGB),
-        ("Tumour burden", f"{findings.burden_percent or 0:.1f} %", LESION_RGB),
+        ("Lesions", str(findings.lesion_count) if findings.is_judged else "-", LESION_RGB),
+        ("Tumour burden", "-" if findings.burden_percent is None else f"{findings.burden_percent:.1f} %", LESION_RGB),
         ("Severity", str(findings.severity.level or "-"), WHITE),
     )
     width = (_room(canvas) - FIELD_GAP * (len(fields) - 1)) / len(fields)

@@ -13,6 +13,7 @@ from dicom_io.volume import Volume
 from models.calibration import Calibration
 from models.doubts import (
     LIVER_UNCERTAIN,
+    LIVER_VOLUME_DOUBTFUL,
     NOT_LIKE_LIVER,
     VALUES_DOUBTFUL,
     are_no_hu,
@@ -85,6 +86,32 @@ def test_values_that_are_not_ct(stand_in: Model, axial: Callable[..., Any], lops
     assert VALUES_DOUBTFUL in segment(stand_in, shifted).warnings
 
 
+def test_no_lesion_is_reported_of_values_that_are_none(
+    stand_in: Model, axial: Callable[..., Any], lopsided: Callable[..., Any]
+) -> None:
+    """The liver is drawn, and all that was found in it is liver; the same values where they are right have a lesion."""
+    volume, truth = lopsided(axial(**SIZE))
+    fat = volume.array < 0
+    foreign = replace(volume, array=np.where(fat, np.int16(-49), volume.array))
+    usual, doubtful = segment(stand_in, volume), segment(stand_in, foreign)
+    assert usual.lesion_count == 1 and len(usual.confidences) == 1
+    assert VALUES_DOUBTFUL in doubtful.warnings
+    assert (doubtful.lesion_count, doubtful.confidences) == (0, ())
+    np.testing.assert_array_equal(doubtful.labels > 0, usual.labels > 0)
+
+
+@pytest.mark.parametrize(("slices", "doubtful"), [(3, True), (4, False), (40, False), (50, False), (51, True)])
+def test_a_volume_that_no_liver_has(axial: Callable[..., Any], slices: int, doubtful: bool) -> None:
+    """Of 100 mL a slice, under 400 or over 5000 mL; lesions count, and without a liver nothing is said of its size."""
+    geometry = axial(rows=60, columns=52, spacing_mm=(5.0, 10.0), positions_mm=np.arange(60) * 4.0)
+    volume = Volume(np.full(geometry.shape, 60, np.int16), geometry, "MR", "1.2.3")
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[:slices, 5:30, 5:25] = 1
+    labels[0, 5:10, 5:25] = 2
+    assert doubts(volume, labels, None) == ((LIVER_VOLUME_DOUBTFUL,) if doubtful else ())
+    assert doubts(volume, np.zeros_like(labels), None) == ()
+
+
 @pytest.mark.parametrize(
     ("mean", "sd", "unlike"),
     [(60, 20, False), (110, 60, False), (5, 20, False), (-40, 20, True), (320, 20, True), (60, 120, True)],
@@ -113,7 +140,7 @@ def test_what_is_unlike_a_liver_is_said(
     array[truth == 1] = np.where(np.arange((truth == 1).sum()) % 2, -60, 280)
     labels = (truth > 0).astype(np.uint8)
     assert is_unlike_liver(replace(volume, array=array), labels)
-    assert doubts(replace(volume, array=array), labels, 0.99) == (NOT_LIKE_LIVER,)
+    assert NOT_LIKE_LIVER in doubts(replace(volume, array=array), labels, 0.99)
     assert segment(stand_in, volume).warnings == ()
 
 

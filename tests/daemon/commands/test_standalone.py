@@ -63,8 +63,8 @@ def write(
     return paths
 
 
-def run(source: Path, out: Path, prefer: str = "portal") -> None:
-    segment_input(source, out, model="resnet50", device="cpu", threads=1, prefer=prefer)
+def run(source: Path, out: Path, prefer: str = "portal", modality: str | None = None) -> None:
+    segment_input(source, out, model="resnet50", device="cpu", threads=1, prefer=prefer, modality=modality)
 
 
 def names(folder: Path) -> set[str]:
@@ -282,3 +282,28 @@ def test_a_nifti_gives_the_labels_of_its_dicom(unpacked: Callable[[str], list[Pa
     ours = read_labels(tmp_path / "nifti" / "labels.nii.gz", source.geometry)
     assert np.array_equal(ours, read_labels(tmp_path / "dicom" / "labels.nii.gz", source.geometry))
     assert ours.any()
+
+
+@pytest.mark.parametrize(("modality", "has_hu"), [("MR", False), ("CT", True), (None, True)])
+def test_a_nifti_is_what_it_is_said_to_be(tmp_path: Path, modality: str | None, has_hu: bool):
+    """NIfTI has no modality: as MR its values are no HU. CT where nothing is said."""
+    array = np.full((20, 24, 14), -500, np.int16)
+    array[5:15, 6:18, 4:9] = LIVER_HU
+    nib.save(nib.Nifti1Image(array, np.diag([-1.5, -1.0, 5.0, 1.0])), tmp_path / "image.nii.gz")
+    run(tmp_path / "image.nii.gz", tmp_path / "out", modality=modality)
+    findings = json.loads((tmp_path / "out" / "findings.json").read_text())
+    assert (findings["liver"]["hu_mean"] is not None) is has_hu
+
+
+def test_dicom_says_its_modality(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], read_log
+):
+    """A second opinion is refused before anything is read."""
+    write(tmp_path / "series")
+    asked = ["porta", "segment", str(tmp_path / "series"), "-o", str(tmp_path / "out"), "--modality", "MR"]
+    monkeypatch.setattr("sys.argv", asked)
+    with pytest.raises(SystemExit) as ended:
+        main()
+    assert ended.value.code == 2
+    assert capsys.readouterr().err == "porta: --modality is for NIfTI: DICOM images say theirs\n"
+    assert not (tmp_path / "out").exists()

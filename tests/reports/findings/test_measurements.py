@@ -17,7 +17,8 @@ from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, findings_json, measure
-from reports.findings.severity import NO_LESION, NOT_KNOWN
+from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN
+from reports.findings.wording import assessment, lesion_place
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
 
@@ -310,6 +311,59 @@ def test_nothing_found_is_a_result() -> None:
     assert empty.warnings == (NO_LIVER,) and empty.severity == NOT_KNOWN and empty.target_diameter_sum_mm is None
 
 
+@pytest.mark.parametrize("code", ["VALUES_DOUBTFUL", "NOT_LIKE_LIVER"])
+def test_of_images_that_the_model_does_not_know_nothing_is_judged(code: str) -> None:
+    """No severity, no burden, and no count, which would say that there is none: the reason, and the liver's volume."""
+    geometry = stack((4, 10, 10))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[1:3, 1:9, 1:9] = 1
+    volume = Volume(np.full(labels.shape, 110, np.int16), geometry, "CT", "1.2")
+    found = measure(volume, Segmentation(labels, geometry, ALGORITHM, warnings=(code,)), tracking_seed="job")
+    assert found.liver_volume_ml > 0 and found.has_liver and not found.is_judged
+    assert (found.severity, found.burden_percent, found.lesions) == (NOT_JUDGED, None, ())
+    content = findings_json(found, ALGORITHM, software="porta 0.1.0")
+    assert (content["lesion_count"], content["burden_percent"]) == (None, None)
+    assert content["severity"] == {"level": None, "reasons": ["the images are not such as the model knows"]}
+    assert assessment(found) == ("Lesions are not reported: the images are not such as the model knows.",)
+
+
+@pytest.mark.parametrize("unsure", [True, False])
+def test_lesions_at_a_doubtful_edge_are_not_certain(unsure: bool) -> None:
+    """Within 5 mm of an outline that the model is unsure of; severity and criteria are those of the others."""
+    geometry = stack((40, 60, 60))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[2:38, 2:58, 2:58] = 1
+    labels[10:20, 3:53, 20:30] = 2
+    labels[26:30, 28:32, 28:32] = 3
+    volume = Volume(np.full(labels.shape, 110, np.int16), geometry, "CT", "1.2")
+    warnings = ("LIVER_UNCERTAIN",) if unsure else ()
+    found = measure(volume, Segmentation(labels, geometry, ALGORITHM, warnings=warnings), tracking_seed="job")
+    assert [lesion.certain for lesion in found.lesions] == [not unsure, True]
+    assert [lesion["certain"] for lesion in findings_json(found, ALGORITHM, software="porta")["lesions"]] == [
+        not unsure,
+        True,
+    ]
+    assert ("LESION_NOT_CERTAIN" in found.warnings) is unsure
+    assert found.severity.level == ("low" if unsure else "high")
+    assert found.targets == (() if unsure else (1,))
+    assert ("not certain" in lesion_place(found.lesions[0])) is unsure
+    assert found.burden_percent is not None and found.lesion_count == 2
+
+
+def test_where_no_lesion_is_certain_severity_is_not_known() -> None:
+    """The lesions are said, and that nothing follows from them."""
+    geometry = stack((20, 40, 40))
+    labels = np.zeros(geometry.shape, np.uint8)
+    labels[2:18, 2:38, 2:38] = 1
+    labels[5:12, 2:12, 10:20] = 2
+    volume = Volume(np.full(labels.shape, 110, np.int16), geometry, "CT", "1.2")
+    found = measure(
+        volume, Segmentation(labels, geometry, ALGORITHM, warnings=("LIVER_UNCERTAIN",)), tracking_seed="job"
+    )
+    assert (found.severity, found.milan, found.targets, found.lesion_count) == (NOT_CERTAIN, None, (), 1)
+    assert "Severity not known: no lesion is certain." in assessment(found)
+
+
 def test_sixty_lesions_take_less_than_a_second() -> None:
     """Metastases come in dozens, and a radiologist waits for none of them. In a CT of the usual size."""
     geometry = stack((300, 512, 512), (1.0, 0.75, 0.75))
@@ -433,8 +487,8 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
         "diameter_3d_mm", "surface_mm2", "mesh_volume_ml", "sphericity", "hu_mean", "hu_sd", "hu_p10", "hu_p50",
         "hu_p90", "skewness", "kurtosis", "entropy_bits", "contrast_to_liver_hu", "distance_to_capsule_mm",
         "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
-        "key_frame_number", "confidence", "centroid_lps_mm", "status", "prior_numbers", "growth_mm", "growth_ml",
-        "growth_percent", "doubling_days", "history",
+        "key_frame_number", "confidence", "certain", "centroid_lps_mm", "status", "prior_numbers", "growth_mm",
+        "growth_ml", "growth_percent", "doubling_days", "history",
     }  # fmt: skip
     assert lesion["region"] == {"half": "right", "third": "middle"} and lesion["touches_border"] is False
     assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"

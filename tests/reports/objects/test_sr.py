@@ -16,6 +16,7 @@ from dicom_io.errors import NotDicom, RejectReason
 from dicom_io.image_file import read_dataset
 from reports import codes
 from reports.errors import SourceUnusable
+from reports.findings.measurements import measure
 from reports.findings.severity import Level
 from reports.findings.wording import assessment, lesion_place
 from reports.objects.sr import build_rejection_sr, build_sr
@@ -143,6 +144,20 @@ def test_no_liver_is_stated_without_a_seg(make_case, identity, validate) -> None
     assert evaluation.ConceptCodeSequence[0].CodeValue == "260415000"
     assert values(summary) == {}
     assert "Warning: NO_LIVER. No liver was found in the images." in comments(summary)
+    assert validate(sr) == []
+
+
+def test_lesions_that_are_not_reported_are_not_counted(make_case, identity, validate) -> None:
+    """Of images that the model does not know: the liver and the reason, no count, no burden, no severity."""
+    case = make_case(lesions=False)
+    doubtful = replace(case.segmentation, warnings=("VALUES_DOUBTFUL",))
+    case = replace(case, segmentation=doubtful, findings=measure(case.volume, doubtful, tracking_seed="job-7"))
+    sr = sr_of(case, identity)
+    liver, summary = groups_of(sr)
+    assert values(liver) and values(summary) == {}
+    assert not any("No liver lesion was found" in text for text in comments(summary))
+    assert any(text.startswith("Lesions are not reported: ") for text in comments(summary))
+    assert any(text.startswith("Warning: VALUES_DOUBTFUL.") for text in comments(summary))
     assert validate(sr) == []
 
 
