@@ -8,7 +8,6 @@ from models.postprocessing import LESIONS_TRUNCATED
 from reports.findings import caveats
 from reports.findings.caveats import NOT_JUDGED, SENTENCES, FindingsWarning, caveat
 
-
 MODELS = (LESIONS_TRUNCATED, VALUES_DOUBTFUL, LIVER_UNCERTAIN, LIVER_VOLUME_DOUBTFUL, NOT_LIKE_LIVER)
 
 
