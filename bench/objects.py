@@ -24,7 +24,6 @@ from pydicom import Dataset
 from pydicom.sr.coding import Code
 from stopwatch import in_turn, peak_rss_mib, print_ratio, print_table, spread
 
-from daemon.configuration.config import Profile
 from daemon.worker.results import write_results
 from dicom_io.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
@@ -33,6 +32,7 @@ from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
 from models.phantom import grid
 from reports.identity import ResultIdentity
+from reports.objects.profile import Profile
 
 OURS, PEER = "Porta: findings, SEG, proof, SR, key images", "highdicom: BINARY SEG alone"
 PROFILE = Profile(("seg", "sr", "key_images"))

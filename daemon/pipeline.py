@@ -22,7 +22,7 @@ from daemon.choice import (
     taking_part,
     with_verdict,
 )
-from daemon.configuration.config import SRS, Config, Profile, kind_of
+from daemon.configuration.config import Config
 from daemon.errors import WorkerFailed, WorkerStopped
 from daemon.guard import guarded
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
@@ -48,6 +48,8 @@ from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
 from models.errors import ModelError
 from reports.identity import ResultIdentity
+from reports.objects.kinds import FORMS, KINDS
+from reports.objects.profile import Profile
 
 T = TypeVar("T")
 
@@ -299,9 +301,9 @@ class Pipeline:
         """The SRs of a job that a destination gets, each once."""
         return tuple(
             dict.fromkeys(
-                SentSr(item.object, item.volume_index, item.series_instance_uid, item.sop_instance_uid)
+                SentSr(FORMS[item.object], item.volume_index, item.series_instance_uid, item.sop_instance_uid)
                 for item in self.ledger.deliveries_of(job.id)
-                if kind_of(item.object) in SRS
+                if KINDS[FORMS[item.object].kind].is_sr
             )
         )
 
@@ -309,7 +311,7 @@ class Pipeline:
         return [
             Outgoing(
                 destination=destination.peer,
-                object=result.object,
+                object=result.form.name,
                 sop_instance_uid=result.sop_instance_uid,
                 series_instance_uid=result.series_instance_uid,
                 path=str(result.path.relative_to(self.spool.root)),
@@ -318,7 +320,7 @@ class Pipeline:
             )
             for destination in map(self.config.destination, self.judge.rule(job).destinations)
             for result in results
-            if result.object in destination.profile.names
+            if result.form in destination.profile.forms
         ]
 
     def _settle(self, job: Job, error: Exception) -> Decision:

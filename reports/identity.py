@@ -14,9 +14,9 @@ class ResultIdentity:
 
     `seed` names the job; every UID derives from it, so that walking an edge twice makes the same objects.
     `volume_index` counts the volumes of one series. `created` is UTC; in the objects it is written in the
-    node's own time, as the study's times are, unless the source states its offset. SEG and SRs of the first volume
-    get the series numbers `series_number` + 1, + 2 and, with the diameters, + 3, of the next ones 10 more each: high
-    ones, so that viewers list the results after the images. `volume_label` is what tells the volume from its siblings
+    node's own time, as the study's times are, unless the source states its offset. The series numbers of the first
+    volume follow `series_number`, those of the next ones are 10 more each: high ones, so that viewers list the results
+    after the images. `volume_label` is what tells the volume from its siblings
     and stands in the SeriesDescription ("AcquisitionNumber 3"); "" for an only one.
     """
 
@@ -89,25 +89,9 @@ class ResultIdentity:
         """Tracking UID of the SR's group about the liver as a whole."""
         return derive_uid("summary", self.seed, self.volume_index)
 
-    @property
-    def seg_series_number(self) -> int:
-        """SeriesNumber of the SEG."""
-        return self.series_number + 10 * self.volume_index + 1
-
-    @property
-    def sr_series_number(self) -> int:
-        """SeriesNumber of the SR."""
-        return self.series_number + 10 * self.volume_index + 2
-
-    @property
-    def bidirectional_series_number(self) -> int:
-        """SeriesNumber of the bidirectional SR."""
-        return self.series_number + 10 * self.volume_index + 3
-
-    @property
-    def combined_series_number(self) -> int:
-        """SeriesNumber of the SR that has both: after those of pictures, PDF and probabilities."""
-        return self.series_number + 10 * self.volume_index + 8
+    def series_number_of(self, series_offset: int) -> int:
+        """SeriesNumber of the volume's objects of one kind (`reports.objects.kinds.Kind.series_offset`)."""
+        return self.series_number + 10 * self.volume_index + series_offset
 
     def _uid(self, kind: str) -> str:
         return derive_uid(kind, self.seed, self.revision, self.volume_index)

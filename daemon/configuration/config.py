@@ -8,7 +8,6 @@ once, each with its key and line. Names are the file's: `[[peer]]` becomes `Conf
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -30,6 +29,7 @@ from daemon.configuration.values import (
     AETitle,
     Host,
     Name,
+    ObjectKind,
     Patterns,
     Port,
     RuleTag,
@@ -38,6 +38,8 @@ from daemon.configuration.values import (
     each_once,
 )
 from daemon.errors import ConfigurationError
+from reports.objects.kinds import KINDS, SegType, SrClass
+from reports.objects.profile import Profile
 
 DEFAULT_PLACES = (Path("porta.toml"), Path("/etc/porta/porta.toml"))
 """Where the file is looked for when neither `--config` nor `$PORTA_CONFIG` names it."""
@@ -97,55 +99,6 @@ class Peer(Section):
         return port
 
 
-SegType = Literal["binary", "labelmap"]
-SrClass = Literal["comprehensive_3d", "comprehensive"]
-
-
-@dataclass(frozen=True)
-class Profile:
-    """What a destination takes, and in which form. Objects that differ by form have names, and UIDs, of their own."""
-
-    objects: tuple[str, ...] = ("seg", "sr")
-    seg_type: SegType = "binary"
-    sr_class: SrClass = "comprehensive_3d"
-
-    def name_of(self, kind: str) -> str:
-        """What an object of this kind is called in outbox and ledger: "seg", "sr_labelmap", "verdict_comprehensive".
-
-        An SR that refers to the SEG is another one where the SEG is. Only the default form bears the plain name.
-        """
-        form = "_labelmap" if self.seg_type == "labelmap" and kind in ("seg", *SRS_OF_SEG) else ""
-        return kind + form + ("_comprehensive" if self.sr_class == "comprehensive" and kind in SRS else "")
-
-    @property
-    def takes_verdicts(self) -> bool:
-        """Whether it is told why a series has no results: whoever takes any SR is."""
-        return any(kind in SRS for kind in self.objects)
-
-    @property
-    def names(self) -> frozenset[str]:
-        """What all that it takes is called, verdicts too."""
-        kinds = (*self.objects, "verdict") if self.takes_verdicts else self.objects
-        return frozenset(map(self.name_of, kinds))
-
-
-SRS_OF_SEG = ("sr", "sr_combined")
-"""The kinds of SRs that refer to the SEG, and that tell all that was found."""
-
-SRS = (*SRS_OF_SEG, "sr_bidirectional", "verdict")
-"""The kinds of objects that are SRs."""
-
-
-def kind_of(name: str) -> str:
-    """The kind of an object by its name, as `Profile.name_of` makes it."""
-    return name.removesuffix("_comprehensive").removesuffix("_labelmap")
-
-
-def sr_class_of(name: str) -> SrClass:
-    """The class of an SR by its name, as `Profile.name_of` makes it."""
-    return "comprehensive" if name.endswith("_comprehensive") else "comprehensive_3d"
-
-
 class Destination(Section):
     """Where results go; it bears the name of its peer.
 
@@ -154,12 +107,7 @@ class Destination(Section):
     """
 
     peer: str
-    objects: Annotated[
-        tuple[
-            Literal["seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf", "probability", "explain"], ...
-        ],
-        AfterValidator(at_least_one_each_once),
-    ] = ("seg", "sr")
+    objects: Annotated[tuple[ObjectKind, ...], AfterValidator(at_least_one_each_once)] = ("seg", "sr")
     seg_type: SegType = "binary"
     sr_class: SrClass = "comprehensive_3d"
     priors: bool = False
@@ -178,9 +126,9 @@ class Destination(Section):
     @field_validator("objects")
     @classmethod
     def _no_lesion_twice(cls, objects: tuple[str, ...]) -> tuple[str, ...]:
-        also = [kind for kind in objects if kind in ("sr", "sr_bidirectional")]
-        if "sr_combined" in objects and also:
-            raise ValueError(f'"sr_combined" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
+        for kind in objects:
+            if also := [other for other in objects if other in KINDS[kind].instead_of]:
+                raise ValueError(f'"{kind}" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
         return objects
 
     @field_validator("prior_images")

@@ -9,6 +9,7 @@ from typing import Annotated
 from pydantic import AfterValidator, BeforeValidator, Field
 
 from daemon.configuration.faults import did_you_mean, shown
+from reports.objects.kinds import CHOICES
 
 RULE_TAGS = (
     "Modality",
@@ -67,6 +68,13 @@ def _rule_tag(value: str) -> str:
     return value
 
 
+def _object_kind(value: str) -> str:
+    if value not in CHOICES:
+        *others, last = map(shown, CHOICES)
+        raise ValueError(f"must be {', '.join(others)} or {last}, not {shown(value)}")
+    return value
+
+
 def _one_or_more(value: object) -> object:
     return (value,) if isinstance(value, str) else value
 
@@ -96,6 +104,7 @@ Name = Annotated[str, AfterValidator(_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, AfterValidator(_port)]
 RuleTag = Annotated[str, AfterValidator(_rule_tag)]
+ObjectKind = Annotated[str, AfterValidator(_object_kind)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Patterns = Annotated[
     tuple[Annotated[str, AfterValidator(_pattern)], ...],

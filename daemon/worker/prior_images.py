@@ -16,7 +16,6 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from daemon.configuration.config import Profile
 from daemon.spool import write_durably
 from daemon.worker.priors import FAILURES, Archive, Priors
 from daemon.worker.results import write_results
@@ -34,6 +33,7 @@ from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.findings.caveats import FindingsWarning
 from reports.identity import ResultIdentity
+from reports.objects.profile import Profile
 
 PRIOR_IMAGES = "prior_images.json"
 

@@ -33,7 +33,7 @@ from reports.follow_up.follow_up import Today
 from reports.follow_up.history import with_history
 from reports.follow_up.prior import Prior, read_date, read_prior
 from reports.follow_up.reported import ReportedStudy, read_reported
-from reports.objects import seg, sr
+from reports.objects.kinds import KINDS
 
 PRIORS = "priors.json"
 
@@ -98,8 +98,8 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                     for path in fetch_earlier(
                         archive.remote,
                         study,
-                        seg_description=seg.SERIES_DESCRIPTION,
-                        sr_description=sr.SERIES_DESCRIPTION,
+                        seg_description=KINDS["seg"].description,
+                        sr_description=KINDS["sr"].description,
                         directory=folder / str(number),
                         calling_ae_title=archive.calling_ae_title,
                         timeout_s=archive.timeout_s,

@@ -1,6 +1,6 @@
 """The objects of one volume, in the outbox: each written once, each SEG read back and proved before it is a result.
 
-seg.dcm, sr.dcm, …               one for each name that a destination's profile gives (`Profile.name_of`)
+seg.dcm, sr.dcm, …               one for each name that a destination's profile gives (`Form.name`)
 probability.dcm                  the FRACTIONAL SEG, proved as well
 key_images-<n>.dcm, …            further objects, of which a volume has several
 findings.json                    the numbers
@@ -20,7 +20,6 @@ from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
 
-from daemon.configuration.config import SRS_OF_SEG, Profile, kind_of
 from daemon.spool import write_durably
 from daemon.worker.predecessors import NO_PREDECESSORS, Predecessors, SentSr
 from daemon.worker.priors import NO_PRIORS, Priors, compared
@@ -35,7 +34,9 @@ from reports.identity import ResultIdentity
 from reports.objects import seg_fractional
 from reports.objects.explanation_images import build_explanation_images
 from reports.objects.key_images import build_key_images
+from reports.objects.kinds import KINDS, Form, form_of
 from reports.objects.pdf import build_pdf
+from reports.objects.profile import Profile
 from reports.objects.seg import build_seg
 from reports.objects.sr import build_sr
 from reports.objects.sr_bidirectional import build_bidirectional_sr
@@ -54,7 +55,7 @@ SEG_REFERENCE = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesIns
 class Result:
     """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
 
-    object: str
+    form: Form
     sop_instance_uid: str
     series_instance_uid: str
     path: Path
@@ -184,40 +185,40 @@ def write_results(
     findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
     findings = compared(findings, segmentation, headers[0], priors)
     material = Material(stack, headers, volume, segmentation, findings, identity, volume_note, probabilities, heats)
-    results: dict[str, list[Result]] = {}
-    names = {name for profile in profiles for name in profile.names if kind_of(name) != "verdict"}
+    results: dict[Form, list[Result]] = {}
+    forms = {form for profile in profiles for form in profile.forms if form.kind != "verdict"}
     for profile in profiles:
         seg = _seg(material, profile, outbox, results) if findings.liver_volume_ml > 0 else None
-        for kind in profile.objects:
-            name = profile.name_of(kind)
-            if name in results:
+        for form in map(profile.form_of, profile.objects):
+            if form in results:
                 continue
-            srs = predecessors.of(name, names, identity.volume_index)
+            srs = predecessors.of(form, forms, identity.volume_index)
             superseded = predecessors.references(srs)
-            if kind in SRS_OF_SEG or (kind == "sr_bidirectional" and (findings.lesions or _is_awaited(profile, srs))):
-                results[name] = [_report(material, profile, outbox, kind, seg, superseded)]
-            elif kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
-                results[name] = [_probability(material, probabilities, outbox)]
-            elif kind in FURTHER_OBJECTS:
-                results[name] = _further(material, kind, outbox)
+            kind = KINDS[form.kind]
+            if kind.refers_to_seg or (kind.is_sr and (findings.lesions or _is_awaited(profile, srs))):
+                results[form] = [_report(material, profile, outbox, form, seg, superseded)]
+            elif form.kind == "probability" and probabilities is not None and findings.liver_volume_ml > 0:
+                results[form] = [_probability(material, probabilities, outbox)]
+            elif form.kind in FURTHER_OBJECTS:
+                results[form] = _further(material, form, outbox)
     write_durably(outbox / FINDINGS, findings_bytes(findings, segmentation.algorithm, identity.software_version))
-    return findings, tuple(result for name in results for result in results[name])
+    return findings, tuple(result for form in results for result in results[form])
 
 
 def _is_awaited(profile: Profile, superseded: Sequence[SentSr]) -> bool:
     """Whether an SR of diameters has a place without a lesion: that of earlier ones, or of the only SR there is."""
-    alone = not any(kind in SRS_OF_SEG for kind in profile.objects)
-    return any(alone or kind_of(sr.object) == "sr_bidirectional" for sr in superseded)
+    alone = not any(KINDS[kind].refers_to_seg for kind in profile.objects)
+    return any(alone or sr.form.kind == "sr_bidirectional" for sr in superseded)
 
 
-def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, list[Result]]) -> Dataset:
+def _seg(material: Material, profile: Profile, outbox: Path, results: dict[Form, list[Result]]) -> Dataset:
     """The SEG of a profile as it lies on the disk, which becomes a result once it is proved."""
-    name = profile.name_of("seg")
-    path = outbox / f"{name}.dcm"
-    if name not in results:
-        results[name] = [
+    form = profile.form_of("seg")
+    path = outbox / f"{form.name}.dcm"
+    if form not in results:
+        results[form] = [
             kept(
-                name,
+                form,
                 path,
                 lambda: build_seg(
                     material.headers,
@@ -227,7 +228,7 @@ def _seg(material: Material, profile: Profile, outbox: Path, results: dict[str, 
                     frame_numbers=material.frame_numbers,
                     sources=material.sources,
                     seg_type=profile.seg_type,
-                    name=name,
+                    name=form.name,
                 ),
                 material.identity,
             )
@@ -261,9 +262,10 @@ def _held_back_unless_proved(path: Path) -> Iterator[None]:
 def _probability(material: Material, probabilities: Probabilities, outbox: Path) -> Result:
     """The FRACTIONAL SEG, proved as the other one is."""
     values = {seg_fractional.LIVER: probabilities.liver, seg_fractional.TUMOUR: probabilities.tumour}
-    geometry, path = material.volume.geometry, outbox / f"{seg_fractional.NAME}.dcm"
+    form = form_of("probability")
+    geometry, path = material.volume.geometry, outbox / f"{form.name}.dcm"
     result = kept(
-        seg_fractional.NAME,
+        form,
         path,
         lambda: seg_fractional.build_fractional_seg(
             material.headers,
@@ -282,10 +284,10 @@ def _probability(material: Material, probabilities: Probabilities, outbox: Path)
 
 
 def _report(
-    material: Material, profile: Profile, outbox: Path, kind: str, seg: Dataset | None, superseded: Sequence[Dataset]
+    material: Material, profile: Profile, outbox: Path, form: Form, seg: Dataset | None, superseded: Sequence[Dataset]
 ) -> Result:
     """One of the SRs that a profile may name; that of diameters refers to images alone, the others to the SEG."""
-    name, algorithm = profile.name_of(kind), material.segmentation.algorithm
+    algorithm = material.segmentation.algorithm
     geometry = material.volume.geometry
     common: dict[str, Any] = {
         "identity": material.identity,
@@ -293,30 +295,30 @@ def _report(
         "frame_numbers": material.frame_numbers,
         "volume_note": material.volume_note,
         "sr_class": profile.sr_class,
-        "name": name,
+        "name": form.name,
     }
 
     def build() -> Dataset:
         headers, findings = material.headers, material.findings
-        if kind == "sr_bidirectional":
+        if form.kind == "sr_bidirectional":
             common["sources"] = material.sources
             return build_bidirectional_sr(headers, geometry, findings, algorithm, **common)
         common["seg"], common["sources"] = seg, material.sources if seg is not None else ()
-        if kind == "sr_combined":
+        if form.kind == "sr_combined":
             return build_combined_sr(headers, geometry, findings, algorithm, **common)
         return build_sr(headers, findings, algorithm, **common)
 
-    return kept(name, outbox / f"{name}.dcm", build, material.identity)
+    return kept(form, outbox / f"{form.name}.dcm", build, material.identity)
 
 
-def _further(material: Material, kind: str, outbox: Path) -> list[Result]:
+def _further(material: Material, form: Form, outbox: Path) -> list[Result]:
     def keep(number: int, ds: Dataset) -> Result:
-        return kept(kind, outbox / f"{kind}-{number}.dcm", lambda: ds, material.identity)
+        return kept(form, outbox / f"{form.name}-{number}.dcm", lambda: ds, material.identity)
 
-    return [keep(number, ds) for number, ds in enumerate(FURTHER_OBJECTS[kind](material), start=1)]
+    return [keep(number, ds) for number, ds in enumerate(FURTHER_OBJECTS[form.kind](material), start=1)]
 
 
-def kept(name: str, path: Path, build: Callable[[], Dataset], identity: ResultIdentity) -> Result:
+def kept(form: Form, path: Path, build: Callable[[], Dataset], identity: ResultIdentity) -> Result:
     """The object at `path`, built and written durably if no earlier walk did."""
     if path.exists():
         ds: Dataset = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
@@ -325,7 +327,7 @@ def kept(name: str, path: Path, build: Callable[[], Dataset], identity: ResultId
         buffer = BytesIO()
         dcmwrite(buffer, ds, enforce_file_format=True)
         write_durably(path, buffer.getbuffer())
-    return Result(name, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, identity.volume_index)
+    return Result(form, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, identity.volume_index)
 
 
 def findings_bytes(findings: Findings, algorithm: Algorithm, software_version: str) -> bytes:

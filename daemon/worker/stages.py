@@ -15,7 +15,6 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from daemon.configuration.config import Profile
 from daemon.ledger.rows import Compared
 from daemon.log import get_logger
 from daemon.sidecar import read_spooled
@@ -52,6 +51,8 @@ from models.inference import Model, load_model, segment, segment_with_probabilit
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
 from reports.objects.key_images import LESION_IMAGES
+from reports.objects.kinds import Form, Need
+from reports.objects.profile import Profile
 from reports.objects.sr import build_rejection_sr
 from reports.objects.verification import HELD_BACK
 
@@ -134,13 +135,13 @@ def segment_series(
     series = spooled_series(paths)
     refuse_without_model(series, model)
     stacks, note = chosen_stacks(series, prefer)
-    wanted = frozenset(kind for profile in profiles for kind in profile.objects)
+    needs = frozenset(need for profile in profiles for need in profile.needs)
     segmented: list[int] = []
     warnings: list[str] = []
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
-            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index), wanted)
+            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index), needs)
             segmented.append(stack.index)
         except SeriesRejected as error:
             unread.append((stack, error))
@@ -152,15 +153,15 @@ def segment_series(
     return tuple(dict.fromkeys([*warnings, *left_out]))
 
 
-def _segment_stack(stack: Stack, model: Model, work: Path, wanted: frozenset[str]) -> tuple[str, ...]:
+def _segment_stack(stack: Stack, model: Model, work: Path, needs: frozenset[Need]) -> tuple[str, ...]:
     """A function of its own, so that one volume is gone from memory before the next one comes."""
     volume = read_volume(stack)
-    if "probability" in wanted:
+    if Need.PROBABILITIES in needs:
         segmentation, probabilities = segment_with_probabilities(model, volume)
         save_probabilities(probabilities, work)
     else:
         segmentation = segment(model, volume)
-    if "explain" in wanted:
+    if Need.EXPLANATIONS in needs:
         save_explanations(_explained(model, volume, segmentation), work)
     save_segmentation(segmentation, work)
     return segmentation.warnings
@@ -258,6 +259,7 @@ def _report_stack(
     predecessors: Predecessors,
     priors: Priors,
 ) -> tuple[Findings, tuple[Result, ...]]:
+    needs = frozenset(need for profile in profiles for need in profile.needs)
     segmentation = load_segmentation(work, stack.geometry)
     segmentation = replace(segmentation, warnings=segmentation.warnings + segmented.warnings)
     return write_results(
@@ -269,8 +271,8 @@ def _report_stack(
         profiles=profiles,
         volume_note=segmented.note,
         predecessors=predecessors,
-        probabilities=load_probabilities(work) if any("probability" in p.objects for p in profiles) else None,
-        heats=load_explanations(work) if any("explain" in p.objects for p in profiles) else {},
+        probabilities=load_probabilities(work) if Need.PROBABILITIES in needs else None,
+        heats=load_explanations(work) if Need.EXPLANATIONS in needs else {},
         priors=priors,
     )
 
@@ -294,25 +296,25 @@ def report_verdict(
     sentence = _verdict_sentence(paths, code, model, memory_mb)
     study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
     predecessors = Predecessors(study, replaced=tuple(replaced))
-    results: dict[str, Result] = {}
-    names = {profile.name_of("verdict") for profile in profiles if profile.takes_verdicts}
+    results: dict[Form, Result] = {}
+    forms = {profile.form_of("verdict") for profile in profiles if profile.takes_verdicts}
     for profile in profiles:
-        name = profile.name_of("verdict")
-        if name in results or not profile.takes_verdicts:
+        form = profile.form_of("verdict")
+        if form in results or not profile.takes_verdicts:
             continue
 
-        def build(name: str = name, profile: Profile = profile) -> Dataset:
+        def build(form: Form = form, profile: Profile = profile) -> Dataset:
             return build_rejection_sr(
                 headers,
                 sentence,
                 code,
                 identity=identity,
-                predecessors=predecessors.references(predecessors.of(name, names, 0)),
+                predecessors=predecessors.references(predecessors.of(form, forms, 0)),
                 sr_class=profile.sr_class,
-                name=name,
+                name=form.name,
             )
 
-        results[name] = kept(name, outbox / "0" / f"{name}.dcm", build, identity)
+        results[form] = kept(form, outbox / "0" / f"{form.name}.dcm", build, identity)
     if results:
         sync_folder(outbox.parent)
     return Reported(tuple(results.values()), ())

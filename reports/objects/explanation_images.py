@@ -14,6 +14,7 @@ from dicom_io.volume import Volume
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
 from reports.objects.key_images import Page, secondary_capture
+from reports.objects.kinds import KINDS
 from reports.objects.result_object import source_series_number
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import HEIGHT, WIDTH, Explanation, draw_heat_page
@@ -21,11 +22,7 @@ from reports.pages.window import display_window
 from reports.source_frames import source_frames
 from reports.source_headers import usable_headers
 
-SERIES_DESCRIPTION = "Porta: what the network looked at"
-KIND = "explain"
-
-SERIES_OFFSET = 7
-"""Which of the ten series numbers of a volume is that of its explanations: after the probabilities."""
+KIND = KINDS["explain"]
 
 
 def build_explanation_images(
@@ -78,8 +75,6 @@ def build_explanation_images(
                 algorithm,
                 identity,
                 kind=KIND,
-                series_offset=SERIES_OFFSET,
-                description=SERIES_DESCRIPTION,
             )
         )
     return images

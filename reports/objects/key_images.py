@@ -21,6 +21,7 @@ from dicom_io.volume import Volume
 from reports.envelope import RESEARCH_USE, seal
 from reports.findings.measurements import Findings, Lesion
 from reports.identity import ResultIdentity
+from reports.objects.kinds import KINDS, Kind
 from reports.objects.result_object import image_references, result_object, source_series_number
 from reports.pages.drawing import Canvas
 from reports.pages.hanging import letters
@@ -31,13 +32,10 @@ from reports.pages.window import display_window
 from reports.source_frames import SourceFrame, source_frames
 from reports.source_headers import quietly, usable_headers
 
-SERIES_DESCRIPTION = "Porta: key images"
+KIND = KINDS["key_images"]
 
 LESION_IMAGES = 10
 """How many lesions have an image of their own, the largest first."""
-
-SERIES_OFFSET = 4
-"""Which of the ten series numbers of a volume is that of its key images: after SEG and SRs."""
 
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 
@@ -125,9 +123,7 @@ def secondary_capture(
     algorithm: Algorithm,
     identity: ResultIdentity,
     *,
-    kind: str = "key_images",
-    series_offset: int = SERIES_OFFSET,
-    description: str = SERIES_DESCRIPTION,
+    kind: Kind = KIND,
 ) -> Dataset:
     """Image `number` of a series of pictures; `source` is the usable copy of `header`. Raises SourceUnusable."""
     with quietly():
@@ -137,10 +133,8 @@ def secondary_capture(
             identity,
             kind=kind,
             number=number,
-            series_offset=series_offset,
             sop_class_uid=SecondaryCaptureImageStorage,
             modality="OT",
-            description=description,
         )
         ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
         ds.ImageType = ["DERIVED", "SECONDARY"]

@@ -15,6 +15,7 @@ from reports import codes
 from reports.envelope import seal
 from reports.findings.measurements import Findings, Lesion
 from reports.identity import ResultIdentity
+from reports.objects.kinds import KINDS
 from reports.objects.result_object import instance_references, result_object, source_series_number
 from reports.pages.drawing import Canvas
 from reports.pages.pdf_pages import Heading, draw_pdf
@@ -23,12 +24,10 @@ from reports.pages.window import display_window
 from reports.source_frames import source_frames
 from reports.source_headers import quietly, usable_headers
 
-SERIES_DESCRIPTION = "Porta: report (PDF)"
+KIND = KINDS["pdf"]
 TITLE = "Liver and liver lesions: automatic measurements"
 LESION_PICTURES = 6
 """How many lesions have a picture, the largest first."""
-SERIES_OFFSET = 5
-"""Which of the ten series numbers of a volume is that of its PDF: after SEG, SRs and key images."""
 
 
 def build_pdf(
@@ -75,12 +74,10 @@ def build_pdf(
             source,
             algorithm,
             identity,
-            kind="pdf",
+            kind=KIND,
             number=1,
-            series_offset=SERIES_OFFSET,
             sop_class_uid=EncapsulatedPDFStorage,
             modality="DOC",
-            description=SERIES_DESCRIPTION,
         )
         ds.ConversionType = "WSD"
         ds.AcquisitionDateTime = None

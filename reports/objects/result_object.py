@@ -12,6 +12,7 @@ from reports import codes
 from reports.envelope import contributing_equipment, series_description, software_versions
 from reports.errors import SourceUnusable
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.kinds import Kind
 from reports.source_frames import SourceFrame
 from reports.source_headers import UNICODE
 
@@ -21,24 +22,22 @@ def result_object(
     algorithm: Algorithm,
     identity: ResultIdentity,
     *,
-    kind: str,
+    kind: Kind,
     number: int,
-    series_offset: int,
     sop_class_uid: str,
     modality: str,
-    description: str,
 ) -> Dataset:
     """A data set with patient, study, series and equipment: instance `number` of the series of its `kind`.
 
-    `source` is an image that `source_headers.usable_headers` gave; `series_offset` says which of the volume's ten
-    series numbers is that of this kind. Text is Unicode until `envelope.seal`. Raises SourceUnusable.
+    `source` is an image that `source_headers.usable_headers` gave. Text is Unicode until `envelope.seal`. Raises
+    SourceUnusable.
     """
     try:
         ds = SOPClass(
             study_instance_uid=source.StudyInstanceUID,
-            series_instance_uid=identity.series_instance_uid(kind),
-            series_number=identity.series_number + 10 * identity.volume_index + series_offset,
-            sop_instance_uid=identity.sop_instance_uid(f"{kind}-{number}"),
+            series_instance_uid=identity.series_instance_uid(kind.name),
+            series_number=identity.series_number_of(kind.series_offset),
+            sop_instance_uid=identity.sop_instance_uid(f"{kind.name}-{number}"),
             sop_class_uid=sop_class_uid,
             instance_number=number,
             modality=modality,
@@ -46,7 +45,7 @@ def result_object(
             manufacturer_model_name=MANUFACTURER_MODEL_NAME,
             software_versions=software_versions(algorithm, identity),  # type: ignore[arg-type]
             device_serial_number=identity.device_observer_uid,
-            series_description=series_description(description, identity),
+            series_description=series_description(kind.description, identity),
             specific_character_set=UNICODE,
             transfer_syntax_uid=ExplicitVRLittleEndian,
         )

@@ -6,7 +6,6 @@ empty (PS3.3 section A.51).
 """
 
 from collections.abc import Sequence
-from typing import Literal
 
 import highdicom as hd
 from pydicom import Dataset
@@ -26,13 +25,12 @@ from reports.envelope import (
 from reports.errors import SourceUnusable
 from reports.findings.measurements import Findings
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.kinds import KINDS, SegType
 from reports.objects.slice_grid import spacing_between_slices_mm
 from reports.source_frames import as_single_frames, name_true_sources, source_frames
 from reports.source_headers import UNICODE, quietly, usable_headers
 
-SERIES_DESCRIPTION = "Porta: liver + lesions"
-
-SegType = Literal["binary", "labelmap"]
+KIND = KINDS["seg"]
 
 
 def build_seg(
@@ -73,7 +71,7 @@ def build_seg(
                 segmentation_type=hd.seg.SegmentationTypeValues(seg_type.upper()),
                 segment_descriptions=_segment_descriptions(segmentation, findings, identity),
                 series_instance_uid=identity.series_instance_uid(name),
-                series_number=identity.seg_series_number,
+                series_number=identity.series_number_of(KIND.series_offset),
                 sop_instance_uid=identity.sop_instance_uid(name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
@@ -85,7 +83,7 @@ def build_seg(
                 transfer_syntax_uid=ExplicitVRLittleEndian,
                 omit_empty_frames=True,
                 contributing_equipment=[equipment],
-                series_description=series_description(SERIES_DESCRIPTION, identity),
+                series_description=series_description(KIND.description, identity),
                 specific_character_set=UNICODE,
             )
         except (ValueError, TypeError, AttributeError, KeyError) as error:

@@ -28,15 +28,12 @@ from reports.envelope import (
 )
 from reports.errors import SourceUnusable
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.kinds import KINDS
 from reports.objects.seg import LIVER_TRACKING_ID, set_dimension_organization_uid, set_spacing_between_slices
 from reports.source_frames import as_single_frames, name_true_sources, source_frames
 from reports.source_headers import UNICODE, quietly, usable_headers
 
-SERIES_DESCRIPTION = "Porta: probability"
-NAME = "probability"
-
-SERIES_OFFSET = 6
-"""Which of the ten series numbers of a volume is that of its probabilities: after SEG, SRs, key images and PDF."""
+KIND = KINDS["probability"]
 
 MOST = 255
 """MaximumFractionalValue."""
@@ -78,9 +75,9 @@ def build_fractional_seg(
                 fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
                 max_fractional_value=MOST,
                 segment_descriptions=_segment_descriptions(algorithm, identity),
-                series_instance_uid=identity.series_instance_uid(NAME),
-                series_number=identity.series_number + 10 * identity.volume_index + SERIES_OFFSET,
-                sop_instance_uid=identity.sop_instance_uid(NAME),
+                series_instance_uid=identity.series_instance_uid(KIND.name),
+                series_number=identity.series_number_of(KIND.series_offset),
+                sop_instance_uid=identity.sop_instance_uid(KIND.name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
@@ -91,7 +88,7 @@ def build_fractional_seg(
                 transfer_syntax_uid=ExplicitVRLittleEndian,
                 omit_empty_frames=True,
                 contributing_equipment=[contributing_equipment(algorithm, identity)],
-                series_description=series_description(SERIES_DESCRIPTION, identity),
+                series_description=series_description(KIND.description, identity),
                 specific_character_set=UNICODE,
             )
         except (ValueError, TypeError, AttributeError, KeyError) as error:
@@ -100,7 +97,7 @@ def build_fractional_seg(
         _set_frames(seg, probabilities, {str(image.SOPInstanceUID): plane for plane, image in enumerate(images)})
         name_true_sources(seg, meant)
         set_spacing_between_slices(seg, geometry)
-        set_dimension_organization_uid(seg, identity.dimension_organization_uid(NAME))
+        set_dimension_organization_uid(seg, identity.dimension_organization_uid(KIND.name))
         seg.SegmentsOverlap = "YES"
         seal(seg, headers[0], identity)
     return seg

@@ -29,10 +29,10 @@ from reports.findings.course import Course
 from reports.findings.measurements import Findings, Lesion
 from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
 from reports.identity import ResultIdentity
+from reports.objects.kinds import KINDS, SrClass
 from reports.objects.seg import LIVER_TRACKING_ID, lesion_tracking_id
 from reports.objects.sr_document import (
     Group,
-    SrClass,
     add_comments,
     algorithm_id,
     document,
@@ -43,8 +43,7 @@ from reports.objects.sr_document import (
 from reports.source_frames import source_frames
 from reports.source_headers import quietly, study_header, usable_headers
 
-SERIES_DESCRIPTION = "Porta: findings"
-REJECTION_DESCRIPTION = "Porta: not processed"
+KIND, REJECTION = KINDS["sr"], KINDS["verdict"]
 SUMMARY_TRACKING_ID = "Summary"
 
 
@@ -83,9 +82,9 @@ def build_sr(
         groups,
         evidence,
         title=codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=SERIES_DESCRIPTION,
+        description=KIND.description,
         name=name,
-        series_number=identity.sr_series_number,
+        series_number=identity.series_number_of(KIND.series_offset),
         library=[sources[plane] for plane in planes],
         source=headers[0],
         algorithm=algorithm,
@@ -133,9 +132,9 @@ def build_rejection_sr(
         [group],
         sources,
         title=codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=REJECTION_DESCRIPTION,
+        description=REJECTION.description,
         name=name,
-        series_number=identity.sr_series_number,
+        series_number=identity.series_number_of(REJECTION.series_offset),
         library=[],
         source=named[0],
         algorithm=algorithm or Algorithm("none", "none", ""),

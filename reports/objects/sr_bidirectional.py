@@ -29,12 +29,13 @@ from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.findings.measurements import Findings, Lesion, Point
 from reports.identity import ResultIdentity
+from reports.objects.kinds import KINDS, SrClass
 from reports.objects.sr import summary_group
-from reports.objects.sr_document import Group, SrClass, algorithm_id, document, key_slices, measurement, name_frames
+from reports.objects.sr_document import Group, algorithm_id, document, key_slices, measurement, name_frames
 from reports.source_frames import SourceFrame, source_frames
 from reports.source_headers import usable_headers
 
-SERIES_DESCRIPTION = "Porta: diameters"
+KIND = KINDS["sr_bidirectional"]
 TRACKING_ID = "Cornerstone3DTools@^0.1.0:Bidirectional"
 
 PIXEL_CENTRE = 0.5
@@ -72,9 +73,9 @@ def build_bidirectional_sr(
         groups or [summary_group(findings, algorithm, identity, volume_note)],
         sources,
         title=codes.IMAGING_MEASUREMENT_REPORT if groups else codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=SERIES_DESCRIPTION,
+        description=KIND.description,
         name=name,
-        series_number=identity.bidirectional_series_number,
+        series_number=identity.series_number_of(KIND.series_offset),
         library=[sources[plane] for plane in planes],
         source=headers[0],
         algorithm=algorithm,

@@ -19,11 +19,14 @@ from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
-from reports.objects.sr import SERIES_DESCRIPTION, remarks, segment_groups, summary_group
+from reports.objects.kinds import KINDS, SrClass
+from reports.objects.sr import remarks, segment_groups, summary_group
 from reports.objects.sr_bidirectional import diameters_group
-from reports.objects.sr_document import Group, SrClass, add_comments, document, key_slices, name_frames
+from reports.objects.sr_document import Group, add_comments, document, key_slices, name_frames
 from reports.source_frames import SourceFrame, source_frames
 from reports.source_headers import usable_headers
+
+KIND = KINDS["sr_combined"]
 
 
 def build_combined_sr(
@@ -61,9 +64,9 @@ def build_combined_sr(
         groups,
         sources if seg is None else [*sources, seg],
         title=codes.IMAGING_MEASUREMENT_REPORT if findings.lesions else codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=SERIES_DESCRIPTION,
+        description=KIND.description,
         name=name,
-        series_number=identity.combined_series_number,
+        series_number=identity.series_number_of(KIND.series_offset),
         library=[sources[plane] for plane in planes],
         source=headers[0],
         algorithm=algorithm,

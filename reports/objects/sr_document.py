@@ -1,7 +1,6 @@
 """What every SR of a result shares: a TID 1500 document with its observer, evidence and Image Library."""
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Literal
 
 import highdicom as hd
 from highdicom.sr import (
@@ -21,7 +20,7 @@ from highdicom.sr import (
 )
 from pydicom import DataElement, Dataset
 from pydicom.sr.coding import Code
-from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
 from dicom_io.segmentation import Algorithm
 from reports import codes
@@ -29,17 +28,11 @@ from reports.envelope import contributing_equipment, seal, series_description, s
 from reports.errors import SourceUnusable
 from reports.findings.measurements import Findings
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.kinds import SrClass
 from reports.source_headers import UNICODE, quietly
-
-SrClass = Literal["comprehensive_3d", "comprehensive"]
 
 CLASSES: dict[SrClass, type[Dataset]] = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
 """The content is the same: Comprehensive is for archives and viewers that do not know the newer class."""
-
-SOP_CLASSES: dict[SrClass, str] = {
-    "comprehensive_3d": Comprehensive3DSRStorage,
-    "comprehensive": ComprehensiveSRStorage,
-}
 
 PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
 """ProcedureReported by Modality."""

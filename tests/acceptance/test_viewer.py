@@ -20,7 +20,6 @@ import pytest
 from pydicom import dcmread
 from scipy.ndimage import distance_transform_edt
 
-from daemon.configuration.config import SRS, Profile, kind_of
 from daemon.worker.predecessors import Predecessors, Replaced, SentSr
 from daemon.worker.results import Result, write_results
 from dicom_io.nifti import read_labels
@@ -29,6 +28,8 @@ from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.series import open_series
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
+from reports.objects.kinds import KINDS
+from reports.objects.profile import Profile
 from tests.acceptance.conftest import comments, until
 
 EVERYTHING = Profile(("seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf"))
@@ -48,7 +49,7 @@ class Read:
 
 def series_of(results: Sequence[Result], kind: str) -> str:
     """The SeriesInstanceUID of the objects of a kind."""
-    return next(result.series_instance_uid for result in results if result.object == kind)
+    return next(result.series_instance_uid for result in results if result.form.name == kind)
 
 
 @pytest.fixture(scope="module")
@@ -122,9 +123,9 @@ def read(
     assert findings.lesion_count == 2
     healthy = replace(segmentation, labels=np.minimum(numbered, LIVER))
     sent = [
-        SentSr(result.object, 0, result.series_instance_uid, result.sop_instance_uid)
+        SentSr(result.form, 0, result.series_instance_uid, result.sop_instance_uid)
         for result in results
-        if kind_of(result.object) in SRS
+        if KINDS[result.form.kind].is_sr
     ]
     uid = str(dcmread(results[0].path).StudyInstanceUID)
     _, afterwards = write_results(
@@ -199,7 +200,7 @@ def test_the_diameters_become_measurements(read: Read, opened, kind: str) -> Non
 @pytest.mark.timeout(600)
 def test_no_lesion_left_is_told_as_text(read: Read, opened) -> None:
     """The SR that takes the place of earlier diameters: listed, readable, and no measurement is left over from it."""
-    assert [result.object for result in read.afterwards] == ["seg", "sr_bidirectional"]
+    assert [result.form.name for result in read.afterwards] == ["seg", "sr_bidirectional"]
     seen = opened("sr_bidirectional", read.afterwards)
     assert seen["segment_labels"][:1] == ["Liver"] and seen["overlay_dice"] >= 0.95
     assert "No liver lesion was found." in comments(dcmread(read.afterwards[1].path))  # the driver cuts what it read

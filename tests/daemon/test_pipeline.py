@@ -10,7 +10,7 @@ from pydicom import dcmread
 
 from daemon.choice import Suitability
 from daemon.completeness import Closer
-from daemon.configuration.config import Config, Destination, Peer, Profile, Rule
+from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
@@ -38,6 +38,8 @@ from dicom_io.uids import derive_uid
 from models.errors import DeviceLost, DeviceUnavailable, UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity
+from reports.objects.kinds import FORMS
+from reports.objects.profile import Profile
 
 CANARY = "ZZPHI^CANARY"
 LEASE = "host/1"
@@ -80,7 +82,7 @@ class PlayedStages:
                 if not path.exists():
                     write_durably(path, f"{name} of call {len(self.calls)}".encode())
                 uids = derive_uid(name, volume), derive_uid(name, volume, "series")
-                results.append(Result(name, *uids, path, volume))
+                results.append(Result(FORMS[name], *uids, path, volume))
         return Reported(tuple(results), ("SHORT",))
 
     def _verdict(self, paths: Any, outbox: Path, identity: ResultIdentity, code: str, *args: Any) -> Reported:
@@ -88,7 +90,7 @@ class PlayedStages:
         if not path.exists():
             write_durably(path, code.encode())
         uids = (identity.sop_instance_uid("verdict"), identity.series_instance_uid("verdict"))
-        return Reported((Result("verdict", *uids, path),), ())
+        return Reported((Result(FORMS["verdict"], *uids, path),), ())
 
     @property
     def stages(self) -> list[str]:
@@ -176,7 +178,7 @@ class Bench:
 
 def sent_by(replaced: Sequence[Replaced]) -> list[list[str]]:
     """The names of what each superseded job sent."""
-    return [[sr.object for sr in item.srs] for item in replaced]
+    return [[sr.form.name for sr in item.srs] for item in replaced]
 
 
 def no_series(paths: Sequence[Path], memory_mb: int | None) -> Series:
@@ -837,7 +839,9 @@ def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench])
         3: ("REJECTED", "SUPERSEDED_BY_BETTER"),
     }
     assert bench.ledger.job(1).state == State.REPORTED
-    sent = [SentSr("sr", volume, derive_uid("sr", volume, "series"), derive_uid("sr", volume)) for volume in (0, 1)]
+    sent = [
+        SentSr(FORMS["sr"], volume, derive_uid("sr", volume, "series"), derive_uid("sr", volume)) for volume in (0, 1)
+    ]
     assert bench.stages.replaced == [(), *[(Replaced(tuple(sent)),)] * 2]
 
 
@@ -1063,7 +1067,7 @@ def test_a_later_answer_supersedes_the_verdict(make_bench: Callable[..., Bench])
     assert bench.states() == {1: ("REPORTED", "UNREADABLE_PIXELS"), 2: ("REPORTED",)}
     (verdict,) = bench.ledger.deliveries_of(1)
     ((named,),) = bench.stages.replaced[-1:]
-    assert named.srs == (SentSr("verdict", 0, verdict.series_instance_uid, verdict.sop_instance_uid),)
+    assert named.srs == (SentSr(FORMS["verdict"], 0, verdict.series_instance_uid, verdict.sop_instance_uid),)
 
 
 def test_what_the_worker_could_not_read_is_no_rival_of_what_comes(make_bench: Callable[..., Bench]):

@@ -50,11 +50,7 @@ def test_tracking_survives_a_revision_and_the_device_a_job(identity) -> None:
 def test_volumes_of_one_series_share_no_series_number(identity) -> None:
     """Viewers sort by it, and some take it for the series."""
     volumes = [replace(identity, volume_index=index) for index in range(3)]
-    numbers = [
-        number
-        for each in volumes
-        for number in (each.seg_series_number, each.sr_series_number, each.bidirectional_series_number)
-    ]
+    numbers = [each.series_number_of(offset) for each in volumes for offset in (1, 2, 3)]
     assert numbers == [9001, 9002, 9003, 9011, 9012, 9013, 9021, 9022, 9023]
     assert len({each.tracking_seed for each in volumes}) == 3 and identity.tracking_seed == identity.seed
 

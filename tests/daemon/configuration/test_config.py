@@ -1,13 +1,13 @@
 """The configuration: what loads, what every fault says, and where the file is looked for."""
 
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from daemon.configuration.config import SRS, Config, Destination, Peer, Profile, find, kind_of, load, parse, sr_class_of
+from daemon.configuration.config import Config, Destination, Peer, find, load, parse
 from daemon.configuration.values import RULE_TAGS
 from daemon.errors import ConfigurationError
+from reports.objects.profile import Profile
 
 MODELS = ("resnet50", "fcn_vgg16")
 
@@ -375,7 +375,7 @@ def test_the_default_profile_has_the_plain_names():
     """Those that were in outbox and ledger before there were others."""
     profile = Destination(peer="archive").profile
     assert profile == Profile()
-    assert profile.names == {"seg", "sr", "verdict"}
+    assert {form.name for form in profile.forms} == {"seg", "sr", "verdict"}
 
 
 @pytest.mark.parametrize(
@@ -398,18 +398,7 @@ def test_what_differs_has_a_name_of_its_own(lines: str, names: set[str]):
     """An SR that refers to another SEG is another SR; what is alike for all is not."""
     config = parse((PEER + DESTINATION + lines).encode(), known_models=[])
     (destination,) = config.destinations
-    assert destination.profile.names == names
-
-
-@pytest.mark.parametrize("seg_type", ["binary", "labelmap"])
-@pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
-@pytest.mark.parametrize("kind", ["seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf", "verdict"])
-def test_a_name_says_kind_and_class(kind: str, sr_class: Any, seg_type: Any):
-    """It is all that the ledger keeps of them."""
-    name = Profile(seg_type=seg_type, sr_class=sr_class).name_of(kind)
-    assert kind_of(name) == kind
-    if kind in SRS:
-        assert sr_class_of(name) == sr_class
+    assert {form.name for form in destination.profile.forms} == names
 
 
 @pytest.mark.parametrize(

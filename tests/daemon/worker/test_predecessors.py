@@ -1,10 +1,12 @@
 """Which SR supersedes which, whatever a destination took before and takes now."""
 
+from collections.abc import Collection, Iterable
 from itertools import chain, combinations
 
 import pytest
 
-from daemon.worker.predecessors import Predecessors, Replaced, SentSr, superseded_names
+from daemon.worker.predecessors import Predecessors, Replaced, SentSr, superseded_forms
+from reports.objects.kinds import FORMS
 
 ANSWERS = (
     *("sr", "sr_labelmap", "sr_comprehensive"),
@@ -73,9 +75,15 @@ TABLE: list[tuple[tuple[str, ...], dict[str, tuple[str, ...]]]] = [
 ]
 
 
+def superseded_names(name: str, names: Collection[str], sent: Iterable[str]) -> tuple[str, ...]:
+    """`superseded_forms` by the forms' names."""
+    found = superseded_forms(FORMS[name], {FORMS[now] for now in names}, [FORMS[before] for before in sent])
+    return tuple(form.name for form in found)
+
+
 @pytest.mark.parametrize(("sent", "now"), TABLE, ids=[f"{'+'.join(sent)} to {'+'.join(now)}" for sent, now in TABLE])
 def test_what_is_superseded(sent: tuple[str, ...], now: dict[str, tuple[str, ...]]):
-    assert {name: superseded_names(name, set(now), sent) for name in now} == now
+    assert {name: superseded_names(name, now, sent) for name in now} == now
 
 
 @pytest.mark.parametrize("sent", SETS, ids=lambda names: "+".join(sorted(names)))
@@ -94,13 +102,13 @@ def test_every_answer_takes_a_verdict_back(verdict: str):
 
 
 def job(*srs: tuple[str, int]) -> Replaced:
-    return Replaced(tuple(SentSr(name, volume, f"1.{volume}", f"2.{volume}") for name, volume in srs))
+    return Replaced(tuple(SentSr(FORMS[name], volume, f"1.{volume}", f"2.{volume}") for name, volume in srs))
 
 
 def found(replaced: Replaced, name: str, volumes: tuple[int, ...]) -> list[list[tuple[str, int]]]:
     """By volume, what is superseded."""
-    srs = [replaced.superseded_by(name, {name}, volume, volumes) for volume in volumes]
-    return [[(sr.object, sr.volume_index) for sr in of_volume] for of_volume in srs]
+    srs = [replaced.superseded_by(FORMS[name], {FORMS[name]}, volume, volumes) for volume in volumes]
+    return [[(sr.form.name, sr.volume_index) for sr in of_volume] for of_volume in srs]
 
 
 def test_volume_by_volume():
@@ -114,8 +122,8 @@ def test_volume_by_volume():
 def test_all_jobs_are_told_of():
     """The earlier revision, and the other series that the job takes the place of."""
     predecessors = Predecessors("1.2.3", (0,), (job(("sr", 0), ("sr_bidirectional", 0)), job(("verdict", 0))))
-    srs = predecessors.of("sr_combined", {"sr_combined"}, 0)
-    assert [sr.object for sr in srs] == ["sr", "sr_bidirectional", "verdict"]
+    srs = predecessors.of(FORMS["sr_combined"], {FORMS["sr_combined"]}, 0)
+    assert [sr.form.name for sr in srs] == ["sr", "sr_bidirectional", "verdict"]
     references = predecessors.references(srs)
     assert {str(ds.StudyInstanceUID) for ds in references} == {"1.2.3"}
     assert [(str(ds.SeriesInstanceUID), str(ds.SOPInstanceUID)) for ds in references] == [("1.0", "2.0")] * 3

@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from daemon.commands.demo_pacs import OrthancNode
-from daemon.configuration.config import Profile
 from daemon.spool import write_durably
 from daemon.worker import stages
 from daemon.worker.prior_images import Segmenting, likeliest
@@ -33,6 +32,7 @@ from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.phantom import grid, make_phantom
+from reports.objects.profile import Profile
 
 THEN, NOW = datetime(2024, 1, 10, 9), datetime(2024, 4, 9, 9)
 GRID = grid(slices=62, rows=100, columns=120, spacing_mm=(4.8, 3.0, 3.0), seed=1, centre_lps_mm=(0.0, 14.0, 0.0))
@@ -140,7 +140,7 @@ def sent(archive: Archive, reported: Reported) -> Reported:
 
 
 def without_seg(reported: Reported) -> Reported:
-    return replace(reported, results=tuple(result for result in reported.results if result.object == "sr"))
+    return replace(reported, results=tuple(result for result in reported.results if result.form.name == "sr"))
 
 
 def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> None:
@@ -165,7 +165,7 @@ def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> 
     assert new["growth_percent"] is None
     prior = second["prior"]
     assert (prior["days"], prior["disappeared"], prior["response"]["category"]) == (90, [2], "PD")
-    segments = read_seg(next(result.path for result in reported.results if result.object == "seg"))
+    segments = read_seg(next(result.path for result in reported.results if result.form.name == "seg"))
     assert [segment.tracking_uid for segment in segments[1:]] == [grown["tracking_uid"], new["tracking_uid"]]
 
     kept = {result.path: result.path.read_bytes() for result in reported.results}
@@ -186,7 +186,7 @@ def test_an_archive_that_does_not_answer_is_a_warning(
     left.write_bytes(b"what a worker left that was killed")
     reported = walk(paths, tmp_path / "alone", nobody)
     assert not left.parent.parent.exists()
-    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert [result.form.name for result in reported.results] == ["seg", "sr"]
     assert reported.warnings == ("PRIORS_NOT_FETCHED",)
     assert found(tmp_path / "alone")["prior"] is None
     assert "could not be fetched" in json.dumps(dcmread(reported.results[1].path).to_json_dict())
@@ -277,7 +277,9 @@ def test_findings_with_diameters_are_a_study_on_the_way(make: Make, orthanc: Arc
     sent(orthanc, walk(make("first", THEN, [14, 13, 0]), tmp_path / "a", orthanc))
     between = make("second", datetime(2024, 2, 19, 9), [9, 8, 0])
     written = walk(between, tmp_path / "b", orthanc, objects=("seg", "sr", "sr_combined"))
-    combined = replace(written, results=tuple(result for result in written.results if result.object == "sr_combined"))
+    combined = replace(
+        written, results=tuple(result for result in written.results if result.form.name == "sr_combined")
+    )
     third = make("third", NOW, [12, 11, 0])
     for folder, results in (("c", combined), ("d", without_seg(written))):
         sent(orthanc, results)
@@ -331,7 +333,7 @@ def test_images_of_a_study_that_was_never_reported_are_segmented(
 
     reported = walk(now, tmp_path / "b", with_images)
     assert reported.warnings == ("PRIOR_FROM_IMAGES",)
-    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert [result.form.name for result in reported.results] == ["seg", "sr"]
     assert {dcmread(result.path).StudyInstanceUID for result in reported.results} == {dcmread(now[0]).StudyInstanceUID}
     text = json.dumps(dcmread(reported.results[1].path).to_json_dict())
     assert "Its images" not in text

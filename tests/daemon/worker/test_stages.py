@@ -14,7 +14,6 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG2000Lossless, MRImageStorage
 
-from daemon.configuration.config import Profile
 from daemon.intake import Intake
 from daemon.worker import results, stages
 from daemon.worker.handover import load_explanations, load_segmented
@@ -43,6 +42,8 @@ from models.explain import Heat
 from models.inference import Probabilities
 from reports.errors import GeometryNotProved
 from reports.identity import ResultIdentity
+from reports.objects.kinds import FORMS
+from reports.objects.profile import Profile
 
 STUDY, SERIES = "1.2.3.1", "1.2.3.2"
 LIVER_HU, LESION_HU = 100, 200
@@ -135,7 +136,7 @@ def identity(revision: int = 1) -> ResultIdentity:
 
 
 def objects(reported: Reported) -> list[tuple[int, str]]:
-    return [(result.volume_index, result.object) for result in reported.results]
+    return [(result.volume_index, result.form.name) for result in reported.results]
 
 
 def texts(ds: Dataset) -> str:
@@ -302,12 +303,12 @@ def predecessors(path: Path) -> list[tuple[str, str]]:
 
 
 def srs(reported: Reported) -> list[Path]:
-    return [result.path for result in reported.results if result.object == "sr"]
+    return [result.path for result in reported.results if result.form.name == "sr"]
 
 
 def sent(job: str, *srs: tuple[str, int]) -> Replaced:
     """What a job sent, by name and volume."""
-    return Replaced(tuple(SentSr(name, volume, *uids_of(job, name, volume)) for name, volume in srs))
+    return Replaced(tuple(SentSr(FORMS[name], volume, *uids_of(job, name, volume)) for name, volume in srs))
 
 
 def uids_of(job: str, name: str, volume: int) -> tuple[str, str]:
@@ -354,7 +355,7 @@ def test_each_destination_is_told_of_what_it_has(make: Callable[..., list[Path]]
     profiles = [Profile(), Profile(seg_type="labelmap"), Profile(sr_class="comprehensive")]
     replaces = [sent("before", ("sr", 0), ("sr_comprehensive", 0))]
     reported = walk(make(), tmp_path, profiles=profiles, replaces=replaces)
-    by_name = {result.object: result.path for result in reported.results}
+    by_name = {result.form.name: result.path for result in reported.results}
     assert predecessor(by_name["sr"]) == predecessor(by_name["sr_labelmap"]) == uids_of("before", "sr", 0)
     assert predecessor(by_name["sr_comprehensive"]) == uids_of("before", "sr_comprehensive", 0)
     (study,) = dcmread(by_name["sr_comprehensive"]).PredecessorDocumentsSequence
@@ -367,11 +368,11 @@ def test_diameters_of_lesions_that_are_gone_are_superseded(make: Callable[..., l
     profiles = [Profile(("sr", "sr_bidirectional"))]
     for number, before in enumerate((sent("before", ("sr", 0), ("sr_bidirectional", 0)), sent("x", ("sr", 0)))):
         reported = walk(make(), tmp_path / str(number), profiles=profiles, revision=2, replaces=[before])
-        named = {result.object: predecessor(result.path) for result in reported.results if result.object != "seg"}
+        named = {result.form.name: predecessor(result.path) for result in reported.results if result.form.name != "seg"}
         job = "x" if number else "before"
-        assert named == {sr.object: uids_of(job, sr.object, 0) for sr in before.srs}
+        assert named == {sr.form.name: uids_of(job, sr.form.name, 0) for sr in before.srs}
         if not number:
-            said = dcmread(next(r.path for r in reported.results if r.object == "sr_bidirectional"))
+            said = dcmread(next(r.path for r in reported.results if r.form.name == "sr_bidirectional"))
             assert said.ConceptNameCodeSequence[0].CodeValue == "126001"
             assert "No liver lesion was found." in texts(said)
 
@@ -401,7 +402,7 @@ def test_who_takes_diameters_alone_is_told_that_there_are_none(
     """There is no other SR that could say that what was said before is past."""
     profiles = [Profile(("sr_bidirectional",))]
     reported = walk(make(), tmp_path, profiles=profiles, replaces=[sent("before", (before, 0))])
-    (said,) = [result.path for result in reported.results if result.object == "sr_bidirectional"]
+    (said,) = [result.path for result in reported.results if result.form.name == "sr_bidirectional"]
     assert predecessor(said) == uids_of("before", before, 0)
     assert "No liver lesion was found." in texts(dcmread(said))
 
@@ -410,7 +411,7 @@ def test_one_sr_supersedes_two(make: Callable[..., list[Path]], tmp_path: Path):
     """Findings and diameters, of each volume."""
     before = sent("before", ("sr", 0), ("sr_bidirectional", 0))
     reported = walk(make(), tmp_path, profiles=[Profile(("sr_combined",))], revision=2, replaces=[before])
-    (sr,) = [result.path for result in reported.results if result.object == "sr_combined"]
+    (sr,) = [result.path for result in reported.results if result.form.name == "sr_combined"]
     assert predecessors(sr) == [uids_of("before", name, 0) for name in ("sr", "sr_bidirectional")]
 
 
@@ -423,9 +424,9 @@ def test_a_plain_destination_gets_the_bytes_it_always_got(make: Callable[..., li
     everything = ("seg", "sr", "sr_bidirectional")
     others = [Profile(everything, "labelmap", "comprehensive"), Profile(everything)]
     alone, among = walk(paths, tmp_path / "a"), walk(paths, tmp_path / "b", profiles=[*others, Profile()])
-    found = {result.object: result for result in among.results}
+    found = {result.form.name: result for result in among.results}
     for result in alone.results:
-        assert found[result.object].path.read_bytes() == result.path.read_bytes()
+        assert found[result.form.name].path.read_bytes() == result.path.read_bytes()
     assert found["seg"].sop_instance_uid == identity().seg_sop_instance_uid
     assert found["sr"].series_instance_uid == identity().sr_series_instance_uid
 
@@ -438,7 +439,7 @@ def test_every_form_is_an_object_of_its_own(make: Callable[..., list[Path]], tmp
         for sr_class in ("comprehensive_3d", "comprehensive")
     ]
     reported = walk(make(), tmp_path, profiles=profiles)
-    objects = {result.object: dcmread(result.path) for result in reported.results}
+    objects = {result.form.name: dcmread(result.path) for result in reported.results}
     assert set(objects) == {
         *("seg", "seg_labelmap"),
         *("sr", "sr_comprehensive", "sr_labelmap", "sr_labelmap_comprehensive"),
@@ -446,7 +447,7 @@ def test_every_form_is_an_object_of_its_own(make: Callable[..., list[Path]], tmp
     assert len({result.sop_instance_uid for result in reported.results}) == 6
     assert len({result.series_instance_uid for result in reported.results}) == 6
     for profile in profiles:
-        sr, seg = objects[profile.name_of("sr")], objects[profile.name_of("seg")]
+        sr, seg = objects[profile.form_of("sr").name], objects[profile.form_of("seg").name]
         assert sr.SOPClassUID == SR_CLASSES[profile.sr_class]
         assert str(seg.SOPInstanceUID) in texts(sr)
         other = objects["seg" if seg is objects["seg_labelmap"] else "seg_labelmap"]
@@ -460,7 +461,7 @@ def test_every_form_is_an_object_of_its_own(make: Callable[..., list[Path]], tmp
 def test_an_sr_without_its_seg_is_still_proved(make: Callable[..., list[Path]], tmp_path: Path):
     """The SEG is in the outbox, and a result, for the pipeline to send to nobody."""
     reported = walk(make(), tmp_path, profiles=[Profile(("sr",), "labelmap")])
-    assert [result.object for result in reported.results] == ["seg_labelmap", "sr_labelmap"]
+    assert [result.form.name for result in reported.results] == ["seg_labelmap", "sr_labelmap"]
 
 
 def test_diameters_are_there_where_there_are_lesions(make: Callable[..., list[Path]], tmp_path: Path):
@@ -507,7 +508,7 @@ def test_further_objects(make: Callable[..., list[Path]], tmp_path: Path, furthe
     asking = Profile(("seg", "sr", "key_images"))
     paths = make()
     reported = walk(paths, tmp_path, profiles=[Profile(), asking, replace(asking, sr_class="comprehensive")])
-    found = [result for result in reported.results if result.object == "key_images"]
+    found = [result for result in reported.results if result.form.name == "key_images"]
     assert [result.path.name for result in found] == ["key_images-1.dcm", "key_images-2.dcm"]
     assert [result.sop_instance_uid for result in found] == [derive_uid("further", number) for number in (1, 2)]
     (material,) = further
@@ -539,7 +540,7 @@ def test_probability_goes_to_who_asks(make: Callable[..., list[Path]], tmp_path:
     assert (tmp_path / "work" / "0" / "probabilities.npz").exists()
     reported = report(paths, tmp_path, profiles=[Profile(), ASKING, replace(ASKING, sr_class="comprehensive")])
     assert objects(reported)[:3] == [(0, "seg"), (0, "sr"), (0, "probability")]
-    result = next(result for result in reported.results if result.object == "probability")
+    result = next(result for result in reported.results if result.form.name == "probability")
     assert result.path.name == "probability.dcm"
     liver, tumour = read_fractions(result.path)
     assert set(np.unique(liver.fractions)) == {90, 200} and not len(tumour.masks)
@@ -681,7 +682,7 @@ def test_a_verdict_says_why_with_the_figures(make: Callable[..., list[Path]], tm
     paths = make()[:3]
     (result,) = verdict(paths, tmp_path, "TOO_FEW_SLICES").results
     ds = dcmread(result.path)
-    assert (result.object, result.path.relative_to(tmp_path).as_posix()) == ("verdict", "outbox/0/verdict.dcm")
+    assert (result.form.name, result.path.relative_to(tmp_path).as_posix()) == ("verdict", "outbox/0/verdict.dcm")
     assert (ds.StudyInstanceUID, ds.SOPInstanceUID) == (STUDY, identity().sop_instance_uid("verdict"))
     assert ds.SeriesDescription == "Porta: not processed"
     assert "NOT PROCESSED. The series has too few slices to be a volume. 3 of at least 5." in texts(ds)
@@ -711,10 +712,10 @@ def test_a_verdict_in_each_class_that_is_asked_for(make: Callable[..., list[Path
     )
     replaced = [sent("before", ("verdict", 0), ("verdict_comprehensive", 0))]
     reported = verdict(make(), tmp_path, "TOO_LARGE", profiles=profiles, replaced=replaced)
-    assert [result.object for result in reported.results] == ["verdict", "verdict_comprehensive"]
+    assert [result.form.name for result in reported.results] == ["verdict", "verdict_comprehensive"]
     for result, sr_class in zip(reported.results, SR_CLASSES, strict=True):
         assert dcmread(result.path).SOPClassUID == SR_CLASSES[sr_class]
-        assert predecessor(result.path) == uids_of("before", result.object, 0)
+        assert predecessor(result.path) == uids_of("before", result.form.name, 0)
 
 
 def test_a_verdict_is_written_once(make: Callable[..., list[Path]], tmp_path: Path):

@@ -1,0 +1,34 @@
+"""What a destination takes, apart from where it is and how it is asked."""
+
+from dataclasses import dataclass
+
+from reports.objects.kinds import KINDS, Form, Need, SegType, SrClass, form_of
+
+
+@dataclass(frozen=True)
+class Profile:
+    """The kinds of objects that a destination takes, and in which form."""
+
+    objects: tuple[str, ...] = ("seg", "sr")
+    seg_type: SegType = "binary"
+    sr_class: SrClass = "comprehensive_3d"
+
+    def form_of(self, kind: str) -> Form:
+        """The form in which it takes objects of a kind."""
+        return form_of(kind, seg_type=self.seg_type, sr_class=self.sr_class)
+
+    @property
+    def takes_verdicts(self) -> bool:
+        """Whether it is told why a series has no results: whoever takes any SR is."""
+        return any(KINDS[kind].is_sr for kind in self.objects)
+
+    @property
+    def needs(self) -> frozenset[Need]:
+        """What a volume must have for all that it takes."""
+        return frozenset(need for kind in self.objects for need in KINDS[kind].needs)
+
+    @property
+    def forms(self) -> frozenset[Form]:
+        """All that it takes, verdicts too."""
+        kinds = (*self.objects, "verdict") if self.takes_verdicts else self.objects
+        return frozenset(map(self.form_of, kinds))
