@@ -212,7 +212,7 @@ def test_an_earlier_result_that_cannot_be_read_is_left_out(make: Make, orthanc: 
     write_durably(priors.parent / PRIORS, json.dumps({"count": 3, "failed": False}).encode())
     shutil.rmtree(tmp_path / "b" / "outbox")
     reported = report(paths, tmp_path / "b", orthanc)
-    assert [result.object for result in reported.results] == ["seg", "sr"]
+    assert [result.form.name for result in reported.results] == ["seg", "sr"]
     assert found(tmp_path / "b")["prior"]["days"] == 90
 
 
