@@ -58,7 +58,7 @@ def standing_of(job: Job) -> Standing | None:
         return Standing.VERDICT
     if job.halt is not None:
         return None
-    if job.state in WORKABLE and job.reject_reason is not None:
+    if job.state == State.REFUSED:
         return Standing.REFUSED
     if job.state in WORKABLE:
         return Standing.INCUMBENT if job.chosen else Standing.NEWCOMER
@@ -150,7 +150,7 @@ def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
         for job in latest
         if job.halt is None
         and job.reject_reason in TOLD
-        and job.state in (State.REJECTED, *WORKABLE)
+        and job.state in (State.REFUSED, State.REJECTED)
         and not has_verdict(jobs, job, str(job.reject_reason))
     ]
     return sorted(refused, key=lambda job: (not job.chosen, -job.instances, job.id))

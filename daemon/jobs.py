@@ -4,10 +4,10 @@ A state is a fact made durable; a stage is an edge; a worker's hold is a lease. 
 
     RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> COMMITTED
 
-REJECTED (with a reason) and CANCELLED end a job. A series that is refused and has to be accounted for goes from
-RECEIVED to REPORTED too, with its reason and an SR that says it: the verdict. An error that repeats itself, or cannot
-pass, puts a `halt` on the job: its state still says where to resume. Of the series of one study only those that are
-`chosen` are worked on; which ones, `daemon.choice` says.
+REJECTED (with a reason) and CANCELLED end a job. A series that is refused waits as REFUSED, with its reason, for the
+choice: it ends REJECTED in silence, or goes on to REPORTED with an SR that says the reason: the verdict. An error that
+repeats itself, or cannot pass, puts a `halt` on the job: its state still says where to resume. Of the series of one
+study only those that are `chosen` are worked on; which ones, `daemon.choice` says.
 """
 
 from collections.abc import Callable, Mapping
@@ -26,6 +26,7 @@ class State(StrEnum):
     RECEIVING = "RECEIVING"
     RECEIVED = "RECEIVED"
     SEGMENTED = "SEGMENTED"
+    REFUSED = "REFUSED"
     REPORTED = "REPORTED"
     DELIVERED = "DELIVERED"
     COMMITTED = "COMMITTED"
@@ -48,32 +49,35 @@ class Event(StrEnum):
     REOPENED = "REOPENED"
 
 
+ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
+"""The states that nothing is to be done about."""
+
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVING, Event.CLOSED): State.RECEIVED,
     (State.RECEIVING, Event.REJECTED): State.REJECTED,
     (State.RECEIVING, Event.LATE_INSTANCE): State.RECEIVING,
     (State.RECEIVED, Event.SEGMENTED): State.SEGMENTED,
-    (State.RECEIVED, Event.REFUSED): State.RECEIVED,
-    (State.RECEIVED, Event.REPORTED): State.REPORTED,
+    (State.RECEIVED, Event.REFUSED): State.REFUSED,
     (State.RECEIVED, Event.REJECTED): State.REJECTED,
     (State.RECEIVED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.SEGMENTED, Event.REPORTED): State.REPORTED,
-    (State.SEGMENTED, Event.REFUSED): State.RECEIVED,
+    (State.SEGMENTED, Event.REFUSED): State.REFUSED,
     (State.SEGMENTED, Event.REJECTED): State.REJECTED,
     (State.SEGMENTED, Event.LATE_INSTANCE): State.RECEIVING,
+    (State.REFUSED, Event.REPORTED): State.REPORTED,
+    (State.REFUSED, Event.REJECTED): State.REJECTED,
+    (State.REFUSED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REPORTED, Event.DELIVERED): State.DELIVERED,
     (State.DELIVERED, Event.COMMITTED): State.COMMITTED,
     (State.REJECTED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REJECTED, Event.REOPENED): State.RECEIVED,
-    **{
-        (state, Event.CANCELLED): State.CANCELLED
-        for state in (State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REPORTED, State.DELIVERED)
-    },
+    (State.REJECTED, Event.REFUSED): State.REFUSED,
+    **{(state, Event.CANCELLED): State.CANCELLED for state in State if state not in ENDED},
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
-the next revision, which is a job of its own (see `opens_revision`). A job that was REFUSED has its reason and waits in
-RECEIVED for the choice, which has it tell its verdict (REPORTED) or ends it in silence (REJECTED). REOPENED: the series
-that was to be reported in place of this one turned out to be none."""
+the next revision, which is a job of its own (see `opens_revision`). REOPENED: the series that was to be reported in
+place of this one turned out to be none; REFUSED from REJECTED: nothing of the study is answered any more, so that the
+reason has to be told."""
 
 
 def opens_revision(state: State) -> bool:
@@ -81,15 +85,11 @@ def opens_revision(state: State) -> bool:
     return state in OUT
 
 
-WORKABLE = (State.RECEIVED, State.SEGMENTED)
+WORKABLE = (State.RECEIVED, State.SEGMENTED, State.REFUSED)
 """The states from which the pipeline's worker goes on."""
 
 OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
 """The states in which the results are written, and on their way or there: nothing takes them back."""
-
-
-ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
-"""The states that nothing is to be done about."""
 
 
 class Evidence(StrEnum):
@@ -240,13 +240,13 @@ DEVICE_RETRY_S = 30.0
 def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int) -> Decision:
     """What an error of a stage means for its job; `jitter()` is from 0 to 1, `job.attempts` counts those before.
 
-    A series that cannot be read is rejected. What cannot pass by itself (geometry, weights, a report that
+    A series that cannot be read is rejected, once. What cannot pass by itself (geometry, weights, a report that
     cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
     the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt; a GPU that fails at work does:
     it may be this series that it fails at.
     """
     if isinstance(error, SeriesRejected):
-        return Reject(error.reason)
+        return Halt(HaltCode.REPORT_FAILED) if job.state is State.REFUSED else Reject(error.reason)
     if isinstance(error, GeometryNotProved):
         return Halt(HaltCode.GEOMETRY_NOT_PROVED)
     if isinstance(error, ReportError):

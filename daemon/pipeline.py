@@ -3,7 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -44,7 +44,7 @@ from daemon.worker.stages import (
     segment_series,
     segmented_by,
 )
-from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.errors import RejectReason
 from dicom_io.network.scu import Remote
 from models.errors import ModelError
 from reports.identity import ResultIdentity
@@ -103,24 +103,19 @@ class Pipeline:
     def _choose(self, jobs: list[Job]) -> int:
         """Choose among all jobs of one study under one rule; how many were chosen."""
         suitabilities: dict[str, Suitability | None] = {}
-        refused: dict[int, RejectReason] = {}
-        halted: dict[int, HaltCode] = {}
+        settled: dict[int, Job] = {}
         for job in taking_part(jobs):
             judged, standing = self.judge.suitability(job), standing_of(job)
             if not isinstance(judged, Exception):
                 suitabilities[job.series_instance_uid] = judged
             elif standing != Standing.SUPERSEDED:
                 suitabilities[job.series_instance_uid] = None
-            if isinstance(judged, SeriesRejected) and standing == Standing.NEWCOMER:
-                refused[job.id] = judged.reason
-            elif isinstance(judged, Exception) and standing == Standing.NEWCOMER:
+            if isinstance(judged, Exception) and standing == Standing.NEWCOMER:
                 with bound_job(job.id):
-                    decision = self._settle(job, judged)
-                if not isinstance(decision, Halt):  # the study waits until it is tried again
-                    return 0
-                halted[job.id] = decision.code
-        seen = [replace(job, halt=halted.get(job.id, job.halt)) for job in jobs]
-        jobs = [replace(job, reject_reason=refused.get(job.id, job.reject_reason)) for job in seen]
+                    if isinstance(self._settle(job, judged), Retry):  # the study waits until it is tried again
+                        return 0
+                settled[job.id] = self.ledger.job(job.id)
+        jobs = [settled.get(job.id, job) for job in jobs]
         rule = next((rule for rule in self.config.rules if rule.name == jobs[0].rule), None)
         if rule is None:  # nobody knows where to send anything
             choice = Choice(refused=tuple(job for job in jobs if standing_of(job) == Standing.REFUSED))
@@ -128,7 +123,7 @@ class Pipeline:
             choice = choose(jobs, suitabilities, per_study=rule.per_study)
             told = (job for job in candidates_for_verdict(jobs, choice) if not self.judge.is_computed(job))
             choice = with_verdict(choice, next(told, None))
-        if not self.ledger.choose(choice, seen, now=self.clock()):
+        if not self.ledger.choose(choice, jobs, now=self.clock()):
             return 0
         self._tell(choice)
         return len(choice.chosen) + (choice.verdict is not None)
@@ -177,7 +172,7 @@ class Pipeline:
             raise
 
     def _stage_of(self, job: Job) -> Callable[[Job], bool]:
-        if job.reject_reason is not None:
+        if job.state == State.REFUSED:
             return self._report_verdict
         return self._segment if job.state == State.RECEIVED else self._report
 

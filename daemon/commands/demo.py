@@ -230,6 +230,7 @@ _DOING = {
     State.RECEIVING: "received, waiting for more slices",
     State.RECEIVED: "segmenting",
     State.SEGMENTED: "measuring, writing and proving SEG and SR",
+    State.REFUSED: "writing why it is not processed",
     State.REPORTED: "sending the results",
     State.DELIVERED: "asking the PACS whether it has them",
 }

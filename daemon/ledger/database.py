@@ -1,7 +1,7 @@
 """The ledger's database: connections, transactions, and the form of its tables."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -32,7 +32,7 @@ class Database:
         """
         settings = AlembicConfig()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        with self.transaction() as connection:
+        with self.transaction(around=sqlite_session.rebuilding) as connection:
             if connection.dialect.name == "postgresql":  # SQLite has taken its one lock already
                 connection.execute(sa.select(sa.func.pg_advisory_xact_lock(MIGRATION_LOCK)))
             settings.attributes["connection"] = connection
@@ -52,10 +52,19 @@ class Database:
             yield connection
 
     @contextmanager
-    def transaction(self, *, begin: str = "BEGIN IMMEDIATE") -> Iterator[sa.Connection]:
+    def transaction(
+        self,
+        *,
+        begin: str = "BEGIN IMMEDIATE",
+        around: Callable[[sa.Connection], AbstractContextManager[object]] = nullcontext,
+    ) -> Iterator[sa.Connection]:
         """A change that is committed at the end. Raises LedgerRefused for a value that no column can hold."""
         try:
-            with self._engine.connect().execution_options(begin=begin) as connection, connection.begin():
+            with (
+                self._engine.connect().execution_options(begin=begin) as connection,
+                around(connection),
+                connection.begin(),
+            ):
                 yield connection
         except IntegrityError:
             raise

@@ -23,7 +23,6 @@ NOT_CHOSEN: dict[str, Any] = {
     "chosen": False,
     "replaces_series_instance_uid": None,
     "replaces_revision": None,
-    "refusal": None,
 }
 
 
@@ -210,12 +209,11 @@ def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> No
 
 
 def _choose_verdict(connection: sa.Connection, job: Job, *, now: float) -> None:
-    """Have a refused job report its reason; it is in RECEIVED afterwards."""
-    values = NOT_CHOSEN | {"reject_reason": None, "refusal": job.reject_reason, "lease": None, "lease_until": None}
-    event = Event.REOPENED if job.state == State.REJECTED else Event.REFUSED
-    move_job(connection, job.id, job.state, event, now=now, values=values, code=job.reject_reason)
+    """Have a refused job report its reason, also one that had ended in silence."""
+    if job.state == State.REJECTED:
+        move_job(connection, job.id, job.state, Event.REFUSED, now=now, code=job.reject_reason)
     connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(chosen=True, not_before=None, attempts=0))
-    note(connection, job.id, "CHOSEN", now=now, from_state=State.RECEIVED, code=job.reject_reason)
+    note(connection, job.id, "CHOSEN", now=now, from_state=State.REFUSED, code=job.reject_reason)
 
 
 def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:

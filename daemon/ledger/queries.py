@@ -113,9 +113,8 @@ def awaits_confirmation() -> sa.ColumnElement[bool]:
 
 
 def job_of(row: sa.Row[Any]) -> Job:
-    """A row of `jobs` as a value; `refusal` is the reason of a job in another state than REJECTED."""
+    """A row of `jobs` as a value."""
     values = {field: row._mapping[field] for field in Job.__dataclass_fields__}
-    values["reject_reason"] = row.reject_reason or row.refusal
     return Job(**values | {"state": State(row.state), "warnings": tuple(json.loads(row.warnings))})
 
 

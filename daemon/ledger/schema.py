@@ -85,10 +85,10 @@ jobs = Table(
     Column("chosen", Boolean, nullable=False, server_default=false()),
     Column("replaces_series_instance_uid", UID),
     Column("replaces_revision", Integer),
-    Column("refusal", CODE),
     UniqueConstraint("series_instance_uid", "revision"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
-    CheckConstraint("(state = 'REJECTED') = (reject_reason IS NOT NULL)", name="reason"),
+    CheckConstraint("state NOT IN ('REFUSED', 'REJECTED') OR reject_reason IS NOT NULL", name="reason"),
+    CheckConstraint("state NOT IN ('RECEIVING', 'RECEIVED', 'SEGMENTED') OR reject_reason IS NULL", name="no_reason"),
     Index("ix_jobs_state_not_before", "state", "not_before"),
 )
 

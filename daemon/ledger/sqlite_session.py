@@ -2,6 +2,8 @@
 
 import sqlite3
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import sqlalchemy as sa
@@ -23,6 +25,23 @@ def prepare(connection: Any, _: object) -> None:
             if time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
+
+
+@contextmanager
+def rebuilding(connection: sa.Connection) -> Iterator[None]:
+    """Make tables anew meanwhile, on a connection in no transaction: references to one that goes are not looked at.
+
+    On another database than SQLite, which alters its tables, nothing changes.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    session: Any = connection.connection.driver_connection
+    session.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+    finally:
+        session.execute("PRAGMA foreign_keys=ON")
 
 
 def begin(connection: sa.Connection) -> None:

@@ -260,10 +260,10 @@ class Ledger:
     def refuse(self, job: Job, reason: str, *, now: float) -> bool:
         """Give a claimed job back with a reason why it is not processed; False when it is no longer ours.
 
-        It waits in RECEIVED for the choice: another series may be answered in its place.
+        It waits as REFUSED for the choice: another series may be answered in its place.
         """
         values = NOT_CHOSEN | {
-            "refusal": reason,
+            "reject_reason": reason,
             "lease": None,
             "lease_until": None,
             "attempts": 0,

@@ -65,20 +65,25 @@ def test_the_standing_of_every_job(state: State, chosen: bool, halt: bool):
         expected = Standing.INCUMBENT if chosen else Standing.NEWCOMER
     if not halt and state in ("REPORTED", "DELIVERED", "COMMITTED"):
         expected = Standing.ANSWER
+    if not halt and state == "REFUSED":
+        expected = Standing.REFUSED
     for reason in RejectReason if state == State.REJECTED else (None,):
         superseded = reason == RejectReason.SUPERSEDED_BY_BETTER and not halt
         standing = standing_of(named(state, chosen=chosen, halt=halt, reason=reason))
         assert standing == (Standing.SUPERSEDED if superseded else expected)
 
 
-@pytest.mark.parametrize(("state", "chosen", "halt"), list(product(State, (False, True), (False, True))))
+@pytest.mark.parametrize(
+    ("state", "chosen", "halt"),
+    list(product((State.REFUSED, *OUT, State.REJECTED, State.CANCELLED), (False, True), (False, True))),
+)
 def test_the_standing_of_every_job_with_a_reason(state: State, chosen: bool, halt: bool):
     """Refused as long as nobody was told; a verdict once it is out, whatever holds up its delivery."""
     standing = standing_of(named(state, chosen=chosen, halt=halt, reason=RejectReason.TOO_SHORT))
     if state in OUT:
         assert standing == Standing.VERDICT
     else:
-        assert standing == (Standing.REFUSED if state in WORKABLE and not halt else None)
+        assert standing == (Standing.REFUSED if state == State.REFUSED and not halt else None)
 
 
 def other(state: State, *, chosen: bool = True, halt: str | None = None, reason: RejectReason | None = None) -> Job:
@@ -101,6 +106,7 @@ ANSWERED: list[tuple[Job, tuple[object, object], tuple[object, object]]] = [
     (other(State.REJECTED, reason=RejectReason.SUPERSEDED_BY_BETTER), NO_RIVAL, ({1: None}, {2})),
     (other(State.REJECTED, reason=RejectReason.UNREADABLE_PIXELS), NO_RIVAL, NO_RIVAL),
     (other(State.CANCELLED), NO_RIVAL, NO_RIVAL),
+    (other(State.REFUSED, reason=RejectReason.UNREADABLE_PIXELS), NO_RIVAL, NO_RIVAL),
     (other(State.RECEIVING), NO_RIVAL, NO_RIVAL),
     *(
         (other(state, halt=HaltCode.WORKER_FAILED), NO_RIVAL, NO_RIVAL)
@@ -128,7 +134,7 @@ def test_all_states_are_in_the_table():
     assert {rival.state for rival, _, _ in ANSWERED} == set(State)
 
 
-@pytest.mark.parametrize("state", [*WORKABLE, *OUT])
+@pytest.mark.parametrize("state", [State.RECEIVED, State.SEGMENTED, *OUT])
 def test_an_equal_that_came_earlier_does_not_displace(state: State):
     """The incumbent's series is the younger one: the other was closed late, and is no better."""
     incumbent = job(2, "B", state, chosen=True)
@@ -298,10 +304,10 @@ def verdict_of(jobs: list[Job], suits: dict[str, tuple[int]] | None = None) -> t
 def test_of_several_refused_that_of_the_most_images_is_told():
     """Of equals the older; a silent reason never, be it the largest."""
     jobs = [
-        job(1, "A", reject_reason=TOO_SHORT),
-        job(2, "B", reject_reason=UNREADABLE, instances=99),
-        job(3, "C", reject_reason=TOO_SHORT, instances=99),
-        job(4, "D", reject_reason=SCOUT, instances=500),
+        job(1, "A", State.REFUSED, reject_reason=TOO_SHORT),
+        job(2, "B", State.REFUSED, reject_reason=UNREADABLE, instances=99),
+        job(3, "C", State.REFUSED, reject_reason=TOO_SHORT, instances=99),
+        job(4, "D", State.REFUSED, reject_reason=SCOUT, instances=500),
     ]
     assert verdict_of(jobs) == (2, {1, 3, 4})
     assert verdict_of(list(reversed(jobs))) == (2, {1, 3, 4})
@@ -311,7 +317,7 @@ def test_of_several_refused_that_of_the_most_images_is_told():
 def test_one_that_was_silent_is_told_when_the_answer_has_gone():
     """B was rejected while A was worked on; the worker cannot read A, and of the two B is the larger."""
     jobs = [
-        job(1, "A", reject_reason=UNREADABLE),
+        job(1, "A", State.REFUSED, reject_reason=UNREADABLE),
         job(2, "B", State.REJECTED, reject_reason=TOO_SHORT, instances=99),
     ]
     assert verdict_of(jobs) == (2, {1})
@@ -319,8 +325,8 @@ def test_one_that_was_silent_is_told_when_the_answer_has_gone():
 
 def test_one_that_is_about_to_be_told_is_left_at_it():
     """Whatever else is refused meanwhile; but an answer calls it off."""
-    pending = job(1, "A", reject_reason=TOO_SHORT, chosen=True)
-    assert verdict_of([pending, job(2, "B", reject_reason=UNREADABLE, instances=99)]) == (None, {2})
+    pending = job(1, "A", State.REFUSED, reject_reason=TOO_SHORT, chosen=True)
+    assert verdict_of([pending, job(2, "B", State.REFUSED, reject_reason=UNREADABLE, instances=99)]) == (None, {2})
     assert verdict_of([pending, job(2, "B")], {"B": (0,)}) == (None, {1})
 
 
@@ -330,9 +336,9 @@ def test_one_verdict_a_study(state: State):
     told_ = job(1, "A", state, chosen=True, reject_reason=TOO_SHORT)
     for halt in (None, HaltCode.DELIVERY_FAILED):
         told_ = replace(told_, halt=halt)
-        assert verdict_of([told_, job(2, "B", reject_reason=UNREADABLE)]) == (None, {2})
-        assert verdict_of([told_, job(2, "A", revision=2, reject_reason=TOO_SHORT)]) == (None, {2})
-        assert verdict_of([told_, job(2, "A", revision=2, reject_reason=UNREADABLE)]) == (2, set())
+        assert verdict_of([told_, job(2, "B", State.REFUSED, reject_reason=UNREADABLE)]) == (None, {2})
+        assert verdict_of([told_, job(2, "A", State.REFUSED, revision=2, reject_reason=TOO_SHORT)]) == (None, {2})
+        assert verdict_of([told_, job(2, "A", State.REFUSED, revision=2, reject_reason=UNREADABLE)]) == (2, set())
 
 
 @pytest.mark.parametrize("per_study", [1, 2])
@@ -356,10 +362,10 @@ def test_an_answer_supersedes_the_verdict(verdict: Job, per_study: int):
     assert told(choose([verdict, answer, third], suits, per_study=2)) == ({3: None}, set())
 
 
-@pytest.mark.parametrize("state", [*OUT, *WORKABLE])
+@pytest.mark.parametrize("state", [*OUT, State.RECEIVED, State.SEGMENTED])
 def test_who_answers_silences_the_others(state: State):
     """What is out, and what is worked on; one that stands still or is cancelled does not."""
-    answer, refused = job(1, "A", state, chosen=True), job(2, "B", reject_reason=TOO_SHORT)
+    answer, refused = job(1, "A", state, chosen=True), job(2, "B", State.REFUSED, reject_reason=TOO_SHORT)
     assert is_answered([answer])
     assert verdict_of([answer, refused], {"A": (1,)}) == (None, {2})
     halted = replace(answer, halt=HaltCode.WORKER_FAILED)
@@ -390,9 +396,9 @@ STATES = [
     {"state": State.REJECTED, "reject_reason": RejectReason.TOO_SHORT},
     {"state": State.CANCELLED},
     {"state": State.RECEIVED, "chosen": True, "halt": HaltCode.WORKER_FAILED},
-    {"state": State.RECEIVED, "reject_reason": RejectReason.TOO_SHORT},
-    {"state": State.RECEIVED, "chosen": True, "reject_reason": RejectReason.TOO_SHORT},
-    {"state": State.RECEIVED, "reject_reason": RejectReason.LOCALIZER_ONLY},
+    {"state": State.REFUSED, "reject_reason": RejectReason.TOO_SHORT},
+    {"state": State.REFUSED, "chosen": True, "reject_reason": RejectReason.TOO_SHORT},
+    {"state": State.REFUSED, "reject_reason": RejectReason.LOCALIZER_ONLY},
     {"state": State.REPORTED, "chosen": True, "reject_reason": RejectReason.TOO_SHORT},
     {"state": State.SEGMENTED, "chosen": True, "halt": HaltCode.GEOMETRY_NOT_PROVED},
 ]
@@ -447,7 +453,7 @@ def test_a_choice_settles_everything_and_is_the_same_again(study: tuple[list[Job
                 before, state=State.REJECTED, reject_reason=RejectReason.SUPERSEDED_BY_BETTER, chosen=False
             )
         elif before == choice.verdict:
-            before = replace(before, state=State.RECEIVED, chosen=True)
+            before = replace(before, state=State.REFUSED, chosen=True)
         elif before in choice.refused:
             before = replace(before, state=State.REJECTED, chosen=False)
         after.append(before)
@@ -456,7 +462,7 @@ def test_a_choice_settles_everything_and_is_the_same_again(study: tuple[list[Job
     assert standings.count(Standing.INCUMBENT) <= per_study
     assert settled(after, suits, per_study).is_empty
     answered = [item for item in after if item.reject_reason is None and item.state in (*OUT, *WORKABLE)]
-    told = [item for item in after if item.state == State.RECEIVED and item.reject_reason is not None]
+    told = [item for item in after if item.state == State.REFUSED]
     assert len(told) <= (0 if any(item.halt is None or item.state in OUT for item in answered) else 1)
     replaced_once = [item for item in chosen.values() if item is not None]
     assert len({(item.series_instance_uid, item.revision) for item in replaced_once}) == len(replaced_once)

@@ -396,7 +396,7 @@ def test_a_rejection_is_the_end_with_its_reason(make_bench: Callable[..., Bench]
     bench.receive(1)
     bench.close()
     assert bench.pipeline.work_off() == 1
-    assert (bench.job.state, bench.job.reject_reason) == (State.RECEIVED, "NOT_IMAGES")
+    assert (bench.job.state, bench.job.reject_reason) == (State.REFUSED, "NOT_IMAGES")
     assert bench.pipeline.choose_due() == 0
     assert (bench.job.state, bench.job.reject_reason) == (State.REJECTED, "NOT_IMAGES")
     assert bench.ledger.history(bench.job.id)[-1]["code"] == "NOT_IMAGES"
@@ -410,7 +410,7 @@ def test_a_rejection_by_the_second_stage(make_bench: Callable[..., Bench]):
     bench.receive(1)
     bench.close()
     assert bench.pipeline.work_off() == 2
-    assert (bench.job.state, bench.job.reject_reason) == (State.RECEIVED, "UNREADABLE_PIXELS")
+    assert (bench.job.state, bench.job.reject_reason) == (State.REFUSED, "UNREADABLE_PIXELS")
     assert bench.pipeline.choose_due() == 1
     assert bench.pipeline.work_off() == 1
     assert (bench.job.state, bench.job.reject_reason) == (State.REPORTED, "UNREADABLE_PIXELS")
@@ -749,7 +749,7 @@ def test_a_study_of_which_nothing_can_be_processed(make_bench: Callable[..., Ben
     bench.judge.sayings.update({1: SeriesRejected(RejectReason.TOO_SHORT)})
     bench.receive(1)
     assert bench.close() == 1
-    assert bench.states() == {1: ("RECEIVED", "TOO_SHORT")}
+    assert bench.states() == {1: ("REFUSED", "TOO_SHORT")}
     assert bench.ledger.studies_to_choose(now=bench.clock() + 1000) == []
     assert bench.pipeline.work_off() == 1
     assert bench.states() == {1: ("REPORTED", "TOO_SHORT")}
@@ -899,7 +899,7 @@ def test_when_the_chosen_one_is_rejected_the_next_best_is_reported(make_bench: C
     bench.close()
     bench.pipeline.work_off()
     superseded = ("REJECTED", "SUPERSEDED_BY_BETTER")
-    assert bench.states() == {1: superseded, 2: ("RECEIVED", "UNREADABLE_PIXELS"), 3: superseded}
+    assert bench.states() == {1: superseded, 2: ("REFUSED", "UNREADABLE_PIXELS"), 3: superseded}
     assert bench.pipeline.choose_due() == 1
     bench.pipeline.work_off()
     assert bench.states() == {
@@ -1152,7 +1152,7 @@ def test_a_verdict_that_cannot_be_built_halts(make_bench: Callable[..., Bench]):
     bench.receive(1)
     bench.close()
     bench.pipeline.work_off()
-    assert bench.states() == {1: ("RECEIVED", "TOO_SHORT", "REPORT_FAILED")}
+    assert bench.states() == {1: ("REFUSED", "TOO_SHORT", "REPORT_FAILED")}
     bench.retry()
     bench.pipeline.work_off()
     assert bench.states() == {1: ("REPORTED", "TOO_SHORT")}

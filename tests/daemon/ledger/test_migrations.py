@@ -169,6 +169,58 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
         assert rows_of(connection) == before
 
 
+REFUSED = {
+    # state and refusal as version 0004 has them; state and reason afterwards
+    1: ("RECEIVED", "TOO_SHORT", "REFUSED", "TOO_SHORT"),
+    2: ("RECEIVED", None, "RECEIVED", None),
+    3: ("REPORTED", "TOO_SHORT", "REPORTED", "TOO_SHORT"),
+    4: ("REPORTED", None, "REPORTED", None),
+    5: ("COMMITTED", "NO_MODEL", "COMMITTED", "NO_MODEL"),
+    6: ("CANCELLED", "TOO_SHORT", "CANCELLED", "TOO_SHORT"),
+    7: ("SEGMENTED", None, "SEGMENTED", None),
+    8: ("REJECTED", None, "REJECTED", "'NOT_CT'"),
+}
+
+
+def test_a_refused_job_of_an_older_ledger_gets_its_state(database: str):
+    """Its reason is where every job has it, what refers to it stays, and the way down restores each row."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0001")
+        for statement in FIRST_ROWS[:2]:
+            connection.execute(sa.text(statement))
+        command.upgrade(settings, "0004")
+        for number, (state, refusal, _, reason) in REFUSED.items():
+            rejected = reason if state == "REJECTED" else "NULL"
+            connection.execute(sa.text(JOB.format(number=number, state=state, reason=rejected)))
+            connection.execute(sa.text("UPDATE jobs SET refusal = :it WHERE id = :id"), {"it": refusal, "id": number})
+            connection.execute(sa.text(delivery(number, "verdict", f"9.{number}", job=number)))
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    assert {job.id: (str(job.state), job.reject_reason) for job in ledger.all_jobs()} == {
+        number: (state, reason and reason.strip("'")) for number, (_, _, state, reason) in REFUSED.items()
+    }
+    assert [len(ledger.deliveries_of(number)) for number in REFUSED] == [1] * len(REFUSED)
+    ledger.close()
+    for fault in ("SET state = 'REFUSED' WHERE id = 2", "SET reject_reason = 'TOO_SHORT' WHERE id = 7"):
+        with pytest.raises(sa.exc.IntegrityError), foreign_keys_on(database) as connection:
+            connection.execute(sa.text(f"UPDATE jobs {fault}"))
+    with pytest.raises(sa.exc.IntegrityError), foreign_keys_on(database) as connection:
+        connection.execute(sa.text("DELETE FROM jobs WHERE id = 1"))
+    with alembic_on(database) as (settings, connection):
+        command.downgrade(settings, "0004")
+        assert rows_of(connection) == before
+
+
+def test_references_are_looked_at_after_a_migration(tmp_path: Path):
+    """SQLite makes tables anew with its eye on references closed, and opens it again."""
+    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+    ledger.migrate()
+    with pytest.raises(sa.exc.IntegrityError), ledger._transaction() as connection:
+        connection.execute(sa.text("INSERT INTO events (job_id, at, event) VALUES (99, 0, 'OPENED')"))
+    ledger.close()
+
+
 @contextmanager
 def foreign_keys_on(database: str) -> Iterator[sa.Connection]:
     """A transaction that looks at references, as the ledger's do."""

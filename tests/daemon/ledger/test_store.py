@@ -114,6 +114,9 @@ def in_state(ledger: Ledger, instance: Instance, state: State) -> Job:
         closed(ledger, instance)
         assert ledger.finish_stage(claimed(ledger), Event.SEGMENTED, now=NOW + 101, warnings=["NO_LIVER"])
         return only_job(ledger)
+    if state == State.REFUSED:
+        assert ledger.refuse(closed(ledger, instance), RejectReason.TOO_SHORT, now=NOW + 101)
+        return only_job(ledger)
     job = reported(ledger, instance, outgoing(confirm="query"))
     if state in (State.DELIVERED, State.COMMITTED):
         advanced(ledger, job.id, DeliveryState.STORED)
@@ -183,7 +186,7 @@ def test_further_instances_join_the_open_job(any_ledger: Ledger, make_instance: 
     assert paths == [f"spool/1/{index}.dcm" for index in by_uid]
 
 
-@pytest.mark.parametrize("state", [State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REJECTED])
+@pytest.mark.parametrize("state", [State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REFUSED, State.REJECTED])
 def test_a_late_instance_reopens_the_job(any_ledger: Ledger, make_instance: MakeInstance, state: State):
     """What was learned of fewer slices (reason, warnings, attempts, a wait) is forgotten with the old state."""
     job = in_state(any_ledger, make_instance(index=1), state)
@@ -697,9 +700,10 @@ def test_what_the_worker_has_reported_meanwhile_is_one(any_ledger: Ledger, of_st
 
 
 def test_a_refusal_by_the_worker_awaits_the_choice(any_ledger: Ledger, of_study: MakeInstance):
-    """With its reason, in RECEIVED: the study is to be chosen from again, of what was superseded too."""
+    """With its reason: the study is to be chosen from again, of what was superseded too."""
     jobs = [waiting(any_ledger, of_study(number)) for number in (1, 2, 3)]
-    silent = replace(jobs[2], reject_reason="LOCALIZER_ONLY")
+    assert any_ledger.refuse(jobs[2], "LOCALIZER_ONLY", now=NOW + 100)
+    silent = any_ledger.job(jobs[2].id)
     choice = Choice(chosen=(Chosen(jobs[1]),), superseded=(jobs[0],), refused=(silent,))
     assert any_ledger.choose(choice, rivals(any_ledger, jobs[0]), now=NOW + 100)
     assert any_ledger.finish_stage(claimed(any_ledger), Event.SEGMENTED, now=NOW + 101)
@@ -708,10 +712,10 @@ def test_a_refusal_by_the_worker_awaits_the_choice(any_ledger: Ledger, of_study:
     found = [(job.state, job.reject_reason, job.chosen) for job in any_ledger.all_jobs()]
     assert found == [
         (State.REJECTED, "SUPERSEDED_BY_BETTER", False),
-        (State.RECEIVED, "UNREADABLE_PIXELS", False),
+        (State.REFUSED, "UNREADABLE_PIXELS", False),
         (State.REJECTED, "LOCALIZER_ONLY", False),
     ]
-    assert events(any_ledger, jobs[1].id)[-1] == ("REFUSED", "SEGMENTED", "RECEIVED")
+    assert events(any_ledger, jobs[1].id)[-1] == ("REFUSED", "SEGMENTED", "REFUSED")
     assert any_ledger.studies_to_choose(now=NOW + 102) == [STUDY]
 
 
@@ -721,11 +725,14 @@ def test_a_verdict_is_chosen_and_goes_out_with_its_reason(
 ):
     """From whichever state the choice finds the job in; the reason stays with it to the end."""
     job = in_state(any_ledger, make_instance(), state)
-    refused = replace(job, reject_reason="TOO_SHORT")
-    assert any_ledger.choose(Choice(verdict=refused), [job], now=NOW + 200)
+    reason = job.reject_reason or "TOO_SHORT"
+    assert state == State.REJECTED or any_ledger.refuse(job, reason, now=NOW + 199)
+    refused = any_ledger.job(job.id)
+    assert any_ledger.choose(Choice(verdict=refused), [refused], now=NOW + 200)
     pending = claimed(any_ledger, now=NOW + 201)
-    assert (pending.state, pending.reject_reason, pending.chosen) == (State.RECEIVED, "TOO_SHORT", True)
-    assert any_ledger.history(job.id)[-1]["code"] == "TOO_SHORT"
+    assert (pending.state, pending.reject_reason, pending.chosen) == (State.REFUSED, reason, True)
+    assert events(any_ledger, job.id)[-2:] == [("REFUSED", state, "REFUSED"), ("CHOSEN", "REFUSED", None)]
+    assert any_ledger.history(job.id)[-1]["code"] == reason
     sent = outgoing("verdict", confirm="query")
     assert any_ledger.finish_stage(pending, Event.REPORTED, now=NOW + 202, outgoing=[sent])
     for expected, delivered in (
@@ -736,7 +743,7 @@ def test_a_verdict_is_chosen_and_goes_out_with_its_reason(
         if delivered:
             advanced(any_ledger, job.id, delivered)
         found = any_ledger.job(job.id)
-        assert (found.state, found.reject_reason) == (expected, "TOO_SHORT")
+        assert (found.state, found.reject_reason) == (expected, reason)
     assert events(any_ledger, job.id)[-3][0] == "REPORTED"
 
 
@@ -1112,7 +1119,7 @@ COLUMNS = {
         received_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
         attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
-        replaces_revision refusal""",
+        replaces_revision""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
         not_before last_status volume_index""",
@@ -1141,7 +1148,8 @@ def test_no_column_holds_a_patient_attribute(any_ledger: Ledger, database: str):
     [
         "UPDATE jobs SET state = 'RUNNING'",
         "UPDATE jobs SET state = 'REJECTED'",
-        "UPDATE jobs SET reject_reason = 'NOT_CT'",
+        "UPDATE jobs SET state = 'REFUSED'",
+        "UPDATE jobs SET state = 'RECEIVED', reject_reason = 'NOT_CT'",
         "UPDATE deliveries SET state = 'SENT'",
         "DELETE FROM series",
         "UPDATE instances SET series_instance_uid = '1.2.3'",
