@@ -8,18 +8,23 @@ anyway (no asynchronous operations are negotiated, PS3.7 section D.3.3.3).
 Everything else, from the state machine to the messages, is pynetdicom's own.
 """
 
-import select
+import math
 import socket
+import time
 from collections.abc import Callable
+from contextlib import suppress
+from io import BytesIO
 from queue import Empty, Queue
-from typing import Any, cast
+from typing import Any, NoReturn, cast
 
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
-from pynetdicom.events import Event
+from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
+from dicom_io.network.admission import HEADER, Admission, abort_pdu, wait_readable
 from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
@@ -28,19 +33,40 @@ WAIT_S = 0.01
 """How long the DUL waits for bytes before it looks whether another thread has something to send (the answer to an
 association, a release or a C-ECHO; that to a C-STORE never waits)."""
 
-MAX_ASSOCIATE_PDU = 1 << 20
-"""No A-ASSOCIATE-RQ is longer (128 contexts with every transfer syntax are 250 kB); a stranger may announce 4 GB."""
+LEAST_RATE = 16384
+"""Bytes a second below which a PDU or an instance counts as stalled, once the network timeout is over. In total:
+a byte now and then would keep an idle timer from ever expiring."""
+
+MAXIMUM_COMMAND = 1 << 16
+"""Bytes of a command set: a few UIDs and titles (PS3.7 section 9.3)."""
 
 MAX_READ = 1 << 18
 
 
 class Listener(ThreadedAssociationServer):
-    """Accepts connections; `ended` is told how each association of theirs came to its end."""
+    """Accepts connections, and makes associations of those that `admission` lets in.
 
+    `ended` is told how each association came to its end.
+    """
+
+    admission: Admission
     ended: Callable[[Association, Ending], None]
+    maximum_instance: int
+    """Bytes of a data set."""
+    requests: dict[socket.socket, bytes]
+    """The A-ASSOCIATE-RQ of each connection that was let in, until its association reads it."""
 
     # With the 5 of socketserver, a burst of connections waits for the peers' next SYN: a second and more.
     request_queue_size = 128
+
+    def process_request(self, request: Any, client_address: Any) -> None:
+        """Let a new connection wait until its request is here."""
+        self.admission.take(request, client_address)
+
+    def enter(self, connection: socket.socket, address: Any, request: bytes) -> None:
+        """Make the association of a connection that was let in."""
+        self.requests[connection] = request
+        super().process_request(connection, address)
 
 
 class Acceptor(RequestHandler):
@@ -52,10 +78,12 @@ class Acceptor(RequestHandler):
         connection.settimeout(self.ae.network_timeout)
         send_at_once(connection)
         assoc = super()._create_association()
+        listener = cast(Listener, self.server)
         assoc.dul.socket = _Socket(assoc, client_socket=connection)
+        assoc.dul.socket.read_ahead = bytearray(listener.requests.pop(connection))
         assoc.dul.event_queue.get_nowait()  # each AssociationSocket announces the connection (Evt5): once is enough
         assoc.dimse.msg_queue = _Inbox(assoc)
-        listener = cast(Listener, self.server)
+        _bound_messages(assoc, listener.maximum_instance)
         assoc.dul.state_machine = machine = WatchedMachine(assoc.dul, lambda ending: listener.ended(assoc, ending))
         _read_leniently(assoc.dul, machine)
         # An open association must not keep the process from ending.
@@ -85,48 +113,96 @@ def _read_leniently(dul: Any, machine: WatchedMachine) -> None:
     dul.run = run_and_close
 
 
-def dismiss_unassociated(event: Event) -> None:
-    """End the thread of a connection that closed before it asked for an association (load balancers' probes).
-
-    To be bound to EVT_CONN_CLOSE. pynetdicom would let the thread wait for the ACSE timeout, and count it as
-    an association meanwhile (pynetdicom#669).
-    """
-    if event.assoc.requestor.primitive is None:
-        event.assoc.dul.to_user_queue.put(None)  # type: ignore[arg-type]  # what a timeout yields
-
-
 class _Socket(AssociationSocket):
-    """Waits for bytes instead of looking for them, and reads as much as there is."""
+    """Waits for bytes instead of looking for them, and reads as much as there is, in bounded time and size."""
+
+    read_ahead: bytearray
+    """What was read before the association was made."""
 
     @property
     def ready(self) -> bool:
         """Whether there is something to read; waits up to WAIT_S, unless something is to be sent."""
+        if self.socket is None or not self._is_connected:
+            return False
+        if self.read_ahead:
+            return True
         waiting_to_be_sent = not self.assoc.dul.to_provider_queue.empty()
-        if self.socket is None or not self._is_connected or waiting_to_be_sent:
-            return super().ready
         try:
-            readable, _, _ = select.select([self.socket], [], [], WAIT_S)
+            return wait_readable(self.socket, 0.0 if waiting_to_be_sent else WAIT_S)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # transport connection closed
             return False
-        return bool(readable)
 
     def recv(self, nr_bytes: int) -> bytearray:
         """`nr_bytes` from the peer, or fewer when it closed the connection. Raises OSError."""
-        if nr_bytes > MAX_ASSOCIATE_PDU and self.assoc.dul.state_machine.current_state == "Sta2":
-            raise OSError("the association request is too long")
         if self.socket is None:
             raise OSError("the connection is closed")
-        received = bytearray()
+        received, self.read_ahead = self.read_ahead[:nr_bytes], self.read_ahead[nr_bytes:]
+        machine = cast(WatchedMachine, self.assoc.dul.state_machine)
+        machine.has_received = True
+        agreed = self.assoc.acceptor.maximum_length or nr_bytes
+        if not received and nr_bytes > max(agreed, HEADER):
+            self.break_off(Ending.TOO_LARGE)
+        deadline = time.monotonic() + (self.assoc.network_timeout or math.inf) + nr_bytes / LEAST_RATE
         while len(received) < nr_bytes:
             part = self.socket.recv(min(nr_bytes - len(received), MAX_READ))
             if not part:
                 break
             received += part
-        if received:
-            cast(WatchedMachine, self.assoc.dul.state_machine).has_received = True
+            if time.monotonic() > deadline:
+                self.break_off(Ending.TIMED_OUT)
         acknowledge_at_once(self.socket)
         return received
+
+    def break_off(self, ending: Ending) -> NoReturn:
+        """Abort, for what the peer does takes too much room or time. Raises OSError."""
+        machine = cast(WatchedMachine, self.assoc.dul.state_machine)
+        machine.broken_off = ending
+        if self.socket is not None:
+            with suppress(OSError):
+                self.socket.send(abort_pdu(6))
+        raise OSError(str(ending))
+
+
+def _bound_messages(assoc: Association, limit: int) -> None:
+    """Have each message of a peer end in bounded size and time."""
+    receive = assoc.dimse.receive_primitive
+
+    def receive_bounded(primitive: P_DATA) -> None:
+        if assoc.dimse.message is None:
+            assoc.dimse.message = message = DIMSEMessage()
+            message.encoded_command_set = _Bounded(assoc, MAXIMUM_COMMAND)
+            message.data_set = _Bounded(assoc, limit)
+        receive(primitive)
+
+    assoc.dimse.receive_primitive = receive_bounded  # type: ignore[method-assign]
+
+
+class _Bounded(BytesIO):
+    """What came of a command or data set; its association is aborted when it grows too large or too slowly."""
+
+    def __init__(self, assoc: Association, limit: int) -> None:
+        super().__init__()
+        self._assoc, self._limit = assoc, limit
+        self._begun = time.monotonic()
+
+    def write(self, fragment: Any) -> int:
+        """Append a fragment, or abort and forget it."""
+        size = self.tell() + len(fragment)
+        longest = (self._assoc.network_timeout or math.inf) + size / LEAST_RATE
+        if size > self._limit:
+            self._abort(Ending.TOO_LARGE)
+        elif time.monotonic() - self._begun > longest:
+            self._abort(Ending.TIMED_OUT)
+        else:
+            super().write(fragment)
+        return len(fragment)
+
+    def _abort(self, ending: Ending) -> None:
+        connection = cast(_Socket, self._assoc.dul.socket)
+        with suppress(OSError):
+            connection.break_off(ending)
+        connection.close()
 
 
 class _Inbox(Queue[Any]):

@@ -19,7 +19,9 @@ class Ending(StrEnum):
     PROTOCOL_ERROR = "PROTOCOL_ERROR"
     """What came is no PDU, cannot be read, or was not to be expected."""
     TIMED_OUT = "TIMED_OUT"
-    """The peer was silent for too long."""
+    """The peer was silent, or slow, for too long."""
+    TOO_LARGE = "TOO_LARGE"
+    """A request, PDU or instance that is, or announces to be, larger than what was agreed or may be."""
     STOPPED = "STOPPED"
     """We ended it: the service stops."""
 
@@ -54,6 +56,8 @@ class WatchedMachine(StateMachine):
         super().__init__(dul)
         self._ended = ended
         self.is_stopping = False
+        self.broken_off: Ending | None = None
+        """Why we closed the connection ourselves."""
         self.has_received = False
         self.titles = "", ""
         """The called and the calling AE title, "" until they are known."""
@@ -72,7 +76,7 @@ class WatchedMachine(StateMachine):
     def close(self) -> None:
         """The thread of the association is over, be it by an error that nobody foresaw."""
         if self.ending is None and self.has_received:
-            self.ending = Ending.PROTOCOL_ERROR
+            self.ending = self.broken_off or Ending.PROTOCOL_ERROR
             self._ended(self.ending)
 
     def _ending_of(self, event: str) -> Ending | None:
@@ -85,6 +89,8 @@ class WatchedMachine(StateMachine):
             or (event in (RECEIVED, RELEASE) and state != ESTABLISHED)
         )
         ending = Ending.PROTOCOL_ERROR if misplaced else ENDINGS.get(event)
+        if self.broken_off and ending:
+            return self.broken_off
         if self.is_stopping and ending not in (None, Ending.RELEASED):
             return Ending.STOPPED
         # pynetdicom aborts where a peer is idle, or speaks of a context that was not accepted

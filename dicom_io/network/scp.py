@@ -4,10 +4,12 @@ What to answer to an instance is said by the `store` it is given: the status of 
 value, and the instance is acknowledged only when that returned.
 """
 
+import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from ipaddress import ip_address
 from socket import gaierror, getaddrinfo
@@ -22,10 +24,10 @@ from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
-from pynetdicom.transport import ThreadedAssociationServer
 
 from dicom_io.errors import InvalidUID
-from dicom_io.network.acceptor import Acceptor, Listener, dismiss_unassociated
+from dicom_io.network.acceptor import Acceptor, Listener
+from dicom_io.network.admission import REQUEST_S, Admission, Rejection
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.storage_classes import negotiable, prepare
 from dicom_io.uids import checked_uid
@@ -43,6 +45,8 @@ class Caller:
 
     ae_title: str
     host: str | None = None
+    maximum_associations: int | None = None
+    """At once, of this caller; None: as many as there are of all."""
 
 
 @dataclass(frozen=True)
@@ -81,13 +85,16 @@ class Refusal(StrEnum):
     LOCAL_LIMIT = "LOCAL_LIMIT"
 
 
-REJECTIONS: dict[Refusal, tuple[int, int, int]] = {
+REJECTIONS: dict[Refusal, Rejection] = {
     Refusal.CALLING_AE_TITLE: (1, 1, 3),
     Refusal.CALLING_HOST: (1, 1, 3),
     Refusal.CALLED_AE_TITLE: (1, 1, 7),
     Refusal.LOCAL_LIMIT: (2, 3, 2),
 }
-"""Result, source and reason of the A-ASSOCIATE-RJ (PS3.8 section 9.3.4)."""
+"""Result, source and reason of the A-ASSOCIATE-RJ (PS3.8 section 9.3.4), for a caller at its own host."""
+
+TO_STRANGERS: Rejection = (1, 1, 3)
+"""The one answer to whoever is not known by the host: another would tell which calling AE titles there are."""
 
 
 @dataclass(frozen=True)
@@ -128,7 +135,7 @@ class ContextsRefused:
 class Server:
     """A listening SCP. Made by `start`."""
 
-    def __init__(self, listener: ThreadedAssociationServer) -> None:
+    def __init__(self, listener: Listener) -> None:
         self._listener = listener
         self._thread = threading.Thread(target=listener.serve_forever, args=(POLL_S,), name="storage-scp", daemon=True)
         self._thread.start()
@@ -148,6 +155,7 @@ class Server:
         if self._is_open:
             self._is_open = False
             self._listener.shutdown()
+            self._listener.admission.close(timeout_s)
         open_associations = self._listener.active_associations
         for assoc in open_associations:
             _machine(assoc).is_stopping = True
@@ -169,6 +177,7 @@ def start(
     contexts_refused: Callable[[ContextsRefused], None] = lambda refused: None,
     maximum_associations: int = 25,
     maximum_pdu: int = 131072,
+    maximum_instance: int = 1 << 31,
     network_timeout_s: float = 60.0,
     acse_timeout_s: float = 30.0,
 ) -> Server:
@@ -177,17 +186,20 @@ def start(
     `store` is called in the thread of the association, one instance of it at a time, and returns the status to
     answer (PS3.4 table B.2-1); should it raise, the answer is 0xC211. `ended` is called for each association that
     was let in, or could not be read, when it is over; `refused` for each that was rejected; `contexts_refused` for
-    each of which a context was. `maximum_pdu` is in bytes, 0 for no limit.
+    each of which a context was. `maximum_associations` counts those of callers that were let in, at once; a caller that
+    has none open is let in all the same. `maximum_pdu` and `maximum_instance` (a data set) are in bytes, 0 for no
+    limit of PDUs; who sends more is aborted.
 
     Raises OSError when the address cannot be listened on.
     """
     ae = AE(ae_title)
-    ae.maximum_associations = maximum_associations
+    ae.maximum_associations = sys.maxsize  # pynetdicom counts threads; the door counts callers
     ae.maximum_pdu_size = maximum_pdu
     ae.network_timeout = network_timeout_s
     ae.acse_timeout = acse_timeout_s
     prepare()
-    reception = _Reception(_Door(ae_title.strip(), callers), store, ended, refused, contexts_refused)
+    door = _Door(ae_title.strip(), callers, maximum_associations)
+    reception = _Reception(door, store, ended, refused, contexts_refused)
     server = ae.make_server(
         (host, port),
         contexts=[build_context(Verification)],  # of no account: `_admit` says what is offered
@@ -195,35 +207,71 @@ def start(
         server_class=Listener,
         request_handler=Acceptor,
     )
-    cast(Listener, server).ended = reception.end
+    listener = cast(Listener, server)
+    listener.ended = reception.end
+    listener.maximum_instance = maximum_instance
+    listener.requests = {}
+    listener.admission = Admission(
+        judge=reception.judge,
+        enter=listener.enter,
+        ended=lambda ending, *caller: ended(Ended(ending, *caller)),
+        request_s=min(REQUEST_S, acse_timeout_s),
+    )
     ae._servers.append(server)  # where its shutdown() takes it out again
     server._gc = [0, round(GARBAGE_COLLECTION_S / POLL_S)]
-    return Server(server)
+    return Server(listener)
 
 
 class _Door:
-    """Who comes in."""
+    """Who comes in, and how many at once. It never waits, not for a name service either."""
 
-    def __init__(self, ae_title: str, callers: Sequence[Caller]) -> None:
+    def __init__(self, ae_title: str, callers: Sequence[Caller], maximum_associations: int) -> None:
         self._ae_title = ae_title
-        self._callers = [Caller(caller.ae_title.strip(), caller.host) for caller in callers]
+        self._callers = [replace(caller, ae_title=caller.ae_title.strip()) for caller in callers]
         self._addresses = {caller.host: _addresses(caller.host) for caller in callers if caller.host}
+        self._resolving: set[str] = set()
+        self._maximum = maximum_associations
+        self._lock = threading.Lock()
+        self._inside: Counter[str] = Counter()
+        """Associations by their calling AE title."""
 
-    def refusal(self, calling_ae_title: str, called_ae_title: str, address: str) -> Refusal | None:
-        """Why the caller is not let in; None when it is."""
-        known = [caller for caller in self._callers if caller.ae_title == calling_ae_title.strip()]
+    def enter(self, calling_ae_title: str, called_ae_title: str, address: str) -> tuple[Refusal, Rejection] | None:
+        """Give the caller a place; or why it gets none, and what it is told."""
+        title = calling_ae_title.strip()
+        known = [caller for caller in self._callers if caller.ae_title == title]
         if not known:
-            return Refusal.CALLING_AE_TITLE
-        if not any(caller.host is None or self._is_at(caller.host, address) for caller in known):
-            return Refusal.CALLING_HOST
+            return Refusal.CALLING_AE_TITLE, TO_STRANGERS
+        here = [caller for caller in known if caller.host is None or self._is_at(caller.host, address)]
+        if not here:
+            return Refusal.CALLING_HOST, TO_STRANGERS
         if called_ae_title.strip() != self._ae_title:
-            return Refusal.CALLED_AE_TITLE
+            is_at_home = any(caller.host for caller in here)
+            return Refusal.CALLED_AE_TITLE, REJECTIONS[Refusal.CALLED_AE_TITLE] if is_at_home else TO_STRANGERS
+        own = max(caller.maximum_associations or self._maximum for caller in here)
+        with self._lock:
+            count = self._inside[title]
+            if count >= own or (count and self._inside.total() >= self._maximum):
+                return Refusal.LOCAL_LIMIT, REJECTIONS[Refusal.LOCAL_LIMIT]
+            self._inside[title] += 1
         return None
 
+    def leave(self, calling_ae_title: str) -> None:
+        """Give the place back."""
+        with self._lock:
+            self._inside[calling_ae_title.strip()] -= 1
+
     def _is_at(self, host: str, address: str) -> bool:
-        if not self._addresses[host]:  # the name service may not have been up when we started
-            self._addresses[host] = _addresses(host)
+        if not self._addresses[host] and host not in self._resolving:
+            # The name service may not have been up when we started: who comes again is known then.
+            self._resolving.add(host)
+            threading.Thread(target=self._resolve, args=(host,), name="resolve", daemon=True).start()
         return _canonical(address) in self._addresses[host]
+
+    def _resolve(self, host: str) -> None:
+        try:
+            self._addresses[host] = _addresses(host)
+        finally:
+            self._resolving.discard(host)
 
 
 class _Reception:
@@ -248,33 +296,25 @@ class _Reception:
 
     def handlers(self) -> list[EventHandlerType]:
         return [
-            (evt.EVT_REQUESTED, self._admit),
-            (evt.EVT_REJECTED, self._over_limit),
+            (evt.EVT_REQUESTED, self._offer),
             (evt.EVT_ACCEPTED, self._tell_refused_contexts),
             (evt.EVT_C_ECHO, lambda event: 0x0000),
             (evt.EVT_C_STORE, self._receive),
-            (evt.EVT_CONN_CLOSE, dismiss_unassociated),
         ]
 
-    def _admit(self, event: Event) -> None:
-        """Reject who may not come in. pynetdicom negotiates with those that this leaves alone."""
-        assoc = event.assoc
-        # pynetdicom swallows what a handler raises: until the door has answered, nobody is let in.
-        assoc.is_rejected = True
-        caller = _caller(assoc)
-        reason = self._door.refusal(*caller)
-        if reason is None:
-            request = cast(A_ASSOCIATE, assoc.requestor.primitive)
-            assoc.acceptor.supported_contexts = negotiable(request.presentation_context_definition_list)
-            assoc.is_rejected = False
-            return
-        assoc.acse.send_reject(*REJECTIONS[reason])
-        assoc.kill()
-        self._refused(Refused(reason, *caller))
+    def judge(self, calling_ae_title: str, called_ae_title: str, address: str) -> Rejection | None:
+        """Let a caller in, or tell of its refusal and say what it is answered."""
+        refusal = self._door.enter(calling_ae_title, called_ae_title, address)
+        if refusal is None:
+            return None
+        reason, rejection = refusal
+        self._refused(Refused(reason, calling_ae_title, called_ae_title, address))
+        return rejection
 
-    def _over_limit(self, event: Event) -> None:
-        """pynetdicom itself rejects for one reason only, as no AE titles are required of it."""
-        self._refused(Refused(Refusal.LOCAL_LIMIT, *_caller(event.assoc)))
+    def _offer(self, event: Event) -> None:
+        """Say which contexts pynetdicom may accept."""
+        request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
+        event.assoc.acceptor.supported_contexts = negotiable(request.presentation_context_definition_list)
 
     def _receive(self, event: Event) -> int:
         request, assoc = cast(C_STORE, event.request), event.assoc
@@ -302,6 +342,7 @@ class _Reception:
         """No instance of an association comes any more."""
         with self._lock:
             association_id = self._ids.pop(assoc, None)
+        self._door.leave(_caller(assoc)[0])
         if ending != Ending.REJECTED:
             within = association_id is not None or assoc.dimse.message is not None
             self._ended(Ended(ending, *_caller(assoc), association_id, within and ending != Ending.RELEASED))

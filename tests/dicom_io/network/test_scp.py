@@ -1,10 +1,12 @@
 """The door, the bytes, the answers, and that nothing stays behind."""
 
 import logging
+import select
 import socket
 import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BytesIO, StringIO
 from pathlib import Path
@@ -24,6 +26,7 @@ from dicom_io.errors import StoreRefused
 from dicom_io.network.endings import Ending
 from dicom_io.network.scp import (
     REJECTIONS,
+    TO_STRANGERS,
     Caller,
     ContextsRefused,
     Ended,
@@ -165,7 +168,9 @@ def test_a_caller_is_let_in(start_site: StartSite) -> None:
         ([], "MODALITY", "PORTA", Refusal.CALLING_AE_TITLE, (1, 1, 3)),
         ([Caller("MODALITY", "192.0.2.1")], "MODALITY", "PORTA", Refusal.CALLING_HOST, (1, 1, 3)),
         ([Caller("MODALITY", "no-such-host.invalid")], "MODALITY", "PORTA", Refusal.CALLING_HOST, (1, 1, 3)),
-        ([Caller("MODALITY")], "MODALITY", "ELSEWHERE", Refusal.CALLED_AE_TITLE, (1, 1, 7)),
+        ([Caller("MODALITY", "127.0.0.1")], "MODALITY", "ELSEWHERE", Refusal.CALLED_AE_TITLE, (1, 1, 7)),
+        ([Caller("MODALITY")], "MODALITY", "ELSEWHERE", Refusal.CALLED_AE_TITLE, TO_STRANGERS),
+        ([Caller("MODALITY")], "STRANGER", "ELSEWHERE", Refusal.CALLING_AE_TITLE, TO_STRANGERS),
     ],
 )
 def test_others_are_rejected(
@@ -176,9 +181,9 @@ def test_others_are_rejected(
     reason: Refusal,
     codes: tuple[int, int, int],
 ) -> None:
-    """With the right result, source and reason; an empty list lets in nobody."""
+    """With the right result, source and reason; an empty list lets in nobody. Strangers learn no title by guessing."""
     site = start_site(callers=callers)
-    assert reject(site.associate(calling, called)) == codes == REJECTIONS[reason]
+    assert reject(site.associate(calling, called)) == codes
     assert site.refused.get(timeout=PATIENCE_S) == Refused(reason, calling, called, "127.0.0.1")
 
 
@@ -222,12 +227,12 @@ def test_ipv6(start_site: StartSite) -> None:
 
 
 def test_a_door_that_fails_stays_shut(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:
-    """pynetdicom swallows what its handlers raise, and would go on to accept."""
+    """Nobody is let in because of an error, and the next one is answered all the same."""
 
     def fail(*_: object) -> None:
         raise RuntimeError
 
-    monkeypatch.setattr("dicom_io.network.scp._Door.refusal", fail)
+    monkeypatch.setattr("dicom_io.network.scp._Door.enter", fail)
     assert not start_site().associate().is_established
 
 
@@ -600,7 +605,7 @@ BROKEN = {
     "data first": (p_data(1, 3, b"1"), Ending.PROTOCOL_ERROR),
     "release first": (b"\x05\x00" + struct.pack(">L", 4) + bytes(4), Ending.PROTOCOL_ERROR),
     "a request that is too short": (b"\x01\x00" + struct.pack(">L", 10) + bytes(10), Ending.PROTOCOL_ERROR),
-    "4 GB announced": (b"\x01\x00" + struct.pack(">L", 0xFFFFFFFF), Ending.CONNECTION_LOST),
+    "4 GB announced": (b"\x01\x00" + struct.pack(">L", 0xFFFFFFFF), Ending.TOO_LARGE),
     "two requests": (associate_rq() * 2, Ending.PROTOCOL_ERROR),
     "an unknown PDU": (associate_rq() + b"\x42\x00" + struct.pack(">L", 0), Ending.PROTOCOL_ERROR),
     "rubbish as data": (associate_rq() + p_data(1, 3, b"rubbish"), Ending.PROTOCOL_ERROR),
@@ -642,6 +647,117 @@ def test_no_request_is_without_an_end(start_site: StartSite) -> None:
                 pass
         ends = site.ended if site.refused.empty() else site.refused
         assert ends.get(timeout=PATIENCE_S), number  # type: ignore[attr-defined]
+
+
+def test_a_peer_at_its_limit_costs_no_other_its_place(start_site: StartSite) -> None:
+    """One may have a limit of its own; one that has nothing open is let in even when the others fill the rest."""
+    site = start_site(callers=[Caller("GREEDY", maximum_associations=2), Caller("MODALITY")], maximum_associations=3)
+    greedy = [site.associate("GREEDY") for _ in range(2)]
+    assert reject(site.associate("GREEDY")) == REJECTIONS[Refusal.LOCAL_LIMIT]
+    modality = site.associate()
+    assert reject(site.associate()) == REJECTIONS[Refusal.LOCAL_LIMIT]
+    greedy.pop().release()
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.RELEASED
+    greedy.append(site.associate("GREEDY"))
+    assert all(assoc.is_established for assoc in (*greedy, modality))
+
+    full = start_site(callers=[Caller("GREEDY"), Caller("MODALITY")], maximum_associations=2)
+    assert all(full.associate("GREEDY").is_established for _ in range(2))
+    assert full.associate().is_established
+
+
+def test_strangers_take_no_place_and_no_thread(start_site: StartSite) -> None:
+    """Connections that are silent, or stop within the request, are held without a thread; a peer comes in meanwhile."""
+    site = start_site(maximum_associations=1)
+    before = set(threading.enumerate())
+    strangers = [site.connect() for _ in range(200)]
+    for stranger in strangers[::2]:
+        stranger.sendall(associate_rq()[:3])
+    assoc = site.associate()
+    assert assoc.is_established
+    assert assoc.send_c_echo().Status == 0x0000
+    assoc.release()
+    assert new_threads(before) == []
+    for stranger in strangers:
+        stranger.close()
+
+
+def test_a_crowd_from_one_host_costs_another_host_nothing(
+    start_site: StartSite, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where too many wait, the oldest of the fullest host goes."""
+    monkeypatch.setattr("dicom_io.network.admission.MAXIMUM_CONNECTIONS", 6)
+    monkeypatch.setattr("dicom_io.network.admission.MAXIMUM_OF_HOST", 4)
+    site = start_site()
+
+    def connect(host: str) -> socket.socket:
+        return socket.create_connection(("127.0.0.1", site.server.port), PATIENCE_S, source_address=(host, 0))
+
+    waiting = [connect("127.0.0.2"), *(connect("127.0.0.3") for _ in range(5))]
+    assert waiting[1].recv(1) == b""  # one too many of this host
+    waiting += [connect("127.0.0.4"), connect("127.0.0.4")]
+    assert waiting[2].recv(1) == b""  # one too many of all
+    waiting[0].sendall(associate_rq())
+    assert read_pdu(waiting[0])[0] == 2
+    for connection in waiting:
+        connection.close()
+
+
+def test_who_was_rejected_is_gone(start_site: StartSite) -> None:
+    """A stranger that asks and stays connected has no thread, and is cut off."""
+    site = start_site()
+    before = set(threading.enumerate())
+    with site.connect() as connection:
+        connection.sendall(associate_rq(calling=b"STRANGER".ljust(16)))
+        assert read_pdu(connection)[:1] == b"\x03"
+        assert new_threads(before) == []
+        assert connection.recv(1) == b""
+
+
+def test_a_request_has_one_deadline(start_site: StartSite) -> None:
+    """However often a byte of it comes."""
+    site = start_site(acse_timeout_s=0.5)
+    with site.connect() as connection:
+        trickle(connection, (bytes([byte]) for byte in associate_rq()))
+        assert site.ended.get(timeout=PATIENCE_S).ending == Ending.TIMED_OUT
+
+
+def test_what_is_larger_than_agreed_is_cut_off(start_site: StartSite) -> None:
+    """A PDU that announces more than the agreed maximum, and an instance that does not end."""
+    site = start_site(maximum_pdu=4096, maximum_instance=10_000)
+    for sent in (
+        b"\x04\x00" + struct.pack(">L", 0xFFFFFFF0),
+        b"\x04\x00" + struct.pack(">L", 4097),
+        p_data(1, 0, bytes(4000)) * 3,
+    ):
+        with site.connect() as connection:
+            connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+            assert read_pdu(connection)[0] == 2
+            connection.sendall(sent)
+            assert read_pdu(connection)[0] == 7
+        ended = site.ended.get(timeout=PATIENCE_S)
+        assert (ended.ending, ended.calling_ae_title) == (Ending.TOO_LARGE, "MODALITY")
+    assert site.received == []
+
+
+def test_an_instance_has_a_deadline_by_its_size(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that trickles in is cut off, although no pause is as long as the network timeout."""
+    monkeypatch.setattr("dicom_io.network.acceptor.LEAST_RATE", 1e6)
+    site = start_site(network_timeout_s=0.3)
+    with site.connect() as connection:
+        connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+        assert read_pdu(connection)[0] == 2
+        trickle(connection, [p_data(1, 0, b"1")] * 200)
+        assert site.ended.get(timeout=PATIENCE_S).ending == Ending.TIMED_OUT
+
+
+def trickle(connection: socket.socket, parts: Iterable[bytes]) -> None:
+    """Send a part every 50 ms until the other side has had enough."""
+    with suppress(OSError):
+        for part in parts:
+            connection.sendall(part)
+            if select.select([connection], [], [], 0.05)[0]:
+                return
 
 
 def test_probes_are_not_told(start_site: StartSite) -> None:
