@@ -17,6 +17,7 @@ from daemon.configuration.config import Config
 from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
+from daemon.process import make_files_private
 from daemon.sidecar import write_sidecar
 from daemon.spool import Spool
 from dicom_io.errors import InvalidUID
@@ -173,6 +174,7 @@ def _holds_no_slices(sop_class_uid: str | None) -> bool:
 
 def open_storage(config: Config) -> tuple[Spool, Ledger]:
     """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable."""
+    make_files_private()
     spool = Spool(config.storage.root, config.storage.min_free_mb)
     spool.prepare()
     ledger = Ledger(config.ledger_url)

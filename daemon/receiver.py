@@ -35,13 +35,16 @@ class Receiver:
             ae_title=dicom.ae_title,
             host=dicom.host,
             port=dicom.port,
-            callers=[scp.Caller(peer.ae_title, peer.host) for peer in self._config.accepting_peers],
+            callers=[
+                scp.Caller(peer.ae_title, peer.host, peer.maximum_associations) for peer in self._config.accepting_peers
+            ],
             store=self._store,
             ended=self._ended,
             refused=_log_refusal,
             contexts_refused=_log_refused_contexts,
             maximum_associations=dicom.maximum_associations,
             maximum_pdu=dicom.maximum_pdu,
+            maximum_instance=dicom.maximum_instance_mb << 20,
             network_timeout_s=dicom.network_timeout_s,
             acse_timeout_s=dicom.acse_timeout_s,
         )

@@ -21,6 +21,7 @@ from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
 from daemon.log import get_logger
 from daemon.pipeline import Pipeline
+from daemon.process import limit_service
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
 from daemon.shadows import Shadows
@@ -42,6 +43,7 @@ def run(config: Config) -> None:
 
     Raises StorageUnusable, LedgerUnavailable or OSError (the port) before anything is accepted.
     """
+    limit_service()
     spool, ledger = open_storage(config)
     with spool.lock():
         spool.sweep()

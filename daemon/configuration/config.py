@@ -67,6 +67,7 @@ class Dicom(Section):
     port: Port = 11112
     maximum_associations: int = Field(default=25, ge=1)
     maximum_pdu: int = Field(default=131072, ge=4096)
+    maximum_instance_mb: int = Field(default=2048, ge=1)
     network_timeout_s: Seconds = 60.0
     acse_timeout_s: Seconds = 30.0
 
@@ -82,6 +83,7 @@ class Peer(Section):
     host: Host | None = None
     port: Port | None = None
     accept: bool = False
+    maximum_associations: int | None = Field(default=None, ge=1)
     query: bool = False
 
     @field_validator("query")

@@ -14,21 +14,19 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
 from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerStopped, WorkerTimedOut
 from daemon.log import Form, Level, configure, get_logger
+from daemon.process import KILLED_EARLY, KILLED_FIRST, tell_oom_score
 from models.errors import DeviceLost, DeviceUnavailable
 
 PR_SET_PDEATHSIG = 1
 LOW_PRIORITY = 10
 """A nice value: beside a busy worker of the usual one it gets a tenth of a core, and so it does get on."""
-OOM_SCORE, FIRST_TO_BE_KILLED = Path("/proc/self/oom_score_adj"), "1000"
 
 SPOILS_ITS_PROCESS = (WorkerOutOfMemory, DeviceLost, DeviceUnavailable)
 """The errors after which a process is not used again. CUDA that once found no GPU in it may never find one."""
@@ -160,10 +158,9 @@ def _serve(pipe: Connection, parent: int, setup: Setup) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     configure(setup.log_level, setup.log_form)
+    tell_oom_score(KILLED_FIRST if setup.background else KILLED_EARLY)
     if setup.background:
         os.nice(LOW_PRIORITY)
-        with suppress(OSError):  # a system that has no such file kills whom it likes
-            OOM_SCORE.write_text(FIRST_TO_BE_KILLED)
     if setup.memory_mb:
         limit = setup.memory_mb * 2**20
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))

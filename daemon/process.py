@@ -1,0 +1,37 @@
+"""What the operating system is told of this process: private files, no core dumps, many sockets, killed last."""
+
+import os
+import resource
+from contextlib import suppress
+from pathlib import Path
+
+DESCRIPTORS = 16384
+"""Files and sockets at once; thousands of connections may wait at the door (`dicom_io.network.admission`)."""
+
+OOM_SCORE = Path("/proc/self/oom_score_adj")
+KILLED_LAST, KILLED_EARLY, KILLED_FIRST = "-900", "500", "1000"
+"""For the service, the worker and a background worker: where memory runs out, the kernel ends the highest first."""
+
+
+def make_files_private() -> None:
+    """Let everything that this process writes from now on be readable by its user alone (0600, folders 0700)."""
+    os.umask(0o077)
+
+
+def limit_service() -> None:
+    """Set the limits of the service; its children inherit them.
+
+    No core dump, which would hold images; as many descriptors as the hard limit allows. The kernel takes a score below
+    the present one from a privileged process only: deploy/porta.service sets it for others.
+    """
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = DESCRIPTORS if hard == resource.RLIM_INFINITY else min(DESCRIPTORS, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    tell_oom_score(KILLED_LAST)
+
+
+def tell_oom_score(score: str) -> None:
+    """Tell the kernel when to end this process where memory runs out; a system without such a file decides itself."""
+    with suppress(OSError):
+        OOM_SCORE.write_text(score)
