@@ -103,7 +103,7 @@ def _explain_volume(
     window = display_window(volume, headers[0] if headers else None)
     for one, way, heat in _heats(scene, chosen, methods):
         _write(scene, findings, one, way, heat, out, window)
-        print(f"{out}: {way.kind.title} of lesion {one.number}, {one.long_axis_mm:.0f} mm")
+        print(f"{out}: {way.kind.title} of lesion {one.number}, {one.size.long_axis_mm:.0f} mm")
     return findings.lesion_count
 
 
@@ -125,7 +125,7 @@ def _heats(scene: Scene, lesions: list[Lesion], methods: tuple[str, ...]) -> Ite
 def _write(scene: Scene, findings: Findings, lesion: Lesion, way: Way, heat: Heat, out: Path, window: Window) -> None:
     volume, algorithm = scene.volume, scene.segmentation.algorithm
     highest = float(heat.values.max(initial=0.0))
-    explanation = Explanation(way.kind, lesion.key_slice, heat.plane(lesion.key_slice), highest)
+    explanation = Explanation(way.kind, lesion.place.key_slice, heat.plane(lesion.place.key_slice), highest)
     page = draw_heat_page(
         Canvas(WIDTH, HEIGHT),
         volume,

@@ -186,8 +186,11 @@ def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findin
     write_overlays(volume, segmentation, findings, out)
     print(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
     for lesion in findings.lesions:
-        said = [f"{lesion.long_axis_mm:.0f} x {lesion.short_axis_mm:.0f} mm", f"{lesion.volume_ml:.1f} mL"]
-        said += [] if lesion.hu_mean is None else [f"{lesion.hu_mean:.0f} HU"]
+        said = [
+            f"{lesion.size.long_axis_mm:.0f} x {lesion.size.short_axis_mm:.0f} mm",
+            f"{lesion.size.volume_ml:.1f} mL",
+        ]
+        said += [] if lesion.values.hu_mean is None else [f"{lesion.values.hu_mean:.0f} HU"]
         print(f"  lesion {lesion.number}: {', '.join(said)}")
 
 

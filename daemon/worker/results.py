@@ -120,7 +120,7 @@ def _explanations(material: Material) -> Sequence[Dataset]:
     explanations = {}
     for lesion in material.findings.lesions:
         if heat := material.heats.get(lesion.number):
-            plane, highest = lesion.key_slice, float(heat.values.max(initial=0.0))
+            plane, highest = lesion.place.key_slice, float(heat.values.max(initial=0.0))
             explanations[lesion.number] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
     return build_explanation_images(
         material.headers,

@@ -38,7 +38,7 @@ class Course:
 
 
 @dataclass(frozen=True)
-class Size:
+class PriorSize:
     """What a lesion of an earlier study measured; `number` and `tracking_uid` ("" for none) are those of that study."""
 
     number: int
@@ -60,7 +60,7 @@ class EarlierStudy:
     """
 
     days: int | None
-    lesions: tuple[Size, ...]
+    lesions: tuple[PriorSize, ...]
     courses: tuple[Course, ...]
     target_sum_mm: float | None = None
     is_compared: bool = False

@@ -8,84 +8,34 @@ from typing import Any
 
 from dicom_io.segmentation import Algorithm
 from reports.findings.caveats import NOT_JUDGED
-from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, Size
+from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, PriorSize
 from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
+from reports.findings.places import Place
 from reports.findings.response import RESPONSE_CAVEAT
 from reports.findings.severity import NOT_KNOWN, Severity
-
-Point = tuple[float, float, float]
-
-SUBCAPSULAR_MM = 10.0
-"""Lesions nearer than this to the liver's surface are subcapsular (under 1 cm, as ablation studies have it: for example
-Diagn Interv Radiol 2020, PMC7075578)."""
+from reports.findings.sizes import Point, Size
+from reports.findings.surfaces import Shape
+from reports.findings.texture import Values
 
 
 @dataclass(frozen=True)
 class Lesion:
     """One lesion: `number` counts from 1, `segment` is its SegmentNumber in the SEG.
 
-    Long and short axis follow RECIST 1.1: the longest diameter in one slice, and the longest chord at a right angle
-    to it in that slice, both on the convex outline; `axis_end_points_lps_mm` are ((p, q), (p, q)), long before
-    short. The slice, `key_slice`, is one of those acquired, as RECIST has it: of an axial stack an axial one, of a
-    sagittal, coronal or oblique stack one of that plane, where the axes are other ones than an axial slice would
-    show. `key_sop_instance_uid` and, in an Enhanced image, `key_frame_number` name its image.
-
-    `diameter_3d_mm` is the largest distance in space, another number with another name. `confidence` is the model's
-    mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is real.
-
-    Shape (`surfaces`): `surface_mm2`, `mesh_volume_ml` and `sphericity` are those of the mesh that IBSI
-    measures; `volume_ml` counts voxels.
-
-    Values (`texture`): `hu_mean`, `hu_sd`, the percentiles `hu_p10`, `hu_p50`, `hu_p90`, `entropy_bits` and
-    `contrast_to_liver_hu` (the lesion's mean less that of the liver without lesions) are None where the values are no
-    Hounsfield units (MR), the last also where no liver is left to compare with. `skewness` and `kurtosis` (excess)
-    have no unit.
-
-    Place: `distance_to_capsule_mm` to the liver's outer surface (None where none is in the field), `subcapsular`
-    when it is under SUBCAPSULAR_MM; `distance_to_edge_mm` to the edge of the field of view, `touches_border` when the
-    lesion lies on that edge and so is cut off; `half` ("right", "left") and `third` ("cranial", "middle", "caudal") of
-    the liver, by the lesion's centre (`reports.findings.regions`).
-
+    `confidence` is the model's mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is
+    real.
     `certain` is False where the model is unsure of the liver's outline and the lesion lies at it.
     """
 
     number: int
     segment: int
     tracking_uid: str
-    volume_ml: float
-    long_axis_mm: float
-    short_axis_mm: float
-    axis_end_points_lps_mm: tuple[tuple[Point, Point], tuple[Point, Point]]
-    diameter_3d_mm: float
-    hu_mean: float | None
-    hu_sd: float | None
-    key_slice: int
-    key_sop_instance_uid: str | None
+    size: Size
+    values: Values
+    shape: Shape
+    place: Place
     confidence: float | None
-    centroid_lps_mm: Point
-    key_frame_number: int | None = None
-    surface_mm2: float | None = None
-    mesh_volume_ml: float | None = None
-    sphericity: float | None = None
-    hu_p10: float | None = None
-    hu_p50: float | None = None
-    hu_p90: float | None = None
-    skewness: float | None = None
-    kurtosis: float | None = None
-    entropy_bits: float | None = None
-    contrast_to_liver_hu: float | None = None
-    distance_to_capsule_mm: float | None = None
-    subcapsular: bool | None = None
-    distance_to_edge_mm: float | None = None
-    touches_border: bool | None = None
-    half: str | None = None
-    third: str | None = None
     certain: bool = True
-
-    @property
-    def region(self) -> str | None:
-        """Where in the liver, in words."""
-        return f"{self.half} half, {self.third} third" if self.half and self.third else None
 
 
 @dataclass(frozen=True)
@@ -209,34 +159,34 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "number": lesion.number,
         "segment": lesion.segment,
         "tracking_uid": lesion.tracking_uid,
-        "volume_ml": _rounded(lesion.volume_ml),
-        "long_axis_mm": _rounded(lesion.long_axis_mm),
-        "short_axis_mm": _rounded(lesion.short_axis_mm),
-        "axis_end_points_lps_mm": _rounded(lesion.axis_end_points_lps_mm),
-        "diameter_3d_mm": _rounded(lesion.diameter_3d_mm),
-        "hu_mean": _rounded(lesion.hu_mean),
-        "hu_sd": _rounded(lesion.hu_sd),
-        "key_slice": lesion.key_slice,
-        "key_sop_instance_uid": lesion.key_sop_instance_uid,
-        "key_frame_number": lesion.key_frame_number,
-        "surface_mm2": _rounded(lesion.surface_mm2),
-        "mesh_volume_ml": _rounded(lesion.mesh_volume_ml),
-        "sphericity": _rounded(lesion.sphericity),
-        "hu_p10": _rounded(lesion.hu_p10),
-        "hu_p50": _rounded(lesion.hu_p50),
-        "hu_p90": _rounded(lesion.hu_p90),
-        "skewness": _rounded(lesion.skewness),
-        "kurtosis": _rounded(lesion.kurtosis),
-        "entropy_bits": _rounded(lesion.entropy_bits),
-        "contrast_to_liver_hu": _rounded(lesion.contrast_to_liver_hu),
-        "distance_to_capsule_mm": _rounded(lesion.distance_to_capsule_mm),
-        "subcapsular": lesion.subcapsular,
-        "distance_to_edge_mm": _rounded(lesion.distance_to_edge_mm),
-        "touches_border": lesion.touches_border,
-        "region": {"half": lesion.half, "third": lesion.third},
+        "volume_ml": _rounded(lesion.size.volume_ml),
+        "long_axis_mm": _rounded(lesion.size.long_axis_mm),
+        "short_axis_mm": _rounded(lesion.size.short_axis_mm),
+        "axis_end_points_lps_mm": _rounded(lesion.size.axis_end_points_lps_mm),
+        "diameter_3d_mm": _rounded(lesion.size.diameter_3d_mm),
+        "hu_mean": _rounded(lesion.values.hu_mean),
+        "hu_sd": _rounded(lesion.values.hu_sd),
+        "key_slice": lesion.place.key_slice,
+        "key_sop_instance_uid": lesion.place.key_sop_instance_uid,
+        "key_frame_number": lesion.place.key_frame_number,
+        "surface_mm2": _rounded(lesion.shape.surface_mm2),
+        "mesh_volume_ml": _rounded(lesion.shape.mesh_volume_ml),
+        "sphericity": _rounded(lesion.shape.sphericity),
+        "hu_p10": _rounded(lesion.values.hu_p10),
+        "hu_p50": _rounded(lesion.values.hu_p50),
+        "hu_p90": _rounded(lesion.values.hu_p90),
+        "skewness": _rounded(lesion.values.skewness),
+        "kurtosis": _rounded(lesion.values.kurtosis),
+        "entropy_bits": _rounded(lesion.values.entropy_bits),
+        "contrast_to_liver_hu": _rounded(lesion.values.contrast_to_liver_hu),
+        "distance_to_capsule_mm": _rounded(lesion.place.distance_to_capsule_mm),
+        "subcapsular": lesion.place.subcapsular,
+        "distance_to_edge_mm": _rounded(lesion.place.distance_to_edge_mm),
+        "touches_border": lesion.place.touches_border,
+        "region": {"half": lesion.place.half, "third": lesion.place.third},
         "confidence": _rounded(lesion.confidence),
         "certain": lesion.certain,
-        "centroid_lps_mm": _rounded(lesion.centroid_lps_mm),
+        "centroid_lps_mm": _rounded(lesion.place.centroid_lps_mm),
     }
 
 
@@ -304,7 +254,7 @@ def _study_json(study: EarlierStudy) -> dict[str, Any]:
     }
 
 
-def _size_json(lesion: Size | PriorLesion) -> dict[str, Any]:
+def _size_json(lesion: PriorSize | PriorLesion) -> dict[str, Any]:
     return {
         "number": lesion.number,
         "tracking_uid": lesion.tracking_uid,

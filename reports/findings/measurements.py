@@ -1,8 +1,7 @@
 """What a segmentation measures: the liver and every lesion of it, on the voxel values that it was drawn on.
 
-Pure. Each kind of number has its module, and its convention there: lengths in `dicom_io.axes`, surfaces and distances
-in `surfaces`, the field of view in `field_of_view`, values in `texture`, places in `regions`, what oncology counts in
-`criteria`, severity in `severity`.
+Pure. Each part of a lesion has its module, and its conventions there: `sizes`, `texture` (values), `surfaces` (shape)
+and `places`, with `regions` and `field_of_view`; lengths are in `dicom_io.axes`, what oncology counts in `criteria`.
 """
 
 from collections.abc import Sequence
@@ -12,9 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
-from dicom_io.axes import Bool, diameter_3d_mm, recist_axes
+from dicom_io.axes import Bool, recist_axes
 from dicom_io.errors import SeriesWarning
-from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
@@ -29,13 +27,15 @@ from reports.findings.caveats import (
 )
 from reports.findings.caveats import NOT_JUDGED as UNFIT
 from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
-from reports.findings.findings import SUBCAPSULAR_MM, Findings, Lesion, Point, findings_json
+from reports.findings.findings import Findings, Lesion, findings_json
+from reports.findings.places import Place, centroid_of
 from reports.findings.regions import Regions, regions_of
 from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, Severity, severity_of
-from reports.findings.surfaces import Capsule, capsule_of, mesh_of
-from reports.findings.texture import parenchyma_mean_and_sd, texture_of
+from reports.findings.sizes import size_of, volume_ml
+from reports.findings.surfaces import Capsule, capsule_of, shape_of
+from reports.findings.texture import parenchyma_mean_and_sd, values_of
 
-__all__ = ["NO_LIVER", "UNEVEN_VOLUME_ERROR", "Findings", "Lesion", "Point", "findings_json", "measure"]
+__all__ = ["NO_LIVER", "UNEVEN_VOLUME_ERROR", "Findings", "Lesion", "findings_json", "measure"]
 
 NO_LIVER = FindingsWarning.NO_LIVER
 
@@ -97,17 +97,17 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
     if LIVER_UNCERTAIN in segmentation.warnings:
         lesions = tuple(replace(lesion, certain=not _is_at_the_edge(lesion)) for lesion in lesions)
     certain = tuple(lesion for lesion in lesions if lesion.certain)
-    liver_volume_ml = _volume_ml(organ, geometry, first[0])
+    liver_volume_ml = volume_ml(organ, geometry, first[0])
     is_judged = not UNFIT & set(segmentation.warnings)
     cut_mm2 = cut_off_mm2(organ, geometry, first)
-    long_axes_mm = [lesion.long_axis_mm for lesion in lesions]
-    certain_axes_mm = [lesion.long_axis_mm for lesion in certain]
+    long_axes_mm = [lesion.size.long_axis_mm for lesion in lesions]
+    certain_axes_mm = [lesion.size.long_axis_mm for lesion in certain]
     targets = [certain[index] for index in criteria.target_indices(certain_axes_mm)]
-    is_thick = criteria.slices_are_thick(geometry, [lesion.key_slice for lesion in targets])
+    is_thick = criteria.slices_are_thick(geometry, [lesion.place.key_slice for lesion in targets])
     own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
     return Findings(
         liver_volume_ml=liver_volume_ml,
-        liver_centroid_lps_mm=_centroid(organ, geometry, np.array(first, np.float64)),
+        liver_centroid_lps_mm=centroid_of(organ, geometry, np.array(first, np.float64)),
         lesions=lesions,
         burden_percent=_burden_percent(lesions, liver_volume_ml) if is_judged else None,
         warnings=tuple(dict.fromkeys([*volume.warnings, *segmentation.warnings, *own_warnings])),
@@ -116,9 +116,9 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         liver_hu_sd=liver.mean_and_sd[1] if liver.mean_and_sd else None,
         liver_cut_off_mm2=cut_mm2,
         targets=tuple(lesion.number for lesion in targets),
-        target_diameter_sum_mm=None if is_thick else float(sum(lesion.long_axis_mm for lesion in targets)),
+        target_diameter_sum_mm=None if is_thick else float(sum(lesion.size.long_axis_mm for lesion in targets)),
         spread=criteria.spread_of(len(lesions)),
-        lobes=criteria.lobes_of([str(lesion.half) for lesion in lesions]),
+        lobes=criteria.lobes_of([lesion.place.half for lesion in lesions]),
         size_category=criteria.size_category_of(long_axes_mm),
         milan=criteria.milan_of(certain_axes_mm),
         up_to_seven=criteria.up_to_seven_of(certain_axes_mm),
@@ -129,21 +129,21 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
 
 
 def _is_at_the_edge(lesion: Lesion) -> bool:
-    return lesion.distance_to_capsule_mm is not None and lesion.distance_to_capsule_mm < DOUBTFUL_EDGE_MM
+    return lesion.place.distance_to_capsule_mm is not None and lesion.place.distance_to_capsule_mm < DOUBTFUL_EDGE_MM
 
 
 def _burden_percent(lesions: Sequence[Lesion], liver_volume_ml: float) -> float:
-    return 100 * sum(lesion.volume_ml for lesion in lesions) / liver_volume_ml
+    return 100 * sum(lesion.size.volume_ml for lesion in lesions) / liver_volume_ml
 
 
 def _severity(lesions: Sequence[Lesion], certain: Sequence[Lesion], liver_volume_ml: float) -> Severity:
     if not certain:
         return NOT_CERTAIN if lesions else NO_LESION
     return severity_of(
-        largest_mm=max(lesion.long_axis_mm for lesion in certain),
+        largest_mm=max(lesion.size.long_axis_mm for lesion in certain),
         lesion_count=len(certain),
         burden_percent=_burden_percent(certain, liver_volume_ml),
-        halves=len({lesion.half for lesion in certain}),
+        halves=len({lesion.place.half for lesion in certain}),
     )
 
 
@@ -152,7 +152,7 @@ def _warnings(lesions: Sequence[Lesion], liver: _Liver, cut_mm2: float, *, is_th
     said = {
         SeriesWarning.THICK_SLICES: is_thick,
         FindingsWarning.PARTIAL_LIVER: cut_mm2 > PARTIAL_LIVER_MM2,
-        FindingsWarning.LESION_CUT_OFF: any(lesion.touches_border for lesion in lesions),
+        FindingsWarning.LESION_CUT_OFF: any(lesion.place.touches_border for lesion in lesions),
         FindingsWarning.LOW_CONFIDENCE: min(confidences, default=1.0) < LOW_CONFIDENCE_BELOW,
         FindingsWarning.LESION_NOT_CERTAIN: not all(lesion.certain for lesion in lesions),
         FindingsWarning.CONTRAST_DOUBTFUL: liver.mean_and_sd is not None and liver.mean_and_sd[0] < ENHANCED_FROM_HU,
@@ -168,53 +168,31 @@ def _lesion(
     mask: Bool = segmentation.labels[box] == segment
     first = box[0].start, box[1].start, box[2].start
     corner = np.array(first, dtype=np.float64)
-    values = texture_of(volume.array[box][mask])
-    is_hu = volume.modality == "CT"
     axes = recist_axes(mask, geometry)
     key_slice = first[0] + axes.plane
-    mesh = mesh_of(mask, geometry, corner)
-    centroid = _centroid(mask, geometry, corner)
-    to_capsule_mm = liver.capsule.distance_mm(mask, geometry, corner)
-    to_edge_mm = distance_to_edge_mm(geometry, first, (box[0].stop, box[1].stop, box[2].stop))
-
-    def to_lps(row_column: Float) -> Point:
-        return _point(geometry.index_to_lps([key_slice, *(row_column + corner[1:])]))
-
+    centroid = centroid_of(mask, geometry, corner)
     return Lesion(
         number=number,
         segment=segment,
         tracking_uid=derive_uid("lesion", tracking_seed, number),
-        volume_ml=_volume_ml(mask, geometry, first[0]),
-        long_axis_mm=axes.long_mm,
-        short_axis_mm=axes.short_mm,
-        axis_end_points_lps_mm=(
-            (to_lps(axes.long_ends[0]), to_lps(axes.long_ends[1])),
-            (to_lps(axes.short_ends[0]), to_lps(axes.short_ends[1])),
+        size=size_of(mask, geometry, corner, axes),
+        values=values_of(
+            volume.array[box][mask],
+            is_hu=volume.modality == "CT",
+            liver_hu_mean=liver.mean_and_sd[0] if liver.mean_and_sd else None,
         ),
-        diameter_3d_mm=diameter_3d_mm(mask, lambda indices: geometry.index_to_lps(indices + corner)),
-        hu_mean=values.mean if is_hu else None,
-        hu_sd=values.sd if is_hu else None,
-        key_slice=key_slice,
-        key_sop_instance_uid=volume.sop_instance_uids[key_slice] if volume.sop_instance_uids else None,
+        shape=shape_of(mask, geometry, corner),
+        place=Place(
+            key_slice=key_slice,
+            key_sop_instance_uid=volume.sop_instance_uids[key_slice] if volume.sop_instance_uids else None,
+            key_frame_number=volume.frame_numbers[key_slice] if volume.frame_numbers else None,
+            centroid_lps_mm=centroid,
+            distance_to_capsule_mm=liver.capsule.distance_mm(mask, geometry, corner),
+            distance_to_edge_mm=distance_to_edge_mm(geometry, first, (box[0].stop, box[1].stop, box[2].stop)),
+            half=liver.regions.half(centroid),
+            third=liver.regions.third(centroid),
+        ),
         confidence=float(segmentation.confidences[number - 1]) if segmentation.confidences else None,
-        centroid_lps_mm=centroid,
-        key_frame_number=volume.frame_numbers[key_slice] if volume.frame_numbers else None,
-        surface_mm2=mesh.surface_mm2,
-        mesh_volume_ml=mesh.volume_mm3 / 1000,
-        sphericity=mesh.sphericity,
-        hu_p10=values.p10 if is_hu else None,
-        hu_p50=values.p50 if is_hu else None,
-        hu_p90=values.p90 if is_hu else None,
-        skewness=values.skewness,
-        kurtosis=values.kurtosis,
-        entropy_bits=values.entropy_bits if is_hu else None,
-        contrast_to_liver_hu=values.mean - liver.mean_and_sd[0] if is_hu and liver.mean_and_sd else None,
-        distance_to_capsule_mm=to_capsule_mm,
-        subcapsular=None if to_capsule_mm is None else to_capsule_mm < SUBCAPSULAR_MM,
-        distance_to_edge_mm=to_edge_mm,
-        touches_border=to_edge_mm == 0,
-        half=liver.regions.half(centroid),
-        third=liver.regions.third(centroid),
     )
 
 
@@ -238,26 +216,3 @@ def _moved(box: Box, first: Index) -> Box:
         slice(part.start + start, part.stop + start) for part, start in zip(box, first, strict=True)
     )
     return planes, rows, columns
-
-
-def _volume_ml(mask: Bool, geometry: Geometry, first_slice: int) -> float:
-    """Voxels of each slice times what a voxel of that slice holds: right for uneven stacks too."""
-    counts = np.count_nonzero(mask, axis=(1, 2))
-    return float(counts @ geometry.voxel_volumes_mm3[first_slice : first_slice + len(counts)]) / 1000
-
-
-def _centroid(mask: Bool, geometry: Geometry, corner: Float) -> Point:
-    """Centre of volume: each slice's centre, weighted by its count and width. `corner` is the mask's first index."""
-    by_row, by_column = np.count_nonzero(mask, axis=2), np.count_nonzero(mask, axis=1)
-    counts = by_row.sum(axis=1)
-    filled = np.flatnonzero(counts)
-    rows = by_row[filled] @ np.arange(mask.shape[1]) / counts[filled]
-    columns = by_column[filled] @ np.arange(mask.shape[2]) / counts[filled]
-    centres = geometry.index_to_lps(np.stack([filled, rows, columns], axis=-1) + corner)
-    weights = counts[filled] * geometry.voxel_volumes_mm3[filled + int(corner[0])]
-    return _point(weights @ centres / weights.sum())
-
-
-def _point(point_lps_mm: Float) -> Point:
-    x, y, z = (float(value) for value in point_lps_mm)
-    return x, y, z

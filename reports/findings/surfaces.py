@@ -22,20 +22,20 @@ GROUP_MM = (10.0, 4.0, 1.5)
 
 
 @dataclass(frozen=True)
-class Mesh:
-    """Area and volume of a closed surface."""
+class Shape:
+    """Area and volume of a lesion's mesh, as IBSI measures them."""
 
     surface_mm2: float
-    volume_mm3: float
+    mesh_volume_ml: float
 
     @property
     def sphericity(self) -> float:
         """The area of a ball of this volume, divided by this area: 1 for a ball (IBSI QCFX)."""
-        return float((36 * np.pi * self.volume_mm3**2) ** (1 / 3) / self.surface_mm2)
+        return float((36 * np.pi * (1000 * self.mesh_volume_ml) ** 2) ** (1 / 3) / self.surface_mm2)
 
 
-def mesh_of(mask: Bool, geometry: Geometry, corner: Float) -> Mesh:
-    """The surface of `mask` by marching cubes at 0.5 (IBSI C0JK, RNU0); `corner` is the index of its first voxel.
+def shape_of(mask: Bool, geometry: Geometry, corner: Float) -> Shape:
+    """Measure the surface of `mask` by marching cubes at 0.5 (IBSI C0JK, RNU0); `corner` is its first voxel's index.
 
     The same triangles as scikit-image draws, without drawing them: each cell of eight voxels is one of 256 cases,
     whose triangles are known, so that counting the cases of each gap between slices is enough. A surface of steps is
@@ -61,7 +61,7 @@ def mesh_of(mask: Bool, geometry: Geometry, corner: Float) -> Mesh:
         surface_mm2 += float(counts @ areas)
         # Gauss: the volume inside is the integral, over the surface, of height times the normal's upward part
         volume_mm3 += float(counts @ flux + ((planes[gap] - planes[0]) @ geometry.normal) * (counts @ upward))
-    return Mesh(surface_mm2, abs(volume_mm3))
+    return Shape(surface_mm2, abs(volume_mm3) / 1000)
 
 
 def _cells(mask: Bool) -> NDArray[np.uint8]:

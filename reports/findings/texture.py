@@ -24,21 +24,27 @@ PARENCHYMA_MARGIN_MM = 3.0
 
 
 @dataclass(frozen=True)
-class Texture:
-    """First-order statistics of the values of a lesion."""
+class Values:
+    """First-order statistics of the voxel values of one lesion.
 
-    mean: float
-    sd: float
-    p10: float
-    p50: float
-    p90: float
+    All but `skewness` and `kurtosis` (excess), which have no unit, are None where the values are no Hounsfield units
+    (MR). `contrast_to_liver_hu` is the lesion's mean less that of the liver without lesions, None also where no liver
+    is left to compare with.
+    """
+
+    hu_mean: float | None
+    hu_sd: float | None
+    hu_p10: float | None
+    hu_p50: float | None
+    hu_p90: float | None
     skewness: float
     kurtosis: float
-    entropy_bits: float
+    entropy_bits: float | None
+    contrast_to_liver_hu: float | None
 
 
-def texture_of(values: NDArray[np.generic]) -> Texture:
-    """Of the values (n,) of one lesion, at least one.
+def values_of(values: NDArray[np.generic], *, is_hu: bool = True, liver_hu_mean: float | None = None) -> Values:
+    """Give the statistics of the values (n,) of one lesion, at least one.
 
     Mean (IBSI Q4LE), standard deviation over n (the root of ECT3), percentiles with linear interpolation (QG58, Y12H,
     8DWT), skewness (KE2A), excess kurtosis (IPH6; both 0 where all values are equal), entropy of the histogram with
@@ -52,15 +58,20 @@ def texture_of(values: NDArray[np.generic]) -> Texture:
     p10, p50, p90 = (float(value) for value in np.percentile(exact, [10, 50, 90]))
     bins = np.floor((exact - LOWEST_HU) / BIN_WIDTH_HU)
     shares = np.unique(bins, return_counts=True)[1] / len(exact)
-    return Texture(
-        mean=mean,
-        sd=variance**0.5,
-        p10=p10,
-        p50=p50,
-        p90=p90,
+
+    def hu(value: float) -> float | None:
+        return value if is_hu else None
+
+    return Values(
+        hu_mean=hu(mean),
+        hu_sd=hu(variance**0.5),
+        hu_p10=hu(p10),
+        hu_p50=hu(p50),
+        hu_p90=hu(p90),
         skewness=float((squares * from_mean).mean()) / variance**1.5 if variance else 0.0,
         kurtosis=float((squares**2).mean()) / variance**2 - 3 if variance else 0.0,
-        entropy_bits=float(abs(shares @ np.log2(shares))),
+        entropy_bits=hu(float(abs(shares @ np.log2(shares)))),
+        contrast_to_liver_hu=None if liver_hu_mean is None else mean - liver_hu_mean,
     )
 
 

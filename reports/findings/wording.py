@@ -148,15 +148,15 @@ def _criterion(name: str, criterion: Criterion) -> str:
 
 def lesion_place(lesion: Lesion) -> str:
     """Where a lesion lies, as far as it is known: its region, how deep, and that it reaches the edge of the images."""
-    parts = [lesion.region or ""]
-    if lesion.distance_to_capsule_mm is not None:
-        where = "subcapsular, " if lesion.subcapsular else ""
-        parts.append(f"{where}{lesion.distance_to_capsule_mm:.1f} mm from the capsule")
-    if lesion.contrast_to_liver_hu is not None:
-        parts.append(f"{lesion.contrast_to_liver_hu:+.0f} HU against the liver")
+    parts = [lesion.place.region]
+    if lesion.place.distance_to_capsule_mm is not None:
+        where = "subcapsular, " if lesion.place.subcapsular else ""
+        parts.append(f"{where}{lesion.place.distance_to_capsule_mm:.1f} mm from the capsule")
+    if lesion.values.contrast_to_liver_hu is not None:
+        parts.append(f"{lesion.values.contrast_to_liver_hu:+.0f} HU against the liver")
     if not lesion.certain:
         parts.append("not certain: at the edge of a liver whose outline is doubtful")
-    if lesion.touches_border:
+    if lesion.place.touches_border:
         parts.append("at the edge of the images")
     return "; ".join(part for part in parts if part)
 

@@ -32,7 +32,9 @@ class Today:
     def of(cls, findings: Findings, segmentation: Segmentation, study_date: date | None = None) -> "Today":
         """Raises ValueError without a liver."""
         surface = Organ(segmentation.labels > 0, segmentation.geometry).surface
-        return cls(findings, Laid(segmentation.labels, segmentation.geometry, findings.lesions, surface), study_date)
+        centroids = [lesion.place.centroid_lps_mm for lesion in findings.lesions]
+        laid = Laid(segmentation.labels, segmentation.geometry, findings.lesions, centroids, surface)
+        return cls(findings, laid, study_date)
 
     def with_findings(self, findings: Findings) -> "Today":
         """The same study with its lesions called otherwise."""
@@ -45,8 +47,8 @@ class Today:
     def slices_are_thick(self, further: Sequence[int] = ()) -> bool:
         """Whether slices are too thick for RECIST 1.1: those of its targets, or of the `further` lesions, by place."""
         lesions = self.findings.lesions
-        planes = {lesion.key_slice for lesion in lesions if lesion.number in self.findings.targets}
-        planes |= {lesions[index].key_slice for index in further}
+        planes = {lesion.place.key_slice for lesion in lesions if lesion.number in self.findings.targets}
+        planes |= {lesions[index].place.key_slice for index in further}
         return criteria.slices_are_thick(self.laid.geometry, sorted(planes))
 
 
@@ -93,9 +95,9 @@ def _follow(
     now, before = [lesions[index] for index in group.now], [earlier[index] for index in group.before]
     growth = Growth(
         prior_diameter_mm=sum(lesion.long_axis_mm for lesion in before),
-        diameter_mm=sum(lesion.long_axis_mm for lesion in now),
+        diameter_mm=sum(lesion.size.long_axis_mm for lesion in now),
         prior_volume_ml=sum(lesion.volume_ml for lesion in before),
-        volume_ml=sum(lesion.volume_ml for lesion in now),
+        volume_ml=sum(lesion.size.volume_ml for lesion in now),
         days=days,
     )
     status = growth.status
@@ -128,7 +130,7 @@ def response_since(
     """
     lesions, targets = today.findings.lesions, baseline.targets
     followed = matching.heirs(targets)
-    new_mm = [lesions[index].long_axis_mm for index in matching.new]
+    new_mm = [lesions[index].size.long_axis_mm for index in matching.new]
     if baseline.slices_are_thick() or today.slices_are_thick(followed):
         # What is twice as long as slices are thick is measurable on them too (Eisenhauer 2009, section 3.2.2), and so
         # was not missed then
@@ -142,7 +144,7 @@ def response_since(
         return Response(None, ("no lesion then, none now",))
     return response_of(
         baseline_targets_mm=[baseline.lesions[index].long_axis_mm for index in targets],
-        targets_mm=[lesions[index].long_axis_mm for index in followed],
+        targets_mm=[lesions[index].size.long_axis_mm for index in followed],
         new_mm=new_mm,
         others=len(lesions) - len(followed),
         baseline_when=baseline_when,

@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from datetime import date
 
 from reports.errors import LiversDiffer
-from reports.findings.course import Course, EarlierStudy, Size, earlier_by
+from reports.findings.course import Course, EarlierStudy, PriorSize, earlier_by
 from reports.findings.findings import Findings
 from reports.findings.response import Growth, Reference, Response, Status, sum_of
 from reports.follow_up.follow_up import Today, courses_of, follow_up, response_since, with_follow_up
@@ -99,9 +99,9 @@ def _study(today: Today, fitted: _Fitted, baseline: _Fitted | None, courses: tup
     )
 
 
-def _sizes(prior: Prior) -> tuple[Size, ...]:
+def _sizes(prior: Prior) -> tuple[PriorSize, ...]:
     return tuple(
-        Size(lesion.number, lesion.tracking_uid, lesion.volume_ml, lesion.long_axis_mm, lesion.short_axis_mm)
+        PriorSize(lesion.number, lesion.tracking_uid, lesion.volume_ml, lesion.long_axis_mm, lesion.short_axis_mm)
         for lesion in prior.lesions
     )
 
@@ -161,7 +161,7 @@ def _reported(today: Today, report: ReportedStudy, baseline: _Fitted | None, kno
         if size is None or not is_whole or not is_alone:
             courses.append(Course(lesion.number, Status.OUTSIDE, lesion.tracking_uid))
             continue
-        growth = Growth(size.long_axis_mm, lesion.long_axis_mm, size.volume_ml, lesion.volume_ml, days)
+        growth = Growth(size.long_axis_mm, lesion.size.long_axis_mm, size.volume_ml, lesion.size.volume_ml, days)
         numbers = (lesion.number,), (size.number,)
         courses.append(Course(lesion.number, growth.status, lesion.tracking_uid, *numbers, growth))
     return EarlierStudy(
@@ -174,7 +174,7 @@ def _reported(today: Today, report: ReportedStudy, baseline: _Fitted | None, kno
 
 
 def _reported_sum(
-    report: ReportedStudy, sizes: Mapping[str, Size], baseline: Prior, new: Collection[str]
+    report: ReportedStudy, sizes: Mapping[str, PriorSize], baseline: Prior, new: Collection[str]
 ) -> float | None:
     """The long axes of the baseline's targets as they were reported; None unless all of them were, whole, and later."""
     uids = [baseline.lesions[index].tracking_uid for index in baseline.targets]

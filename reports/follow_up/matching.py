@@ -24,6 +24,7 @@ from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import LIVER
 from reports.findings.course import PriorLesion
 from reports.findings.findings import Lesion
+from reports.findings.sizes import Point
 from reports.follow_up.registration import Registration, Surface, register, sampled
 
 NEAR_MM = 12.0
@@ -43,11 +44,15 @@ SAMPLES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """One study as it lies in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by number."""
+    """One study as it lies in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by number.
+
+    `centroids_lps_mm` are those of the lesions, in their order.
+    """
 
     labels: NDArray[np.uint8]
     geometry: Geometry
     lesions: Sequence[Lesion | PriorLesion]
+    centroids_lps_mm: Sequence[Point]
     surface: Surface
 
 
@@ -88,8 +93,10 @@ def match(later: Laid, earlier: Laid) -> Matching:
     left_now = [index for index in range(len(later.lesions)) if index not in known]
     known = {before for group in groups for before in group.before}
     left_before = [index for index in range(len(earlier.lesions)) if index not in known]
-    seen = _reached(earlier.geometry, registration.to_prior(_centres([later.lesions[i] for i in left_now])))
-    inside = _reached(later.geometry, registration.from_prior(_centres([earlier.lesions[i] for i in left_before])))
+    seen = _reached(earlier.geometry, registration.to_prior(_points([later.centroids_lps_mm[i] for i in left_now])))
+    inside = _reached(
+        later.geometry, registration.from_prior(_points([earlier.centroids_lps_mm[i] for i in left_before]))
+    )
     return Matching(
         groups=tuple(groups),
         new=tuple(index for index, is_in in zip(left_now, seen, strict=True) if is_in),
@@ -106,8 +113,8 @@ def _groups(later: Laid, earlier: Laid, registration: Registration) -> list[Grou
         return []
     # Two tables (lesion, earlier lesion): the part of each that lies in the other
     of_now, of_before = _parts(later, earlier, registration.to_prior), _parts(earlier, later, registration.from_prior).T
-    centres = registration.to_prior(_centres(later.lesions))
-    apart_mm = np.linalg.norm(centres[:, None] - _centres(earlier.lesions)[None], axis=-1)
+    centres = registration.to_prior(_points(later.centroids_lps_mm))
+    apart_mm = np.linalg.norm(centres[:, None] - _points(earlier.centroids_lps_mm)[None], axis=-1)
     likeness = (of_now + of_before) / 2 + (1 - apart_mm / NEAR_MM).clip(min=0)
     likeness[likeness < LEAST_LIKENESS] = 0
     tracked = np.array(
@@ -146,9 +153,9 @@ def _parts(one: Laid, other: Laid, mapped: Callable[[Float], Float]) -> Float:
     return shares
 
 
-def _centres(lesions: Sequence[Lesion | PriorLesion]) -> Float:
-    """(lesions, 3) LPS mm."""
-    return np.array([lesion.centroid_lps_mm for lesion in lesions], np.float64).reshape(-1, 3)
+def _points(points_lps_mm: Sequence[Point]) -> Float:
+    """(n, 3) LPS mm, of none too."""
+    return np.array(points_lps_mm, np.float64).reshape(-1, 3)
 
 
 def _reached(geometry: Geometry, points_lps_mm: Float) -> list[bool]:

@@ -47,7 +47,8 @@ class Prior:
     @cached_property
     def laid(self) -> Laid:
         """What is laid over another study."""
-        return Laid(self.labels, self.geometry, self.lesions, Organ(self.labels > 0, self.geometry).surface)
+        centroids = [lesion.centroid_lps_mm for lesion in self.lesions]
+        return Laid(self.labels, self.geometry, self.lesions, centroids, Organ(self.labels > 0, self.geometry).surface)
 
     @property
     def targets(self) -> tuple[int, ...]:

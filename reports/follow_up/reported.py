@@ -16,7 +16,7 @@ from pydicom.errors import InvalidDicomError
 from dicom_io.sr_reader import MeasurementGroup, read_measurement_groups
 from reports import codes
 from reports.errors import ReportUnreadable
-from reports.findings.course import Size
+from reports.findings.course import PriorSize
 from reports.findings.response import Status
 from reports.follow_up.prior import checked_tracking_uid, read_date
 
@@ -31,7 +31,7 @@ class ReportedStudy:
     another; `new` and `merged` are the tracking UIDs of those that were said to be new, or to have merged.
     """
 
-    lesions: tuple[Size, ...]
+    lesions: tuple[PriorSize, ...]
     is_measurable: bool
     study_date: date | None = None
     has_split: bool = False
@@ -88,6 +88,6 @@ def read_reported(source: Path | Dataset) -> ReportedStudy:
     )
 
 
-def _size(number: int, group: MeasurementGroup) -> Size:
+def _size(number: int, group: MeasurementGroup) -> PriorSize:
     volume_ml, long_mm, short_mm = (group.numbers[code.value] for code in SIZES)
-    return Size(number, checked_tracking_uid(group.tracking_uid), volume_ml, long_mm, short_mm)
+    return PriorSize(number, checked_tracking_uid(group.tracking_uid), volume_ml, long_mm, short_mm)

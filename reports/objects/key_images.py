@@ -110,7 +110,7 @@ def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tu
     """Slice, lesions with calipers, and a word for each image after the summary."""
     if findings.lesions:
         by_size = sorted(findings.lesions, key=lambda lesion: lesion.number)[:LESION_IMAGES]
-        return [(lesion.key_slice, (lesion,), f"Lesion {lesion.number}") for lesion in by_size]
+        return [(lesion.place.key_slice, (lesion,), f"Lesion {lesion.number}") for lesion in by_size]
     plane = most_liver(segmentation)
     return [] if plane is None else [(plane, (), "Slice with the most liver")]
 

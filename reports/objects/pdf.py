@@ -144,4 +144,4 @@ def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tu
     plane = most_liver(segmentation)
     if plane is None:
         return []
-    return [(plane, ()), *((lesion.key_slice, (lesion,)) for lesion in findings.lesions[:LESION_PICTURES])]
+    return [(plane, ()), *((lesion.place.key_slice, (lesion,)) for lesion in findings.lesions[:LESION_PICTURES])]

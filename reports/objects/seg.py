@@ -131,7 +131,7 @@ def _segment_descriptions(
     lesions = [
         hd.seg.SegmentDescription(
             segment_number=lesion.segment,
-            segment_label=lesion_label(lesion.number, lesion.long_axis_mm),
+            segment_label=lesion_label(lesion.number, lesion.size.long_axis_mm),
             segmented_property_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             segmented_property_type=codes.MASS,
             algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,

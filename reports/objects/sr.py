@@ -204,26 +204,26 @@ def segment_groups(
 
 def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
     sizes = [
-        measurement(codes.VOLUME, lesion.volume_ml, codes.MILLILITER),
-        measurement(codes.LONG_AXIS, lesion.long_axis_mm, codes.MILLIMETER),
-        measurement(codes.SHORT_AXIS, lesion.short_axis_mm, codes.MILLIMETER),
-        measurement(codes.DIAMETER_3D, lesion.diameter_3d_mm, codes.MILLIMETER),
+        measurement(codes.VOLUME, lesion.size.volume_ml, codes.MILLILITER),
+        measurement(codes.LONG_AXIS, lesion.size.long_axis_mm, codes.MILLIMETER),
+        measurement(codes.SHORT_AXIS, lesion.size.short_axis_mm, codes.MILLIMETER),
+        measurement(codes.DIAMETER_3D, lesion.size.diameter_3d_mm, codes.MILLIMETER),
     ]
     shape = (
-        (codes.MESH_VOLUME, lesion.mesh_volume_ml, codes.MILLILITER),
-        (codes.MESH_SURFACE, lesion.surface_mm2, codes.SQUARE_MILLIMETER),
-        (codes.SPHERICITY, lesion.sphericity, codes.NO_UNITS),
-        (codes.SKEWNESS, lesion.skewness, codes.NO_UNITS),
-        (codes.KURTOSIS, lesion.kurtosis, codes.NO_UNITS),
-        (codes.HISTOGRAM_ENTROPY, lesion.entropy_bits, codes.BIT),
+        (codes.MESH_VOLUME, lesion.shape.mesh_volume_ml, codes.MILLILITER),
+        (codes.MESH_SURFACE, lesion.shape.surface_mm2, codes.SQUARE_MILLIMETER),
+        (codes.SPHERICITY, lesion.shape.sphericity, codes.NO_UNITS),
+        (codes.SKEWNESS, lesion.values.skewness, codes.NO_UNITS),
+        (codes.KURTOSIS, lesion.values.kurtosis, codes.NO_UNITS),
+        (codes.HISTOGRAM_ENTROPY, lesion.values.entropy_bits, codes.BIT),
         (codes.CERTAINTY, None if lesion.confidence is None else 100 * lesion.confidence, codes.PERCENT),
     )
     attenuation = (
-        (lesion.hu_mean, codes.MEAN),
-        (lesion.hu_sd, codes.STANDARD_DEVIATION),
-        (lesion.hu_p10, codes.TENTH_PERCENTILE),
-        (lesion.hu_p50, codes.MEDIAN),
-        (lesion.hu_p90, codes.NINETIETH_PERCENTILE),
+        (lesion.values.hu_mean, codes.MEAN),
+        (lesion.values.hu_sd, codes.STANDARD_DEVIATION),
+        (lesion.values.hu_p10, codes.TENTH_PERCENTILE),
+        (lesion.values.hu_p50, codes.MEDIAN),
+        (lesion.values.hu_p90, codes.NINETIETH_PERCENTILE),
     )
     further = [measurement(concept, value, unit) for concept, value, unit in shape if value is not None]
     return [*sizes, *_attenuation(attenuation), *further]

@@ -27,7 +27,8 @@ from pydicom.sr.coding import Code
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import Algorithm
 from reports import codes
-from reports.findings.measurements import Findings, Lesion, Point
+from reports.findings.measurements import Findings, Lesion
+from reports.findings.sizes import Point
 from reports.identity import ResultIdentity
 from reports.objects.kinds import KINDS, SrClass
 from reports.objects.sr import summary_group
@@ -66,7 +67,8 @@ def build_bidirectional_sr(
     sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
     frames = source_frames(sources, frame_numbers)
     groups: list[Group] = [
-        diameters_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions
+        diameters_group(lesion, geometry, frames[lesion.place.key_slice], algorithm, identity)
+        for lesion in findings.lesions
     ]
     planes = key_slices(findings, len(sources))
     sr = document(
@@ -91,7 +93,7 @@ def diameters_group(
     lesion: Lesion, geometry: Geometry, frame: SourceFrame, algorithm: Algorithm, identity: ResultIdentity
 ) -> MeasurementsAndQualitativeEvaluations:
     """TID 1501 of a lesion's two axes, each inferred from a line on its image `frame`."""
-    long_ends, short_ends = lesion.axis_end_points_lps_mm
+    long_ends, short_ends = lesion.size.axis_end_points_lps_mm
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(lesion.tracking_uid, TRACKING_ID),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
@@ -99,8 +101,8 @@ def diameters_group(
         finding_sites=[FindingSite(codes.LIVER)],
         algorithm_id=algorithm_id(algorithm, identity),
         measurements=[
-            _axis(codes.OHIF_LONG_AXIS, lesion.long_axis_mm, long_ends, geometry, frame),
-            _axis(codes.OHIF_SHORT_AXIS, lesion.short_axis_mm, short_ends, geometry, frame),
+            _axis(codes.OHIF_LONG_AXIS, lesion.size.long_axis_mm, long_ends, geometry, frame),
+            _axis(codes.OHIF_SHORT_AXIS, lesion.size.short_axis_mm, short_ends, geometry, frame),
         ],
     )
 

@@ -98,5 +98,6 @@ def _lines(
     identity: ResultIdentity,
 ) -> list[Group]:
     return [
-        diameters_group(lesion, geometry, frames[lesion.key_slice], algorithm, identity) for lesion in findings.lesions
+        diameters_group(lesion, geometry, frames[lesion.place.key_slice], algorithm, identity)
+        for lesion in findings.lesions
     ]

@@ -182,7 +182,7 @@ def _observation_context(algorithm: Algorithm, identity: ResultIdentity) -> Obse
 
 def key_slices(findings: Findings, slices: int) -> list[int]:
     """The slices that hold the axes of the largest lesions, in slice order; else the middle of the stack."""
-    planes = list(dict.fromkeys(lesion.key_slice for lesion in findings.lesions))[:LIBRARY_IMAGES]
+    planes = list(dict.fromkeys(lesion.place.key_slice for lesion in findings.lesions))[:LIBRARY_IMAGES]
     return sorted(planes or [slices // 2])
 
 

@@ -16,7 +16,8 @@ from dicom_io.geometry import Float, Geometry
 from dicom_io.seg_reader import SegmentMask, read_fractions, read_seg
 from dicom_io.segmentation import LIVER, Segmentation
 from reports.errors import GeometryNotProved
-from reports.findings.measurements import Findings, Point
+from reports.findings.measurements import Findings
+from reports.findings.sizes import Point
 from reports.objects.slice_grid import spacing_between_slices_mm
 
 HELD_BACK = (
@@ -59,7 +60,7 @@ def verify_seg(
     _prove_spacing(segments, volume_geometry)
     _prove_voxels(segments, planes, segmentation)
     for lesion, segment in zip(findings.lesions, segments[1:], strict=True):
-        _prove_measures([segment], planes, volume_geometry, lesion.volume_ml, lesion.centroid_lps_mm)
+        _prove_measures([segment], planes, volume_geometry, lesion.size.volume_ml, lesion.place.centroid_lps_mm)
     # The masks are disjoint, the liver's volume is not: it includes the lesions
     if findings.liver_centroid_lps_mm is None:
         raise GeometryNotProved("There is a SEG, but the findings have no liver.")

@@ -34,7 +34,7 @@ def volume_course(findings: Findings, lesion: Lesion) -> list[Point]:
         for study, course in findings.history(lesion)
         if study.days is not None and course.growth is not None and course.numbers[0] == course.number
     ]
-    return [*points, (0, lesion.volume_ml)]
+    return [*points, (0, lesion.size.volume_ml)]
 
 
 def target_course(findings: Findings) -> list[Point]:

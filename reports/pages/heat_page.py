@@ -103,8 +103,8 @@ def draw_heat_page(
     canvas.fill(Box(0, 0, WIDTH, HEIGHT), BLACK)
     whole = Box(0, 0, SIDE, SIDE)
     draw_slice(canvas, whole, volume, segmentation, findings, plane, window, measured=(), paint=paint)
-    middle = np.array(lesion.axis_end_points_lps_mm[0]).mean(axis=0)
-    grid = detail(geometry, middle, max(LEAST_FIELD_MM, FIELD * lesion.long_axis_mm), SIDE // 2)
+    middle = np.array(lesion.size.axis_end_points_lps_mm[0]).mean(axis=0)
+    grid = detail(geometry, middle, max(LEAST_FIELD_MM, FIELD * lesion.size.long_axis_mm), SIDE // 2)
     greys = sampled(volume, plane, grid, window)
     for top, picture in ((0, greys), (SIDE // 2, paint(greys, grid))):
         box = Box(SIDE, top, SIDE // 2, SIDE // 2)

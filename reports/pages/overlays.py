@@ -23,13 +23,13 @@ def write_overlays(volume: Volume, segmentation: Segmentation, findings: Finding
     directory.mkdir(parents=True, exist_ok=True)
     largest = most_liver(segmentation)
     first = segmentation.geometry.slices // 2 if largest is None else largest
-    planes = dict.fromkeys([first, *(lesion.key_slice for lesion in findings.lesions[:LESION_SLICES])])
+    planes = dict.fromkeys([first, *(lesion.place.key_slice for lesion in findings.lesions[:LESION_SLICES])])
     window = display_window(volume)
     made_by = f"{segmentation.algorithm.name} {segmentation.algorithm.version}"
     canvas, paths = Canvas(WIDTH, HEIGHT), []
     for number, plane in enumerate(planes, start=1):
         path = directory / f"overlay-{number:03d}.png"
-        measured = [lesion for lesion in findings.lesions if lesion.key_slice == plane][:LESION_SLICES]
+        measured = [lesion for lesion in findings.lesions if lesion.place.key_slice == plane][:LESION_SLICES]
         page = draw_page(canvas, volume, segmentation, findings, plane, window, measured=measured, made_by=made_by)
         # Most of the time goes into squeezing noise
         imsave(path, page.pixels, pil_kwargs={"compress_level": 1})

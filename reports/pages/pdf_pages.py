@@ -216,7 +216,7 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
     for lesion in shown:
         for (_, right), value in zip(COLUMNS, _cells(findings, lesion), strict=True):
             sheet.text(right, y, value, align="right")
-        region = sheet.shortened(lesion.region or "-", TEXT_SIZE, WIDTH - MARGIN - REGION_LEFT)
+        region = sheet.shortened(lesion.place.region, TEXT_SIZE, WIDTH - MARGIN - REGION_LEFT)
         sheet.text(REGION_LEFT, y, region)
         y += LINE
     more = findings.lesion_count - len(shown)
@@ -233,10 +233,10 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
 def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
     return (
         str(lesion.number),
-        f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f}",
-        f"{lesion.diameter_3d_mm:.1f}",
-        millilitres(lesion.volume_ml),
-        "-" if lesion.hu_mean is None else f"{lesion.hu_mean:.0f}",
+        f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}",
+        f"{lesion.size.diameter_3d_mm:.1f}",
+        millilitres(lesion.size.volume_ml),
+        "-" if lesion.values.hu_mean is None else f"{lesion.values.hu_mean:.0f}",
         course_cell(findings.course(lesion))
         if findings.follow_up
         else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),
@@ -277,10 +277,14 @@ def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> floa
     which = f"by lesion, the {len(lesions)} largest" if len(lesions) < findings.lesion_count else "by lesion"
     _volumes(volumes, findings, lesions, numbers, which)
     axes = sheet.axes(MARGIN + 208, top, 160, height)
-    axes.bar(numbers - 0.2, [item.long_axis_mm for item in lesions], color=LESION_INK, width=0.38, label="long axis")
-    axes.bar(numbers + 0.2, [item.short_axis_mm for item in lesions], color="#e8b49f", width=0.38, label="short axis")
+    axes.bar(
+        numbers - 0.2, [item.size.long_axis_mm for item in lesions], color=LESION_INK, width=0.38, label="long axis"
+    )
+    axes.bar(
+        numbers + 0.2, [item.size.short_axis_mm for item in lesions], color="#e8b49f", width=0.38, label="short axis"
+    )
     _dress(axes, f"Axes, mm, {which}", numbers)
-    axes.set_ylim(top=1.25 * max(lesion.long_axis_mm for lesion in lesions))
+    axes.set_ylim(top=1.25 * max(lesion.size.long_axis_mm for lesion in lesions))
     axes.legend(fontsize=SMALL_SIZE - 1, frameon=False, loc="upper right", ncols=2, handlelength=1)
     burden = findings.burden_percent or 0.0
     pie = sheet.axes(MARGIN + 392, top, 120, height)
@@ -292,7 +296,7 @@ def _charts(sheet: Sheet, findings: Findings, top: float, bottom: float) -> floa
 
 def _volumes(axes: Axes, findings: Findings, lesions: Sequence[Lesion], numbers: NDArray[np.int64], which: str) -> None:
     """Volumes of now; beside them those of then, where there is an earlier study."""
-    now = [lesion.volume_ml for lesion in lesions]
+    now = [lesion.size.volume_ml for lesion in lesions]
     if findings.follow_up is None:
         axes.bar(numbers, now, color=LESION_INK, width=0.7)
         _dress(axes, f"Volume, mL, {which}", numbers)

@@ -81,19 +81,21 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
         return "Liver", f"{liver}, {count}"
     if len(measured) > 1:
         sizes = "    ".join(
-            f"{lesion.number}: {lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f} mm" for lesion in measured
+            f"{lesion.number}: {lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f} mm"
+            for lesion in measured
         )
         return f"{len(measured)} of {findings.lesion_count} lesions", sizes
     (lesion,) = measured
+    size = lesion.size
     head = (
-        f"Lesion {lesion.number} of {findings.lesion_count}:  {lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f} mm"
-        f"  ({findings.plane}),  {millilitres(lesion.volume_ml)} mL"
+        f"Lesion {lesion.number} of {findings.lesion_count}:  {size.long_axis_mm:.1f} x {size.short_axis_mm:.1f} mm"
+        f"  ({findings.plane}),  {millilitres(size.volume_ml)} mL"
     )
     parts = [
-        lesion.region or "",
-        "" if lesion.hu_mean is None else f"mean {lesion.hu_mean:.0f} HU",
+        lesion.place.region,
+        "" if lesion.values.hu_mean is None else f"mean {lesion.values.hu_mean:.0f} HU",
         "" if lesion.confidence is None else f"confidence {lesion.confidence:.2f} ({findings.confidence_note})",
-        f"3-D diameter {lesion.diameter_3d_mm:.1f} mm",
+        f"3-D diameter {size.diameter_3d_mm:.1f} mm",
     ]
     detail = ",  ".join(part for part in parts if part)
     return head, detail[:1].upper() + detail[1:]

@@ -186,7 +186,7 @@ def draw_slice(
         if lines:
             numbered.append((lesion, _bounds(np.concatenate(lines))))
     calipers = [
-        (lesion, [grid.to_pixels(ends) + corner for ends in lesion.axis_end_points_lps_mm]) for lesion in measured
+        (lesion, [grid.to_pixels(ends) + corner for ends in lesion.size.axis_end_points_lps_mm]) for lesion in measured
     ]
     for _, axes in calipers:
         for ends in axes:
@@ -195,7 +195,7 @@ def draw_slice(
     taken += inset
     taken += [box for _, box in numbered]
     for lesion, axes in calipers:
-        for ends, length in zip(axes, (lesion.long_axis_mm, lesion.short_axis_mm), strict=True):
+        for ends, length in zip(axes, (lesion.size.long_axis_mm, lesion.size.short_axis_mm), strict=True):
             taken.append(_length(canvas, ends, f"{length:.1f} mm", picture, taken))
     for lesion, bounds in numbered:
         taken.append(_number(canvas, str(lesion.number), bounds, picture, taken, is_measured=lesion in measured))
@@ -253,8 +253,8 @@ def _inset(
     if not measured:
         return []
     lesion, side = measured[0], round(INSET * picture.width)
-    ends = np.array(lesion.axis_end_points_lps_mm[0])
-    close = detail(volume.geometry, ends.mean(axis=0), max(INSET_MIN_MM, INSET_FIELD * lesion.long_axis_mm), side)
+    ends = np.array(lesion.size.axis_end_points_lps_mm[0])
+    close = detail(volume.geometry, ends.mean(axis=0), max(INSET_MIN_MM, INSET_FIELD * lesion.size.long_axis_mm), side)
     if grid.pixel_mm / close.pixel_mm < INSET_ZOOM:
         return []
     where = grid.to_pixels(ends.mean(axis=0)) + np.array([picture.left, picture.top])

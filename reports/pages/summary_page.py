@@ -42,9 +42,11 @@ def _value(value: float | None, decimals: int) -> str:
 
 COLUMNS = (
     _Column("Lesion", 118, lambda lesion: str(lesion.number)),
-    _Column("Long x short, mm", 300, lambda lesion: f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f}"),
-    _Column("Volume, mL", 430, lambda lesion: millilitres(lesion.volume_ml)),
-    _Column("Mean, HU", 550, lambda lesion: _value(lesion.hu_mean, 0)),
+    _Column(
+        "Long x short, mm", 300, lambda lesion: f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}"
+    ),
+    _Column("Volume, mL", 430, lambda lesion: millilitres(lesion.size.volume_ml)),
+    _Column("Mean, HU", 550, lambda lesion: _value(lesion.values.hu_mean, 0)),
     _Column("Confidence", 690, lambda lesion: _value(lesion.confidence, 2)),
 )
 """Right edges of the numbers in pixels; the region, a text, stands after them."""
@@ -143,7 +145,7 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
         for column in columns:
             canvas.text(column.right, y, column.text(lesion), TEXT_SIZE, align="right")
         room = canvas.width - MARGIN - REGION_LEFT
-        canvas.text(REGION_LEFT, y, canvas.shortened(lesion.region or "-", TEXT_SIZE, room), TEXT_SIZE)
+        canvas.text(REGION_LEFT, y, canvas.shortened(lesion.place.region, TEXT_SIZE, room), TEXT_SIZE)
         y += ROW
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""

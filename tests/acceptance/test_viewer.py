@@ -178,7 +178,7 @@ def test_the_overlay_lies_on_the_right_pixels_and_the_report_is_readable(read: R
     seen = opened("sr")
     assert seen["passed"], seen
     assert seen["overlay_dice"] >= 0.95
-    labels = [f"Lesion {lesion.number} ({lesion.long_axis_mm:.0f} mm)" for lesion in read.findings.lesions]
+    labels = [f"Lesion {lesion.number} ({lesion.size.long_axis_mm:.0f} mm)" for lesion in read.findings.lesions]
     assert seen["segment_labels"][: 1 + len(labels)] == ["Liver", *labels]
     assert seen["jump_missed"] == [] and all(seen["segments_seen"].values())
     assert seen["sr_listed"] and "Oncology Measurement Report" in seen["sr_view_text"]
@@ -193,8 +193,8 @@ def test_the_diameters_become_measurements(read: Read, opened, kind: str) -> Non
     assert seen["sr_hydrated"], seen
     assert len(seen["sr_measurements"]) == len(read.findings.lesions)
     first = read.findings.lesions[0]
-    assert f"L: {first.long_axis_mm:.1f} mm" in seen["sr_view_text"]
-    assert f"W: {first.short_axis_mm:.1f} mm" in seen["sr_view_text"]
+    assert f"L: {first.size.long_axis_mm:.1f} mm" in seen["sr_view_text"]
+    assert f"W: {first.size.short_axis_mm:.1f} mm" in seen["sr_view_text"]
 
 
 @pytest.mark.timeout(600)

@@ -137,7 +137,7 @@ def test_a_labelled_point_comes_back_at_its_place(case: Placed) -> None:
         assert np.linalg.norm(segment.centroid_lps_mm - expected) < PLACED_WITHIN_MM
         assert segment.source_sop_instance_uids == ((uids[plane],),)
         assert segment.source_frame_numbers == ((case.frame_numbers[plane],),)
-    lesion = findings.lesions[0].centroid_lps_mm
+    lesion = findings.lesions[0].place.centroid_lps_mm
     assert np.linalg.norm(np.array(lesion) - hand[2][0]) < PLACED_WITHIN_MM
     with TemporaryDirectory() as folder:
         path = Path(folder) / "seg.dcm"

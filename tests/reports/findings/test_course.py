@@ -11,7 +11,7 @@ from pypdf import PdfReader
 from dicom_io.segmentation import Algorithm
 from dicom_io.sr_reader import read_measurement_groups
 from reports.findings.caveats import SENTENCES
-from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, Size
+from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, PriorSize
 from reports.findings.findings import findings_json
 from reports.findings.measurements import Findings
 from reports.findings.response import RESPONSE_CAVEAT, Category, Growth, Response, Status
@@ -99,11 +99,11 @@ def test_the_course_in_words(make_case) -> None:
 
 def several(findings: Findings, **changes: object) -> Findings:
     """The same with two studies before that one: the first lesion was known, the second is new since the last."""
-    one, two = Size(1, "1.2.8", 3.0, 18.0, 14.0), Size(1, "1.2.8", 1.0, 12.0, 10.0)
-    compared = (Size(2, "1.2.8", 2.0, 16.0, 12.0), Size(3, "1.2.9", 1.5, 14.0, 12.0))
+    one, two = PriorSize(1, "1.2.8", 3.0, 18.0, 14.0), PriorSize(1, "1.2.8", 1.0, 12.0, 10.0)
+    compared = (PriorSize(2, "1.2.8", 2.0, 16.0, 12.0), PriorSize(3, "1.2.9", 1.5, 14.0, 12.0))
     unknown = Course(2, Status.NEW, "")
 
-    def course(size: Size, days: int) -> Course:
+    def course(size: PriorSize, days: int) -> Course:
         return Course(1, Status.GROWN, "1.2.8", (1,), (1,), Growth(size.long_axis_mm, 20.0, size.volume_ml, 4.0, days))
 
     studies = (

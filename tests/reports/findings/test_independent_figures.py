@@ -73,35 +73,37 @@ def test_figures_agree_with_simpleitk_and_scikit_image(measured) -> None:
     assert findings.burden_percent == pytest.approx(100 * tumours / liver, rel=1e-3)
     assert findings.lesion_count == shapes.GetNumberOfLabels() - 1
     for lesion in findings.lesions:
-        assert lesion.volume_ml == pytest.approx(shapes.GetPhysicalSize(lesion.segment) / 1000, rel=1e-3)
-        assert lesion.hu_mean == pytest.approx(statistics.GetMean(lesion.segment))
+        assert lesion.size.volume_ml == pytest.approx(shapes.GetPhysicalSize(lesion.segment) / 1000, rel=1e-3)
+        assert lesion.values.hu_mean == pytest.approx(statistics.GetMean(lesion.segment))
         inside = volume.array[labels == lesion.segment].astype(float)
         # SimpleITK divides by n - 1, IBSI by n
         sigma = statistics.GetSigma(lesion.segment) * ((len(inside) - 1) / len(inside)) ** 0.5
-        assert lesion.hu_sd == pytest.approx(sigma)
-        assert (lesion.hu_p10, lesion.hu_p50, lesion.hu_p90) == pytest.approx(scoreatpercentile(inside, (10, 50, 90)))
-        assert (lesion.skewness, lesion.kurtosis) == pytest.approx((skew(inside), kurtosis(inside)))
+        assert lesion.values.hu_sd == pytest.approx(sigma)
+        assert (lesion.values.hu_p10, lesion.values.hu_p50, lesion.values.hu_p90) == pytest.approx(
+            scoreatpercentile(inside, (10, 50, 90))
+        )
+        assert (lesion.values.skewness, lesion.values.kurtosis) == pytest.approx((skew(inside), kurtosis(inside)))
         centre = np.array(shapes.GetCentroid(lesion.segment))[::-1] / spacing
-        assert np.linalg.norm(geometry.index_to_lps(centre) - lesion.centroid_lps_mm) < half_pixel
+        assert np.linalg.norm(geometry.index_to_lps(centre) - lesion.place.centroid_lps_mm) < half_pixel
         first = [slice(*(bound + [0, extent])) for bound, extent in _boxes(shapes, lesion.segment)]
         mask = labels[first[0], first[1], first[2]] == lesion.segment
         vertices, faces, _, _ = marching_cubes(np.pad(mask, 1).astype(np.float32), 0.5, spacing=tuple(spacing))
-        assert lesion.surface_mm2 == pytest.approx(mesh_surface_area(vertices, faces), rel=1e-5)
+        assert lesion.shape.surface_mm2 == pytest.approx(mesh_surface_area(vertices, faces), rel=1e-5)
         apexes = vertices[faces].astype(float)
         enclosed_mm3 = abs(np.linalg.det(apexes).sum()) / 6
-        assert lesion.mesh_volume_ml == pytest.approx(enclosed_mm3 / 1000, rel=1e-4)
+        assert lesion.shape.mesh_volume_ml == pytest.approx(enclosed_mm3 / 1000, rel=1e-4)
         corners = vertices[ConvexHull(vertices).vertices].astype(float)
-        assert lesion.diameter_3d_mm == pytest.approx(pdist(corners).max(), abs=1e-3)
+        assert lesion.size.diameter_3d_mm == pytest.approx(pdist(corners).max(), abs=1e-3)
         if np.count_nonzero(mask) < FERET_VOXELS:
             feret = _feret(mask, spacing)
-            assert feret < lesion.diameter_3d_mm <= feret + np.linalg.norm(spacing)
+            assert feret < lesion.size.diameter_3d_mm <= feret + np.linalg.norm(spacing)
         lengths = [_outline_diameter(plane, spacing[1:]) for plane in mask]
-        assert lesion.long_axis_mm == pytest.approx(max(lengths), abs=half_pixel)
-        key = lesion.key_slice - first[0].start
+        assert lesion.size.long_axis_mm == pytest.approx(max(lengths), abs=half_pixel)
+        key = lesion.place.key_slice - first[0].start
         assert lengths[key] == pytest.approx(max(lengths))
         across = _widest_across(mask[key], lesion, geometry, first)
-        assert lesion.short_axis_mm == pytest.approx(across, abs=half_pixel)
-        assert lesion.touches_border == any(
+        assert lesion.size.short_axis_mm == pytest.approx(across, abs=half_pixel)
+        assert lesion.place.touches_border == any(
             part.start == 0 or part.stop == size for part, size in zip(first, labels.shape, strict=True)
         )
 
@@ -128,7 +130,7 @@ def _outline_diameter(plane, spacing) -> float:
 
 def _widest_across(plane, lesion, geometry, first) -> float:
     """The longest chord across the long axis, by 2001 rays through the half-planes of the convex outline."""
-    ends = geometry.lps_to_index(lesion.axis_end_points_lps_mm[0])[:, 1:] - [first[1].start, first[2].start]
+    ends = geometry.lps_to_index(lesion.size.axis_end_points_lps_mm[0])[:, 1:] - [first[1].start, first[2].start]
     spacing = np.array([geometry.row_spacing_mm, geometry.column_spacing_mm])
     ends = ends * spacing
     along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])

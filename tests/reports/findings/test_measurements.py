@@ -74,9 +74,9 @@ def test_a_disc_measures_its_diameter_both_ways() -> None:
     labels = np.zeros(geometry.shape, np.uint8)
     labels[1][ellipsoid(geometry, (1, 50, 50), (1, 20, 20))[1]] = 2
     lesion = findings_of(labels, geometry).lesions[0]
-    assert lesion.long_axis_mm == pytest.approx(40, abs=0.5)
-    assert lesion.short_axis_mm == pytest.approx(40, abs=0.5)
-    assert lesion.key_slice == 1 and lesion.key_sop_instance_uid == "1.2.2"
+    assert lesion.size.long_axis_mm == pytest.approx(40, abs=0.5)
+    assert lesion.size.short_axis_mm == pytest.approx(40, abs=0.5)
+    assert lesion.place.key_slice == 1 and lesion.place.key_sop_instance_uid == "1.2.2"
 
 
 @pytest.mark.parametrize("degrees", [0, 30, 45, 75, 120])
@@ -86,13 +86,13 @@ def test_an_ellipse_at_an_angle_on_anisotropic_pixels(degrees: float) -> None:
     labels = np.zeros(geometry.shape, np.uint8)
     labels[ellipsoid(geometry, (0, 55, 70), (1, 15, 30), degrees)] = 2
     lesion = findings_of(labels, geometry).lesions[0]
-    assert lesion.long_axis_mm == pytest.approx(60, abs=0.9)
-    assert lesion.short_axis_mm == pytest.approx(30, abs=0.9)
-    long_ends, short_ends = lesion.axis_end_points_lps_mm
-    assert length(long_ends) == pytest.approx(lesion.long_axis_mm)
-    assert length(short_ends) == pytest.approx(lesion.short_axis_mm)
+    assert lesion.size.long_axis_mm == pytest.approx(60, abs=0.9)
+    assert lesion.size.short_axis_mm == pytest.approx(30, abs=0.9)
+    long_ends, short_ends = lesion.size.axis_end_points_lps_mm
+    assert length(long_ends) == pytest.approx(lesion.size.long_axis_mm)
+    assert length(short_ends) == pytest.approx(lesion.size.short_axis_mm)
     assert np.dot(np.subtract(*long_ends), np.subtract(*short_ends)) == pytest.approx(0, abs=1e-6)
-    direction = np.subtract(*long_ends) / lesion.long_axis_mm
+    direction = np.subtract(*long_ends) / lesion.size.long_axis_mm
     expected = np.array([np.cos(np.radians(degrees)), np.sin(np.radians(degrees)), 0])
     assert abs(direction @ expected) > np.cos(np.radians(4))
 
@@ -105,7 +105,7 @@ def test_a_long_axis_is_long_by_less_than_a_pixel() -> None:
         radius, centre = rng.uniform(4, 20), rng.uniform(30, 33, 2)
         labels = np.zeros(geometry.shape, np.uint8)
         labels[ellipsoid(geometry, (0, *centre), (1, radius, radius))] = 2
-        errors.append((findings_of(labels, geometry).lesions[0].long_axis_mm - 2 * radius) / 0.8)
+        errors.append((findings_of(labels, geometry).lesions[0].size.long_axis_mm - 2 * radius) / 0.8)
     assert min(errors) > 0.5 and max(errors) < 1
     assert np.mean(errors) == pytest.approx(0.75, abs=0.1)
 
@@ -116,11 +116,11 @@ def test_an_ellipsoid_is_longest_across_the_slices() -> None:
     labels = np.zeros(geometry.shape, np.uint8)
     labels[ellipsoid(geometry, (30, 30, 30), (40, 10, 14))] = 2
     lesion = findings_of(labels, geometry).lesions[0]
-    assert lesion.diameter_3d_mm == pytest.approx(80, abs=1.5)
-    assert lesion.long_axis_mm == pytest.approx(28, abs=0.7)
-    assert lesion.short_axis_mm == pytest.approx(20, abs=0.7)
-    assert lesion.volume_ml == pytest.approx(4 / 3 * np.pi * 40 * 10 * 14 / 1000, rel=0.01)
-    assert lesion.centroid_lps_mm == pytest.approx((10 + 21, -20 + 21, 30 + 45), abs=0.05)
+    assert lesion.size.diameter_3d_mm == pytest.approx(80, abs=1.5)
+    assert lesion.size.long_axis_mm == pytest.approx(28, abs=0.7)
+    assert lesion.size.short_axis_mm == pytest.approx(20, abs=0.7)
+    assert lesion.size.volume_ml == pytest.approx(4 / 3 * np.pi * 40 * 10 * 14 / 1000, rel=0.01)
+    assert lesion.place.centroid_lps_mm == pytest.approx((10 + 21, -20 + 21, 30 + 45), abs=0.05)
 
 
 def test_one_voxel_is_as_long_as_its_edges() -> None:
@@ -131,11 +131,11 @@ def test_one_voxel_is_as_long_as_its_edges() -> None:
     hu = np.full(geometry.shape, 60, np.int16)
     hu[2, 4, 6] = 17
     lesion = findings_of(labels, geometry, hu).lesions[0]
-    assert (lesion.long_axis_mm, lesion.short_axis_mm) == pytest.approx((0.9, 0.6))
-    assert lesion.diameter_3d_mm == pytest.approx(3.0)
-    assert lesion.volume_ml == pytest.approx(3.0 * 0.9 * 0.6 / 1000)
-    assert (lesion.hu_mean, lesion.hu_sd) == (17, 0)
-    assert lesion.centroid_lps_mm == pytest.approx(tuple(geometry.index_to_lps([2, 4, 6])))
+    assert (lesion.size.long_axis_mm, lesion.size.short_axis_mm) == pytest.approx((0.9, 0.6))
+    assert lesion.size.diameter_3d_mm == pytest.approx(3.0)
+    assert lesion.size.volume_ml == pytest.approx(3.0 * 0.9 * 0.6 / 1000)
+    assert (lesion.values.hu_mean, lesion.values.hu_sd) == (17, 0)
+    assert lesion.place.centroid_lps_mm == pytest.approx(tuple(geometry.index_to_lps([2, 4, 6])))
 
 
 @pytest.mark.parametrize(
@@ -150,11 +150,14 @@ def test_sizes_do_not_depend_on_how_the_stack_lies(row_cosines, column_cosines) 
     labels[ellipsoid(plain, (9, 18, 22), (12, 8, 13), 25)] = 2
     turned = stack(labels.shape, (2.0, 0.8, 0.7), row_cosines, column_cosines)
     expected, found = findings_of(labels, plain).lesions[0], findings_of(labels, turned).lesions[0]
-    for name in ("volume_ml", "long_axis_mm", "short_axis_mm", "diameter_3d_mm", "key_slice"):
-        assert getattr(found, name) == pytest.approx(getattr(expected, name))
-    for name in ("centroid_lps_mm", "axis_end_points_lps_mm"):
-        indices = plain.lps_to_index(getattr(expected, name))
-        np.testing.assert_allclose(turned.lps_to_index(getattr(found, name)), indices, atol=1e-9)
+    for name in ("volume_ml", "long_axis_mm", "short_axis_mm", "diameter_3d_mm"):
+        assert getattr(found.size, name) == pytest.approx(getattr(expected.size, name))
+    assert found.place.key_slice == expected.place.key_slice
+    for there, here in (
+        (found.place.centroid_lps_mm, expected.place.centroid_lps_mm),
+        (found.size.axis_end_points_lps_mm, expected.size.axis_end_points_lps_mm),
+    ):
+        np.testing.assert_allclose(turned.lps_to_index(there), plain.lps_to_index(here), atol=1e-9)
 
 
 def test_volume_and_centroid_agree_with_simpleitk() -> None:
@@ -169,12 +172,12 @@ def test_volume_and_centroid_agree_with_simpleitk() -> None:
     image.SetOrigin((10, -20, 30))
     shapes = sitk.LabelShapeStatisticsImageFilter()
     shapes.Execute(image)
-    assert found.lesions[0].volume_ml == pytest.approx(shapes.GetPhysicalSize(2) / 1000)
-    assert found.lesions[0].centroid_lps_mm == pytest.approx(shapes.GetCentroid(2))
+    assert found.lesions[0].size.volume_ml == pytest.approx(shapes.GetPhysicalSize(2) / 1000)
+    assert found.lesions[0].place.centroid_lps_mm == pytest.approx(shapes.GetCentroid(2))
     shapes.Execute(image > 0)
     assert found.liver_volume_ml == pytest.approx(shapes.GetPhysicalSize(1) / 1000)
     assert found.liver_centroid_lps_mm == pytest.approx(shapes.GetCentroid(1))
-    assert found.burden_percent == pytest.approx(100 * found.lesions[0].volume_ml / found.liver_volume_ml)
+    assert found.burden_percent == pytest.approx(100 * found.lesions[0].size.volume_ml / found.liver_volume_ml)
 
 
 def test_an_uneven_stack_is_measured_slice_by_slice() -> None:
@@ -256,11 +259,17 @@ def test_mr_has_no_hounsfield_units() -> None:
     volume = Volume(np.full(labels.shape, 300, np.int16), geometry, "MR", "1.2", ("1.5",) * 4, (9, 8, 7, 6))
     found = measure(volume, Segmentation(labels, geometry, ALGORITHM), tracking_seed="job")
     (lesion,) = found.lesions
-    assert lesion.hu_mean is None and lesion.hu_sd is None and lesion.volume_ml > 0
-    assert {lesion.hu_p10, lesion.hu_p50, lesion.hu_p90, lesion.entropy_bits, lesion.contrast_to_liver_hu} == {None}
-    assert (lesion.skewness, lesion.kurtosis, found.liver_hu_mean) == (0, 0, None)
+    assert lesion.values.hu_mean is None and lesion.values.hu_sd is None and lesion.size.volume_ml > 0
+    assert {
+        lesion.values.hu_p10,
+        lesion.values.hu_p50,
+        lesion.values.hu_p90,
+        lesion.values.entropy_bits,
+        lesion.values.contrast_to_liver_hu,
+    } == {None}
+    assert (lesion.values.skewness, lesion.values.kurtosis, found.liver_hu_mean) == (0, 0, None)
     assert "CONTRAST_DOUBTFUL" not in found.warnings
-    assert (lesion.key_sop_instance_uid, lesion.key_frame_number) == ("1.5", 8)
+    assert (lesion.place.key_sop_instance_uid, lesion.place.key_frame_number) == ("1.5", 8)
     content = findings_json(found, ALGORITHM, software="porta 0.1.0")
     assert content["lesions"][0]["hu_mean"] is None and content["lesions"][0]["key_frame_number"] == 8
     assert content["plane"] == "sagittal"
@@ -274,9 +283,9 @@ def test_axes_lie_in_the_plane_of_the_slices() -> None:
     axial = stack((30, 9, 9))
     seen = findings_of(rod, sagittal), findings_of(np.ascontiguousarray(rod.transpose(1, 0, 2)), axial)
     assert [found.plane for found in seen] == ["sagittal", "axial"]
-    lengths = [found.lesions[0].long_axis_mm for found in seen]
+    lengths = [found.lesions[0].size.long_axis_mm for found in seen]
     assert lengths[0] > 20 and lengths[1] < 5
-    ends = np.array(seen[0].lesions[0].axis_end_points_lps_mm)
+    ends = np.array(seen[0].lesions[0].size.axis_end_points_lps_mm)
     assert np.ptp(ends[..., 0]) < 1e-9
 
 
@@ -292,7 +301,7 @@ def test_lesions_are_numbered_tracked_and_counted() -> None:
     assert [(lesion.number, lesion.segment) for lesion in found.lesions] == [(1, 2), (2, 3)]
     assert [lesion.confidence for lesion in found.lesions] == [0.9, 0.6]
     assert [lesion.tracking_uid for lesion in found.lesions] == [derive_uid("lesion", "job", n) for n in (1, 2)]
-    assert found.lesions[0].key_sop_instance_uid is None
+    assert found.lesions[0].place.key_sop_instance_uid is None
     assert found.warnings == ("LEFT_OUT", "TILT", "PARTIAL_LIVER", "CONTRAST_DOUBTFUL")
 
 
@@ -433,7 +442,7 @@ def test_targets_are_added_up_where_slices_are_thin() -> None:
         for number, (column, width) in enumerate(((5, 30), (40, 20), (65, 12), (80, 5)), start=2):
             labels[4:6, 10:13, column : column + width] = number
         found = findings_of(labels, geometry)
-        lengths = [lesion.long_axis_mm for lesion in found.lesions]
+        lengths = [lesion.size.long_axis_mm for lesion in found.lesions]
         assert lengths == pytest.approx([30, 20, 12, 5], abs=0.4)
         assert found.targets == (1, 2)
         if expected is None:
@@ -452,10 +461,10 @@ def test_contrast_is_that_of_liver_without_lesions_and_edges() -> None:
     hu[10:20, 20:36, 20:36], labels[11:19, 22:34, 22:34], hu[11:19, 22:34, 22:34] = 90, 2, 70
     found = findings_of(labels, geometry, hu)
     assert (found.liver_hu_mean, found.liver_hu_sd) == (120, 0)
-    assert found.lesions[0].contrast_to_liver_hu == -50
+    assert found.lesions[0].values.contrast_to_liver_hu == -50
     alone = findings_of(np.where(labels == 1, np.uint8(0), labels), geometry, hu)
-    assert alone.liver_hu_mean is None and alone.lesions[0].contrast_to_liver_hu is None
-    assert alone.lesions[0].distance_to_capsule_mm == 0 and alone.lesions[0].subcapsular
+    assert alone.liver_hu_mean is None and alone.lesions[0].values.contrast_to_liver_hu is None
+    assert alone.lesions[0].place.distance_to_capsule_mm == 0 and alone.lesions[0].place.subcapsular
 
 
 def test_findings_json_has_every_key_and_plain_numbers() -> None:

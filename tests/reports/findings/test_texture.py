@@ -6,18 +6,18 @@ import SimpleITK as sitk
 from scipy import ndimage, stats
 
 from dicom_io.volume import Volume
-from reports.findings.texture import PARENCHYMA_MARGIN_MM, parenchyma_mean_and_sd, texture_of
+from reports.findings.texture import PARENCHYMA_MARGIN_MM, parenchyma_mean_and_sd, values_of
 from tests.reports.findings.test_measurements import stack
 
 
 def test_moments_and_percentiles_agree_with_scipy() -> None:
     """The biased moments, as IBSI has them; kurtosis is excess."""
     values = np.random.default_rng(5).gamma(3, 20, 4000).astype(np.int16)
-    found = texture_of(values)
-    assert (found.mean, found.sd) == pytest.approx((values.mean(), values.std()))
+    found = values_of(values)
+    assert (found.hu_mean, found.hu_sd) == pytest.approx((values.mean(), values.std()))
     assert found.skewness == pytest.approx(stats.skew(values))
     assert found.kurtosis == pytest.approx(stats.kurtosis(values))
-    assert (found.p10, found.p50, found.p90) == pytest.approx(tuple(np.percentile(values, [10, 50, 90])))
+    assert (found.hu_p10, found.hu_p50, found.hu_p90) == pytest.approx(tuple(np.percentile(values, [10, 50, 90])))
 
 
 def test_moments_agree_with_simpleitk() -> None:
@@ -27,9 +27,9 @@ def test_moments_agree_with_simpleitk() -> None:
     oracle = sitk.LabelStatisticsImageFilter()
     oracle.Execute(sitk.GetImageFromArray(values), sitk.GetImageFromArray(labels))
     inside = values[labels == 1]
-    found = texture_of(inside)
-    assert found.mean == pytest.approx(oracle.GetMean(1))
-    assert found.sd * (len(inside) / (len(inside) - 1)) ** 0.5 == pytest.approx(oracle.GetSigma(1))
+    found = values_of(inside)
+    assert found.hu_mean == pytest.approx(oracle.GetMean(1))
+    assert found.hu_sd * (len(inside) / (len(inside) - 1)) ** 0.5 == pytest.approx(oracle.GetSigma(1))
 
 
 @pytest.mark.parametrize(
@@ -45,13 +45,13 @@ def test_moments_agree_with_simpleitk() -> None:
 )
 def test_entropy_is_that_of_bins_of_25_hu(values, bits) -> None:
     """Bins begin at multiples of 25 HU, below zero too."""
-    assert texture_of(np.array(values, np.int16)).entropy_bits == pytest.approx(bits, abs=1e-6)
+    assert values_of(np.array(values, np.int16)).entropy_bits == pytest.approx(bits, abs=1e-6)
 
 
 def test_equal_values_have_no_shape() -> None:
     """No division by nothing."""
-    found = texture_of(np.full(7, 40, np.int16))
-    assert (found.sd, found.skewness, found.kurtosis, found.entropy_bits) == (0, 0, 0, 0)
+    found = values_of(np.full(7, 40, np.int16))
+    assert (found.hu_sd, found.skewness, found.kurtosis, found.entropy_bits) == (0, 0, 0, 0)
 
 
 @pytest.mark.parametrize("step_mm", [0.8, 1.5, 5.0])

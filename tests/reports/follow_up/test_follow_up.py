@@ -71,7 +71,7 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
     assert result.days == DAYS
     assert result.disappeared == result.outside == ()
     for lesion, course in zip(findings.lesions, result.courses, strict=True):
-        centre = np.array(lesion.centroid_lps_mm)
+        centre = np.array(lesion.place.centroid_lps_mm)
         place = min(radii, key=lambda index: float(np.linalg.norm(places[index] - centre)))
         assert course.prior_numbers == (place + 1,)
         assert course.tracking_uid == f"1.{place + 1}"
@@ -88,7 +88,9 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
     tracked = with_history(Today.of(findings, segmentation, NOW), prior)
     assert tracked.follow_up == result
     assert sorted(lesion.tracking_uid for lesion in tracked.lesions) == [f"1.{n}" for n in range(1, 7)]
-    assert [lesion.volume_ml for lesion in tracked.lesions] == [lesion.volume_ml for lesion in findings.lesions]
+    assert [lesion.size.volume_ml for lesion in tracked.lesions] == [
+        lesion.size.volume_ml for lesion in findings.lesions
+    ]
 
 
 def test_new_and_gone(followed, places) -> None:
@@ -221,7 +223,8 @@ def test_thick_slices_are_those_of_the_targets(liver, places) -> None:
         np.ascontiguousarray(labels[kept]), replace(GRID, origins_lps_mm=GRID.origins_lps_mm[kept])
     )
     gap = int(np.argmax(segmentation.geometry.slice_widths_mm))
-    lesions = (findings.lesions[0], replace(findings.lesions[1], key_slice=gap))
+    first, second = findings.lesions
+    lesions = (first, replace(second, place=replace(second.place, key_slice=gap)))
     findings = replace(findings, lesions=lesions)
     assert findings.target_diameter_sum_mm is not None
     today = Today.of(findings, segmentation, NOW)
@@ -294,7 +297,7 @@ def test_a_real_liver_moved_bent_and_its_lesions_grown(real_case, wave_mm) -> No
     assert result.dice > 0.93
     assert [lesion.number for lesion in result.disappeared] == [3]
     for lesion, course in zip(findings.lesions, result.courses, strict=True):
-        place = min(kept, key=lambda i: float(np.linalg.norm(centres[i] - np.array(lesion.centroid_lps_mm))))
+        place = min(kept, key=lambda i: float(np.linalg.norm(centres[i] - np.array(lesion.place.centroid_lps_mm))))
         assert course.prior_numbers == (place + 1,)
         assert course.growth is not None
         wanted = (now_mm[place] / then_mm[place]) ** 3

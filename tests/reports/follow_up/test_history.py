@@ -7,7 +7,7 @@ from datetime import date, timedelta
 import pytest
 
 from reports.errors import LiversDiffer
-from reports.findings.course import EarlierStudy, Size
+from reports.findings.course import EarlierStudy, PriorSize
 from reports.findings.findings import Findings
 from reports.findings.response import Category
 from reports.follow_up.follow_up import Today
@@ -138,7 +138,7 @@ def report() -> Callable[..., ReportedStudy]:
     """`report(days, {UID: long axis})`: what an SR said of lesions."""
 
     def make(days: int, axes: dict[str, float], *, is_measurable: bool = True, **said: object) -> ReportedStudy:
-        sizes = [Size(n, uid, 0.5 * mm, mm, mm) for n, (uid, mm) in enumerate(axes.items(), start=1)]
+        sizes = [PriorSize(n, uid, 0.5 * mm, mm, mm) for n, (uid, mm) in enumerate(axes.items(), start=1)]
         return ReportedStudy(tuple(sizes), is_measurable, when(days), **said)
 
     return make

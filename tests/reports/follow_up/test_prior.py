@@ -36,10 +36,10 @@ def test_the_same_numbers_come_back(make_case, identity, how, kind) -> None:
         lesion.tracking_uid for lesion in case.findings.lesions
     ]
     for lesion, measured in zip(prior.lesions, case.findings.lesions, strict=True):
-        assert lesion.volume_ml == pytest.approx(measured.volume_ml, rel=1e-3)
-        assert lesion.long_axis_mm == pytest.approx(measured.long_axis_mm, abs=1e-3)
-        assert lesion.short_axis_mm == pytest.approx(measured.short_axis_mm, abs=1e-3)
-        np.testing.assert_allclose(lesion.centroid_lps_mm, measured.centroid_lps_mm, atol=0.01)
+        assert lesion.volume_ml == pytest.approx(measured.size.volume_ml, rel=1e-3)
+        assert lesion.long_axis_mm == pytest.approx(measured.size.long_axis_mm, abs=1e-3)
+        assert lesion.short_axis_mm == pytest.approx(measured.size.short_axis_mm, abs=1e-3)
+        np.testing.assert_allclose(lesion.centroid_lps_mm, measured.place.centroid_lps_mm, atol=0.01)
     filled = case.segmentation.labels.any(axis=(1, 2))
     assert np.array_equal(prior.labels, case.segmentation.labels[filled])
     np.testing.assert_allclose(prior.geometry.origins_lps_mm, case.volume.geometry.origins_lps_mm[filled], atol=1e-3)

@@ -31,9 +31,9 @@ def test_the_reported_sizes_come_back(make_case, identity, sr_class, tmp_path) -
     assert report.study_date is not None and report.study_date.isoformat() == "2024-05-01"
     for size, lesion in zip(report.lesions, case.findings.lesions, strict=True):
         assert (size.number, size.tracking_uid) == (lesion.number, lesion.tracking_uid)
-        assert size.volume_ml == pytest.approx(lesion.volume_ml, abs=6e-4)
-        assert size.long_axis_mm == pytest.approx(lesion.long_axis_mm, abs=6e-4)
-        assert size.short_axis_mm == pytest.approx(lesion.short_axis_mm, abs=6e-4)
+        assert size.volume_ml == pytest.approx(lesion.size.volume_ml, abs=6e-4)
+        assert size.long_axis_mm == pytest.approx(lesion.size.long_axis_mm, abs=6e-4)
+        assert size.short_axis_mm == pytest.approx(lesion.size.short_axis_mm, abs=6e-4)
 
 
 def test_thick_slices_and_no_lesion(make_case, identity) -> None:
@@ -96,7 +96,7 @@ def test_what_is_no_report_of_a_liver_is_refused(make_case, identity, tmp_path) 
         with pytest.raises(ReportUnreadable, match="how many lesions"):
             read_reported(ds)
     first, second = case.findings.lesions
-    flat = replace(case.findings, lesions=(replace(first, volume_ml=0.0), second))
+    flat = replace(case.findings, lesions=(replace(first, size=replace(first.size, volume_ml=0.0)), second))
     with pytest.raises(ReportUnreadable, match="without a size"):
         read_reported(sr_of(replace(case, findings=flat), identity))
     path = tmp_path / "sr.dcm"

@@ -12,7 +12,7 @@ from reports.pages.heat_page import GRADCAM, HEIGHT, WIDTH, Explanation
 
 def explained(case, *numbers: int) -> dict[int, Explanation]:
     draw, shape = np.random.default_rng(2), case.volume.geometry.shape[1:]
-    planes = {lesion.number: lesion.key_slice for lesion in case.findings.lesions}
+    planes = {lesion.number: lesion.place.key_slice for lesion in case.findings.lesions}
     return {n: Explanation(GRADCAM, planes[n], draw.random(shape, dtype=np.float32), 1.0) for n in numbers}
 
 
@@ -45,9 +45,9 @@ def test_a_page_for_each_lesion(make_case, identity, validate, how) -> None:
         assert (image.SeriesNumber, image.Rows, image.Columns) == (9007, HEIGHT, WIDTH)
         assert "PixelSpacing" not in image
         (source,) = image.SourceImageSequence
-        assert source.ReferencedSOPInstanceUID == case.headers[lesion.key_slice].SOPInstanceUID
+        assert source.ReferencedSOPInstanceUID == case.headers[lesion.place.key_slice].SOPInstanceUID
         if how:
-            assert source.ReferencedFrameNumber == 15 + lesion.key_slice
+            assert source.ReferencedFrameNumber == 15 + lesion.place.key_slice
         assert validate(image) == []
 
 

@@ -95,8 +95,8 @@ def test_those_of_real_series_pass_dciodvfy(real_volumes, identity, validate, na
         for lesion, ds in zip(case.findings.lesions, images[1:], strict=True):
             assert validate(ds) == []
             (source,) = ds.SourceImageSequence
-            assert source.ReferencedSOPInstanceUID == lesion.key_sop_instance_uid
-            assert source.get("ReferencedFrameNumber") == lesion.key_frame_number
+            assert source.ReferencedSOPInstanceUID == lesion.place.key_sop_instance_uid
+            assert source.get("ReferencedFrameNumber") == lesion.place.key_frame_number
 
 
 def test_each_names_the_images_that_it_was_drawn_from(make_case, identity) -> None:
@@ -108,7 +108,7 @@ def test_each_names_the_images_that_it_was_drawn_from(make_case, identity) -> No
     assert {item.ReferencedSOPClassUID for item in summary.SourceImageSequence} == {"1.2.840.10008.5.1.4.1.1.2"}
     for lesion, ds in zip(case.findings.lesions, others, strict=True):
         (item,) = ds.SourceImageSequence
-        assert item.ReferencedSOPInstanceUID == case.volume.sop_instance_uids[lesion.key_slice]
+        assert item.ReferencedSOPInstanceUID == case.volume.sop_instance_uids[lesion.place.key_slice]
         assert "ReferencedFrameNumber" not in item
         assert item.PurposeOfReferenceCodeSequence[0].CodeValue == "121322"
 
@@ -121,8 +121,8 @@ def test_an_enhanced_image_is_named_with_its_frames(make_case, identity) -> None
     assert item.ReferencedFrameNumber == list(range(3, 17))
     for lesion, ds in zip(case.findings.lesions, others, strict=True):
         (item,) = ds.SourceImageSequence
-        assert item.ReferencedSOPInstanceUID == lesion.key_sop_instance_uid
-        assert item.ReferencedFrameNumber == lesion.key_frame_number == 3 + lesion.key_slice
+        assert item.ReferencedSOPInstanceUID == lesion.place.key_sop_instance_uid
+        assert item.ReferencedFrameNumber == lesion.place.key_frame_number == 3 + lesion.place.key_slice
 
 
 def test_no_lesion_shows_the_liver_and_no_liver_only_says_so(make_case, identity) -> None:
@@ -231,11 +231,11 @@ def test_a_viewer_s_ruler_and_letters_are_right(make_case, identity, orientation
     summary, *others = built(case, identity)
     assert not summary.PatientOrientation and "PixelSpacing" not in summary
     for lesion, ds in zip(case.findings.lesions, others, strict=True):
-        grid = whole_slice(case.volume.geometry, lesion.key_slice, SIDE)
+        grid = whole_slice(case.volume.geometry, lesion.place.key_slice, SIDE)
         assert list(ds.PatientOrientation) == [letters(grid.right), letters(grid.down)]
-        ends = grid.to_pixels(lesion.axis_end_points_lps_mm[0])
+        ends = grid.to_pixels(lesion.size.axis_end_points_lps_mm[0])
         length = np.linalg.norm((ends[1] - ends[0]) * [float(ds.PixelSpacing[1]), float(ds.PixelSpacing[0])])
-        assert length == pytest.approx(lesion.long_axis_mm, rel=1e-4)
+        assert length == pytest.approx(lesion.size.long_axis_mm, rel=1e-4)
 
 
 def test_lossy_sources_are_said_to_be_lossy(make_case, identity) -> None:

@@ -77,8 +77,8 @@ def test_it_says_what_the_findings_say(make_case, identity) -> None:
         "The portal phase was segmented.",
         "resnet50 1.2.0",
         case.segmentation.algorithm.weights_sha256,
-        *(f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f}" for lesion in findings.lesions),
-        *(f"{lesion.diameter_3d_mm:.1f}" for lesion in findings.lesions),
+        *(f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}" for lesion in findings.lesions),
+        *(f"{lesion.size.diameter_3d_mm:.1f}" for lesion in findings.lesions),
     ):
         assert text in first
     assert others and all("For research use, not a diagnosis." in text for text in (first, *others))

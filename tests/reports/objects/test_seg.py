@@ -35,7 +35,7 @@ def test_segments_say_what_they_are(make_case, identity) -> None:
     liver, first, second = seg.SegmentSequence
     assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2, 3]
     assert liver.SegmentLabel == "Liver"
-    assert first.SegmentLabel == f"Lesion 1 ({case.findings.lesions[0].long_axis_mm:.0f} mm)"
+    assert first.SegmentLabel == f"Lesion 1 ({case.findings.lesions[0].size.long_axis_mm:.0f} mm)"
     assert liver.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "91723000"
     assert liver.SegmentedPropertyTypeCodeSequence[0].CodeValue == "10200004"
     assert second.SegmentedPropertyCategoryCodeSequence[0].CodeValue == "49755003"

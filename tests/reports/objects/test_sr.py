@@ -115,12 +115,12 @@ def test_the_numbers_are_the_findings(make_case, identity) -> None:
     lesion = case.findings.lesions[0]
     assert values(liver)["118565006", None] == (pytest.approx(case.findings.liver_volume_ml, abs=1e-3), "mL")
     found = values(first)
-    assert found["118565006", None] == (pytest.approx(lesion.volume_ml, abs=1e-3), "mL")
-    assert found["103339001", None] == (pytest.approx(lesion.long_axis_mm, abs=1e-3), "mm")
-    assert found["103340004", None] == (pytest.approx(lesion.short_axis_mm, abs=1e-3), "mm")
-    assert found["L0JK", None] == (pytest.approx(lesion.diameter_3d_mm, abs=1e-3), "mm")
-    assert found["112031", "373098007"] == (pytest.approx(lesion.hu_mean, abs=1e-3), "[hnsf'U]")
-    assert found["112031", "386136009"] == (pytest.approx(lesion.hu_sd, abs=1e-3), "[hnsf'U]")
+    assert found["118565006", None] == (pytest.approx(lesion.size.volume_ml, abs=1e-3), "mL")
+    assert found["103339001", None] == (pytest.approx(lesion.size.long_axis_mm, abs=1e-3), "mm")
+    assert found["103340004", None] == (pytest.approx(lesion.size.short_axis_mm, abs=1e-3), "mm")
+    assert found["L0JK", None] == (pytest.approx(lesion.size.diameter_3d_mm, abs=1e-3), "mm")
+    assert found["112031", "373098007"] == (pytest.approx(lesion.values.hu_mean, abs=1e-3), "[hnsf'U]")
+    assert found["112031", "386136009"] == (pytest.approx(lesion.values.hu_sd, abs=1e-3), "[hnsf'U]")
     assert values(summary)["246206008", None] == (2, "1")
     assert values(summary)["TUMOR_BURDEN", None] == (pytest.approx(case.findings.burden_percent, abs=1e-3), "%")
     assert "For research use, not a diagnosis." in comments(summary)
@@ -216,7 +216,7 @@ def test_references_to_frames_say_which(make_case, identity, validate) -> None:
     sr = sr_of(case, identity)
     (library,) = [item for item in sr.ContentSequence if concept(item) == "111028"]
     images = [item.ReferencedSOPSequence[0] for item in library.ContentSequence[0].ContentSequence]
-    expected = sorted({(lesion.key_slice, lesion.key_frame_number) for lesion in case.findings.lesions})
+    expected = sorted({(lesion.place.key_slice, lesion.place.key_frame_number) for lesion in case.findings.lesions})
     assert [image.ReferencedFrameNumber for image in images] == [number for _, number in expected]
     assert {image.ReferencedSOPClassUID for image in images} == {"1.2.840.10008.5.1.4.1.1.4.1"}
     (study,) = sr.CurrentRequestedProcedureEvidenceSequence
@@ -292,7 +292,7 @@ def test_the_image_library_is_short(make_case, identity) -> None:
     (library,) = [item for item in sr_of(case, identity).ContentSequence if concept(item) == "111028"]
     images = library.ContentSequence[0].ContentSequence
     listed = {image.ReferencedSOPSequence[0].ReferencedSOPInstanceUID for image in images}
-    assert listed == {lesion.key_sop_instance_uid for lesion in case.findings.lesions}
+    assert listed == {lesion.place.key_sop_instance_uid for lesion in case.findings.lesions}
 
 
 def test_every_finding_that_has_a_code_is_there(make_case, identity, validate) -> None:
@@ -305,16 +305,16 @@ def test_every_finding_that_has_a_code_is_there(make_case, identity, validate) -
     assert values(liver)["112031", "373098007"] == (pytest.approx(findings.liver_hu_mean, abs=1e-3), "[hnsf'U]")
     for lesion, group in zip(lesions, groups, strict=True):
         expected = {
-            ("RNU0", None): (lesion.mesh_volume_ml, "mL"),
-            ("C0JK", None): (lesion.surface_mm2, "mm2"),
-            ("QCFX", None): (lesion.sphericity, "1"),
-            ("KE2A", None): (lesion.skewness, "1"),
-            ("IPH6", None): (lesion.kurtosis, "1"),
-            ("TLU2", None): (lesion.entropy_bits, "bit"),
+            ("RNU0", None): (lesion.shape.mesh_volume_ml, "mL"),
+            ("C0JK", None): (lesion.shape.surface_mm2, "mm2"),
+            ("QCFX", None): (lesion.shape.sphericity, "1"),
+            ("KE2A", None): (lesion.values.skewness, "1"),
+            ("IPH6", None): (lesion.values.kurtosis, "1"),
+            ("TLU2", None): (lesion.values.entropy_bits, "bit"),
             ("111012", None): (90, "%"),
-            ("112031", "371890005"): (lesion.hu_p10, "[hnsf'U]"),
-            ("112031", "373099004"): (lesion.hu_p50, "[hnsf'U]"),
-            ("112031", "371887004"): (lesion.hu_p90, "[hnsf'U]"),
+            ("112031", "371890005"): (lesion.values.hu_p10, "[hnsf'U]"),
+            ("112031", "373099004"): (lesion.values.hu_p50, "[hnsf'U]"),
+            ("112031", "371887004"): (lesion.values.hu_p90, "[hnsf'U]"),
         }
         found = values(group)
         for key, (value, unit) in expected.items():
@@ -382,7 +382,7 @@ def test_slicer_s_reader_finds_the_groups(make_case, identity, require_binary, t
     assert [group["ReferencedSegment"] for group in segments] == [1, 2, 3]
     assert [group["TrackingIdentifier"] for group in segments] == ["Liver", "Lesion 1", "Lesion 2"]
     long_axis = [item for item in segments[1]["measurementItems"] if item["quantity"]["CodeValue"] == "103339001"]
-    assert float(long_axis[0]["value"]) == pytest.approx(case.findings.lesions[0].long_axis_mm, abs=1e-3)
+    assert float(long_axis[0]["value"]) == pytest.approx(case.findings.lesions[0].size.long_axis_mm, abs=1e-3)
 
 
 def test_dsrdump_prints_the_tree(make_case, identity, require_binary, tmp_path) -> None:

@@ -77,7 +77,7 @@ def test_the_ends_of_the_lines_lie_where_they_were_measured(make_case, identity,
     """By the standard's words and by highdicom: from the corner of the first pixel of the image that is named."""
     case = make_case(**HOW[how])
     for lesion, group in zip(case.findings.lesions, groups_of(reread(sr_of(case, identity))), strict=True):
-        for item, ends in zip(axes(group), lesion.axis_end_points_lps_mm, strict=True):
+        for item, ends in zip(axes(group), lesion.size.axis_end_points_lps_mm, strict=True):
             (line,) = item.ContentSequence
             (image,) = line.ContentSequence
             assert (line.RelationshipType, line.ValueType, line.GraphicType) == ("INFERRED FROM", "SCOORD", "POLYLINE")
@@ -150,7 +150,7 @@ def test_a_line_in_an_enhanced_image_names_its_frame(make_case, identity, valida
     for lesion, group in zip(case.findings.lesions, groups_of(sr), strict=True):
         for item in axes(group):
             reference = item.ContentSequence[0].ContentSequence[0].ReferencedSOPSequence[0]
-            assert reference.ReferencedFrameNumber == lesion.key_frame_number
+            assert reference.ReferencedFrameNumber == lesion.place.key_frame_number
     assert validate(sr) == []
 
 
@@ -206,7 +206,7 @@ def test_highdicom_reads_the_lines(make_case, identity) -> None:
     assert [group.tracking_uid for group in groups] == [lesion.tracking_uid for lesion in case.findings.lesions]
     for group, lesion in zip(groups, case.findings.lesions, strict=True):
         values = [round(float(item.value), 3) for item in group.get_measurements()]
-        assert values == [round(lesion.long_axis_mm, 3), round(lesion.short_axis_mm, 3)]
+        assert values == [round(lesion.size.long_axis_mm, 3), round(lesion.size.short_axis_mm, 3)]
         assert all(item.referenced_coordinates for item in group.get_measurements())
 
 
@@ -226,8 +226,8 @@ def test_dcmtk_and_dcmqi_read_it(make_case, identity, require_binary, tmp_path) 
     ]
     for group, lesion in zip(read, case.findings.lesions, strict=True):
         found = {item["quantity"]["CodeValue"]: float(item["value"]) for item in group["measurementItems"]}
-        assert found["103339001"] == pytest.approx(lesion.long_axis_mm, abs=1e-3)
-        assert found["103340004"] == pytest.approx(lesion.short_axis_mm, abs=1e-3)
+        assert found["103339001"] == pytest.approx(lesion.size.long_axis_mm, abs=1e-3)
+        assert found["103340004"] == pytest.approx(lesion.size.short_axis_mm, abs=1e-3)
 
 
 REAL = ["chaos_ct3/ct_dicom", "lits_volume0/ct_dicom", "dcm_qa_ct/ge_tilt18_variable_gap_dicom"]

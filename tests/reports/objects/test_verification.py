@@ -255,13 +255,18 @@ def test_findings_of_another_segmentation_are_noticed(make_case, tmp_path) -> No
     case = make_case()
     path = case.write_seg(tmp_path / "seg.dcm")
     first, second = case.findings.lesions
-    x, y, z = first.centroid_lps_mm
+    x, y, z = first.place.centroid_lps_mm
     wrong = [
         replace(case.findings, liver_volume_ml=case.findings.liver_volume_ml * 1.01),
         replace(case.findings, liver_centroid_lps_mm=None),
         replace(case.findings, lesions=(first,)),
-        replace(case.findings, lesions=(replace(first, centroid_lps_mm=(x, y + 0.3, z)), second)),
-        replace(case.findings, lesions=(replace(first, volume_ml=first.volume_ml * 0.99), second)),
+        replace(
+            case.findings, lesions=(replace(first, place=replace(first.place, centroid_lps_mm=(x, y + 0.3, z))), second)
+        ),
+        replace(
+            case.findings,
+            lesions=(replace(first, size=replace(first.size, volume_ml=first.size.volume_ml * 0.99)), second),
+        ),
     ]
     for findings in wrong:
         with pytest.raises(GeometryNotProved):

@@ -10,7 +10,7 @@ from reports.pages.window import display_window
 
 def page(case, heat, *, highest=1.0):
     lesion = case.findings.lesions[0]
-    explanation = Explanation(GRADCAM, lesion.key_slice, heat, highest)
+    explanation = Explanation(GRADCAM, lesion.place.key_slice, heat, highest)
     window = display_window(case.volume)
     return draw_heat_page(
         Canvas(WIDTH, HEIGHT),
@@ -28,7 +28,7 @@ def test_heat_lies_on_its_own_pixel(make_case) -> None:
     """On the whole slice, hung as radiologists hang it, with rows that run back to front too."""
     for orientation in ((1, 0, 0, 0, 1, 0), (1, 0, 0, 0, -1, 0), (0, 1, 0, 1, 0, 0)):
         case = make_case(orientation=orientation)
-        geometry, plane = case.volume.geometry, case.findings.lesions[0].key_slice
+        geometry, plane = case.volume.geometry, case.findings.lesions[0].place.key_slice
         heat = np.zeros((geometry.rows, geometry.columns), np.float32)
         heat[39, 8] = 1
         cold, hot = page(case, np.zeros_like(heat)), page(case, heat)

@@ -18,7 +18,7 @@ def test_the_liver_and_each_key_slice_are_drawn(make_case, tmp_path) -> None:
     case = make_case()
     paths = drawn(case, tmp_path / "new")
     areas = np.count_nonzero(case.segmentation.labels, axis=(1, 2))
-    slices = {int(areas.argmax()), *(lesion.key_slice for lesion in case.findings.lesions)}
+    slices = {int(areas.argmax()), *(lesion.place.key_slice for lesion in case.findings.lesions)}
     assert [path.name for path in paths] == [f"overlay-{n:03d}.png" for n in range(1, len(slices) + 1)]
     assert all(imread(path).shape == (HEIGHT, WIDTH, 4) for path in paths)
 
@@ -33,7 +33,7 @@ def test_a_picture_is_the_page_of_its_slice(make_case, tmp_path) -> None:
     case = make_case()
     path = drawn(case, tmp_path)[0]
     plane = most_liver(case.segmentation)
-    measured = [lesion for lesion in case.findings.lesions if lesion.key_slice == plane]
+    measured = [lesion for lesion in case.findings.lesions if lesion.place.key_slice == plane]
     page = draw_page(
         Canvas(WIDTH, HEIGHT),
         case.volume,

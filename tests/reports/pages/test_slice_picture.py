@@ -140,7 +140,7 @@ def test_outlines_are_drawn_on_the_borders_of_the_masks(make_case, how) -> None:
     """Every border has its colour beside it, and the colour is nowhere else."""
     case = made(make_case, how)
     (lesion,) = case.findings.lesions
-    plane, geometry = lesion.key_slice, case.volume.geometry
+    plane, geometry = lesion.place.key_slice, case.volume.geometry
     pixels, grid = drawn(case, plane)
     labels = case.segmentation.labels[plane]
     half_a_pixel = 0.5 * max(geometry.row_spacing_mm, geometry.column_spacing_mm) / grid.pixel_mm
@@ -164,14 +164,14 @@ def test_calipers_end_where_the_axes_end(make_case, how) -> None:
     """The line is there from end to end, a bar across both, and its length in millimetres is that of the picture."""
     case = made(make_case, how)
     (lesion,) = case.findings.lesions
-    pixels, grid = drawn(case, lesion.key_slice, measured=[lesion])
+    pixels, grid = drawn(case, lesion.place.key_slice, measured=[lesion])
     yellow = near(pixels, CALIPER_RGB)
     for ends_lps_mm, length_mm in zip(
-        lesion.axis_end_points_lps_mm, (lesion.long_axis_mm, lesion.short_axis_mm), strict=True
+        lesion.size.axis_end_points_lps_mm, (lesion.size.long_axis_mm, lesion.size.short_axis_mm), strict=True
     ):
         ends = grid.to_pixels(ends_lps_mm)
         indices = case.volume.geometry.lps_to_index(ends_lps_mm)
-        np.testing.assert_allclose(indices[:, 0], lesion.key_slice, atol=1e-6)
+        np.testing.assert_allclose(indices[:, 0], lesion.place.key_slice, atol=1e-6)
         line = ends[0] + np.linspace(0.02, 0.98, 60)[:, None] * (ends[1] - ends[0])
         assert distances(line, yellow).max() < 1.5
         along = (ends[1] - ends[0]) / np.linalg.norm(ends[1] - ends[0])
@@ -244,14 +244,14 @@ def test_a_small_lesion_is_shown_larger_away_from_itself(make_case) -> None:
     segmentation = Segmentation(labels, volume.geometry, case.segmentation.algorithm)
     findings = measure(volume, segmentation, tracking_seed="x")
     case = replace(case, volume=volume, segmentation=segmentation, findings=findings)
-    pixels, _ = drawn(case, findings.lesions[0].key_slice, measured=findings.lesions)
+    pixels, _ = drawn(case, findings.lesions[0].place.key_slice, measured=findings.lesions)
     side = round(INSET * SIDE)
     inset = pixels[MARGIN + 2 : MARGIN + side - 30, SIDE - MARGIN - side + 2 : SIDE - MARGIN - 2]
     assert (inset == inset[..., :1]).all()  # grey alone
     rows, columns = np.nonzero(inset[..., 0] > 160)
     assert (rows.mean(), columns.mean()) == pytest.approx((side / 2 - 2, side / 2 - 2), abs=3)
     assert len(rows) > 1500
-    plain, _ = drawn(case, findings.lesions[0].key_slice)
+    plain, _ = drawn(case, findings.lesions[0].place.key_slice)
     corner = plain[MARGIN : MARGIN + side, SIDE - MARGIN - side : SIDE - MARGIN]
     assert corner.max() < 80
 

@@ -55,8 +55,9 @@ def many(findings, count):
     """The findings with this many lesions, of widely different sizes."""
     first = findings.lesions[0]
     lesions = tuple(
-        replace(first, number=n, segment=n + 1, volume_ml=3000 / n**3, long_axis_mm=200 / n, short_axis_mm=150.25 / n,
-                confidence=1 / n, half="right", third="cranial")
+        replace(first, number=n, segment=n + 1, confidence=1 / n,
+                size=replace(first.size, volume_ml=3000 / n**3, long_axis_mm=200 / n, short_axis_mm=150.25 / n),
+                place=replace(first.place, half="right", third="cranial"))
         for n in range(1, count + 1)
     )  # fmt: skip
     return replace(findings, lesions=lesions)
@@ -71,9 +72,9 @@ def test_it_says_what_was_found(page, make_case) -> None:
         f"{findings.liver_volume_ml:.0f} mL",
         f"{findings.burden_percent:.1f} %",
         str(findings.severity.level),
-        f"{lesion.long_axis_mm:.1f} x {lesion.short_axis_mm:.1f}",
-        f"{lesion.hu_mean:.0f}",
-        lesion.region,
+        f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}",
+        f"{lesion.values.hu_mean:.0f}",
+        lesion.place.region,
         findings.milan.computed,
         findings.up_to_seven.computed,
         "Axes in the axial plane",
