@@ -29,10 +29,11 @@ from dicom_io.volume import Volume
 from models.explain import Heat
 from models.inference import Probabilities
 from reports.errors import GeometryNotProved
-from reports.findings.measurements import Findings, findings_json, measure
+from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity
 from reports.objects import seg_fractional
 from reports.objects.explanation_images import build_explanation_images
+from reports.objects.findings_json import findings_json
 from reports.objects.key_images import build_key_images
 from reports.objects.kinds import KINDS, Form, form_of
 from reports.objects.pdf import build_pdf

@@ -27,7 +27,7 @@ from reports.findings.caveats import (
 )
 from reports.findings.caveats import NOT_JUDGED as UNFIT
 from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
-from reports.findings.findings import Findings, Lesion, findings_json
+from reports.findings.findings import Findings, Lesion
 from reports.findings.places import Place, centroid_of
 from reports.findings.regions import Regions, regions_of
 from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, Severity, severity_of
@@ -35,7 +35,7 @@ from reports.findings.sizes import size_of, volume_ml
 from reports.findings.surfaces import Capsule, capsule_of, shape_of
 from reports.findings.texture import parenchyma_mean_and_sd, values_of
 
-__all__ = ["NO_LIVER", "UNEVEN_VOLUME_ERROR", "Findings", "Lesion", "findings_json", "measure"]
+__all__ = ["NO_LIVER", "UNEVEN_VOLUME_ERROR", "Findings", "Lesion", "measure"]
 
 NO_LIVER = FindingsWarning.NO_LIVER
 

@@ -5,7 +5,7 @@ as a whole: lesion count, tumour burden, warnings. That one is there whatever wa
 and "no liver" are stated and not left to guess.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from highdicom.sr import (
     FindingSite,
@@ -26,9 +26,12 @@ from reports.envelope import RESEARCH_USE
 from reports.errors import SourceUnusable
 from reports.findings.caveats import caveat
 from reports.findings.course import Course
-from reports.findings.measurements import Findings, Lesion
+from reports.findings.measurements import Findings
 from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
 from reports.identity import ResultIdentity
+from reports.measures import CHANGE, SUMMARY, Measure, Whole
+from reports.measures import LESION as LESION_MEASURES
+from reports.measures import LIVER as LIVER_MEASURES
 from reports.objects.kinds import KINDS, SrClass
 from reports.objects.seg import LIVER_TRACKING_ID, lesion_tracking_id
 from reports.objects.sr_document import (
@@ -179,10 +182,7 @@ def segment_groups(
         TrackingIdentifier(identity.liver_tracking_uid, LIVER_TRACKING_ID),
         codes.ANATOMICAL_STRUCTURE,
         codes.LIVER,
-        [
-            measurement(codes.VOLUME, findings.liver_volume_ml, codes.MILLILITER),
-            *_attenuation(((findings.liver_hu_mean, codes.MEAN), (findings.liver_hu_sd, codes.STANDARD_DEVIATION))),
-        ],
+        _measured(LIVER_MEASURES, findings),
         None,
     )
     lesions = [
@@ -191,7 +191,7 @@ def segment_groups(
             TrackingIdentifier(lesion.tracking_uid, lesion_tracking_id(lesion.number)),
             codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             codes.MASS,
-            [*_lesion_measurements(lesion), *_changes(findings.course(lesion))],
+            [*_measured(LESION_MEASURES, lesion), *_changes(findings.course(lesion))],
             [FindingSite(codes.LIVER)],
             _course_evaluations(findings.course(lesion)),
         )
@@ -202,56 +202,23 @@ def segment_groups(
     return [liver, *lesions]
 
 
-def _lesion_measurements(lesion: Lesion) -> list[Measurement]:
-    sizes = [
-        measurement(codes.VOLUME, lesion.size.volume_ml, codes.MILLILITER),
-        measurement(codes.LONG_AXIS, lesion.size.long_axis_mm, codes.MILLIMETER),
-        measurement(codes.SHORT_AXIS, lesion.size.short_axis_mm, codes.MILLIMETER),
-        measurement(codes.DIAMETER_3D, lesion.size.diameter_3d_mm, codes.MILLIMETER),
+def _measured(measures: Sequence[Measure[Whole]], whole: Whole) -> list[Measurement]:
+    """Give what a list has for the SR, as far as it is known of this whole."""
+    known = [(measure, measure.code, measure.of(whole)) for measure in measures]
+    return [
+        measurement(code, measure.factor * value, measure.unit, measure.derivation)
+        for measure, code, value in known
+        if code is not None and value is not None
     ]
-    shape = (
-        (codes.MESH_VOLUME, lesion.shape.mesh_volume_ml, codes.MILLILITER),
-        (codes.MESH_SURFACE, lesion.shape.surface_mm2, codes.SQUARE_MILLIMETER),
-        (codes.SPHERICITY, lesion.shape.sphericity, codes.NO_UNITS),
-        (codes.SKEWNESS, lesion.values.skewness, codes.NO_UNITS),
-        (codes.KURTOSIS, lesion.values.kurtosis, codes.NO_UNITS),
-        (codes.HISTOGRAM_ENTROPY, lesion.values.entropy_bits, codes.BIT),
-        (codes.CERTAINTY, None if lesion.confidence is None else 100 * lesion.confidence, codes.PERCENT),
-    )
-    attenuation = (
-        (lesion.values.hu_mean, codes.MEAN),
-        (lesion.values.hu_sd, codes.STANDARD_DEVIATION),
-        (lesion.values.hu_p10, codes.TENTH_PERCENTILE),
-        (lesion.values.hu_p50, codes.MEDIAN),
-        (lesion.values.hu_p90, codes.NINETIETH_PERCENTILE),
-    )
-    further = [measurement(concept, value, unit) for concept, value, unit in shape if value is not None]
-    return [*sizes, *_attenuation(attenuation), *further]
 
 
 def _changes(course: Course | None) -> list[Measurement]:
-    """By how much a lesion has changed since the earlier study."""
-    if course is None or course.growth is None:
-        return []
-    changes = (
-        (codes.DIAMETER_CHANGE, course.growth.diameter_change_mm, codes.MILLIMETER),
-        (codes.VOLUME_CHANGE, course.growth.volume_percent, codes.PERCENT),
-        (codes.DOUBLING_TIME, course.growth.doubling_days, codes.DAY),
-    )
-    return [measurement(concept, value, unit) for concept, value, unit in changes if value is not None]
+    """Give the changes of a lesion since the earlier study."""
+    return [] if course is None or course.growth is None else _measured(CHANGE, course.growth)
 
 
 def _course_evaluations(course: Course | None) -> list[QualitativeEvaluation] | None:
     return [QualitativeEvaluation(codes.LESION_COURSE, codes.COURSES[course.status])] if course else None
-
-
-def _attenuation(values: Iterable[tuple[float | None, Code]]) -> list[Measurement]:
-    """In Hounsfield units. MR values have no unit, and no meaning outside their own series: there they are None."""
-    return [
-        measurement(codes.ATTENUATION_COEFFICIENT, value, codes.HOUNSFIELD_UNIT, derivation)
-        for value, derivation in values
-        if value is not None
-    ]
 
 
 def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
@@ -261,11 +228,7 @@ def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIden
     if not findings.has_liver:
         evaluations.append(QualitativeEvaluation(codes.LIVER, codes.NOT_DETECTED))
     elif findings.burden_percent is not None:
-        measurements.append(measurement(codes.NUMBER_OF_LESIONS, findings.lesion_count, codes.NO_UNITS))
-        measurements.append(measurement(codes.TUMOR_BURDEN, findings.burden_percent, codes.PERCENT))
-        if findings.target_diameter_sum_mm is not None:
-            targets = findings.target_diameter_sum_mm
-            measurements.append(measurement(codes.TARGET_DIAMETER_SUM, targets, codes.MILLIMETER))
+        measurements = _measured(SUMMARY, findings)
         if findings.severity.level is not None:
             evaluations.append(QualitativeEvaluation(codes.SEVERITY, codes.SEVERITY_LEVELS[findings.severity.level]))
         for concept, criterion in ((codes.MILAN, findings.milan), (codes.UP_TO_SEVEN, findings.up_to_seven)):

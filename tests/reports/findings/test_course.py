@@ -12,10 +12,10 @@ from dicom_io.segmentation import Algorithm
 from dicom_io.sr_reader import read_measurement_groups
 from reports.findings.caveats import SENTENCES
 from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, PriorSize
-from reports.findings.findings import findings_json
 from reports.findings.measurements import Findings
 from reports.findings.response import RESPONSE_CAVEAT, Category, Growth, Response, Status
 from reports.findings.wording import assessment, course_cell, lesion_course
+from reports.objects.findings_json import findings_json
 from reports.objects.pdf import build_pdf
 from reports.objects.sr import build_sr
 from reports.pages.course_charts import target_course, volume_course

@@ -16,9 +16,10 @@ from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings.criteria import CRITERIA_CAVEAT
-from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, findings_json, measure
+from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, measure
 from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN
 from reports.findings.wording import assessment, lesion_place
+from reports.objects.findings_json import findings_json
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
 
