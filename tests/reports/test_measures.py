@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Iterator
-from dataclasses import replace
+from dataclasses import fields, replace
 from typing import Any
 
 import pydicom
@@ -13,6 +13,9 @@ from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion, PriorSize
 from reports.findings.response import Category, Growth, Response, Status
+from reports.findings.sizes import Size
+from reports.findings.surfaces import Shape
+from reports.findings.texture import Values
 from reports.measures import CHANGE, LESION, LIVER, OTHER_NUMBERS, SUMMARY, Measure
 from reports.objects.findings_json import findings_json
 from reports.objects.sr import build_sr
@@ -95,7 +98,7 @@ def expected(measures: tuple[Measure, ...], content: dict[str, Any]) -> dict[Any
 def test_every_number_of_findings_json_is_listed(content) -> None:
     """With its code, or with the reason why the SR lacks it; and no list names a key that is not there."""
     assert unlisted(content) == set()
-    assert unlisted({"liver": {"weight_g": 1.5}, "lesions": [{"hu_iqr": 2}]}) == {"liver.weight_g", "lesions[].hu_iqr"}
+    assert unlisted({"liver": {"weight_g": 1.5}, "lesions": [{"taste": 2}]}) == {"liver.weight_g", "lesions[].taste"}
     lesion = content["lesions"][0]
     parts = (("", content), ("liver.", content["liver"]), ("lesions[].", lesion))
     keys = {prefix + key for prefix, part in parts for key in part}
@@ -112,9 +115,16 @@ def test_the_sr_has_every_number_that_the_lists_give_it(case, identity, content)
     assert summary == expected(SUMMARY, content)
 
 
+@pytest.mark.parametrize("part", [Size, Values, Shape])
+def test_every_number_of_a_lesion_is_listed(part) -> None:
+    """One that is measured and stands in no list would be in neither findings.json nor the SR."""
+    measured = {field.name for field in fields(part)} - {"axis_end_points_lps_mm"}
+    assert measured - {measure.key for measure in LESION} == set()
+
+
 def test_a_row_has_a_code_or_a_reason() -> None:
     """Neither, and the SR lacks the number silently; both contradict each other."""
-    with pytest.raises(ValueError, match="hu_iqr"):
-        Measure("hu_iqr", codes.HOUNSFIELD_UNIT, None, None, lambda lesion: 1.0)
-    with pytest.raises(ValueError, match="hu_iqr"):
-        Measure("hu_iqr", codes.HOUNSFIELD_UNIT, codes.VOLUME, None, lambda lesion: 1.0, why_not="because")
+    with pytest.raises(ValueError, match="taste"):
+        Measure("taste", codes.HOUNSFIELD_UNIT, None, None, lambda lesion: 1.0)
+    with pytest.raises(ValueError, match="taste"):
+        Measure("taste", codes.HOUNSFIELD_UNIT, codes.VOLUME, None, lambda lesion: 1.0, why_not="because")

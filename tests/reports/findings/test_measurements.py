@@ -19,6 +19,7 @@ from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, measure
 from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN
 from reports.findings.wording import assessment, lesion_place
+from reports.measures import LESION
 from reports.objects.findings_json import findings_json
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
@@ -499,7 +500,7 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
         "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
         "key_frame_number", "confidence", "certain", "centroid_lps_mm", "status", "prior_numbers", "growth_mm",
         "growth_ml", "growth_percent", "doubling_days", "history",
-    }  # fmt: skip
+    } | {measure.key for measure in LESION}  # fmt: skip
     assert lesion["region"] == {"half": "right", "third": "middle"} and lesion["touches_border"] is False
     assert lesion["confidence"] is None and lesion["key_sop_instance_uid"] == "1.2.2"
     assert lesion["key_frame_number"] is None and content["plane"] == "axial"
