@@ -38,31 +38,31 @@ portal venous phase adds 50 HU (adequate, J Pers Med 2021 11:1255). An early art
 SENTENCES: dict[str, str] = {
     **{str(code): sentence for code, sentence in WARNING_SENTENCES.items()},
     FindingsWarning.NO_LIVER: "No liver was found in the images.",
-    FindingsWarning.PARTIAL_LIVER: "The liver reaches the edge of the images: it may be cut off, and its volume, the "
-    "tumour burden and the number of lesions be those of a part.",
+    FindingsWarning.PARTIAL_LIVER: "The liver reaches the edge of the images and may be cut off: its volume, the "
+    "tumour burden and the number of lesions may be those of a part.",
     FindingsWarning.LESION_CUT_OFF: "A lesion reaches the edge of the images: it may be larger than measured.",
     FindingsWarning.LOW_CONFIDENCE: "The model is unsure of at least one lesion "
     f"(confidence under {LOW_CONFIDENCE_BELOW:g}).",
     FindingsWarning.CONTRAST_DOUBTFUL: f"The liver's mean value is under {ENHANCED_FROM_HU:g} HU: no contrast medium, "
-    "an early phase, or a fatty liver; lesions may be missed or drawn badly.",
+    "an early phase, or a fatty liver; lesions may be missed or outlined badly.",
     FindingsWarning.LESION_NOT_CERTAIN: "The model is unsure of the liver's outline, and a lesion lies within "
     f"{DOUBTFUL_EDGE_MM:g} mm of it: it may not be in the liver. Severity, criteria and targets leave it out.",
     FindingsWarning.PRIORS_NOT_FETCHED: "Earlier results or images of the patient could not be fetched from an "
-    "archive, or not be worked on: what is said of new and grown lesions may lack, or be incomplete.",
-    FindingsWarning.PRIOR_NOT_COMPARED: "An earlier study of the patient was found, but could not be laid over this "
-    "one: whether lesions are new or have grown is not known.",
-    FindingsWarning.PRIOR_FROM_IMAGES: "The earlier study had no results: its images were segmented for this "
-    "comparison alone. Nobody has seen what was found in them; what is said of new and grown lesions is to be checked.",
+    "archive, or could not be used: the comparison of lesions is missing or incomplete.",
+    FindingsWarning.PRIOR_NOT_COMPARED: "An earlier study of the patient was found, but could not be registered with "
+    "this one: it is not known whether lesions are new or have grown.",
+    FindingsWarning.PRIOR_FROM_IMAGES: "The earlier study had no results: its images were segmented only for "
+    "this comparison. Nobody has reviewed that segmentation: check which lesions are new or have grown.",
     # A model's codes: models and reports meet in dicom_io.segmentation alone
     "LESIONS_TRUNCATED": "More lesions were found than a result can hold; the smallest were left out.",
-    "VALUES_DOUBTFUL": "The values of the images do not look like Hounsfield units: hardly any of them is that of "
-    "fat or air. The liver that was drawn is doubtful, and lesions are not reported.",
-    "NOT_LIKE_LIVER": "What was drawn has not the values of a liver: the images may be of another part of the body. "
-    "Lesions are not reported.",
-    "LIVER_VOLUME_DOUBTFUL": "The liver that was drawn has less than 400 or more than 5000 mL: part of it may be "
-    "missing, or something else have been taken for liver.",
-    "LIVER_UNCERTAIN": "The model is unsure of the liver's outline: its volume and the tumour burden are doubtful. "
-    "Images unlike those that it learned from, or of another part of the body, look like this.",
+    "VALUES_DOUBTFUL": "The values of the images do not look like Hounsfield units: almost none is typical of fat "
+    "or air. The segmented liver may be wrong. Lesions are not reported.",
+    "NOT_LIKE_LIVER": "The segmented region does not have the values of a liver: the images may show another part of "
+    "the body. Lesions are not reported.",
+    "LIVER_VOLUME_DOUBTFUL": "The segmented liver has less than 400 or more than 5000 mL: part of the liver may be "
+    "missing, or other tissue may be included.",
+    "LIVER_UNCERTAIN": "The model is unsure of the liver's outline: its volume and the tumour burden may be wrong. "
+    "The images may differ from the training images, or may show another part of the body.",
 }
 
 

@@ -25,9 +25,9 @@ NEW_FROM_MM = 10.0
 what a program draws is that, at the earliest, where it could also be measured."""
 
 RESPONSE_CAVEAT = (
-    "A suggestion, computed from the diameters of liver lesions alone in the earlier studies that were found: whether "
-    "the first of them is the baseline of a treatment, other organs, lymph nodes and the course of non-target lesions "
-    "are not known."
+    "A suggestion, computed only from the diameters of liver lesions in the earlier studies that were found. It is not "
+    "known whether the first of them is the baseline of a treatment. Other organs, lymph nodes and the course of "
+    "non-target lesions are not included."
 )
 
 
@@ -201,7 +201,7 @@ def response_by_new(
     if large:
         said.append(f"{_lesions(large)} of at least {least_mm:.3g} mm, new{since}")
     if small := len(new_mm) - large:
-        said.append(f"{_lesions(small)} under {least_mm:.3g} mm, new{since}: not counted, to be looked at")
+        said.append(f"{_lesions(small)} under {least_mm:.3g} mm, new{since}: not counted, please review")
     return Response(Category.PD if large else None, tuple(said))
 
 

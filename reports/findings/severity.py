@@ -69,7 +69,7 @@ class Severity:
 
 
 NOT_KNOWN = Severity(None, ("no liver was found",))
-NOT_JUDGED = Severity(None, ("the images are not such as the model knows",))
+NOT_JUDGED = Severity(None, ("the images are unlike those that the model was trained on",))
 NOT_CERTAIN = Severity(None, ("no lesion is certain",))
 NO_LESION = Severity(Level.NONE, ("no lesion was found",))
 

@@ -18,7 +18,7 @@ def assessment(findings: Findings) -> tuple[str, ...]:
     A caveat follows what it belongs to.
     """
     if not findings.is_judged:
-        return ("Lesions are not reported: the images are not such as the model knows.",)
+        return ("Lesions are not reported: the images are unlike those that the model was trained on.",)
     if not findings.lesions:
         return ("No liver lesion was found.", *course_assessment(findings))
     spread = ", ".join(part for part in (findings.spread, findings.lobes) if part)
@@ -27,7 +27,7 @@ def assessment(findings: Findings) -> tuple[str, ...]:
     if findings.target_diameter_sum_mm is not None:
         # The targets that RECIST follows are those of the baseline: one sum of one name
         is_followed = findings.follow_up is not None and findings.follow_up.response.sum_mm is not None
-        named = "Were today the baseline, sum of target diameters" if is_followed else "Sum of target diameters"
+        named = "With this study as baseline, sum of target diameters" if is_followed else "Sum of target diameters"
         first += f" {named} (RECIST 1.1): {findings.target_diameter_sum_mm:.1f} mm."
     sentences = [first]
     if findings.severity.reasons:
@@ -47,14 +47,14 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     parts = [f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status]]
     parts += [
         f"{len(gone)} {words} ({_axes(gone)} then)"
-        for gone, words in ((followed.disappeared, "disappeared"), (followed.outside, "not in these images"))
+        for gone, words in ((followed.disappeared, "disappeared"), (followed.outside, "outside these images"))
         if gone
     ]
     response = followed.response
     category = response.category
     named = "no category" if category is None else f"{CATEGORY_NAMES[category]} ({category})"
     return (
-        f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none then, none now'}.",
+        f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none in either study'}.",
         *_all_studies(followed),
         f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
         RESPONSE_CAVEAT,
@@ -68,7 +68,7 @@ def _all_studies(followed: FollowUp) -> tuple[str, ...]:
     parts = []
     for study in followed.studies:
         roles = [name for name, has in (("baseline", study.is_baseline), ("nadir", study.is_nadir)) if has]
-        roles += ["by its report alone"] if study.is_from_report else []
+        roles += ["from its report only"] if study.is_from_report else []
         count, volume_ml = len(study.lesions), sum(lesion.volume_ml for lesion in study.lesions)
         named = f" ({', '.join(roles)})" if roles else ""
         part = f"{earlier_by(study.days)}{named}: {count} lesion{'s' * (count != 1)}"
@@ -99,7 +99,7 @@ _STATUS_WORDS = {
     Status.SHRUNK: "shrunk",
     Status.MERGED: "merged",
     Status.SPLIT: "split",
-    Status.OUTSIDE: "where the earlier study does not reach",
+    Status.OUTSIDE: "outside the images of the earlier study",
 }
 
 
@@ -109,7 +109,7 @@ def lesion_course(findings: Findings, lesion: Lesion) -> str:
     if course is None:
         return ""
     if course.growth is None:
-        where = "new since" if course.status == Status.NEW else "not within the images of"
+        where = "new since" if course.status == Status.NEW else "outside the images of"
         return f"{where[0].upper()}{where[1:]} {earlier_study(findings)}.{_before(findings, lesion)}"
     growth = course.growth
     then = f"lesion{'s' * (len(course.prior_numbers) > 1)} {', '.join(map(str, course.prior_numbers))} then"
@@ -153,9 +153,9 @@ def lesion_place(lesion: Lesion) -> str:
         where = "subcapsular, " if lesion.place.subcapsular else ""
         parts.append(f"{where}{lesion.place.distance_to_capsule_mm:.1f} mm from the capsule")
     if lesion.values.contrast_to_liver_hu is not None:
-        parts.append(f"{lesion.values.contrast_to_liver_hu:+.0f} HU against the liver")
+        parts.append(f"{lesion.values.contrast_to_liver_hu:+.0f} HU relative to the liver")
     if not lesion.certain:
-        parts.append("not certain: at the edge of a liver whose outline is doubtful")
+        parts.append("not certain: at an uncertain outline of the liver")
     if lesion.place.touches_border:
         parts.append("at the edge of the images")
     return "; ".join(part for part in parts if part)

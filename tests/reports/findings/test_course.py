@@ -52,7 +52,7 @@ def test_one_sum_of_one_name(make_case) -> None:
     own = f"{findings.target_diameter_sum_mm:.1f} mm."
     assert f"Sum of target diameters (RECIST 1.1): {own}" in assessment(findings)[0]
     said = assessment(followed(findings))[0]
-    assert f"Were today the baseline, sum of target diameters (RECIST 1.1): {own}" in said
+    assert f"With this study as baseline, sum of target diameters (RECIST 1.1): {own}" in said
     assert "Sum of" not in said
     unknown = followed(findings, response=Response(None, ("too thick",)))
     assert f"Sum of target diameters (RECIST 1.1): {own}" in assessment(unknown)[0]
@@ -136,8 +136,8 @@ def test_the_way_over_several_studies(make_case, identity, validate) -> None:
     assert (content["prior"]["response"]["baseline_sum_mm"], content["prior"]["response"]["nadir_sum_mm"]) == (18, 12)
     said = assessment(findings)
     assert (
-        "Earlier studies: 270 days earlier (baseline): 1 lesion, 3.0 mL, targets 18.0 mm; 180 days earlier (nadir, by "
-        "its report alone): 1 lesion, 1.0 mL, targets 12.0 mm; 90 days earlier: 2 lesions, 3.5 mL, targets 16.0 mm."
+        "Earlier studies: 270 days earlier (baseline): 1 lesion, 3.0 mL, targets 18.0 mm; 180 days earlier (nadir, "
+        "from its report only): 1 lesion, 1.0 mL, targets 12.0 mm; 90 days earlier: 2 lesions, 3.5 mL, targets 16.0 mm."
     ) in said
     sentence = lesion_course(findings, findings.lesions[0])
     assert sentence.endswith("Also: 270 days earlier 18.0 mm, 3.0 mL; 180 days earlier 12.0 mm, 1.0 mL.")
@@ -185,8 +185,8 @@ def test_merged_split_and_undated(make_case) -> None:
     outside = Course(2, Status.OUTSIDE, "1.2.7")
     other = followed(findings, days=0, courses=(merged, outside), disappeared=(), outside=(GONE,))
     assert "Merged since an earlier study of the same day (lesions 2, 3 then)" in lesion_course(other, other.lesions[0])
-    assert "Not within the images of" in lesion_course(other, other.lesions[1])
-    assert "1 not in these images (14.0 mm then)" in " ".join(assessment(other))
+    assert "Outside the images of" in lesion_course(other, other.lesions[1])
+    assert "1 outside these images (14.0 mm then)" in " ".join(assessment(other))
 
 
 def test_without_an_earlier_study_nothing_is_said(make_case) -> None:
@@ -283,7 +283,7 @@ def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, wa
     reasons = (
         "sum of target diameters 123.4 mm then, 156.7 mm now (+27 %)",
         "12 lesions of at least 10 mm, new",
-        "12 lesions under 10 mm, new: not counted, to be looked at",
+        "12 lesions under 10 mm, new: not counted, please review",
     )
     way = several(findings).follow_up.studies[:2]
     findings = several(

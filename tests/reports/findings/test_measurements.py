@@ -334,8 +334,13 @@ def test_of_images_that_the_model_does_not_know_nothing_is_judged(code: str) -> 
     assert (found.severity, found.burden_percent, found.lesions) == (NOT_JUDGED, None, ())
     content = findings_json(found, ALGORITHM, software="porta 0.1.0")
     assert (content["lesion_count"], content["burden_percent"]) == (None, None)
-    assert content["severity"] == {"level": None, "reasons": ["the images are not such as the model knows"]}
-    assert assessment(found) == ("Lesions are not reported: the images are not such as the model knows.",)
+    assert content["severity"] == {
+        "level": None,
+        "reasons": ["the images are unlike those that the model was trained on"],
+    }
+    assert assessment(found) == (
+        "Lesions are not reported: the images are unlike those that the model was trained on.",
+    )
 
 
 @pytest.mark.parametrize("unsure", [True, False])

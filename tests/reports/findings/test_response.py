@@ -104,7 +104,7 @@ def test_the_reasons_are_said() -> None:
     assert response.reasons == (
         "sum of target diameters 40.0 mm then, 20.0 mm now (-50 %)",
         "1 lesion of at least 10 mm, new",
-        "1 lesion under 10 mm, new: not counted, to be looked at",
+        "1 lesion under 10 mm, new: not counted, please review",
     )
 
 
@@ -134,6 +134,6 @@ def test_new_lesions_alone() -> None:
     assert response.reasons == (
         "too thick",
         "1 lesion of at least 19.2 mm, new",
-        "1 lesion under 19.2 mm, new: not counted, to be looked at",
+        "1 lesion under 19.2 mm, new: not counted, please review",
     )
     assert response_by_new([9.9]).category is None
