@@ -337,7 +337,7 @@ def test_images_of_a_study_that_was_never_reported_are_segmented(
     assert {dcmread(result.path).StudyInstanceUID for result in reported.results} == {dcmread(now[0]).StudyInstanceUID}
     text = json.dumps(dcmread(reported.results[1].path).to_json_dict())
     assert "Its images" not in text
-    assert "its images were segmented for this comparison alone" in text
+    assert "its images were segmented only for this comparison" in text
     findings = found(tmp_path / "b")
     grown, new = findings["lesions"]
     assert (grown["status"], new["status"]) == ("grown", "new")
