@@ -3,7 +3,7 @@
 import os
 import shlex
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -32,17 +32,12 @@ app = typer.Typer(
 )
 
 
-app.add_typer(model_commands.app, name="models")
-app.command()(model_commands.finetune)
-
-
 def main() -> None:
     """Entry of the `porta` command."""
     with one_line_errors():
         app()
 
 
-@app.command()
 def run(config: ConfigOption = None) -> None:
     """The service, in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
@@ -58,7 +53,6 @@ def run(config: ConfigOption = None) -> None:
     os._exit(0)
 
 
-@app.command()
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the results are verified.")] = False,
     directory: Annotated[Path, typer.Option("--dir", help="Everything is kept here.")] = Path("porta-demo"),
@@ -69,7 +63,6 @@ def demo(
     raise typer.Exit(run_demo(directory, once=once))
 
 
-@app.command()
 def check(config: ConfigOption = None) -> None:
     """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
     from daemon.commands.status import check_peers
@@ -79,7 +72,6 @@ def check(config: ConfigOption = None) -> None:
     raise typer.Exit(0 if check_peers(settings) else 1)
 
 
-@app.command()
 def submit(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders or zips.")], config: ConfigOption = None
 ) -> None:
@@ -92,7 +84,6 @@ def submit(
     raise typer.Exit(2 if refused else 0)
 
 
-@app.command()
 def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")],
@@ -119,7 +110,6 @@ def segment(
     )
 
 
-@app.command()
 def explain(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures and maps go.")],
@@ -150,7 +140,6 @@ def explain(
     )
 
 
-@app.command()
 def series(
     source: Annotated[Path, typer.Argument(metavar="PATH", help="A DICOM folder, a zip, or a file.")],
     as_json: JsonOption = False,
@@ -164,7 +153,6 @@ def series(
     print_verdicts(source, as_json=as_json, prefer=prefer.value, pixels=pixels)
 
 
-@app.command()
 def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """All jobs and their deliveries."""
     from daemon.commands.status import print_jobs
@@ -172,7 +160,6 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     print_jobs(_configured(config), as_json=as_json)
 
 
-@app.command()
 def job(
     job_id: Annotated[int, typer.Argument(metavar="ID")],
     as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
@@ -184,7 +171,6 @@ def job(
     print_job(_configured(config), job_id)
 
 
-@app.command()
 def retry(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
     """Clear the halt of a job."""
     from daemon.commands.status import retry_job
@@ -192,7 +178,6 @@ def retry(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOp
     retry_job(_configured(config), job_id)
 
 
-@app.command()
 def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
     """End a job."""
     from daemon.commands.status import cancel_job
@@ -200,7 +185,6 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigO
     cancel_job(_configured(config), job_id)
 
 
-@app.command()
 def calibrate(
     evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
     weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
@@ -213,7 +197,6 @@ def calibrate(
     print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
 
 
-@app.command()
 def evaluate(
     weights: Annotated[
         list[str], typer.Option(help="One of `porta models`, or the card (.json) of your own; may be repeated.")
@@ -254,7 +237,6 @@ def evaluate(
     evaluate_models(request, out)
 
 
-@app.command()
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
     seed: Annotated[int, typer.Option(help="From 1 000 000 on: never used for training.")] = 1_000_014,
@@ -266,17 +248,17 @@ def phantom(
     slices: Annotated[int, typer.Option()] = 100,
     rows: Annotated[int, typer.Option()] = 256,
     columns: Annotated[int, typer.Option()] = 256,
-    spacing: Annotated[tuple[float, float, float], typer.Option(help="Between slices, rows and columns, in mm.")] = (
-        2.5,
-        1.5,
-        1.5,
-    ),
+    spacing: Annotated[
+        tuple[float, float, float],
+        typer.Option(metavar="SLICE ROW COLUMN", show_default=False, help="Distances in mm: 2.5 1.5 1.5 if left out."),
+    ] = (2.5, 1.5, 1.5),
     thickness: Annotated[float | None, typer.Option(help="Of a slice, in mm; else the distance between them.")] = None,
     kernel: Annotated[str, typer.Option(help="soft, standard or sharp.")] = "standard",
     noise: Annotated[float, typer.Option(help="Standard deviation of the noise, HU or signal.")] = 12.0,
     lesions: Annotated[int | None, typer.Option(help="How many; else the seed draws it.")] = None,
     lesion_size: Annotated[
-        tuple[float, float], typer.Option(help="Smallest and largest diameter of a lesion, in mm.")
+        tuple[float, float],
+        typer.Option(metavar="LEAST MOST", show_default=False, help="Diameters of lesions in mm: 8 50 if left out."),
     ] = (8.0, 50.0),
     lesion_place: Annotated[str, typer.Option(help="How they lie: apart, capsule or merged.")] = "apart",
 ) -> None:
@@ -300,7 +282,6 @@ def phantom(
     print(f"{phantoms} of {slices} slices with {found} lesions in {out}")
 
 
-@app.command()
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command goes on there.")],
     data: Annotated[
@@ -369,7 +350,6 @@ def train(
     train_model(settings, out, command=shlex.join(["porta", *sys.argv[1:]]))
 
 
-@app.command()
 def compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
     data: Annotated[
@@ -463,6 +443,20 @@ def one_line_errors() -> Iterator[None]:
         for line in str(error).splitlines():
             print(f"porta: {line}", file=sys.stderr)
         sys.exit(error.exit_code)
+
+
+PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Try it": (demo, series, segment, explain),
+    "Set it up": (check,),
+    "Run it": (run, submit, jobs, job, retry, cancel),
+    "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
+}
+"""The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""
+
+for _panel, _commands in PANELS.items():
+    for _command in _commands:
+        app.command(rich_help_panel=_panel)(_command)
+app.add_typer(model_commands.app, name="models", rich_help_panel="Models")
 
 
 if __name__ == "__main__":

@@ -2,22 +2,24 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pytest
+import typer
 
 import daemon.errors
 import dicom_io.errors
 import models.errors
 import reports.errors
 from daemon.choice import Choice, Chosen
-from daemon.commands.cli import main, one_line_errors
+from daemon.commands.cli import PANELS, app, main, one_line_errors
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -264,6 +266,41 @@ def test_a_wrong_configuration(desk: Desk):
         assert key in line
     assert "min_free_mb" in answer.lines[2]
     assert not desk.root.exists()
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Each command with its name, those of `porta models` too."""
+    groups = [("porta", typer.main.get_command(app))]
+    while groups:
+        name, command = groups.pop()
+        yield name, command
+        groups += [(f"{name} {key}", below) for key, below in getattr(command, "commands", {}).items()]
+
+
+OPTIONS = [
+    pytest.param(command, option, id=f"{name} {option.opts[0]}")
+    for name, command in commands()
+    for option in command.params
+    if "[default: " in (option.get_help_record(command.context_class(command)) or ("", ""))[1]
+]
+
+
+@pytest.mark.parametrize(("command", "option"), OPTIONS)
+def test_a_default_that_the_help_shows_can_be_typed(command: Any, option: Any):
+    """As it stands there, and means the same."""
+    context = command.context_class(command)
+    shown = option.get_help_record(context)[1].partition("[default: ")[2].partition("]")[0].partition(";")[0]
+    words = tuple(shlex.split(shown))
+    assert len(words) == option.nargs
+    typed = option.process_value(context, words if option.nargs > 1 else words[0])
+    assert typed == option.process_value(context, option.default)
+
+
+def test_the_help_has_every_command_in_a_panel_in_the_order_of_a_sites_life():
+    """From the first try to models of one's own; none is left in the panel that Typer makes up."""
+    shown = [command.rich_help_panel for command in typer.main.get_command(app).commands.values()]
+    assert list(dict.fromkeys(shown)) == [*PANELS]
+    assert shown == sorted(shown, key=list(PANELS).index)
 
 
 ROOTS = {
