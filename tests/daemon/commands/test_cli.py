@@ -20,6 +20,7 @@ import models.errors
 import reports.errors
 from daemon.choice import Choice, Chosen
 from daemon.commands.cli import PANELS, app, main, one_line_errors
+from daemon.delivery import ADVICE
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -65,6 +66,7 @@ JOB_KEYS = [
     "shadows",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
+DELIVERY_KEYS += ["advice"]
 """The formats of DESIGN.md section 7."""
 
 NOW = 1_767_225_600.0
@@ -209,6 +211,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
             "attempts": 0,
             "not_before": None,
             "last_status": "0x0000",
+            "advice": None,
         },
         {
             "destination": "archive",
@@ -218,6 +221,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
             "attempts": 1,
             "not_before": "2026-01-01T00:01:50+00:00",
             "last_status": "UNREACHABLE",
+            "advice": ADVICE["UNREACHABLE"],
         },
     ]
     assert (receiving["state"], receiving["instances"]) == ("RECEIVING", 1)
@@ -316,18 +320,20 @@ ERRORS = [
     if isinstance(kind, type) and issubclass(kind, root)
 ]
 ARGUMENTS: dict[str, tuple[Any, ...]] = {
+    "ContextNotAccepted": ("ARCHIVE at 127.0.0.1:104", "1.2.840.10008.1.1"),
     "ConfigurationError": (["porta.toml:1: a", "porta.toml:2: b"],),
     "SeriesRejected": (RejectReason.TOO_SHORT, "4 mm."),
     "StoreRefused": (0xA700,),
     "WrongState": (3, "RECEIVED", "retry"),
 }
 """Of the errors that are made of more than a word."""
+KEYWORDS: dict[str, dict[str, str]] = {"ContextNotAccepted": {"name": "Verification"}}
 
 
 @pytest.mark.parametrize("kind", ERRORS, ids=lambda kind: kind.__name__)
 def test_every_error_is_a_line_and_an_exit_code(kind: type[Any], capsys: pytest.CaptureFixture[str]):
     """Of whichever folder it is: what it says, a line for each fault, and the code that it carries."""
-    error = kind(*ARGUMENTS.get(kind.__name__, ("what it says",)))
+    error = kind(*ARGUMENTS.get(kind.__name__, ("what it says",)), **KEYWORDS.get(kind.__name__, {}))
     with pytest.raises(SystemExit) as ended, one_line_errors():
         raise error
     assert ended.value.code == kind.exit_code
