@@ -17,7 +17,7 @@ from functools import partial
 
 from daemon.configuration.config import Config, Peer, Rule
 from daemon.guard import guarded
-from daemon.jobs import Evidence, Halt, Reject, Retry, decide
+from daemon.jobs import Evidence, Halt, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
@@ -170,7 +170,7 @@ class Closer:
     def _failed(self, due: Due, error: Exception) -> None:
         """Write down what an error means for a series that was to be closed."""
         job, now = self.ledger.job(due.job_id), self.clock()
-        decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
+        decision = decide(error, job, now=now, jitter=self.jitter, patience=Patience(self.config.engine.attempts))
         match decision:
             case Retry(at, counts):
                 self.ledger.postpone(job, now=now, until=at, code=type(error).__name__, counts=counts)

@@ -4,16 +4,19 @@ import random
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from daemon.configuration.config import Config, Destination
-from daemon.jobs import Delivery, DeliveryState, backoff_s
+from daemon.errors import DestinationGone
+from daemon.guard import guarded
+from daemon.jobs import Decision, Delivery, DeliveryState, Halt, HaltCode, Patience, Retry, decide, is_outage
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
 from dicom_io.errors import (
+    AssociationLost,
     AssociationRefused,
     ContextNotAccepted,
-    DicomIOError,
     NotDicom,
     PeerError,
     PeerUnreachable,
@@ -43,7 +46,10 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Deliverer:
-    """Sends what the ledger says is due. The bytes in the outbox are sent as they are."""
+    """Sends what the ledger says is due. The bytes in the outbox are sent as they are.
+
+    Each destination is delivered to by itself, one thread each: what one of them does concerns no other.
+    """
 
     config: Config
     spool: Spool
@@ -51,36 +57,54 @@ class Deliverer:
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
 
-    def deliver_due(self) -> int:
-        """Try every delivery that is due, once; how many moved on."""
+    def deliver_to(self, destination: Destination) -> int:
+        """Try every delivery that is due at a destination, once; how many moved on.
+
+        The first try is a probe: where it finds the destination away or full, all wait, and keep their attempts. So
+        they do when two in a row get no answer. One alone, after others had theirs, is itself to blame.
+        """
         moved = 0
-        unreachable: dict[str, float] = {}
-        for delivery in self.ledger.due_deliveries(now=self.clock()):
-            if delivery.destination in unreachable:
-                # One try finds out for all: those behind it wait with it, and keep their attempts.
-                until = unreachable[delivery.destination]
-                self.ledger.postpone_delivery(delivery, until=until, status="UNREACHABLE", counts=False)
-                continue
-            with bound_job(delivery.job_id):
-                try:
-                    moved += self._try(delivery)
-                except (DicomIOError, FileNotFoundError, KeyError) as error:
-                    until = self._failed(delivery, error)
-                    if isinstance(error, PeerUnreachable):
-                        unreachable[delivery.destination] = until
+        silent: list[tuple[Delivery, Exception]] = []
+
+        def failed(delivery: Delivery, error: Exception) -> None:
+            if is_outage(error):
+                silent.append((delivery, error))
+            else:
+                self._settle(delivery, destination, error)
+
+        for delivery in self.ledger.due_deliveries(now=self.clock(), to=destination.peer):
+            with bound_job(delivery.job_id), guarded(partial(failed, delivery)):
+                self._try(delivery, destination)
+                moved += 1
+            if silent and (_is_of_destination(silent[-1][1]) or (not moved and len(silent) > 1)):
+                self._wait_for(destination, silent[-1][1])
+                return moved
+        if silent and not moved:
+            self._wait_for(destination, silent[0][1])
+        elif moved:
+            for delivery, error in silent:
+                self._settle(delivery, destination, _Unanswered(_status(error)))
+            if resumed := self.ledger.resume_destination(destination.peer):
+                log.info("destination.resumed", destination=destination.peer, deliveries=resumed)
         return moved
 
-    def _try(self, delivery: Delivery) -> bool:
-        destination = self.config.destination(delivery.destination)
+    def halt_orphans(self) -> None:
+        """Halt what is for a destination that the configuration does not have any more."""
+        known = [destination.peer for destination in self.config.destinations]
+        for delivery in self.ledger.due_deliveries(now=self.clock(), not_to=known):
+            with bound_job(delivery.job_id), guarded(lambda error: log.error("item.failed", error=error)):
+                self._halt(delivery, HaltCode.DESTINATION_GONE, DestinationGone(delivery.destination))
+
+    def _try(self, delivery: Delivery, destination: Destination) -> None:
         peer = self.config.peer(destination.peer)
         if peer.host is None or peer.port is None:  # the configuration is checked for this; a later one may differ
-            raise KeyError(destination.peer)
+            raise DestinationGone(destination.peer)
         remote = scu.Remote(peer.ae_title, peer.host, peer.port)
         ours, timeout_s = self.config.dicom.ae_title, destination.timeout_s
         if delivery.state == DeliveryState.PENDING:
             (status,) = scu.store(remote, [self.spool.root / delivery.path], calling_ae_title=ours, timeout_s=timeout_s)
             self._advance(delivery, DeliveryState.STORED, f"0x{status:04X}")
-            return True
+            return
         held = scu.holds(
             remote,
             study_instance_uid=delivery.study_instance_uid,
@@ -92,7 +116,6 @@ class Deliverer:
         if not held:
             raise NotHeld(f"{remote} does not hold what it was sent")
         self._advance(delivery, DeliveryState.CONFIRMED, "HELD")
-        return True
 
     def _advance(self, delivery: Delivery, state: DeliveryState, status: str) -> None:
         self.ledger.advance_delivery(delivery, state, now=self.clock(), status=status)
@@ -103,41 +126,81 @@ class Deliverer:
             status=status,
         )
 
-    def _failed(self, delivery: Delivery, error: Exception) -> float:
-        """Put an attempt that failed into the ledger; the time of the next one, now where there is none."""
-        status = _status(error)
-        destination = next((d for d in self.config.destinations if d.peer == delivery.destination), None)
-        if destination is None or delivery.attempts + 1 >= destination.attempts:
-            self.ledger.fail_delivery(delivery, now=self.clock(), status=status)
-            log.error("delivery.failed", status=status, **_named(delivery, error))
-            return self.clock()
-        delay_s = _delay_s(delivery, destination, self.jitter())
-        until = self.clock() + delay_s
-        self.ledger.postpone_delivery(delivery, until=until, status=status, counts=True)
-        log.warning(
-            "delivery.postponed",
-            **_named(delivery, error),
-            status=status,
-            attempts=delivery.attempts + 1,
-            delay_s=round(delay_s, 1),
+    def _wait_for(self, destination: Destination, error: Exception) -> None:
+        """Put off all that is due at a destination that is away; halt what has been waiting for too long."""
+        now, until = self.clock(), None
+        for delivery in self.ledger.due_deliveries(now=now, to=destination.peer):
+            match self._decide(error, delivery, destination, now):
+                case Halt(code):
+                    with bound_job(delivery.job_id):
+                        self._halt(delivery, code, error)
+                case Retry(at):
+                    until = max(at, until or at)
+        if until is not None:
+            status = _status(error)
+            count = self.ledger.wait_for_destination(destination.peer, now=now, until=until, status=status)
+            log.warning(
+                "destination.awaited",
+                destination=destination.peer,
+                status=status,
+                deliveries=count,
+                delay_s=round(until - now, 1),
+            )
+
+    def _settle(self, delivery: Delivery, destination: Destination, error: Exception) -> None:
+        """Write down what an error means for one delivery."""
+        now = self.clock()
+        with bound_job(delivery.job_id):
+            match self._decide(error, delivery, destination, now):
+                case Halt(code):
+                    self._halt(delivery, code, error)
+                case Retry(at, counts):
+                    status = _status(error)
+                    self.ledger.postpone_delivery(delivery, until=at, status=status, counts=counts)
+                    log.warning(
+                        "delivery.postponed",
+                        **_named(delivery, error),
+                        status=status,
+                        attempts=delivery.attempts + counts,
+                        delay_s=round(at - now, 1),
+                    )
+
+    def _decide(self, error: Exception, delivery: Delivery, destination: Destination, now: float) -> Decision:
+        patience = Patience(
+            destination.attempts,
+            destination.first_retry_s,
+            destination.longest_retry_s,
+            destination.give_up_after_s,
         )
-        return until
+        return decide(error, delivery, now=now, jitter=self.jitter, patience=patience)
+
+    def _halt(self, delivery: Delivery, code: HaltCode, error: Exception) -> None:
+        status = _status(error)
+        self.ledger.halt_delivery(delivery, code, now=self.clock(), status=status)
+        log.error("delivery.halted", **_named(delivery, error), halt=code, status=status, error=error)
 
 
 class NotHeld(PeerError):
     """The destination took an object with success and does not know it now."""
 
 
+class _Unanswered(PeerError):
+    """An object got no answer, or no room, where others did: it counts as an attempt of this one."""
+
+    def __init__(self, status: str) -> None:
+        self.status = status
+        super().__init__(status)
+
+
+def _is_of_destination(error: Exception) -> bool:
+    """Whether an outage was met before any object was sent: no association came about."""
+    return not isinstance(error, AssociationLost | StoreRefused)
+
+
 def _named(delivery: Delivery, error: Exception) -> dict[str, str]:
     """What the log says of a delivery: where to, what, and the class that was not accepted."""
     named = {"destination": delivery.destination, "object": delivery.object}
     return named | ({"sop_class_uid": error.abstract_syntax} if isinstance(error, ContextNotAccepted) else {})
-
-
-def _delay_s(delivery: Delivery, destination: Destination, jitter: float) -> float:
-    return backoff_s(
-        delivery.attempts, first_s=destination.first_retry_s, longest_s=destination.longest_retry_s, jitter=jitter
-    )
 
 
 def _status(error: Exception) -> str:
@@ -157,7 +220,11 @@ def _status(error: Exception) -> str:
             return "NOT_HELD"
         case NotDicom() | FileNotFoundError():
             return "OUTBOX_UNREADABLE"
-        case KeyError():
+        case DestinationGone():
             return "NO_DESTINATION"
-        case _:
+        case _Unanswered():
+            return error.status
+        case PeerError():
             return "PEER_ERROR"
+        case _:
+            return "UNEXPECTED"

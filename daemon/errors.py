@@ -7,6 +7,7 @@
     ├── LedgerUnavailable(detail)              the database does not answer
     ├── LedgerRefused(detail)                  the database does not take this value
     ├── UnknownJob(job_id)                     no job bears this id
+    ├── DestinationGone(name)                  the configuration does not have the destination any more
     ├── RuleGone(rule)                         the configuration does not have the rule any more
     ├── WrongState(job_id, state, verb)        the job is not in a state where this can be done to it
     ├── TrainingStopped(detail)                a signal ended a training before its last step
@@ -91,6 +92,17 @@ class UnknownJob(DaemonError):
 
     def __reduce__(self) -> tuple[type["UnknownJob"], tuple[int | str]]:
         return UnknownJob, (self.job_id,)
+
+
+class DestinationGone(DaemonError):
+    """The object was made for a destination that the configuration does not have any more, or has without a port."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        super().__init__(f"the configuration has no destination {name} any more")
+
+    def __reduce__(self) -> tuple[type["DestinationGone"], tuple[str]]:
+        return DestinationGone, (self.name,)
 
 
 class RuleGone(DaemonError):

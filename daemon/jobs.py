@@ -13,9 +13,19 @@ study only those that are `chosen` are worked on; which ones, `daemon.choice` sa
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from math import inf
 
-from daemon.errors import DaemonError, LedgerUnavailable, RuleGone, StorageUnusable, WorkerFailed
-from dicom_io.errors import NotDicom, PeerError, RejectReason, SeriesRejected
+from daemon.errors import DaemonError, DestinationGone, LedgerUnavailable, RuleGone, StorageUnusable, WorkerFailed
+from dicom_io.errors import (
+    AssociationRefused,
+    ContextNotAccepted,
+    NotDicom,
+    PeerError,
+    PeerUnreachable,
+    RejectReason,
+    SeriesRejected,
+    StoreRefused,
+)
 from models.errors import DeviceLost, DeviceUnavailable, ModelError
 from reports.errors import GeometryNotProved, ReportError
 
@@ -118,7 +128,7 @@ class ShadowState(StrEnum):
 
 
 class HaltCode(StrEnum):
-    """Why a job stands still until a person says `porta retry`."""
+    """Why a job, or one delivery of it, stands still until a person says `porta retry`."""
 
     GEOMETRY_NOT_PROVED = "GEOMETRY_NOT_PROVED"
     MODEL_UNUSABLE = "MODEL_UNUSABLE"
@@ -127,6 +137,10 @@ class HaltCode(StrEnum):
     STORAGE_UNUSABLE = "STORAGE_UNUSABLE"
     SPOOL_UNREADABLE = "SPOOL_UNREADABLE"
     DELIVERY_FAILED = "DELIVERY_FAILED"
+    DELIVERY_REFUSED = "DELIVERY_REFUSED"
+    DESTINATION_UNREACHABLE = "DESTINATION_UNREACHABLE"
+    DESTINATION_GONE = "DESTINATION_GONE"
+    OUTBOX_UNREADABLE = "OUTBOX_UNREADABLE"
     RULE_GONE = "RULE_GONE"
     UNEXPECTED = "UNEXPECTED"
 
@@ -165,7 +179,8 @@ class Job:
 class Delivery:
     """One object of a job on its way to one destination; `confirm` says how it is confirmed ("none": not at all).
 
-    `volume_index` is that of the volume of the series that it is about.
+    `volume_index` is that of the volume of the series that it is about. `waited_s`: for how long its destination was
+    waited for, since it last answered. `halt`: why it was given up. `sha256` is that of the file, where it is known.
     """
 
     id: int
@@ -182,6 +197,9 @@ class Delivery:
     not_before: float | None
     last_status: str | None
     volume_index: int = 0
+    waited_s: float = 0.0
+    halt: str | None = None
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -231,22 +249,40 @@ class Reject:
 
 Decision = Retry | Halt | Reject
 
+Item = Job | Shadow | Delivery
+"""What an error may befall."""
+
 FIRST_RETRY_S = 2.0
 LONGEST_RETRY_S = 300.0
 DEVICE_RETRY_S = 30.0
 """A GPU that failed is asked for again by a new worker, which takes some seconds to start."""
 
 
-def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float], max_attempts: int) -> Decision:
-    """What an error of a stage means for its job; `jitter()` is from 0 to 1, `job.attempts` counts those before.
+@dataclass(frozen=True)
+class Patience:
+    """How often something is tried that fails (`attempts`), and for how long what does not answer; waits double."""
+
+    attempts: int
+    first_s: float = FIRST_RETRY_S
+    longest_s: float = LONGEST_RETRY_S
+    give_up_after_s: float = inf
+
+
+def decide(error: Exception, item: Item, *, now: float, jitter: Callable[[], float], patience: Patience) -> Decision:
+    """What an error means for its item; `jitter()` is from 0 to 1, `item.attempts` counts those before.
 
     A series that cannot be read is rejected, once. What cannot pass by itself (geometry, weights, a report that
     cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
     the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt; a GPU that fails at work does:
     it may be this series that it fails at.
+
+    For a delivery: a destination that is away (see `is_outage`) is waited for, at most `give_up_after_s`, and costs
+    no attempt; what it refuses for good halts at once.
     """
+    if isinstance(item, Delivery):
+        return _decide_delivery(error, item, now=now, jitter=jitter, patience=patience)
     if isinstance(error, SeriesRejected):
-        return Halt(HaltCode.REPORT_FAILED) if job.state is State.REFUSED else Reject(error.reason)
+        return Halt(HaltCode.REPORT_FAILED) if item.state is State.REFUSED else Reject(error.reason)
     if isinstance(error, GeometryNotProved):
         return Halt(HaltCode.GEOMETRY_NOT_PROVED)
     if isinstance(error, ReportError):
@@ -261,11 +297,52 @@ def decide(error: Exception, job: Job, *, now: float, jitter: Callable[[], float
         return Halt(HaltCode.RULE_GONE)
     if isinstance(error, LedgerUnavailable | StorageUnusable):
         return Retry(now + FIRST_RETRY_S * (1 + jitter()), counts=False)
-    if job.attempts + 1 >= max_attempts:
+    if item.attempts + 1 >= patience.attempts:
         return Halt(_halt_code(error))
     if isinstance(error, DeviceLost):
         return Retry(now + DEVICE_RETRY_S * (1 + jitter()))
-    return Retry(now + backoff_s(job.attempts, first_s=FIRST_RETRY_S, longest_s=LONGEST_RETRY_S, jitter=jitter()))
+    return Retry(now + _backoff_s(item, patience, jitter))
+
+
+def _decide_delivery(
+    error: Exception, delivery: Delivery, *, now: float, jitter: Callable[[], float], patience: Patience
+) -> Decision:
+    if isinstance(error, DestinationGone):
+        return Halt(HaltCode.DESTINATION_GONE)
+    if isinstance(error, NotDicom | FileNotFoundError):
+        return Halt(HaltCode.OUTBOX_UNREADABLE)
+    if isinstance(error, ContextNotAccepted) or (isinstance(error, StoreRefused) and is_final(error.status)):
+        return Halt(HaltCode.DELIVERY_REFUSED)
+    if isinstance(error, LedgerUnavailable | StorageUnusable):
+        return Retry(now + FIRST_RETRY_S * (1 + jitter()), counts=False)
+    if is_outage(error):
+        if delivery.waited_s >= patience.give_up_after_s:
+            return Halt(HaltCode.DESTINATION_UNREACHABLE)
+        # As long again as it has been waited for: doubled each time, whatever the clock said meanwhile
+        wait_s = min(patience.longest_s, patience.first_s + delivery.waited_s)
+        return Retry(now + spread(wait_s, jitter()), counts=False)
+    if delivery.attempts + 1 >= patience.attempts:
+        return Halt(_halt_code(error))
+    return Retry(now + _backoff_s(delivery, patience, jitter))
+
+
+def is_outage(error: Exception) -> bool:
+    """Whether an error says of a destination that it is away or full, and not of an object that it does not want it."""
+    is_full = isinstance(error, StoreRefused) and error.status & 0xFF00 == 0xA700
+    return is_full or isinstance(error, PeerUnreachable | AssociationRefused)
+
+
+FINAL = (0x0112, 0x0117, 0x0118, 0x0119, 0x0122, 0x0124, 0x0211, 0x0212)
+"""Statuses that an object gets whenever it is sent: SOP class not supported, not authorized, … (PS3.7 annex C)."""
+
+
+def is_final(status: int) -> bool:
+    """Whether a C-STORE failed for good: as above, data set does not match (A9xx), cannot understand (Cxxx)."""
+    return status in FINAL or status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000
+
+
+def _backoff_s(item: Item, patience: Patience, jitter: Callable[[], float]) -> float:
+    return backoff_s(item.attempts, first_s=patience.first_s, longest_s=patience.longest_s, jitter=jitter())
 
 
 def _halt_code(error: Exception) -> HaltCode:
@@ -280,7 +357,12 @@ def _halt_code(error: Exception) -> HaltCode:
 
 def backoff_s(attempts: int, *, first_s: float, longest_s: float, jitter: float) -> float:
     """Seconds to wait after `attempts` earlier failures: doubled each time, capped, then spread by half of itself."""
-    return min(longest_s, first_s * 2.0 ** min(attempts, 30)) * (0.75 + 0.5 * jitter)
+    return spread(min(longest_s, first_s * 2.0 ** min(attempts, 30)), jitter)
+
+
+def spread(wait_s: float, jitter: float) -> float:
+    """A wait spread by half of itself: not all that wait for one thing try again at the same moment."""
+    return wait_s * (0.75 + 0.5 * jitter)
 
 
 def advance(state: State, event: Event) -> State:

@@ -25,7 +25,7 @@ from daemon.choice import (
 from daemon.configuration.config import Config
 from daemon.errors import WorkerFailed, WorkerStopped
 from daemon.guard import guarded
-from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Reject, Retry, State, decide
+from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
@@ -322,7 +322,7 @@ class Pipeline:
         """Write down what an error means for a job."""
         now = self.clock()
         code = type(error).__name__
-        decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
+        decision = decide(error, job, now=now, jitter=self.jitter, patience=Patience(self.config.engine.attempts))
         match decision:
             case Reject(reason):
                 if self.ledger.refuse(job, reason, now=now):

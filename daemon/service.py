@@ -12,7 +12,7 @@ from functools import partial
 from types import FrameType
 
 from daemon.completeness import Asker, Closer
-from daemon.configuration.config import Config
+from daemon.configuration.config import Config, Destination
 from daemon.delivery import Deliverer
 from daemon.errors import LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
@@ -97,9 +97,12 @@ def _wound(
     ledger: Ledger,
     lease: str,
 ) -> Clock:
-    """The clock with everything that it wakes. Each peer is asked by itself: a slow one holds up nobody."""
+    """The clock with everything that it wakes.
+
+    Each peer is asked, and each destination delivered to, by itself: a slow one holds up nobody.
+    """
     askers = [Asker(config, peer, ledger) for peer in config.peers if peer.query]
-    clock = Clock(threads=THREADS + len(askers))
+    clock = Clock(threads=THREADS + len(askers) + len(config.destinations))
 
     def ask(asker: Asker) -> None:
         if asker.ask_due():
@@ -115,13 +118,14 @@ def _wound(
 
     def work() -> None:
         if pipeline.work_off():
-            clock.wake("delivery")
+            for destination in config.destinations:
+                clock.wake(f"delivery/{destination.peer}")
             clock.wake("shadows")
 
-    def deliver() -> None:
+    def deliver(destination: Destination) -> None:
         # Twice: what was stored by the first round is confirmed by the second.
-        if deliverer.deliver_due():
-            deliverer.deliver_due()
+        if deliverer.deliver_to(destination):
+            deliverer.deliver_to(destination)
 
     clock.once("models", _guarded(pipeline.warm_up))
     for asker in askers:
@@ -129,7 +133,9 @@ def _wound(
     clock.every(TICK_S, "closing", _guarded(close))
     clock.every(TICK_S, "choice", _guarded(choose))
     clock.every(TICK_S, "work", _guarded(work))
-    clock.every(TICK_S, "delivery", _guarded(deliver))
+    for destination in config.destinations:
+        clock.every(TICK_S, f"delivery/{destination.peer}", _guarded(partial(deliver, destination)))
+    clock.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
     clock.every(TICK_S, "shadows", _guarded(shadows.compare_due))
     clock.every(LEASE_S / 3, "heartbeat", _guarded(lambda: ledger.renew_lease(lease, now=time.time())))
     return clock

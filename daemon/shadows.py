@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar
 
 from daemon.configuration.config import Config
 from daemon.guard import guarded
-from daemon.jobs import ENDED, OUT, Halt, Reject, Retry, Shadow, ShadowState, State, decide
+from daemon.jobs import ENDED, OUT, Halt, Patience, Reject, Retry, Shadow, ShadowState, State, decide
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
@@ -101,8 +101,8 @@ class Shadows:
     def _settle(self, shadow: Shadow, error: Exception) -> None:
         """Write down what an error means for a shadow: what would halt or reject a job gives the shadow up."""
         now = self.clock()
-        job = replace(self.ledger.job(shadow.job_id), attempts=shadow.attempts)
-        decision = decide(error, job, now=now, jitter=self.jitter, max_attempts=self.config.engine.attempts)
+        patience = Patience(self.config.engine.attempts)
+        decision = decide(error, shadow, now=now, jitter=self.jitter, patience=patience)
         match decision:
             case Retry(at, counts):
                 self.ledger.postpone_shadow(shadow, until=at, code=type(error).__name__, counts=counts)

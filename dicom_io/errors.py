@@ -8,6 +8,7 @@
     ├── InvalidUID                         a value that is no UID and so never becomes a path
     └── PeerError                          the other side of an association
         ├── PeerUnreachable                no TCP connection, or it broke
+        │   └── AssociationLost            it broke, or went silent, once an association was established
         ├── AssociationRefused             A-ASSOCIATE-RJ
         ├── ContextNotAccepted(what, …)    an association, and no presentation context for what was to be done
         └── StoreRefused(status)           a C-STORE answered with a failure status
@@ -179,6 +180,10 @@ class PeerError(DicomIOError):
 
 class PeerUnreachable(PeerError):
     """No TCP connection to the peer, or it broke during the association."""
+
+
+class AssociationLost(PeerUnreachable):
+    """The association ended or went silent before an answer: the peer's fault, or that of what was sent."""
 
 
 class AssociationRefused(PeerError):

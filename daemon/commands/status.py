@@ -35,7 +35,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
         "reject_reason": job.reject_reason,
         "attempts": job.attempts,
         "not_before": _iso(job.not_before),
-        "halt": job.halt,
+        "halt": job.halt or _halt_of(deliveries),
         "instances": job.instances,
         "warnings": list(job.warnings),
         "deliveries": [
@@ -47,6 +47,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
                 "attempts": delivery.attempts,
                 "not_before": _iso(delivery.not_before),
                 "last_status": delivery.last_status,
+                "halt": delivery.halt,
                 "advice": ADVICE.get(delivery.last_status or ""),
             }
             for delivery in deliveries
@@ -80,8 +81,9 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
         sent = ", ".join(f"{d.object}→{d.destination} {d.state}{_tries(d)}" for d in deliveries)
         waits = job.state in WORKABLE and not job.chosen
         again = f"again at {_iso(job.not_before)}" if job.not_before else "waits for its study" if waits else ""
-        why = job.halt or job.reject_reason or again
-        state = f"{job.state} (halted)" if job.halt else str(job.state)
+        halt = job.halt or _halt_of(deliveries)
+        why = halt or job.reject_reason or again
+        state = f"{job.state} (halted)" if halt else str(job.state)
         table.add_row(
             str(job.id),
             _short(job.series_instance_uid),
@@ -147,6 +149,11 @@ def _check_peer(config: Config, peer: Peer) -> bool:
     return True
 
 
+def _halt_of(deliveries: list[Delivery]) -> str | None:
+    """The halt of the first delivery that has one: something of the job wants a person, whatever else goes on."""
+    return next((delivery.halt for delivery in deliveries if delivery.halt), None)
+
+
 def _ledger(config: Config) -> Ledger:
     """The ledger as it is: to ask makes no folders and changes no tables. Raises StorageUnusable without one."""
     path = Path(config.ledger_url.removeprefix("sqlite:///"))
@@ -171,4 +178,6 @@ def _short(uid: str) -> str:
 
 
 def _tries(delivery: Delivery) -> str:
-    return f" ({delivery.attempts} tries, {delivery.last_status})" if delivery.attempts else ""
+    if delivery.attempts:
+        return f" ({delivery.attempts} tries, {delivery.last_status})"
+    return f" (waits, {delivery.last_status})" if delivery.waited_s else ""

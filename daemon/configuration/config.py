@@ -117,7 +117,8 @@ class Destination(Section):
     confirm: Literal["none", "query"] = "none"
     attempts: int = Field(default=8, ge=1)
     first_retry_s: Seconds = 5.0
-    longest_retry_s: Seconds = Field(default=3600.0, validate_default=True)
+    longest_retry_s: Seconds = Field(default=300.0, validate_default=True)
+    give_up_after_s: Seconds = 259200.0
     timeout_s: Seconds = 30.0
 
     @property

@@ -1,7 +1,7 @@
 """What the ledger asks its tables, and their rows as values. Used by the ledger alone."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -90,20 +90,23 @@ def _is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement
     )
 
 
-def select_due_deliveries(*, now: float) -> sa.Select[Any]:
-    """Deliveries that are to be stored or confirmed now, oldest first.
+def select_due_deliveries(*, now: float, to: str | None, not_to: Collection[str]) -> sa.Select[Any]:
+    """Deliveries that are to be stored or confirmed now, at a destination or at none of some; oldest first.
 
+    But those that failed before come last: one that fails each time keeps none from finding its destination there.
     A job whose geometry is not proved stands still, and has nothing to send but its verdict.
     """
-    out = sa.and_(jobs.c.state.in_([State.REPORTED, State.DELIVERED]), jobs.c.halt.is_(None))
+    out = jobs.c.state.in_([State.REPORTED, State.DELIVERED])
+    there = deliveries.c.destination.not_in(not_to) if to is None else deliveries.c.destination == to
     return (
         select_deliveries()
         .where(
+            there,
             sa.or_(deliveries.c.state == DeliveryState.PENDING, awaits_confirmation()),
             sa.or_(out, jobs.c.halt == HaltCode.GEOMETRY_NOT_PROVED),
             sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
         )
-        .order_by(deliveries.c.id)
+        .order_by(deliveries.c.attempts, deliveries.c.id)
     )
 
 

@@ -47,7 +47,7 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """An object to be delivered, before the ledger knows it."""
+    """An object to be delivered, before the ledger knows it; `sha256` is that of its file."""
 
     destination: str
     object: str
@@ -56,6 +56,7 @@ class Outgoing:
     path: str
     confirm: str
     volume_index: int = 0
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

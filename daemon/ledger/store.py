@@ -5,7 +5,7 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -44,6 +44,7 @@ from daemon.ledger.queries import (
 )
 from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
+from daemon.ledger.sending import give_up, resume, wait_for
 
 __all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
 
@@ -318,10 +319,11 @@ class Ledger:
                 sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__)
             )
 
-    def due_deliveries(self, *, now: float) -> list[Delivery]:
-        """Objects that are to be stored or confirmed now, oldest first."""
+    def due_deliveries(self, *, now: float, to: str | None = None, not_to: Collection[str] = ()) -> list[Delivery]:
+        """Objects that are to be stored or confirmed now: those for one destination, or for none of `not_to`."""
         with self._reading() as connection:
-            return [delivery_of(row) for row in connection.execute(select_due_deliveries(now=now))]
+            query = select_due_deliveries(now=now, to=to, not_to=not_to)
+            return [delivery_of(row) for row in connection.execute(query)]
 
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
@@ -341,7 +343,7 @@ class Ledger:
             moved = connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.id == delivery.id, deliveries.c.state == delivery.state)
-                .values(state=state, attempts=0, last_status=status, not_before=not_before)
+                .values(state=state, attempts=0, last_status=status, not_before=not_before, waited_s=0)
             )
             if moved.rowcount:
                 follow_deliveries(connection, delivery.job_id, now=now)
@@ -355,21 +357,20 @@ class Ledger:
                 .values(attempts=delivery.attempts + int(counts), not_before=until, last_status=status)
             )
 
-    def fail_delivery(self, delivery: Delivery, *, now: float, status: str) -> None:
-        """The attempts are used up: the delivery has failed, and its job halts if it has not ended meanwhile."""
+    def halt_delivery(self, delivery: Delivery, code: HaltCode, *, now: float, status: str) -> None:
+        """The delivery has failed, and stands still until `retry`; the others of its job go on."""
         with self._transaction() as connection:
-            connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.id == delivery.id)
-                .values(state=DeliveryState.FAILED, attempts=delivery.attempts + 1, last_status=status)
-            )
-            halted = connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == delivery.job_id, jobs.c.state.not_in(ENDED))
-                .values(halt=sa.func.coalesce(jobs.c.halt, HaltCode.DELIVERY_FAILED))
-            )
-            if halted.rowcount:
-                note(connection, delivery.job_id, "HALTED", now=now, code=HaltCode.DELIVERY_FAILED)
+            give_up(connection, delivery, code, now=now, status=status)
+
+    def wait_for_destination(self, destination: str, *, now: float, until: float, status: str) -> int:
+        """Nothing is tried there before `until`; how many deliveries wait. It costs none of them an attempt."""
+        with self._transaction() as connection:
+            return wait_for(connection, destination, now=now, until=until, status=status)
+
+    def resume_destination(self, destination: str) -> int:
+        """All that waited for a destination is due now; how many deliveries."""
+        with self._transaction() as connection:
+            return resume(connection, destination)
 
     def due_shadows(self, *, now: float) -> list[Shadow]:
         """Shadows that are to be run now, oldest first, also of cancelled jobs; none while a job is to be worked on."""
@@ -416,32 +417,33 @@ class Ledger:
             return [dict(row._mapping) for row in rows]
 
     def retry(self, job_id: int, *, now: float) -> None:
-        """Clear the halt of a job and of its failed deliveries. Raises UnknownJob, WrongState when it has none.
+        """Clear the halt of a job and those of its deliveries. Raises UnknownJob, WrongState when there is none.
 
         WrongState also for one without results that has a later revision: that one is of more slices. Meanwhile another
         series of the study may have been reported: one without results is to be chosen again.
         """
         job = self.job(job_id)
-        if job.halt is None:
-            raise WrongState(job_id, job.state, "retry")
         with self._transaction() as connection:
-            if job.state in WORKABLE and has_later_revision(connection, job):
-                raise WrongState(job_id, job.state, "retry")
-            connection.execute(
-                sa.update(jobs)
-                .where(jobs.c.id == job_id)
-                .values(
-                    halt=None,
-                    attempts=0,
-                    not_before=None,
-                    chosen=sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE)),
-                )
-            )
-            connection.execute(
+            again = connection.execute(
                 sa.update(deliveries)
                 .where(deliveries.c.job_id == job_id, deliveries.c.state == DeliveryState.FAILED)
-                .values(state=DeliveryState.PENDING, attempts=0, not_before=None)
+                .values(state=DeliveryState.PENDING, attempts=0, not_before=None, waited_s=0, halt=None)
             )
+            outrun = job.state in WORKABLE and has_later_revision(connection, job)
+            has_halt = job.halt is not None or bool(again.rowcount)
+            if not has_halt or job.state in ENDED or (job.halt is not None and outrun):
+                raise WrongState(job_id, job.state, "retry")
+            if job.halt is not None:
+                connection.execute(
+                    sa.update(jobs)
+                    .where(jobs.c.id == job_id)
+                    .values(
+                        halt=None,
+                        attempts=0,
+                        not_before=None,
+                        chosen=sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE)),
+                    )
+                )
             note(connection, job_id, "RETRIED", now=now, from_state=job.state)
 
     def cancel(self, job_id: int, *, now: float) -> None:

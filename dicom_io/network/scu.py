@@ -46,6 +46,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import (
+    AssociationLost,
     AssociationRefused,
     ContextNotAccepted,
     InvalidUID,
@@ -390,16 +391,16 @@ def _not_accepted(assoc: Association, abstract_syntax: str, remote: Remote) -> C
 
 
 def while_open(assoc: Association, remote: Remote) -> Association:
-    """The association; raises PeerUnreachable once the peer has closed it."""
+    """The association; raises AssociationLost once the peer has closed it."""
     if not assoc.is_established:
-        raise PeerUnreachable(f"{remote} closed the association")
+        raise AssociationLost(f"{remote} closed the association")
     return assoc
 
 
 def status_of(response: Dataset, remote: Remote) -> int:
     """The status of a response; pynetdicom answers an empty one when the peer is gone or took too long."""
     if "Status" not in response:
-        raise PeerUnreachable(f"{remote} broke the association, or did not answer in time")
+        raise AssociationLost(f"{remote} broke the association, or did not answer in time")
     return int(response.Status)
 
 

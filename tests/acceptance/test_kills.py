@@ -73,7 +73,7 @@ def test_killed_during_delivery_with_orthanc_down(site: Site, phantom_series: Se
     site.orthanc.stop()
     site.start()
     assert site.send(paths) == len(paths)
-    until(lambda: "delivery.postponed" in site.log, what="a try to deliver")
+    until(lambda: "destination.awaited" in site.log, what="a try to deliver")
     site.kill_group()
     assert site.states() == [State.REPORTED]
     site.start()
@@ -116,7 +116,7 @@ def test_orthanc_is_down_for_longer_than_the_first_retries(site: Site, phantom_s
     site.orthanc.stop()
     site.start()
     assert site.send(paths) == len(paths)
-    until(lambda: site.log.count("delivery.postponed") >= 3, what="the third retry")
+    until(lambda: site.log.count("destination.awaited") >= 3, what="the third retry")
     shown = site.porta("jobs", "--json").stdout
     assert '"state": "REPORTED"' in shown
     assert "UNREACHABLE" in shown
@@ -124,14 +124,15 @@ def test_orthanc_is_down_for_longer_than_the_first_retries(site: Site, phantom_s
     one_set_of_results(site, paths)
 
 
-def test_attempts_used_up_halt_and_retry(site: Site, phantom_series: Series) -> None:
-    """With its attempts used up a delivery fails, the job halts, and `porta retry` sends it on."""
+def test_an_outage_that_is_given_up_halts_and_is_retried(site: Site, phantom_series: Series) -> None:
+    """After `give_up_after_s` the deliveries halt, the job is shown so, and `porta retry` sends it on."""
     paths = phantom_series(8)
-    site.attempts = 2
+    site.changes = {"longest_retry_s = 2": "longest_retry_s = 2\ngive_up_after_s = 1"}
     site.orthanc.stop()
     site.start()
     assert site.send(paths) == len(paths)
-    until(lambda: [job.halt for job in site.jobs()] == ["DELIVERY_FAILED"], what="the halt")
+    until(lambda: site.log.count("delivery.halted") == 2, what="the halt")
+    assert '"halt": "DESTINATION_UNREACHABLE"' in site.porta("jobs", "--json").stdout
     assert "halted" in site.porta("jobs").stdout
     site.orthanc.start(say=lambda text: None)
     assert site.porta("retry", "1").returncode == 0

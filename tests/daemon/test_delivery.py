@@ -1,6 +1,7 @@
 """From the outbox to a real storage node: what arrives, what is written down, and how often it is tried."""
 
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -15,7 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.delivery import ADVICE, Deliverer
-from daemon.jobs import DeliveryState, Event, HaltCode, State
+from daemon.jobs import Event, HaltCode, State
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
 from dicom_io.network import scp
@@ -31,6 +32,9 @@ class Node:
     server: scp.Server
     received: list[scp.Received] = field(default_factory=list)
     status: int = 0x0000
+    silent_at: str = ""
+    """The SOP Instance UID that it does not answer to."""
+    leave: threading.Event = field(default_factory=threading.Event)
 
 
 @pytest.fixture
@@ -42,6 +46,8 @@ def start_node() -> Iterator[Callable[..., Node]]:
 
         def store(received: scp.Received) -> int:
             node.received.append(received)
+            if received.sop_instance_uid == node.silent_at:
+                node.leave.wait(60)
             return node.status
 
         callers = [scp.Caller(calling)]
@@ -51,6 +57,7 @@ def start_node() -> Iterator[Callable[..., Node]]:
 
     yield start
     for node in nodes:
+        node.leave.set()
         node.server.shutdown(10)
 
 
@@ -109,8 +116,16 @@ class Office:
             assert self.ledger.finish_stage(job, event, now=self.clock(), outgoing=outgoing)
         return job.id
 
+    def deliver(self) -> int:
+        """One round of each destination, as its own thread has it; how many deliveries moved on."""
+        self.deliverer.halt_orphans()
+        return sum(map(self.deliverer.deliver_to, self.deliverer.config.destinations))
+
     def path(self, job_id: int, name: str) -> Path:
         return self.spool.outbox(job_id) / f"{name}.dcm"
+
+    def halts(self, job_id: int) -> list[str | None]:
+        return [item.halt for item in self.ledger.deliveries_of(job_id)]
 
     def look(self, job_id: int) -> list[tuple[str, int, str | None]]:
         return [(item.state, item.attempts, item.last_status) for item in self.ledger.deliveries_of(job_id)]
@@ -148,7 +163,7 @@ def test_objects_arrive_as_they_lie_in_the_outbox(
     node = start_node()
     office = make_office(make_config(node.server.port))
     job_id = office.report()
-    assert office.deliverer.deliver_due() == 2
+    assert office.deliver() == 2
     assert [item.calling_ae_title for item in node.received] == ["PORTA", "PORTA"]
     for item, name in zip(node.received, ("seg", "sr"), strict=True):
         content = office.path(job_id, name).read_bytes()
@@ -159,7 +174,7 @@ def test_objects_arrive_as_they_lie_in_the_outbox(
         assert item.sop_instance_uid == derive_uid("instance", f"result {job_id}", name == "sr")
     assert office.look(job_id) == [("STORED", 0, "0x0000")] * 2
     assert office.ledger.job(job_id).state == State.COMMITTED
-    assert office.deliverer.deliver_due() == 0
+    assert office.deliver() == 0
     assert len(node.received) == 2
     lines = read_log.named("object.stored")
     assert [(line["object"], line["job_id"], line["status"]) for line in lines] == [
@@ -174,7 +189,7 @@ def test_stored_with_a_warning_is_stored(make_office: MakeOffice, make_config: M
     node.status = 0xB000
     office = make_office(make_config(node.server.port))
     job_id = office.report()
-    assert office.deliverer.deliver_due() == 2
+    assert office.deliver() == 2
     assert office.look(job_id) == [("STORED", 0, "0xB000")] * 2
 
 
@@ -223,105 +238,180 @@ def make_refusal(
 
 
 @pytest.mark.parametrize(
-    ("way", "status", "counted"),
+    ("way", "status"),
     [
-        ("nobody listens", "UNREACHABLE", [1, 0]),
-        ("no answer", "UNREACHABLE", [1, 0]),
-        ("not let in", "ASSOCIATION_REFUSED", [1, 1]),
-        ("class not taken", "CLASS_NOT_ACCEPTED", [1, 1]),
-        ("syntax not taken", "SYNTAX_NOT_ACCEPTED", [1, 1]),
-        ("out of resources", "0xA700", [1, 1]),
+        ("nobody listens", "UNREACHABLE"),
+        ("no answer", "UNREACHABLE"),
+        ("not let in", "ASSOCIATION_REFUSED"),
+        ("out of resources", "0xA700"),
     ],
 )
-def test_a_failure_is_written_down_and_tried_again_later(
+def test_an_outage_is_waited_for(
     make_office: MakeOffice,
     make_config: MakeConfig,
     make_refusal: Callable[[str], int],
     read_log: Any,
     way: str,
     status: str,
-    counted: list[int],
 ):
-    """With its code, not before its time; where nobody answers, one try speaks for all that wait there."""
+    """It costs no object an attempt, is written down with its code, and is one line for all that wait there."""
     destination = Destination(peer="archive", attempts=3, first_retry_s=10, timeout_s=0.5)
     office = make_office(make_config(make_refusal(way), destination=(destination,)))
     job_id = office.report()
-    assert office.deliverer.deliver_due() == 0
-    assert office.look(job_id) == [("PENDING", attempts, status) for attempts in counted]
+    assert office.deliver() == 0
+    assert office.look(job_id) == [("PENDING", 0, status)] * 2
     assert {item.not_before for item in office.ledger.deliveries_of(job_id)} == {office.clock() + 10}
     assert office.ledger.job(job_id).state == State.REPORTED
-    assert office.ledger.job(job_id).halt is None
-    assert {(line["status"], line["delay_s"]) for line in read_log.named("delivery.postponed")} == {(status, 10.0)}
-    named = [line.get("sop_class_uid") for line in read_log.named("delivery.postponed")]
-    assert set(named) == ({CTImageStorage} if way in TAKEN else {None})
+    (line,) = read_log.named("destination.awaited")
+    assert (line["destination"], line["status"], line["deliveries"], line["delay_s"]) == ("archive", status, 2, 10.0)
     assert (status in ADVICE) == (not status.startswith("0x"))
     office.clock.pass_s(9.9)
     assert office.ledger.due_deliveries(now=office.clock()) == []
 
 
-def test_the_waits_double_and_then_it_is_given_up(make_office: MakeOffice, make_config: MakeConfig, read_log: Any):
-    """As often as configured, never longer than configured; then the job halts and nothing is tried any more."""
-    destination = Destination(peer="archive", attempts=5, first_retry_s=10, longest_retry_s=35, timeout_s=1)
-    office = make_office(make_config(closed_port(), destination=(destination,)))
+@pytest.mark.parametrize(
+    ("way", "status"), [("class not taken", "CLASS_NOT_ACCEPTED"), ("syntax not taken", "SYNTAX_NOT_ACCEPTED")]
+)
+def test_what_is_refused_for_good_halts_at_once(
+    make_office: MakeOffice,
+    make_config: MakeConfig,
+    make_refusal: Callable[[str], int],
+    read_log: Any,
+    way: str,
+    status: str,
+):
+    """No further attempt would have another answer; the log names the class, and a person can do something."""
+    office = make_office(make_config(make_refusal(way)))
+    job_id = office.report()
+    assert office.deliver() == 0
+    assert office.look(job_id) == [("FAILED", 1, status)] * 2
+    assert office.halts(job_id) == [HaltCode.DELIVERY_REFUSED] * 2
+    assert office.ledger.job(job_id).halt is None
+    lines = read_log.named("delivery.halted")
+    assert {(line["level"], line["sop_class_uid"], line["job_id"]) for line in lines} == {
+        ("error", CTImageStorage, job_id)
+    }
+    assert status in ADVICE
+
+
+@pytest.mark.parametrize("status", [0x0122, 0x0124, 0xA900, 0xC000])
+def test_an_object_that_is_refused_for_good_stops_no_other(
+    make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode, status: int
+):
+    """The archive takes the others of the same round."""
+    node = start_node()
+    office = make_office(make_config(node.server.port))
+    first = office.report(1)
+    node.status = status
+    assert office.deliver() == 0
+    node.status = 0x0000
+    second = office.report(2)
+    assert office.deliver() == 2
+    assert office.halts(first) == [HaltCode.DELIVERY_REFUSED] * 2
+    assert office.ledger.job(second).state == State.COMMITTED
+
+
+def test_an_error_is_tried_as_often_as_configured(
+    make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode, read_log: Any
+):
+    """0x0110, processing failure, may pass: the waits double, to the longest; then that object halts."""
+    node = start_node()
+    node.status = 0x0110
+    destination = Destination(peer="archive", attempts=5, first_retry_s=10, longest_retry_s=35)
+    office = make_office(make_config(node.server.port, destination=(destination,)))
     job_id = office.report()
     for wait_s in (10, 20, 35, 35):
-        office.deliverer.deliver_due()
+        office.deliver()
         assert office.ledger.deliveries_of(job_id)[0].not_before == office.clock() + wait_s
         office.clock.pass_s(wait_s)
-    office.deliverer.deliver_due()
-    assert office.look(job_id)[0] == ("FAILED", 5, "UNREACHABLE")
-    job = office.ledger.job(job_id)
-    assert (job.state, job.halt) == (State.REPORTED, HaltCode.DELIVERY_FAILED)
+    office.deliver()
+    assert office.look(job_id)[0] == ("FAILED", 5, "0x0110")
+    assert office.halts(job_id)[0] == HaltCode.DELIVERY_FAILED
     office.clock.pass_s(100_000)
     assert office.ledger.due_deliveries(now=office.clock()) == []
-    (line,) = read_log.named("delivery.failed")
-    assert (line["level"], line["destination"], line["status"]) == ("error", "archive", "UNREACHABLE")
+    line = read_log.named("delivery.halted")[0]
+    assert (line["level"], line["destination"], line["status"]) == ("error", "archive", "0x0110")
 
 
-def test_a_retry_delivers_when_the_peer_is_back(
-    make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode
+def test_an_outage_ends_by_itself(
+    make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode, read_log: Any
 ):
+    """A night without the archive: probed at the longest wait; when it answers all goes, and nobody says retry."""
+    port = closed_port()
+    destination = Destination(peer="archive", attempts=3, first_retry_s=10, longest_retry_s=600, timeout_s=1)
+    office = make_office(make_config(port, destination=(destination,)))
+    jobs = [office.report(number) for number in (1, 2, 3)]
+    probes, ends = 0, office.clock() + 10 * 3600
+    while office.clock() < ends:
+        office.deliver()
+        probes = len(read_log.named("destination.awaited"))
+        office.clock.pass_s(10)
+    assert probes == pytest.approx(10 * 6, abs=8)
+    assert [office.look(job_id)[0] for job_id in jobs] == [("PENDING", 0, "UNREACHABLE")] * 3
+    late = office.report(4)
+    node = start_node(port=port)
+    assert office.deliver() == 2  # the new object is the probe
+    assert [line["deliveries"] for line in read_log.named("destination.resumed")] == [6]
+    assert office.deliver() == 6
+    assert len(node.received) == 8
+    assert {office.ledger.job(job_id).state for job_id in (*jobs, late)} == {State.COMMITTED}
+
+
+def test_an_outage_is_given_up_in_the_end(make_office: MakeOffice, make_config: MakeConfig, read_log: Any):
+    """After `give_up_after_s`, in which it was asked again and again, each object halts; `porta retry` begins anew."""
+    destination = Destination(peer="archive", first_retry_s=10, longest_retry_s=600, give_up_after_s=3600, timeout_s=1)
+    office = make_office(make_config(closed_port(), destination=(destination,)))
+    job_id = office.report()
+    began = office.clock()
+    while not office.halts(job_id)[0]:
+        office.deliver()
+        office.clock.pass_s(10)
+    assert office.clock() - began == pytest.approx(3600, abs=700)
+    assert office.halts(job_id) == [HaltCode.DESTINATION_UNREACHABLE] * 2
+    assert {line["job_id"] for line in read_log.named("delivery.halted")} == {job_id}
+    office.ledger.retry(job_id, now=office.clock())
+    office.deliver()
+    assert office.look(job_id) == [("PENDING", 0, "UNREACHABLE")] * 2
+
+
+def test_a_retry_delivers_what_halted(make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode):
     """After a person said `porta retry`: exactly the objects that were missing."""
     node = start_node()
-    node.status = 0xA700
+    node.status = 0xC000
     office = make_office(make_config(node.server.port))
     job_id = office.report()
-    for _ in range(3):
-        office.deliverer.deliver_due()
-        office.clock.pass_s(10_000)
-    assert office.ledger.job(job_id).halt == HaltCode.DELIVERY_FAILED
+    office.deliver()
+    assert office.halts(job_id) == [HaltCode.DELIVERY_REFUSED] * 2
     node.status, tried = 0x0000, len(node.received)
     office.ledger.retry(job_id, now=office.clock())
-    assert office.deliverer.deliver_due() == 2
+    assert office.deliver() == 2
+    assert office.halts(job_id) == [None, None]
     assert office.ledger.job(job_id).state == State.COMMITTED
     assert len(node.received) == tried + 2
 
 
-def test_those_behind_an_unreachable_peer_keep_their_attempts(
+def test_an_object_that_is_never_answered_stops_no_other(
     make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode
 ):
-    """A night without the archive: the first of three jobs halts, the others have all of their attempts left."""
-    port = closed_port()
+    """The archive hangs at it, and takes all others: it costs this one its attempts, and the destination nothing."""
+    node = start_node()
     destination = Destination(peer="archive", attempts=3, first_retry_s=10, timeout_s=1)
-    office = make_office(make_config(port, destination=(destination,)))
-    jobs = [office.report(number) for number in (1, 2, 3)]
-    # Every half second, as the service does, until the first has been tried three times.
-    for _ in range(100):
-        office.deliverer.deliver_due()
-        office.clock.pass_s(0.5)
-        if office.ledger.job(jobs[0]).halt:
-            break
-    assert [office.look(job_id)[0][:2] for job_id in jobs] == [("FAILED", 3), ("PENDING", 0), ("PENDING", 0)]
-    node = start_node(port=port)
-    office.clock.pass_s(10)
-    assert office.deliverer.deliver_due() == 4
-    assert len(node.received) == 4
+    office = make_office(make_config(node.server.port, destination=(destination,)))
+    poison = office.report(1)
+    node.silent_at = derive_uid("instance", f"result {poison}", False)
+    for number in range(2, 6):
+        good = office.report(number)
+        assert office.deliver() >= 2
+        assert office.ledger.job(good).state == State.COMMITTED
+        office.clock.pass_s(100)
+    assert office.look(poison) == [("FAILED", 3, "UNREACHABLE"), ("STORED", 0, "0x0000")]
+    assert office.halts(poison) == [HaltCode.DELIVERY_FAILED, None]
 
 
 def test_an_unreachable_peer_does_not_hold_up_another(
     make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode
 ):
-    """The objects for the other destination go out in the same round."""
+    """The objects for the other destination go out in the same round, and are confirmed there."""
     node = start_node("VIEWER")
     config = make_config(
         peer=(
@@ -333,27 +423,44 @@ def test_an_unreachable_peer_does_not_hold_up_another(
     )
     office = make_office(config)
     job_id = office.report(destinations=("archive", "viewer"))
-    assert office.deliverer.deliver_due() == 2
+    assert office.deliver() == 2
     assert [state for state, _, _ in office.look(job_id)] == ["PENDING", "PENDING", "STORED", "STORED"]
     assert office.ledger.job(job_id).state == State.REPORTED
 
 
-def test_a_confirmation_that_fails_is_tried_again(
+def test_what_one_destination_refuses_the_other_gets(
     make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode
 ):
-    """A peer that stores and answers no queries: stored it is, confirmed never, and in the end a person is asked."""
+    """A job is done for each destination by itself: one halts, and the other has its objects and confirms them."""
+    refusing, viewer = start_node(), start_node("VIEWER")
+    refusing.status = 0xC000
+    config = make_config(
+        peer=(
+            Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=refusing.server.port),
+            Peer(name="viewer", ae_title="VIEWER", host="127.0.0.1", port=viewer.server.port),
+        ),
+        destination=(Destination(peer="archive"), Destination(peer="viewer")),
+        rule=(Rule(name="liver-ct", match={}, model="resnet50", destinations=("archive", "viewer")),),
+    )
+    office = make_office(config)
+    job_id = office.report(destinations=("archive", "viewer"))
+    office.deliverer.deliver_to(config.destination("archive"))
+    assert office.deliverer.deliver_to(config.destination("viewer")) == 2
+    assert office.halts(job_id) == [HaltCode.DELIVERY_REFUSED] * 2 + [None] * 2
+    assert len(viewer.received) == 2
+
+
+def test_a_peer_that_answers_no_queries(make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode):
+    """Stored it is, confirmed never: a person is asked at once."""
     node = start_node()
     destination = Destination(peer="archive", confirm="query", attempts=2, first_retry_s=10, timeout_s=2)
     office = make_office(make_config(node.server.port, destination=(destination,)))
     job_id = office.report(confirm="query")
-    assert office.deliverer.deliver_due() == 2
+    assert office.deliver() == 2
     assert office.ledger.job(job_id).state == State.DELIVERED
-    assert office.deliverer.deliver_due() == 0
-    assert office.look(job_id) == [("STORED", 1, "FIND_NOT_ACCEPTED")] * 2
-    office.clock.pass_s(10)
-    office.deliverer.deliver_due()
-    assert {state for state, _, _ in office.look(job_id)} == {DeliveryState.FAILED}
-    assert office.ledger.job(job_id).halt == HaltCode.DELIVERY_FAILED
+    assert office.deliver() == 0
+    assert office.look(job_id) == [("FAILED", 1, "FIND_NOT_ACCEPTED")] * 2
+    assert office.halts(job_id) == [HaltCode.DELIVERY_REFUSED] * 2
     assert len(node.received) == 2
 
 
@@ -368,8 +475,9 @@ def test_an_outbox_that_was_tampered_with(
     office.path(job_id, "seg").unlink()
     if what == "no DICOM":
         office.path(job_id, "seg").write_bytes(b"ZZPHI^CANARY is no DICOM" * 50)
-    assert office.deliverer.deliver_due() == 1
-    assert office.look(job_id) == [("PENDING", 1, "OUTBOX_UNREADABLE"), ("STORED", 0, "0x0000")]
+    assert office.deliver() == 1
+    assert office.look(job_id) == [("FAILED", 1, "OUTBOX_UNREADABLE"), ("STORED", 0, "0x0000")]
+    assert office.halts(job_id) == [HaltCode.OUTBOX_UNREADABLE, None]
 
 
 @pytest.mark.parametrize("what", ["no destination", "no port"])
@@ -379,9 +487,6 @@ def test_a_destination_that_is_no_longer_configured(make_office: MakeOffice, mak
     config = make_config(destination=()) if what == "no destination" else make_config(peer=(peer,))
     office = make_office(config)
     job_id = office.report()
-    for _ in range(3):
-        office.deliverer.deliver_due()
-        office.clock.pass_s(10_000)
-    assert office.look(job_id)[0][0] == "FAILED"
-    assert office.look(job_id)[0][2] == "NO_DESTINATION"
-    assert office.ledger.job(job_id).halt == HaltCode.DELIVERY_FAILED
+    office.deliver()
+    assert office.look(job_id) == [("FAILED", 1, "NO_DESTINATION")] * 2
+    assert office.halts(job_id) == [HaltCode.DESTINATION_GONE] * 2

@@ -21,10 +21,13 @@ from daemon.jobs import (
     LONGEST_RETRY_S,
     TRANSITIONS,
     WORKABLE,
+    Delivery,
+    DeliveryState,
     Event,
     Halt,
     HaltCode,
     Job,
+    Patience,
     Reject,
     Retry,
     State,
@@ -91,7 +94,7 @@ def job(attempts: int = 0) -> Job:
     )
 
 
-WITH: Any = {"now": NOW, "jitter": lambda: 0.5, "max_attempts": MAX_ATTEMPTS}
+WITH: Any = {"now": NOW, "jitter": lambda: 0.5, "patience": Patience(MAX_ATTEMPTS)}
 
 
 def decided(error: Exception, attempts: int = 0) -> Retry | Halt | Reject:
@@ -170,6 +173,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (dicom_io.errors.InvalidUID(), None, HaltCode.UNEXPECTED),
     (dicom_io.errors.PeerError(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.PeerUnreachable(), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.AssociationLost(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.AssociationRefused(), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.ContextNotAccepted("PEER", "1.2.3", name="SEG"), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.StoreRefused(0xA700), None, HaltCode.DELIVERY_FAILED),
@@ -191,6 +195,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.StorageUnusable("no room"), None, None),
     (daemon.errors.LedgerUnavailable("no answer"), None, None),
     (daemon.errors.LedgerRefused("DataError"), None, HaltCode.UNEXPECTED),
+    (daemon.errors.DestinationGone("archive"), None, HaltCode.UNEXPECTED),
     (daemon.errors.RuleGone("liver-ct"), HaltCode.RULE_GONE, HaltCode.RULE_GONE),
     (daemon.errors.UnknownJob(3), None, HaltCode.UNEXPECTED),
     (daemon.errors.WrongState(3, "RECEIVED", "retry"), None, HaltCode.UNEXPECTED),
@@ -219,6 +224,64 @@ def test_what_an_error_means(error: Exception, first: HaltCode | None, last: Hal
         assert at_last.at > NOW
     else:
         assert at_last == Halt(last)
+
+
+def delivery(attempts: int = 0, waited_s: float = 0.0) -> Delivery:
+    return Delivery(
+        *(1, 1, "archive", "seg", "1.2.3", "1.2", "1", "outbox/1/0/seg.dcm", "query"),
+        DeliveryState.PENDING,
+        attempts,
+        not_before=None,
+        last_status=None,
+        waited_s=waited_s,
+    )
+
+
+OF_DELIVERIES: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
+    # the error, the halt at the first attempt, the halt at the last
+    (dicom_io.errors.ContextNotAccepted("peer", "1.2", name="SEG"), *[HaltCode.DELIVERY_REFUSED] * 2),
+    (dicom_io.errors.StoreRefused(0x0122), *[HaltCode.DELIVERY_REFUSED] * 2),
+    (dicom_io.errors.StoreRefused(0xA901), *[HaltCode.DELIVERY_REFUSED] * 2),
+    (dicom_io.errors.StoreRefused(0xC123), *[HaltCode.DELIVERY_REFUSED] * 2),
+    (dicom_io.errors.StoreRefused(0x0110), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.StoreRefused(0xA701), None, None),
+    (dicom_io.errors.PeerUnreachable(), None, None),
+    (dicom_io.errors.AssociationLost(), None, None),
+    (dicom_io.errors.AssociationRefused(), None, None),
+    (dicom_io.errors.PeerError(), None, HaltCode.DELIVERY_FAILED),
+    (daemon.errors.DestinationGone("archive"), *[HaltCode.DESTINATION_GONE] * 2),
+    (daemon.errors.StorageUnusable("no room"), None, None),
+    (daemon.errors.LedgerUnavailable("no answer"), None, None),
+    (dicom_io.errors.NotDicom("outbox/1/0/seg.dcm"), *[HaltCode.OUTBOX_UNREADABLE] * 2),
+    (FileNotFoundError(2, "gone"), *[HaltCode.OUTBOX_UNREADABLE] * 2),
+    (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
+    (KeyError(), None, HaltCode.UNEXPECTED),
+]
+
+
+@pytest.mark.parametrize(("error", "first", "last"), OF_DELIVERIES, ids=lambda value: type(value).__name__)
+def test_what_an_error_means_for_a_delivery(error: Exception, first: HaltCode | None, last: HaltCode | None):
+    """At the first attempt, and when the attempts are used up."""
+    for attempts, halt in ((0, first), (MAX_ATTEMPTS - 1, last)):
+        patience = Patience(MAX_ATTEMPTS, first_s=5, longest_s=300, give_up_after_s=3600)
+        found = decide(error, delivery(attempts), now=NOW, jitter=lambda: 0.5, patience=patience)
+        assert found == Halt(halt) if halt else isinstance(found, Retry) and found.at > NOW
+
+
+def test_an_outage_is_waited_for_ever_longer_and_not_for_ever():
+    """The wait doubles to the longest, by what was waited; no attempt is counted; then a person is asked."""
+    patience, waited, waits = Patience(3, first_s=10, longest_s=100, give_up_after_s=500), 0.0, []
+    while True:
+        error = dicom_io.errors.PeerUnreachable()
+        found = decide(error, delivery(waited_s=waited), now=NOW, jitter=lambda: 0.5, patience=patience)
+        if not isinstance(found, Retry):
+            break
+        assert not found.counts
+        waits.append(found.at - NOW)
+        waited += waits[-1]
+    assert waits[:6] == [10, 20, 40, 80, 100, 100]
+    assert found == Halt(HaltCode.DESTINATION_UNREACHABLE)
+    assert waited >= 500
 
 
 @pytest.mark.parametrize("tree", [dicom_io.errors, models.errors, reports.errors, daemon.errors])

@@ -66,7 +66,7 @@ JOB_KEYS = [
     "shadows",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
-DELIVERY_KEYS += ["advice"]
+DELIVERY_KEYS += ["halt", "advice"]
 """The formats of DESIGN.md section 7."""
 
 NOW = 1_767_225_600.0
@@ -211,6 +211,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
             "attempts": 0,
             "not_before": None,
             "last_status": "0x0000",
+            "halt": None,
             "advice": None,
         },
         {
@@ -221,6 +222,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
             "attempts": 1,
             "not_before": "2026-01-01T00:01:50+00:00",
             "last_status": "UNREACHABLE",
+            "halt": None,
             "advice": ADVICE["UNREACHABLE"],
         },
     ]

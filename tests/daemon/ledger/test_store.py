@@ -790,7 +790,8 @@ def test_a_verdict_that_cannot_be_delivered_hides_no_halt(any_ledger: Ledger, ma
     """What a person has to look at first is the geometry."""
     job = in_state(any_ledger, make_instance(), State.SEGMENTED)
     any_ledger.halt(claimed(any_ledger), HaltCode.GEOMETRY_NOT_PROVED, now=NOW + 103, outgoing=[outgoing("verdict")])
-    any_ledger.fail_delivery(any_ledger.due_deliveries(now=NOW + 104)[0], now=NOW + 104, status="UNREACHABLE")
+    (verdict,) = any_ledger.due_deliveries(now=NOW + 104)
+    any_ledger.halt_delivery(verdict, HaltCode.DESTINATION_UNREACHABLE, now=NOW + 104, status="UNREACHABLE")
     assert any_ledger.job(job.id).halt == HaltCode.GEOMETRY_NOT_PROVED
 
 
@@ -1049,31 +1050,55 @@ def test_a_delivery_is_postponed(any_ledger: Ledger, make_instance: MakeInstance
     assert (stored.attempts, stored.not_before) == (0, None)
 
 
-def test_a_failed_delivery_halts_its_job_until_retry(any_ledger: Ledger, make_instance: MakeInstance):
-    """The other object of the job waits too; after the retry both are due, the failed one from the beginning."""
+def test_a_halt_is_of_one_delivery_until_retry(any_ledger: Ledger, make_instance: MakeInstance):
+    """The other object of the job goes on; after the retry the halted one is due, from the beginning."""
     job = reported(any_ledger, make_instance(1), outgoing("seg"), outgoing("sr"))
-    other = reported(any_ledger, make_instance(2), outgoing("seg"))
     delivery = any_ledger.deliveries_of(job.id)[0]
-    any_ledger.fail_delivery(replace(delivery, attempts=7), now=NOW + 103, status="UNREACHABLE")
-    failed = any_ledger.deliveries_of(job.id)[0]
-    assert (failed.state, failed.attempts, failed.last_status) == (DeliveryState.FAILED, 8, "UNREACHABLE")
-    assert any_ledger.job(job.id).halt == HaltCode.DELIVERY_FAILED
+    again = replace(delivery, attempts=7)
+    any_ledger.halt_delivery(again, HaltCode.DELIVERY_FAILED, now=NOW + 103, status="0x0110")
+    halted = any_ledger.deliveries_of(job.id)[0]
+    assert (halted.state, halted.attempts, halted.last_status) == (DeliveryState.FAILED, 8, "0x0110")
+    assert (halted.halt, any_ledger.job(job.id).halt) == (HaltCode.DELIVERY_FAILED, None)
     assert any_ledger.job(job.id).state == State.REPORTED
-    assert [item.job_id for item in any_ledger.due_deliveries(now=NOW + 9999)] == [other.id]
+    (other,) = any_ledger.due_deliveries(now=NOW + 9999)
+    any_ledger.advance_delivery(other, DeliveryState.STORED, now=NOW + 104, status="0x0000")
+    assert any_ledger.job(job.id).state == State.REPORTED
     any_ledger.retry(job.id, now=NOW + 200)
-    again = [item for item in any_ledger.due_deliveries(now=NOW + 200) if item.job_id == job.id]
-    assert [(item.object, item.state, item.attempts) for item in again] == [("seg", "PENDING", 0), ("sr", "PENDING", 0)]
+    (again,) = any_ledger.due_deliveries(now=NOW + 200, to=delivery.destination)
+    assert (again.object, again.state, again.attempts, again.halt) == ("seg", "PENDING", 0, None)
+    any_ledger.advance_delivery(again, DeliveryState.STORED, now=NOW + 201, status="0x0000")
+    with pytest.raises(WrongState):
+        any_ledger.retry(job.id, now=NOW + 202)
 
 
-def test_a_delivery_that_fails_after_its_job_was_cancelled_halts_nothing(
-    any_ledger: Ledger, make_instance: MakeInstance
-):
+def test_what_waits_for_a_destination_waits_together(any_ledger: Ledger, make_instance: MakeInstance):
+    """What is due is put off, each by what it has been waited for; what waits for a reason of its own is let be."""
+    job = reported(any_ledger, make_instance(1), outgoing("seg"), outgoing("sr"), outgoing("pdf"))
+    seg, sr, pdf = any_ledger.due_deliveries(now=NOW)
+    any_ledger.postpone_delivery(pdf, until=NOW + 15, status="0x0110", counts=True)
+    to = seg.destination
+    assert any_ledger.wait_for_destination(to, now=NOW, until=NOW + 10, status="UNREACHABLE") == 2
+    assert any_ledger.wait_for_destination(to, now=NOW + 5, until=NOW + 25, status="UNREACHABLE") == 2
+    assert {item.object: (item.waited_s, item.not_before) for item in any_ledger.deliveries_of(job.id)} == {
+        "seg": (25, NOW + 25),
+        "sr": (25, NOW + 25),
+        "pdf": (0, NOW + 15),
+    }
+    assert any_ledger.resume_destination("elsewhere") == 0
+    assert any_ledger.resume_destination(to) == 2
+    assert [item.object for item in any_ledger.due_deliveries(now=NOW + 6, to=to)] == ["seg", "sr"]
+    assert any_ledger.due_deliveries(now=NOW + 30, not_to=[to]) == []
+
+
+def test_a_delivery_of_a_cancelled_job_that_halts(any_ledger: Ledger, make_instance: MakeInstance):
     """The job has ended: there is nothing to take up again."""
     job = reported(any_ledger, make_instance(), outgoing())
     (delivery,) = any_ledger.due_deliveries(now=NOW + 103)
     any_ledger.cancel(job.id, now=NOW + 103)
-    any_ledger.fail_delivery(delivery, now=NOW + 104, status="UNREACHABLE")
+    any_ledger.halt_delivery(delivery, HaltCode.DELIVERY_FAILED, now=NOW + 104, status="0x0110")
     assert any_ledger.job(job.id).halt is None
+    with pytest.raises(WrongState):
+        any_ledger.retry(job.id, now=NOW + 105)
 
 
 # --- the tables
@@ -1122,7 +1147,7 @@ COLUMNS = {
         replaces_revision""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
-        not_before last_status volume_index""",
+        not_before last_status volume_index waited_s halt sha256""",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
 }
 """UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
