@@ -1,12 +1,14 @@
 """When a series is complete: by its sender's own count, by the absence of gaps and senders, or by quiet.
 
-- **Proved**: the peer that sends it says by C-FIND how many instances it has (`query = true`), and so many are here.
-- **Released**: no association is open that brought any of it, `released_quiet_s` have passed, its sender does not
-  claim to have more, and no slice is missing between those that are here.
+- **Proved**: the peer that sends it says by C-FIND how many instances it has (`query = true`), and so many are here;
+  it said so after some quiet seconds, for it may itself still be receiving what it sends on.
+- **Released**: the last association that brought any of it was released `released_quiet_s` ago, none broke off, its
+  sender does not claim to have more, and no slice is missing between those that are here.
 - **Quiet**: nothing came for `quiet_s`. Then it is closed as it is.
 
-A peer may itself still be receiving what it sends on. Its count is then reached again and again, and each time a
-late slice reopens the series; so the second time more quiet is waited for before it is asked, and more the third.
+A series that would be refused for want of slices waits for quiet whatever else is known: a "not processed" that the
+next slice makes untrue stays in the study. A sender that pauses between slices is waited for twice as long as it has
+paused.
 """
 
 import random
@@ -19,6 +21,7 @@ from daemon.configuration.config import Config, Peer, Rule
 from daemon.guard import guarded
 from daemon.jobs import Evidence, Halt, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
+from daemon.ledger.queries import PATIENCE
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
 from daemon.routing import first_match
@@ -29,7 +32,9 @@ from dicom_io.network import scu
 from dicom_io.series import Series
 
 SETTLED_S = 0.3
-"""How long nothing must have come before a peer is asked."""
+"""How long nothing must have come before a peer is asked whether it has more."""
+PROVED_QUIET_S = 2.0
+"""How long nothing must have come before what it says is taken for all that there will be."""
 TIMEOUT_S = 5.0
 """For one connection or answer: a peer that takes longer is no help."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0
@@ -43,14 +48,11 @@ log = get_logger()
 
 @dataclass
 class _Asked:
-    """When a peer was last asked about a series, of which so many instances were here, and what it said."""
+    """When a peer was last asked about a series, of which so many instances were here, and when it may be again."""
 
     at: float
     instances: int
-    said: int | None
     pause_s: float
-    outgrown: int
-    """How often more came than it had said."""
 
 
 @dataclass(frozen=True)
@@ -75,6 +77,7 @@ class Asker:
         wanted = [item for item in self.ledger.incoming(self.peer.ae_title) if self._is_due(item, now)]
         if not wanted:
             return False
+        asked_at = self.clock()
         try:
             sizes = self._sizes(wanted)
         except PeerError as error:
@@ -83,9 +86,12 @@ class Asker:
             return False
         self._failures.clear()
         for item in wanted:
-            self._note(item, sizes.get(item.series_instance_uid))
-        self.ledger.expect(sizes)
-        return any(sizes.get(item.series_instance_uid) == item.instances for item in wanted)
+            self._note(item, sizes.get(item.series_instance_uid), asked_at)
+        self.ledger.expect(sizes, now=asked_at)
+        return any(
+            sizes.get(item.series_instance_uid) == item.instances and asked_at >= self._proved_from(item)
+            for item in wanted
+        )
 
     def _sizes(self, wanted: list[Incoming]) -> dict[str, int]:
         series_of: dict[str, set[str]] = {}
@@ -99,22 +105,27 @@ class Asker:
         )
 
     def _is_due(self, item: Incoming, now: float) -> bool:
-        before = self._asked.get(item.series_instance_uid)
-        outgrown = before.outgrown + _is_outgrown(before, item) if before else 0
-        settled_s = min(SETTLED_S * 4**outgrown, self.config.series.released_quiet_s)
-        settled = now >= item.last_received_at + settled_s
-        released = not outgrown and item.released_at is not None and item.released_at >= item.last_received_at
-        if before and not _is_outgrown(before, item) and now < before.at + before.pause_s:
+        """Whether the peer is to be asked: soon, whether it has more; and when it counts, whether it has no more."""
+        before, proved_from = self._asked.get(item.series_instance_uid), self._proved_from(item)
+        if before and before.at < proved_from <= now:
+            return True
+        if before and now < before.at + before.pause_s:
             return False
-        return settled or released
+        if now >= proved_from:
+            return True
+        is_released = item.released_at is not None and item.released_at >= item.last_received_at
+        settled_s = now - item.last_received_at
+        is_early = settled_s < PROVED_QUIET_S and (is_released or settled_s >= SETTLED_S)
+        return is_early and (before is None or before.instances != item.instances)
 
-    def _note(self, item: Incoming, said: int | None) -> None:
+    def _proved_from(self, item: Incoming) -> float:
+        """From when on the peer's count, if it is ours, is all that there will be."""
+        return item.last_received_at + max(PROVED_QUIET_S, PATIENCE * item.longest_pause_s)
+
+    def _note(self, item: Incoming, said: int | None, asked_at: float) -> None:
         before = self._asked.get(item.series_instance_uid)
-        outgrown, pause_s = 0, FIRST_PAUSE_S
-        if before:
-            outgrown = before.outgrown + _is_outgrown(before, item)
-            pause_s = FIRST_PAUSE_S if outgrown > before.outgrown else min(2 * before.pause_s, LONGEST_PAUSE_S)
-        self._asked[item.series_instance_uid] = _Asked(self.clock(), item.instances, said, pause_s, outgrown)
+        pause_s = min(2 * before.pause_s, LONGEST_PAUSE_S) if before else FIRST_PAUSE_S
+        self._asked[item.series_instance_uid] = _Asked(asked_at, item.instances, pause_s)
         if said is not None and said > item.instances:
             log.info(
                 "series.awaited",
@@ -133,11 +144,6 @@ class Asker:
         return min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(len(self._failures) - 1, 30))
 
 
-def _is_outgrown(before: _Asked, item: Incoming) -> bool:
-    """Whether the peer had said as many as there were or more, and more than that have come since."""
-    return before.said is not None and before.instances <= before.said < item.instances
-
-
 @dataclass(frozen=True)
 class Closer:
     """Closes series that are complete: RECEIVED under a rule, or REJECTED(NO_RULE)."""
@@ -149,8 +155,8 @@ class Closer:
     listening_since: float = 0.0
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
-    _gaps: dict[int, int] = field(default_factory=dict, repr=False, compare=False)
-    """The jobs that were found to have a gap, and of how many instances."""
+    _gaps: dict[int, tuple[int, Evidence]] = field(default_factory=dict, repr=False, compare=False)
+    """The jobs that were found to have a gap, of how many instances, and by what evidence they were looked at."""
 
     def close_due(self) -> int:
         """Close each series that is complete at `clock()`; how many were."""
@@ -159,6 +165,7 @@ class Closer:
             now=self.clock(),
             quiet_s=series.quiet_s,
             released_quiet_s=series.released_quiet_s,
+            proved_quiet_s=PROVED_QUIET_S,
             listening_since=self.listening_since,
         )
         closed = 0
@@ -198,7 +205,7 @@ class Closer:
 
     def _close(self, due: Due) -> bool:
         rule = self._rule(due)
-        if rule and due.evidence == Evidence.RELEASED and self._has_gap(due):
+        if rule and due.evidence != Evidence.QUIET and self._has_gap(due):
             return False
         closed = self.ledger.close_series(
             due,
@@ -216,21 +223,28 @@ class Closer:
         return closed
 
     def _has_gap(self, due: Due) -> bool:
-        if self._gaps.get(due.job_id) == due.instances:
+        if self._gaps.get(due.job_id) == (due.instances, due.evidence):
             return True
-        if not is_open(self.judge.look(due.series_instance_uid)):
+        found = self.judge.look(due.series_instance_uid)
+        if not (is_open(found) if due.evidence == Evidence.RELEASED else is_refused_for_want_of_slices(found)):
             return False
-        self._gaps[due.job_id] = due.instances
+        self._gaps[due.job_id] = due.instances, due.evidence
         with bound_job(due.job_id):
             log.info("series.gapped", instances=due.instances, quiet_s=self.config.series.quiet_s)
         return True
 
 
+def is_refused_for_want_of_slices(found: Series | Exception) -> bool:
+    """Whether a series would not be processed as it is, and further slices may change that."""
+    return isinstance(found, SeriesRejected) and found.reason.cure is Cure.MORE_SLICES
+
+
 def is_open(found: Series | Exception) -> bool:
     """Whether what the headers of a series say of it leaves room for slices that are to come."""
-    if isinstance(found, SeriesRejected):
-        return found.reason.cure is Cure.MORE_SLICES
-    return isinstance(found, Series) and any(
-        SeriesWarning.MISSING_SLICES in warnings
-        for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))
+    return is_refused_for_want_of_slices(found) or (
+        isinstance(found, Series)
+        and any(
+            SeriesWarning.MISSING_SLICES in warnings
+            for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))
+        )
     )

@@ -26,6 +26,8 @@ class Receiver:
         self._lock = threading.Lock()
         self._series: dict[str, set[str]] = {}
         """The series of each open association."""
+        self._broken_off: set[str] = set()
+        """Those of which an association broke off, and nothing came since."""
         self._server: scp.Server | None = None
 
     def start(self) -> int:
@@ -73,6 +75,7 @@ class Receiver:
         if accepted.series_instance_uid:
             with self._lock:
                 self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
+                self._broken_off.discard(accepted.series_instance_uid)
         return STATUS[accepted.verdict]
 
     def _ended(self, ended: scp.Ended) -> None:
@@ -86,14 +89,20 @@ class Receiver:
             )
         with self._lock:
             series = self._series.pop(ended.association_id or "", set())
-            alone = series.difference(*self._series.values())
-        if not alone:
-            return
+            if ended.broke_off:
+                self._broken_off |= series
+                released = set()
+            else:
+                released = series.difference(*self._series.values()) - self._broken_off
+                self._broken_off -= series
         try:
-            self._ledger.release_series(sorted(alone), now=self._clock())
+            if ended.broke_off:
+                self._ledger.hold_series(sorted(series), calling_ae_title=ended.calling_ae_title)
+            elif released:
+                self._ledger.release_series(sorted(released), now=self._clock())
         except LedgerUnavailable as error:
             # quiet_s closes these series all the same
-            log.warning("release.lost", error=error, series=len(alone))
+            log.warning("release.lost", error=error, series=len(series))
 
 
 def _log_refusal(refused: scp.Refused) -> None:

@@ -76,7 +76,11 @@ def count_in_series(
     calling_ae_title: str,
     now: float,
 ) -> None:
-    """One more instance of a series, which may be its first."""
+    """One more instance of a series, which may be its first. A pause counts while the series is being received."""
+    pause_s = now - series.c.last_received_at
+    of_series = jobs.c.series_instance_uid == series_instance_uid
+    receiving = sa.exists().where(of_series, jobs.c.state == State.RECEIVING)
+    longest = sa.case((pause_s > series.c.longest_pause_s, pause_s), else_=series.c.longest_pause_s)
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
     connection.execute(
         insert(series)
@@ -89,7 +93,11 @@ def count_in_series(
         )
         .on_conflict_do_update(
             index_elements=["series_instance_uid"],
-            set_={"instances": series.c.instances + 1, "last_received_at": now},
+            set_={
+                "instances": series.c.instances + 1,
+                "last_received_at": now,
+                "longest_pause_s": sa.case((receiving, longest), else_=0.0),
+            },
         )
     )
 

@@ -9,20 +9,32 @@ import sqlalchemy as sa
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
 from daemon.ledger.schema import deliveries, jobs, series, shadows
 
+PATIENCE = 2
+"""A sender that has paused for so long is waited for this many times as long, before less than `quiet_s` counts."""
 
-def select_due(*, now: float, quiet_since: float | None, released_since: float) -> sa.Select[Any]:
+
+def select_due(
+    *, now: float, quiet_since: float | None, released_since: float, proved_quiet_s: float
+) -> sa.Select[Any]:
     """Jobs in RECEIVING whose series is complete, and by what evidence.
 
-    All that its sender has, nothing since `quiet_since`, or no sender since `released_since` that has more.
+    All that its sender has, which it still said after `proved_quiet_s`; nothing since `quiet_since`; or no sender since
+    `released_since` that has more.
     """
-    proved = series.c.instances == series.c.expected
+    heard_out = series.c.last_received_at + PATIENCE * series.c.longest_pause_s
+    proved = sa.and_(
+        series.c.instances == series.c.expected,
+        series.c.expected_at >= series.c.last_received_at + proved_quiet_s,
+        series.c.expected_at >= heard_out,
+    )
     quiet = sa.false() if quiet_since is None else series.c.last_received_at <= quiet_since
     released = sa.and_(
         series.c.released_at >= series.c.last_received_at,
         series.c.released_at <= released_since,
+        heard_out <= now,
         sa.or_(series.c.expected.is_(None), series.c.expected <= series.c.instances),
     )
-    evidence = sa.case((proved, Evidence.PROVED), (quiet, Evidence.QUIET), else_=Evidence.RELEASED)
+    evidence = sa.case((quiet, Evidence.QUIET), (proved, Evidence.PROVED), else_=Evidence.RELEASED)
     columns = (
         jobs.c.id.label("job_id"),
         jobs.c.series_instance_uid,

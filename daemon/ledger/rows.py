@@ -43,6 +43,7 @@ class Incoming:
     expected: int | None
     last_received_at: float
     released_at: float | None
+    longest_pause_s: float
 
 
 @dataclass(frozen=True)

@@ -47,6 +47,8 @@ series = Table(
     Column("last_received_at", Double, nullable=False),
     Column("released_at", Double),
     Column("expected", Integer),
+    Column("expected_at", Double),
+    Column("longest_pause_s", Double, nullable=False, server_default="0"),
 )
 
 instances = Table(

@@ -106,8 +106,30 @@ class Ledger:
                 sa.update(series).where(series.c.series_instance_uid.in_(series_instance_uids)).values(released_at=now)
             )
 
+    def hold_series(self, series_instance_uids: Sequence[str], *, calling_ae_title: str) -> None:
+        """An association broke off: no earlier release closes these series, nor others that this peer is sending.
+
+        What the peer had begun to send, of which series is not known, may belong to any of them.
+        """
+        receiving = sa.exists().where(
+            jobs.c.series_instance_uid == series.c.series_instance_uid, jobs.c.state == State.RECEIVING
+        )
+        theirs = sa.and_(series.c.calling_ae_title == calling_ae_title, receiving)
+        with self._transaction() as connection:
+            connection.execute(
+                sa.update(series)
+                .where(sa.or_(series.c.series_instance_uid.in_(series_instance_uids), theirs))
+                .values(released_at=None)
+            )
+
     def due_series(
-        self, *, now: float, quiet_s: float, released_quiet_s: float, listening_since: float = 0.0
+        self,
+        *,
+        now: float,
+        quiet_s: float,
+        released_quiet_s: float,
+        proved_quiet_s: float = 0.0,
+        listening_since: float = 0.0,
     ) -> list[Due]:
         """Jobs in RECEIVING whose series is all there, or has been quiet for long enough.
 
@@ -116,7 +138,12 @@ class Ledger:
         """
         quiet_since = now - quiet_s if listening_since <= now - quiet_s else None
         with self._reading() as connection:
-            query = select_due(now=now, quiet_since=quiet_since, released_since=now - released_quiet_s)
+            query = select_due(
+                now=now,
+                quiet_since=quiet_since,
+                released_since=now - released_quiet_s,
+                proved_quiet_s=proved_quiet_s,
+            )
             rows = connection.execute(query).all()
         return [Due(**{**row._mapping, "evidence": Evidence(row.evidence)}) for row in rows]
 
@@ -126,12 +153,14 @@ class Ledger:
             query = select_incoming(calling_ae_title, columns=list(Incoming.__dataclass_fields__))
             return [Incoming(*row) for row in connection.execute(query)]
 
-    def expect(self, instances_of: Mapping[str, int]) -> None:
-        """How many instances the sender says that each of these series has."""
+    def expect(self, instances_of: Mapping[str, int], *, now: float) -> None:
+        """How many instances the sender says that each of these series has; it was asked at `now`."""
         with self._transaction() as connection:
             for uid, expected in sorted(instances_of.items()):
                 connection.execute(
-                    sa.update(series).where(series.c.series_instance_uid == uid).values(expected=expected)
+                    sa.update(series)
+                    .where(series.c.series_instance_uid == uid)
+                    .values(expected=expected, expected_at=now)
                 )
 
     def close_series(

@@ -1,6 +1,7 @@
 """C-STORE over real associations: what is answered when, and when a series has no sender left."""
 
 import socket
+import struct
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -210,21 +211,79 @@ def test_an_error_nobody_thought_of_is_answered(site: Site, read_log: Any):
     assoc.release()
 
 
-@pytest.mark.parametrize("end", ["release", "abort"])
-def test_the_end_of_the_association_is_written_down(
-    site: Site, clock: Any, until: Callable[[Callable[[], object]], None], end: str
-):
-    """For each series that it brought, however it ended."""
+def test_a_release_is_written_down(site: Site, clock: Any, until: Callable[[Callable[[], object]], None]):
+    """For each series that the association brought."""
     assoc = site.associate()
     for series in (1, 2):
         site.send(assoc, series)
     clock.pass_s(3)
     assert site.released_at(1) is None
-    getattr(assoc, end)()
+    assoc.release()
     until(lambda: site.released_at(1) is not None)
     assert site.released_at(1) == site.released_at(2) == clock()
     due = site.ledger.due_series(now=clock() + 5, quiet_s=20, released_quiet_s=5)
     assert len(due) == 2
+
+
+def due(site: Site, now: float) -> list[int]:
+    """The series that count as complete, by their number."""
+    found = site.ledger.due_series(now=now, quiet_s=20, released_quiet_s=5)
+    numbers = {derive_uid("series", number): number for number in (1, 2, 3)}
+    return sorted(numbers[item.series_instance_uid] for item in found)
+
+
+@pytest.mark.parametrize("end", ["abort", "break"])
+def test_what_broke_off_waits_for_quiet(
+    site: Site, clock: Any, read_log: Any, until: Callable[[Callable[[], object]], None], end: str
+):
+    """16 of 30 images, then an abort or a lost line: the rest may come yet."""
+    assoc = site.associate()
+    for index in range(1, 17):
+        site.send(assoc, 1, index)
+    if end == "break":
+        assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+    else:
+        assoc.abort()
+    until(lambda: read_log.named("association.ended"))
+    site.receiver.stop(PATIENCE_S)
+    assert (due(site, clock() + 19), due(site, clock() + 20)) == ([], [1])
+
+
+def test_what_broke_off_is_released_by_who_brings_the_rest(
+    site: Site, clock: Any, read_log: Any, until: Callable[[Callable[[], object]], None]
+):
+    """Not by an association that brought its part before the abort, but by the one that goes on after it."""
+    first, second = site.associate(), site.associate()
+    site.send(first, 1, 1)
+    site.send(second, 1, 2)
+    first.abort()
+    until(lambda: read_log.named("association.ended"))
+    site.send(second, 3, 1)
+    second.release()
+    until(lambda: site.released_at(3) is not None)
+    assert due(site, clock() + 6) == [3]
+    third = site.associate()
+    site.send(third, 1, 3)
+    third.release()
+    until(lambda: site.released_at(1) is not None)
+    assert due(site, clock() + 6) == [1, 3]
+
+
+def test_an_abort_within_an_image_holds_what_its_sender_sends(
+    site: Site, clock: Any, read_log: Any, until: Callable[[Callable[[], object]], None]
+):
+    """An association for each image, and the last breaks off in the middle: which series lacks it nobody knows."""
+    assoc = site.associate()
+    site.send(assoc)
+    assoc.release()
+    until(lambda: site.released_at(1) is not None)
+    last = site.associate()
+    pdv = struct.pack(">LBB", 102, 1, 0) + bytes(100)
+    last.dul.socket.socket.sendall(b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv)
+    last.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+    until(lambda: read_log.named("association.ended"))
+    until(lambda: site.released_at(1) is None)
+    assert (due(site, clock() + 19), due(site, clock() + 20)) == ([], [1])
 
 
 def test_a_series_that_two_associations_bring(site: Site, clock: Any, until: Callable[[Callable[[], object]], None]):

@@ -290,7 +290,8 @@ def test_what_is_closed_is_no_longer_due(any_ledger: Ledger, make_instance: Make
     ("expected", "released", "age_s", "evidence"),
     [
         (3, False, 0.0, "PROVED"),
-        (3, True, 100.0, "PROVED"),
+        (3, True, 19.9, "PROVED"),
+        (3, True, 100.0, "QUIET"),
         (5, False, 19.9, None),
         (5, True, 19.9, None),
         (5, True, 20.0, "QUIET"),
@@ -314,7 +315,7 @@ def test_by_what_evidence_a_series_is_due(
     for index in range(3):
         any_ledger.record_instance(make_instance(index=index), now=NOW)
     if expected is not None:
-        any_ledger.expect({derive_uid("series", 1): expected, derive_uid("series", 2): 7})
+        any_ledger.expect({derive_uid("series", 1): expected, derive_uid("series", 2): 7}, now=NOW)
     if released:
         any_ledger.release_series([derive_uid("series", 1)], now=NOW)
     found = [(item.evidence, item.expected, item.instances) for item in due(any_ledger, now=NOW + age_s)]
@@ -324,7 +325,7 @@ def test_by_what_evidence_a_series_is_due(
 def test_one_more_than_was_proved(any_ledger: Ledger, make_instance: MakeInstance):
     """The proof held for what was there; the late one is waited with like any."""
     any_ledger.record_instance(make_instance(index=1), now=NOW)
-    any_ledger.expect({derive_uid("series", 1): 1})
+    any_ledger.expect({derive_uid("series", 1): 1}, now=NOW)
     (item,) = due(any_ledger, now=NOW)
     any_ledger.record_instance(make_instance(index=2), now=NOW + 1)
     assert not any_ledger.close_series(item, now=NOW + 1, rule="liver-ct")
@@ -339,9 +340,9 @@ def test_what_a_peer_is_sending(any_ledger: Ledger, make_instance: MakeInstance)
     any_ledger.record_instance(make_instance(2, calling_ae_title="OTHER"), now=NOW)
     any_ledger.record_instance(make_instance(1, 2), now=NOW + 1)
     any_ledger.release_series([derive_uid("series", 1)], now=NOW + 2)
-    any_ledger.expect({derive_uid("series", 1): 40})
+    any_ledger.expect({derive_uid("series", 1): 40}, now=NOW)
     (item,) = any_ledger.incoming("MODALITY")
-    assert item == Incoming(derive_uid("series", 1), derive_uid("study", 1), 2, 40, NOW + 1, NOW + 2)
+    assert item == Incoming(derive_uid("series", 1), derive_uid("study", 1), 2, 40, NOW + 1, NOW + 2, 1)
     assert [item.instances for item in any_ledger.incoming("OTHER")] == [1]
     assert any_ledger.incoming("NOBODY") == []
 
@@ -1139,7 +1140,7 @@ def test_history_is_only_ever_added_to(any_ledger: Ledger, make_instance: MakeIn
 
 COLUMNS = {
     "series": """series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at
-        expected""",
+        expected expected_at longest_pause_s""",
     "instances": """sop_instance_uid sop_class_uid transfer_syntax_uid series_instance_uid path bytes sha256
         received_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
@@ -1220,9 +1221,10 @@ def every_call(ledger: Ledger, instance: Instance) -> list[Callable[[], object]]
         lambda: ledger.instance(instance.sop_instance_uid),
         lambda: ledger.record_instance(instance, now=NOW),
         lambda: ledger.release_series([instance.series_instance_uid], now=NOW),
+        lambda: ledger.hold_series([instance.series_instance_uid], calling_ae_title="MODALITY"),
         lambda: due(ledger),
         lambda: ledger.incoming("MODALITY"),
-        lambda: ledger.expect({instance.series_instance_uid: 3}),
+        lambda: ledger.expect({instance.series_instance_uid: 3}, now=NOW),
         lambda: ledger.studies_to_choose(now=NOW),
         lambda: ledger.jobs_of_study(instance.study_instance_uid),
         lambda: ledger.instance_paths(instance.series_instance_uid),
