@@ -28,6 +28,9 @@ PR_SET_PDEATHSIG = 1
 LOW_PRIORITY = 10
 """A nice value: beside a busy worker of the usual one it gets a tenth of a core, and so it does get on."""
 
+EXIT_S = 5.0
+"""How long a worker may take to end by itself: on a busy machine an interpreter with torch in it needs seconds."""
+
 SPOILS_ITS_PROCESS = (WorkerOutOfMemory, DeviceLost, DeviceUnavailable)
 """The errors after which a process is not used again. CUDA that once found no GPU in it may never find one."""
 
@@ -138,7 +141,7 @@ class LocalExecutor:
         if self._pipe is not None:
             self._pipe.close()
         # A crash is noticed by the end of the pipe, a moment before the process is gone.
-        self._process.join(1)
+        self._process.join(EXIT_S)
         if self._process.is_alive():
             self._process.kill()
             self._process.join(5)
