@@ -38,7 +38,7 @@ lint: install-test
 install-test: .venv/.installed-test
 
 .venv/.installed-test: .venv/.installed
-	$(PIP_INSTALL) -e ".[dev,export,train]"
+	$(PIP_INSTALL) -e ".[dev,train]"
 	@touch $@
 
 # Real peers and validators. Without root or apt the tests that need them say so and are skipped.

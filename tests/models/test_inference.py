@@ -92,11 +92,11 @@ def test_labels_of_a_slightly_oblique_stack_lie_right(stand_in: Model, axial: Ma
 
 
 def test_segmentation_says_who_made_it_and_how_sure(stand_in: Model, axial: MakeGeometry, lopsided: Lopsided) -> None:
-    """Algorithm from the card, a confidence per lesion, and the volume's warnings handed on."""
+    """Algorithm from the card, a confidence per lesion, the volume's warnings, and that no liver is so small."""
     volume, _ = lopsided(axial(**(SIZE | STACKS["even"])))
     segmentation = segment(stand_in, replace(volume, warnings=("LEFT_OUT",)))
     assert segmentation.algorithm == stand_in.algorithm
-    assert segmentation.warnings == ("LEFT_OUT",)
+    assert segmentation.warnings == ("LEFT_OUT", "LIVER_VOLUME_DOUBTFUL")
     assert len(segmentation.confidences) == 1
     assert 0.8 < segmentation.confidences[0] <= 1
 

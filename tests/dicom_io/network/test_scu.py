@@ -48,7 +48,7 @@ def ours() -> Iterator[tuple[Remote, list[Received]]]:
         received.append(instance)
         return 0x0000
 
-    server = start(ae_title="PORTA", host="127.0.0.1", port=0, callers=[Caller("US")], store=keep)
+    server = start(ae_title="PORTA", host="127.0.0.1", port=0, callers=[Caller("US", "127.0.0.1")], store=keep)
     yield Remote("PORTA", "127.0.0.1", server.port), received
     server.shutdown(PATIENCE_S)
 

@@ -1,7 +1,6 @@
 """Shapes whose size is known, measured."""
 
 import json
-import time
 
 import numpy as np
 import pytest
@@ -380,8 +379,8 @@ def test_where_no_lesion_is_certain_severity_is_not_known() -> None:
     assert "Severity not known: no lesion is certain." in assessment(found)
 
 
-def test_sixty_lesions_take_less_than_a_second() -> None:
-    """Metastases come in dozens, and a radiologist waits for none of them. In a CT of the usual size."""
+def test_sixty_lesions_are_measured() -> None:
+    """Metastases come in dozens. In a CT of the usual size; `bench/objects.py` has the time."""
     geometry = stack((300, 512, 512), (1.0, 0.75, 0.75))
     labels = np.zeros(geometry.shape, np.uint8)
     labels[70:230, 150:350, 140:390] = 1
@@ -396,14 +395,7 @@ def test_sixty_lesions_take_less_than_a_second() -> None:
     hu = np.random.default_rng(1).integers(60, 160, geometry.shape, np.int16)
     volume = Volume(hu, geometry, "CT", "1.2")
     segmentation = Segmentation(labels, geometry, ALGORITHM)
-    seconds = []
-    for _ in range(2):
-        start = time.process_time()
-        found = measure(volume, segmentation, tracking_seed="job")
-        seconds.append(time.process_time() - start)
-    assert found.lesion_count == 60
-    # The better of two: what others do on the same cores slows a process down too
-    assert min(seconds) < 1
+    assert measure(volume, segmentation, tracking_seed="job").lesion_count == 60
 
 
 def doubtful(**changes) -> tuple[str, ...]:
