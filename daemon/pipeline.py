@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from daemon.choice import (
     Choice,
@@ -30,38 +30,34 @@ from daemon.judgement import Judge
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
+from daemon.worker.executor import Executor, Stage
 from daemon.worker.handover import keep_labels
-from daemon.worker.predecessors import Replaced, SentSr
-from daemon.worker.prior_images import Segmenting
-from daemon.worker.priors import Archive
-from daemon.worker.results import Result
-from daemon.worker.stages import (
+from daemon.worker.requests import (
+    REPORT,
+    SEGMENT,
+    VERDICT,
+    WARM_UP,
+    Archive,
     Engine,
-    identity_of,
-    load_models,
-    report_series,
-    report_verdict,
-    segment_series,
-    segmented_by,
+    Replaced,
+    ReportRequest,
+    Result,
+    SegmentRequest,
+    SentSr,
+    VerdictRequest,
+    WarmUpRequest,
 )
 from dicom_io.errors import RejectReason
 from dicom_io.network.scu import Remote
 from models.errors import ModelError
-from reports.identity import ResultIdentity
+from reports.identity import ResultIdentity, identity_of
 from reports.objects.kinds import FORMS, KINDS
 from reports.objects.profile import Profile
 
-T = TypeVar("T")
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 log = get_logger()
-
-
-class Executor(Protocol):
-    """Where stages run: the local worker, or a cluster."""
-
-    def run(self, deadline_s: float, function: Callable[..., T], *args: object, **kwargs: object) -> T:
-        """The function's result. Raises what it raised, or WorkerFailed."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -144,7 +140,7 @@ class Pipeline:
         """Have the worker load the models of all rules, so that the first series does not wait for it."""
         models = sorted({self.config.card(rule.model) for rule in self.config.rules})
         try:
-            self._run(load_models, models, self._engine)
+            self._run(WARM_UP, WarmUpRequest(tuple(models), self._engine))
         except WorkerStopped:
             raise
         except (ModelError, WorkerFailed) as error:
@@ -179,34 +175,33 @@ class Pipeline:
     def _segment(self, job: Job) -> bool:
         self._clear(job)
         rule = self.judge.rule(job)
-        warnings = self._run(
-            segment_series,
-            self._paths(job.series_instance_uid),
-            self.config.card(rule.model),
-            self._engine,
-            self.spool.work(job.id),
-            rule.prefer,
-            self._profiles(job),
+        request = SegmentRequest(
+            paths=self._paths(job.series_instance_uid),
+            model=self.config.card(rule.model),
+            engine=self._engine,
+            work=self.spool.work(job.id),
+            prefer=rule.prefer,
+            profiles=self._profiles(job),
         )
+        warnings = self._run(SEGMENT, request)
         return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
 
     def _report(self, job: Job) -> bool:
         rule = self.judge.rule(job)
-        reported = self._run(
-            report_series,
-            self._paths(job.series_instance_uid),
-            self.spool.work(job.id),
-            self.spool.outbox(job.id),
-            self._identity(job),
-            self._profiles(job),
-            self._replaced_by(job),
-            self._archives(job),
-            Segmenting(
-                partial(segmented_by, self.config.card(rule.model), self._engine),
-                rule.prefer,
-                self.config.engine.memory_mb,
-            ),
+        request = ReportRequest(
+            paths=self._paths(job.series_instance_uid),
+            model=self.config.card(rule.model),
+            engine=self._engine,
+            work=self.spool.work(job.id),
+            outbox=self.spool.outbox(job.id),
+            identity=self._identity(job),
+            prefer=rule.prefer,
+            profiles=self._profiles(job),
+            replaced=self._replaced_by(job),
+            archives=self._archives(job),
+            memory_mb=self.config.engine.memory_mb,
         )
+        reported = self._run(REPORT, request)
         shadows = rule.shadow
         moved = self.ledger.finish_stage(
             job,
@@ -234,17 +229,17 @@ class Pipeline:
         return moved
 
     def _verdict(self, job: Job, code: str) -> list[Outgoing]:
-        reported = self._run(
-            report_verdict,
-            self._paths(job.series_instance_uid),
-            self.spool.outbox(job.id),
-            self._identity(job),
-            code,
-            self.config.card(self.judge.rule(job).model),
-            self.config.engine.memory_mb,
-            self._profiles(job),
-            self._replaced_by(job),
+        request = VerdictRequest(
+            paths=self._paths(job.series_instance_uid),
+            model=self.config.card(self.judge.rule(job).model),
+            outbox=self.spool.outbox(job.id),
+            identity=self._identity(job),
+            code=code,
+            profiles=self._profiles(job),
+            replaced=self._replaced_by(job),
+            memory_mb=self.config.engine.memory_mb,
         )
+        reported = self._run(VERDICT, request)
         return self._outgoing(job, reported.results)
 
     def _clear(self, job: Job) -> None:
@@ -351,11 +346,11 @@ class Pipeline:
             outgoing = self._verdict(job, HaltCode.GEOMETRY_NOT_PROVED)
         return outgoing
 
-    def _run(self, function: Callable[..., T], *args: object) -> T:
-        return self.executor.run(self.config.engine.deadline_s, function, *args)
+    def _run(self, stage: Stage[Request, Answer], request: Request) -> Answer:
+        return self.executor.run(self.config.engine.deadline_s, stage, request)
 
-    def _paths(self, series_instance_uid: str) -> list[Path]:
-        return [self.spool.root / path for path in self.ledger.instance_paths(series_instance_uid)]
+    def _paths(self, series_instance_uid: str) -> tuple[Path, ...]:
+        return tuple(self.spool.root / path for path in self.ledger.instance_paths(series_instance_uid))
 
     @property
     def _engine(self) -> Engine:

@@ -27,7 +27,7 @@ from daemon.scheduler import Clock
 from daemon.shadows import Shadows
 from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
-from daemon.worker.stages import software_version
+from reports.identity import software_version
 
 TICK_S = 0.5
 ASKING_TICK_S = 0.2

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from typing import Protocol, TypeVar
+from typing import Protocol
 
 from daemon.configuration.config import Config
 from daemon.guard import guarded
@@ -20,10 +20,9 @@ from daemon.jobs import ENDED, OUT, Halt, Patience, Reject, Retry, Shadow, Shado
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
+from daemon.worker.executor import Executor
 from daemon.worker.handover import keep_labels
-from daemon.worker.stages import Engine, shadow_series
-
-T = TypeVar("T")
+from daemon.worker.requests import SHADOW, Engine, ShadowRequest
 
 log = get_logger()
 
@@ -31,12 +30,8 @@ LATE_INSTANCE, CANCELLED = "LATE_INSTANCE", "CANCELLED"
 """Why there is nothing to compare: the series is not what was segmented any more, a person ended the job."""
 
 
-class BackgroundExecutor(Protocol):
+class BackgroundExecutor(Executor, Protocol):
     """Where shadows run."""
-
-    def run(self, deadline_s: float, function: Callable[..., T], *args: object, **kwargs: object) -> T:
-        """The function's result. Raises what it raised, or WorkerFailed."""
-        ...
 
     def rest(self) -> None:
         """Nothing is to be run for a while: give memory back."""
@@ -88,14 +83,13 @@ class Shadows:
 
     def _run(self, shadow: Shadow, paths: list[Path]) -> None:
         engine = self.config.engine
-        compared = self.executor.run(
-            engine.deadline_s,
-            shadow_series,
-            paths,
-            self.config.card(shadow.model),
-            Engine(device=engine.device, threads=engine.threads),
-            self.spool.work(shadow.job_id),
+        request = ShadowRequest(
+            paths=tuple(paths),
+            model=self.config.card(shadow.model),
+            engine=Engine(device=engine.device, threads=engine.threads),
+            work=self.spool.work(shadow.job_id),
         )
+        compared = self.executor.run(engine.deadline_s, SHADOW, request)
         self.ledger.settle_shadow(shadow, now=self.clock(), compared=compared)
 
     def _settle(self, shadow: Shadow, error: Exception) -> None:

@@ -21,12 +21,22 @@ from imagecodecs import jpeg2k_decode, jpeg8_decode, jpegls_decode, packbits_dec
 from numpy.typing import NDArray
 from pydicom import dcmread
 from pydicom import uid as uids
-from pydicom.config import IGNORE
 from scipy import ndimage
 
-from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.image_file import DAMAGED, is_of_the_disk
 from dicom_io.image_header import PixelFormat
+from dicom_io.pixel_format import (
+    BYTE_ORDER,
+    JPEG,
+    JPEG_2000,
+    JPEG_LS,
+    check_pixels,
+    frame_index,
+    pixel_format,
+    rescale,
+    stored_dtype,
+    unreadable,
+)
 from dicom_io.series import Slice, Stack
 from dicom_io.volume import Volume
 
@@ -34,33 +44,17 @@ Integers: TypeAlias = NDArray[np.signedinteger[Any] | np.unsignedinteger[Any]]
 Voxels: TypeAlias = NDArray[np.int16] | NDArray[np.float32]
 Fragments: TypeAlias = tuple[tuple[int, int], ...]
 
-BYTE_ORDER: Mapping[str, str] = {
-    uids.ImplicitVRLittleEndian: "<",
-    uids.ExplicitVRLittleEndian: "<",
-    uids.DeflatedExplicitVRLittleEndian: "<",
-    uids.ExplicitVRBigEndian: ">",
-}
-JPEG = frozenset(f"1.2.840.10008.1.2.4.{process}" for process in (50, 51, 53, 55, 57, 70))
-"""The processes with Huffman coding; 8, 12 and, where lossless, 2 to 16 bits."""
 DECODERS: Mapping[str, Callable[[bytes], Integers]] = {
     **dict.fromkeys(JPEG, jpeg8_decode),
-    **dict.fromkeys((uids.JPEGLSLossless, uids.JPEGLSNearLossless), jpegls_decode),
-    **dict.fromkeys((uids.JPEG2000Lossless, uids.JPEG2000), jpeg2k_decode),
-    **dict.fromkeys((uids.HTJ2KLossless, uids.HTJ2KLosslessRPCL, uids.HTJ2K), jpeg2k_decode),
+    **dict.fromkeys(JPEG_LS, jpegls_decode),
+    **dict.fromkeys(JPEG_2000, jpeg2k_decode),
 }
-SUPPORTED_SYNTAXES = frozenset(map(str, (*BYTE_ORDER, *DECODERS, uids.RLELossless)))
-"""The transfer syntaxes whose pixels are read. Not: video, JPIP, JPEG XL, JPEG with arithmetic coding."""
-
-GREY = ("MONOCHROME1", "MONOCHROME2", "")
 
 PADDED_HU = -1024
 """What padding becomes that lies above it. Beyond the reconstructed circle there is nothing; scanners fill it with
 something below air, but a filler of 0 with an intercept of 0 would be water around the patient."""
 
 THREADS = min(16, os.cpu_count() or 1)
-
-LARGEST = 1e30
-"""What a rescale value must be less than, for float32 to hold the product."""
 
 PIXEL_DATA = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
 UNDEFINED_LENGTH = 0xFFFFFFFF
@@ -76,7 +70,7 @@ def read_volume(stack: Stack, progress: Callable[[int, int], None] | None = None
     """
     check_pixels(stack)
     array: Voxels | None = None
-    if all(float(number).is_integer() for item in stack.slices for number in _rescale(item)):
+    if all(float(number).is_integer() for item in stack.slices for number in rescale(item)):
         with suppress(_DoesNotFit):
             array = _filled(stack, np.empty(stack.geometry.shape, np.int16), progress)
     if array is None:
@@ -92,31 +86,6 @@ def read_volume(stack: Stack, progress: Callable[[int, int], None] | None = None
     )
 
 
-def check_pixels(stack: Stack) -> None:
-    """Raise the SeriesRejected that the headers foretell; no file is opened."""
-    for item in stack.slices:
-        pixels = item.header.pixels
-        if pixels is None or (item.header.rows, item.header.columns) != stack.geometry.shape[1:]:
-            raise _unreadable("The pixels do not fill the image.")
-        syntax = pixels.transfer_syntax_uid
-        if syntax not in SUPPORTED_SYNTAXES:
-            raise SeriesRejected(RejectReason.UNSUPPORTED_SYNTAX, f"{name}." if (name := _name(syntax)) else "")
-        if pixels.samples_per_pixel != 1 or pixels.photometric_interpretation not in GREY:
-            raise _unreadable("A colour image.")
-        if syntax not in DECODERS and pixels.bits_allocated not in (8, 16, 32):
-            raise _unreadable(f"{pixels.bits_allocated} bits for a pixel.")
-        if syntax == uids.ExplicitVRBigEndian and pixels.bits_allocated == 32:
-            # OW is a string of 16-bit words: gdcm swaps the bytes of each, pydicom those of the whole number
-            raise _unreadable("32 bits for a pixel, in a byte order that is read in two ways.")
-        if not 1 <= pixels.bits_stored <= pixels.bits_allocated:
-            raise _unreadable(f"{pixels.bits_stored} bits of {pixels.bits_allocated}.")
-        if _frame(item) >= pixels.number_of_frames:
-            raise _unreadable("There are fewer frames than the image says.")
-        slope, intercept = _rescale(item)
-        if not (0 < abs(slope) < LARGEST and abs(intercept) < LARGEST):
-            raise _unreadable("The rescale values are no numbers to rescale with.")
-
-
 class _DoesNotFit(Exception):
     """A rescaled value is beyond int16."""
 
@@ -128,10 +97,10 @@ def _filled(stack: Stack, array: Voxels, progress: Callable[[int, int], None] | 
 
     def fill(index: int) -> None:
         item, slot = stack.slices[index], array[index]
-        pixels = _format(item)
+        pixels = pixel_format(item)
         try:
             if pixels.transfer_syntax_uid in DECODERS or pixels.transfer_syntax_uid == uids.RLELossless:
-                stored = _decoded(item, _joined(item.path, frames(item.path, pixels)[_frame(item)]))
+                stored = _decoded(item, _joined(item.path, frames(item.path, pixels)[frame_index(item)]))
             elif pixels.transfer_syntax_uid == uids.DeflatedExplicitVRLittleEndian:
                 stored = _cut(item, inflated(item.path))
             else:
@@ -140,7 +109,7 @@ def _filled(stack: Stack, array: Voxels, progress: Callable[[int, int], None] | 
         except (*DAMAGED, OSError) as error:
             if is_of_the_disk(error):
                 raise
-            raise _unreadable() from error
+            raise unreadable() from error
 
     with ThreadPoolExecutor(THREADS) as pool:
         for index, _ in enumerate(pool.map(fill, range(len(stack.slices)))):
@@ -154,19 +123,19 @@ def _filled(stack: Stack, array: Voxels, progress: Callable[[int, int], None] | 
 
 def _native(item: Slice, slot: Voxels) -> Integers:
     """The stored values of a native frame, in the memory of `slot` where they have room and shape for it."""
-    pixels = _format(item)
+    pixels = pixel_format(item)
     if pixels.offset is None:
-        raise _unreadable("There are no pixel data.")
-    dtype, order = _dtype(pixels), BYTE_ORDER[pixels.transfer_syntax_uid]
+        raise unreadable("There are no pixel data.")
+    dtype, order = stored_dtype(pixels), BYTE_ORDER[pixels.transfer_syntax_uid]
     raw: Integers = slot.view(dtype) if slot.dtype == np.int16 and dtype.itemsize == 2 else np.empty(slot.shape, dtype)
-    start = _frame(item) * raw.nbytes
+    start = frame_index(item) * raw.nbytes
     with item.path.open("rb", buffering=0) as file:
         head = os.pread(file.fileno(), 12, pixels.offset - 12)
         if PIXEL_DATA[order] not in (head[:4], head[4:8]):
-            raise _unreadable("The file is not the one that its header was read from.")
+            raise unreadable("The file is not the one that its header was read from.")
         (length,) = struct.unpack(f"{order}L", head[8:])
         if length == UNDEFINED_LENGTH or length < start + raw.nbytes:
-            raise _unreadable("The pixels do not fill the image.")
+            raise unreadable("The pixels do not fill the image.")
         if order == ">" and dtype.itemsize == 1 and head[4:6] == b"OW":
             # Words of two pixels, the second first (PS3.5 section 8.2 and annex D); a frame may begin in a word's midst
             odd = start % 2
@@ -186,7 +155,7 @@ def _read_into(file: int, array: NDArray[Any], offset: int) -> None:
     while rest:
         count = os.preadv(file, [rest], offset)
         if not count:
-            raise _unreadable("The file is truncated.")
+            raise unreadable("The file is truncated.")
         rest, offset = rest[count:], offset + count
 
 
@@ -197,9 +166,9 @@ def _inflated(path: Path) -> bytes:
 
 def _cut(item: Slice, value: bytes) -> Integers:
     """The stored values of one frame out of a value that holds them all."""
-    pixels, size = _format(item), item.header.rows * item.header.columns
-    dtype = _dtype(pixels)
-    raw = np.frombuffer(value, dtype, count=size, offset=_frame(item) * size * dtype.itemsize)
+    pixels, size = pixel_format(item), item.header.rows * item.header.columns
+    dtype = stored_dtype(pixels)
+    raw = np.frombuffer(value, dtype, count=size, offset=frame_index(item) * size * dtype.itemsize)
     return _significant(raw.reshape(item.header.rows, item.header.columns).copy(), pixels)
 
 
@@ -209,16 +178,16 @@ def _encapsulated(path: Path, pixels: PixelFormat) -> tuple[Fragments, ...]:
         ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["ExtendedOffsetTable"])
         head = file.read(12)
         if head[:4] != PIXEL_DATA["<"] or head[8:] != UNDEFINED_LENGTH.to_bytes(4, "little"):
-            raise _unreadable("There are no encapsulated pixel data.")
+            raise unreadable("There are no encapsulated pixel data.")
         size, items = os.fstat(file.fileno()).st_size, list[tuple[int, int]]()
         while (tag := file.read(8))[:4] == b"\xfe\xff\x00\xe0":
             offset, length = file.tell(), int.from_bytes(tag[4:], "little")
             if offset + length > size:
-                raise _unreadable("The file is truncated.")
+                raise unreadable("The file is truncated.")
             items.append((offset, length))
             file.seek(length, os.SEEK_CUR)
         if tag[:4] not in (b"", b"\xfe\xff\xdd\xe0"):
-            raise _unreadable("The fragments are damaged.")
+            raise unreadable("The fragments are damaged.")
         (table, table_length), *fragments = items
         if pixels.number_of_frames == 1:
             return (tuple(fragments),)
@@ -240,7 +209,7 @@ def _encapsulated(path: Path, pixels: PixelFormat) -> tuple[Fragments, ...]:
             frames.append([])
         frames[-1].append(fragment)
     if len(frames) != pixels.number_of_frames:
-        raise _unreadable("The fragments do not make the frames.")
+        raise unreadable("The fragments do not make the frames.")
     return tuple(map(tuple, frames))
 
 
@@ -251,21 +220,21 @@ def _joined(path: Path, fragments: Fragments) -> bytes:
 
 def _decoded(item: Slice, data: bytes) -> Integers:
     """The stored values of one compressed frame."""
-    pixels, shape = _format(item), (item.header.rows, item.header.columns)
+    pixels, shape = pixel_format(item), (item.header.rows, item.header.columns)
     if pixels.transfer_syntax_uid == uids.RLELossless:
-        return _significant(_unpacked(data, shape, _dtype(pixels)), pixels)
+        return _significant(_unpacked(data, shape, stored_dtype(pixels)), pixels)
     decode = DECODERS[pixels.transfer_syntax_uid]
     precision, signed, *size = _j2k_format(data) if decode is jpeg2k_decode else _jpeg_format(data)
     if size[2] != 1:
-        raise _unreadable("A colour image.")
+        raise unreadable("A colour image.")
     if (size[0], size[1]) != shape:
-        raise _unreadable("The pixels do not fill the image.")
+        raise unreadable("The pixels do not fill the image.")
     if decode is not jpeg2k_decode and END_OF_IMAGE not in data[-64:]:
         # JPEG's decoder would make up the rest, JPEG-LS's (CharLS 2.4) may count to 2**32 before it gives up
-        raise _unreadable("The pixel data end too early.")
+        raise unreadable("The pixel data end too early.")
     values = decode(data)
     if values.shape != shape:
-        raise _unreadable("The pixels do not fill the image.")
+        raise unreadable("The pixels do not fill the image.")
     if signed == pixels.pixel_representation:
         return values
     # JPEG and JPEG-LS know no sign; a JPEG 2000 codestream may say another than the header. The header is right:
@@ -278,7 +247,7 @@ def _unpacked(data: bytes, shape: tuple[int, int], dtype: np.dtype[Any]) -> Inte
     """An RLE frame: a segment for each byte of a pixel, the most significant first (PS3.5 annex G)."""
     count, *offsets = RLE_HEADER.unpack_from(data)
     if count != dtype.itemsize:
-        raise _unreadable("The segments do not make the pixels.")
+        raise unreadable("The segments do not make the pixels.")
     planes = np.empty((*shape, count), np.uint8)
     for index, (start, end) in enumerate(zip(offsets[:count], [*offsets[1:count], len(data)], strict=True)):
         segment = packbits_decode(data[start:end], out=shape[0] * shape[1])
@@ -336,7 +305,7 @@ def _shifted(values: Integers, bits: int, lowest: int) -> Integers:
 
 def _rescale_into(slot: Voxels, stored: Integers, item: Slice) -> None:
     """Rescale `stored`, which may lie in the memory of `slot`, into it. Raises _DoesNotFit."""
-    slope, intercept = _rescale(item)
+    slope, intercept = rescale(item)
     padded = _padding(stored, item)
     if slot.dtype == np.float32:
         slot[...] = stored * np.float64(slope) + intercept
@@ -371,7 +340,7 @@ def _padding(stored: Integers, item: Slice) -> NDArray[np.bool_] | None:
     Padding (PS3.3 section C.7.5.1.1.2) begins at the border. Elsewhere its value counts as a measured one: files exist
     that state a padding of 0 and use none.
     """
-    pixels, (slope, intercept) = _format(item), _rescale(item)
+    pixels, (slope, intercept) = pixel_format(item), rescale(item)
     if item.header.modality != "CT" or pixels.pixel_padding_value is None:
         return None
     limit = pixels.pixel_padding_range_limit
@@ -395,37 +364,3 @@ def _as_stored(value: int, pixels: PixelFormat) -> int:
     width = max(16, pixels.bits_allocated)
     value %= 1 << width
     return value - (1 << width) if pixels.pixel_representation and value >> (width - 1) else value
-
-
-# What headers say.
-
-
-def _format(item: Slice) -> PixelFormat:
-    if item.header.pixels is None:
-        raise _unreadable("There are no pixel data.")
-    return item.header.pixels
-
-
-def _frame(item: Slice) -> int:
-    """The frame of a slice in its file, from 0."""
-    return (item.plane.frame_number or 1) - 1
-
-
-def _rescale(item: Slice) -> tuple[float, float]:
-    """RescaleSlope and RescaleIntercept; the identity where the file is silent, as MR mostly is."""
-    slope, intercept = item.plane.rescale_slope, item.plane.rescale_intercept
-    return 1.0 if slope is None else slope, 0.0 if intercept is None else intercept
-
-
-def _dtype(pixels: PixelFormat) -> np.dtype[Any]:
-    return np.dtype(f"{'ui'[pixels.pixel_representation == 1]}{pixels.bits_allocated // 8}")
-
-
-def _name(syntax: str) -> str:
-    """The name of a transfer syntax, "" for one that the standard does not know (a file may hold anything there)."""
-    name = uids.UID(syntax, validation_mode=IGNORE).name
-    return "" if name == syntax else name
-
-
-def _unreadable(detail: str = "") -> SeriesRejected:
-    return SeriesRejected(RejectReason.UNREADABLE_PIXELS, detail)

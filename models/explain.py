@@ -29,6 +29,7 @@ from models.architectures.registry import EXPLAINED_LAYERS
 from models.cards import Preprocessing
 from models.forward import Model, Progress, batch_size, computes_bfloat16, placed, told_apart
 from models.inference import Field, as_seen, at_least_two, look_once
+from models.maps import Heat
 from models.preprocessing import channels, interpolation, resample_slices, to_canonical
 from models.reslicing import Box, read_back, reslice
 
@@ -42,23 +43,6 @@ MAX_PATCHES = 9
 """Patches along rows and along columns at most: those of a large lesion are larger."""
 MAX_SLICES = 4
 """Slices of a lesion that are occluded, evenly chosen. With MAX_PATCHES: 328 forward passes of one slice at most."""
-
-
-@dataclass(frozen=True, eq=False)
-class Heat:
-    """A map (slice, row, column) float32 from 0 to 1 on the source's rows and columns; its first slice is `first`.
-
-    Slices beyond it are 0.
-    """
-
-    first: int
-    values: NDArray[np.float32]
-
-    def plane(self, number: int) -> NDArray[np.float32]:
-        """(row, column) of a slice of the source."""
-        index = number - self.first
-        inside = 0 <= index < len(self.values)
-        return self.values[index] if inside else np.zeros(self.values.shape[1:], np.float32)
 
 
 @dataclass(frozen=True, eq=False)

@@ -17,6 +17,7 @@ from models.doubts import UNFIT, doubts, expected_dice
 from models.edges import settle_edges
 from models.errors import WrongModality
 from models.forward import Model, Progress, computes_bfloat16, load_model, predict
+from models.maps import Probabilities
 from models.postprocessing import by_volume, largest_component, number_segments, without_lesions
 from models.preprocessing import (
     MAX_PREDICTED,
@@ -34,7 +35,6 @@ from models.reslicing import Box, is_axial, read_back, reslice
 __all__ = [
     "Field",
     "Model",
-    "Probabilities",
     "computes_bfloat16",
     "load_model",
     "segment",
@@ -72,18 +72,6 @@ class Found:
     centres_mm: NDArray[np.float64]
     rows: slice
     columns: slice
-
-
-@dataclass(frozen=True, eq=False)
-class Probabilities:
-    """What the network thought of each voxel (slice, row, column) of the source's grid, in 1/255, uint8.
-
-    `liver` counts its tumours in. Before postprocessing: a component that was left out of the labels has its
-    probability here. 0 where the fine pass did not look.
-    """
-
-    liver: NDArray[np.uint8]
-    tumour: NDArray[np.uint8]
 
 
 def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: None) -> Segmentation:

@@ -2,10 +2,16 @@
 
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from importlib.metadata import version
 
 from dicom_io.uids import derive_uid
 
 MANUFACTURER_MODEL_NAME = "Porta"
+
+
+def software_version() -> str:
+    """The version that stands in every SEG and SR."""
+    return version("porta-hepatis")
 
 
 @dataclass(frozen=True)
@@ -95,3 +101,11 @@ class ResultIdentity:
 
     def _uid(self, kind: str) -> str:
         return derive_uid(kind, self.seed, self.revision, self.volume_index)
+
+
+def identity_of(
+    study_instance_uid: str, series_instance_uid: str, *, revision: int, created: datetime, software_version: str
+) -> ResultIdentity:
+    """The identity of a series' results: the same whenever and wherever the same revision is made."""
+    seed = f"{study_instance_uid}/{series_instance_uid}"
+    return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)

@@ -15,13 +15,15 @@ from matplotlib.image import imsave
 from daemon.commands.standalone import Task, say, segmented, volumes_of
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
-from daemon.worker.stages import Engine, model_on
+from daemon.worker.requests import Engine
+from daemon.worker.stages import model_on
 from dicom_io.nifti import has_affine, write_fractions
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import stack_headers
 from dicom_io.volume import Volume
-from models.explain import Heat, Scene, gradcam, look, occlusion
+from models.explain import Scene, gradcam, look, occlusion
 from models.inference import Model
+from models.maps import Heat
 from reports.findings.measurements import Findings, Lesion, measure
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page

@@ -11,9 +11,10 @@ from daemon.errors import BadRequest
 from daemon.progress import progress_bar
 from daemon.spool import write_durably
 from daemon.worker.decoding import Decoder, decoder
+from daemon.worker.requests import Engine
 from daemon.worker.results import FINDINGS, findings_bytes, write_results
 from daemon.worker.sources import find_series, named, refuse_unfit
-from daemon.worker.stages import Engine, identity_of, model_on, refuse_without_model, software_version
+from daemon.worker.stages import model_on, refuse_without_model
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
 from dicom_io.image_file import ImageFile
@@ -24,6 +25,7 @@ from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
 from models.inference import segment
 from reports.findings.measurements import Findings, measure
+from reports.identity import identity_of, software_version
 from reports.pages.overlays import write_overlays
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"

@@ -27,7 +27,6 @@ from daemon.workbench.evaluator import Content, evaluate_model, plain, writing
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
-from daemon.worker.stages import software_version
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.datasets.cases import CaseSource
@@ -42,6 +41,7 @@ from models.training.loop import make_network
 from models.training.runs import CONFIG, RUN, SPLIT
 from reports.evaluation.evaluations import shared
 from reports.evaluation.learning_curves import read_learning
+from reports.identity import software_version
 
 RUNS = "runs"
 

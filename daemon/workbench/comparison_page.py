@@ -8,7 +8,6 @@ from typing import Any
 
 from daemon.workbench.evaluator import WORST, plain, writing
 from daemon.workbench.train_settings import load_settings
-from daemon.worker.stages import software_version
 from models.cards import Card, find
 from models.datasets.phantoms import COLLECTION
 from models.errors import RunMismatch
@@ -17,6 +16,7 @@ from models.training.runs import CONFIG, LOG, RUN
 from reports.evaluation.comparison_report import Entry, Picture, Told, write_page
 from reports.evaluation.evaluations import case_names, read_evaluation
 from reports.evaluation.learning_curves import read_learning, step_seconds
+from reports.identity import software_version
 
 EVALUATIONS, COMPLEXITY, STATE, PAGE = "evaluations", "complexity", "comparison.json", "page"
 

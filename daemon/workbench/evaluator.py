@@ -20,7 +20,6 @@ from rich.table import Table
 from daemon.errors import EvaluationStopped
 from daemon.progress import progress_bar
 from daemon.workbench.interruption import interruptible
-from daemon.worker.stages import software_version
 from dicom_io.nifti import has_affine, write_labels
 from models.cards import Card, find
 from models.datasets.cases import CaseSource
@@ -34,6 +33,7 @@ from models.training.runs import SPLIT, learned_from
 from reports.evaluation.agreement_picture import write_agreement
 from reports.evaluation.charts import draw_charts
 from reports.evaluation.evaluations import counts
+from reports.identity import software_version
 
 CHARTS, WORST = "charts", "worst"
 PHANTOM_NAME = re.compile(r"phantom-(mr-)?(\d+)")

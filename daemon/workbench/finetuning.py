@@ -20,7 +20,6 @@ from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
-from daemon.worker.stages import software_version
 from models.cards import Card, find, read_card
 from models.datasets.cases import CaseSource
 from models.datasets.discovery import find_all
@@ -31,6 +30,7 @@ from models.evaluation.evaluation import Asked
 from models.evaluation.files import write_atomically
 from models.inference import load_model
 from models.training.runs import learned_from
+from reports.identity import software_version
 
 BEFORE, AFTER, RUN = "before", "after", "run"
 MOST_CASES = 10

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 from daemon.errors import WorkerFailed, WorkerOutOfMemory
-from daemon.worker.executor import LocalExecutor, Setup
+from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.pixels import read_volume
 from dicom_io.series import Stack
@@ -33,15 +33,15 @@ class Decoder:
         """
         if all(item.header.pixels and item.header.pixels.offset is not None for item in stack.slices):
             return read_volume(stack, progress)
-        return self._apart(read_volume, stack)
+        return self._apart(READ, stack)
 
     def prove(self, stack: Stack) -> None:
         """Decode all of it and keep nothing. Raises SeriesRejected as `read` does."""
-        self._apart(_decode, stack)
+        self._apart(PROVE, stack)
 
-    def _apart(self, function: Callable[[Stack], T], stack: Stack) -> T:
+    def _apart(self, stage: Stage[Stack, T], stack: Stack) -> T:
         try:
-            return self._executor.run(DEADLINE_S, function, stack)
+            return self._executor.run(DEADLINE_S, stage, stack)
         except WorkerOutOfMemory as error:
             raise SeriesRejected(RejectReason.TOO_LARGE, "It could not be held while it was decoded.") from error
         except WorkerFailed as error:
@@ -58,5 +58,10 @@ def decoder() -> Iterator[Decoder]:
         executor.stop()
 
 
-def _decode(stack: Stack) -> None:
+def decode(stack: Stack) -> None:
+    """Read all pixels and keep none. Raises SeriesRejected."""
     read_volume(stack)
+
+
+READ: Stage[Stack, Volume] = Stage(read_volume.__module__, read_volume.__name__)
+PROVE: Stage[Stack, None] = Stage(__name__, decode.__name__)

@@ -15,9 +15,10 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
+from importlib import import_module
 from multiprocessing.connection import Connection
 from multiprocessing.context import SpawnProcess
-from typing import Any, ParamSpec, TypeVar
+from typing import Any, Generic, Protocol, TypeVar
 
 from daemon.errors import WorkerCrashed, WorkerFailed, WorkerOutOfMemory, WorkerStopped, WorkerTimedOut
 from daemon.log import Form, Level, configure, get_logger
@@ -28,16 +29,34 @@ PR_SET_PDEATHSIG = 1
 LOW_PRIORITY = 10
 """A nice value: beside a busy worker of the usual one it gets a tenth of a core, and so it does get on."""
 
-EXIT_S = 5.0
-"""How long a worker may take to end by itself: on a busy machine an interpreter with torch in it needs seconds."""
-
 SPOILS_ITS_PROCESS = (WorkerOutOfMemory, DeviceLost, DeviceUnavailable)
 """The errors after which a process is not used again. CUDA that once found no GPU in it may never find one."""
 
-P = ParamSpec("P")
-T = TypeVar("T")
+Request = TypeVar("Request")
+Answer = TypeVar("Answer")
 
 log = get_logger()
+
+
+@dataclass(frozen=True)
+class Stage(Generic[Request, Answer]):
+    """A function of one argument by its place, so that the process that calls it need not import it."""
+
+    module: str
+    name: str
+
+    def load(self) -> Callable[[Request], Answer]:
+        """Import the function."""
+        function: Callable[[Request], Answer] = getattr(import_module(self.module), self.name)
+        return function
+
+
+class Executor(Protocol):
+    """Where stages run: the local worker, or a cluster."""
+
+    def run(self, deadline_s: float, stage: Stage[Request, Answer], request: Request) -> Answer:
+        """Return what the stage answers. Raises what it raised, or WorkerFailed."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -52,7 +71,7 @@ class Setup:
 
 
 class LocalExecutor:
-    """Runs picklable functions in a worker process. One call at a time; further callers wait."""
+    """Runs stages in a worker process. One call at a time; further callers wait."""
 
     def __init__(self, setup: Setup) -> None:
         self._setup = setup
@@ -62,8 +81,8 @@ class LocalExecutor:
         self._pipe: Connection | None = None
         self._stopped = threading.Event()
 
-    def run(self, deadline_s: float, function: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """The function's result, or the error it raised if that can travel.
+    def run(self, deadline_s: float, stage: Stage[Request, Answer], request: Request) -> Answer:
+        """Return what the stage answers, or raise the error that it raised if that can travel.
 
         Raises WorkerCrashed, WorkerTimedOut, WorkerOutOfMemory, or WorkerFailed for an error that cannot.
         """
@@ -75,7 +94,7 @@ class LocalExecutor:
                 self._end()
                 raise WorkerStopped("the service is stopping")
             try:
-                pipe.send((function, args, kwargs))
+                pipe.send((stage, request))
                 if not pipe.poll(deadline_s):
                     self._end()
                     raise WorkerTimedOut(f"no result after {deadline_s:g} s")
@@ -92,8 +111,8 @@ class LocalExecutor:
                 self._end()
         if isinstance(outcome, _Raised):
             raise outcome.error
-        result: T = outcome
-        return result
+        answer: Answer = outcome
+        return answer
 
     @property
     def pid(self) -> int | None:
@@ -112,7 +131,7 @@ class LocalExecutor:
         """End the worker, and give its memory back; the next call starts one."""
         with self._turn:
             if self._process is not None and not self._stopped.is_set():
-                log.info("worker.rested", exit_code=self._close())
+                log.info("worker.rested", exit_code=self._close(patience_s=10))
 
     def _started(self) -> Connection:
         if self._process is not None and self._pipe is not None and self._process.is_alive():
@@ -135,13 +154,13 @@ class LocalExecutor:
         log.warning("worker.ended", exit_code=exit_code)
         return exit_code
 
-    def _close(self) -> int | None:
+    def _close(self, patience_s: float = 1) -> int | None:
         if self._process is None:
             return None
         if self._pipe is not None:
             self._pipe.close()
         # A crash is noticed by the end of the pipe, a moment before the process is gone.
-        self._process.join(EXIT_S)
+        self._process.join(patience_s)
         if self._process.is_alive():
             self._process.kill()
             self._process.join(5)
@@ -169,15 +188,15 @@ def _serve(pipe: Connection, parent: int, setup: Setup) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (limit, limit))
     while True:
         try:
-            function, args, kwargs = pipe.recv()
+            stage, request = pipe.recv()
         except (EOFError, OSError):
             return
-        pipe.send(_outcome(function, args, kwargs))
+        pipe.send(_outcome(stage, request))
 
 
-def _outcome(function: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+def _outcome(stage: Stage[Any, Any], request: object) -> object:
     try:
-        return function(*args, **kwargs)
+        return stage.load()(request)
     except MemoryError as error:
         return _Raised(WorkerOutOfMemory(_place(error)))
     except Exception as error:  # the stage runner: whatever a stage raises becomes data

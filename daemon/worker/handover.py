@@ -21,8 +21,7 @@ from numpy.typing import NDArray
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
-from models.explain import Heat
-from models.inference import Probabilities
+from models.maps import Heat, Probabilities
 
 LABELS, PROBABILITIES, EXPLANATIONS, VOLUMES = "labels.npz", "probabilities.npz", "explanations.npz", "volumes.json"
 

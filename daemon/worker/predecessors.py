@@ -10,43 +10,10 @@ from dataclasses import dataclass
 
 from pydicom import Dataset
 
+from daemon.worker.requests import Replaced, SentSr
 from reports.objects.kinds import KINDS, SR_SOP_CLASS_UIDS, Form, Kinship
 
 Distance = tuple[bool, Kinship, bool]
-
-
-@dataclass(frozen=True)
-class SentSr:
-    """An SR that was sent: its form, its volume and its UIDs."""
-
-    form: Form
-    volume_index: int
-    series_instance_uid: str
-    sop_instance_uid: str
-
-
-@dataclass(frozen=True)
-class Replaced:
-    """What an earlier job sent, an answer or a verdict, that the SRs of this one supersede. Holds one SR at least."""
-
-    srs: tuple[SentSr, ...]
-
-    def superseded_by(
-        self, form: Form, forms: Set[Form], volume_index: int, volumes: Sequence[int]
-    ) -> tuple[SentSr, ...]:
-        """The SRs that the one of this form supersedes at a volume, of each form one at most.
-
-        `forms` are all that this job gives and `volumes` all that it reports. Of each form it is that of the same
-        volume, or, where the two jobs share none, the first by the first.
-        """
-        found: list[SentSr] = []
-        for before in superseded_forms(form, forms, [sr.form for sr in self.srs]):
-            by_volume = {sr.volume_index: sr for sr in reversed(self.srs) if sr.form == before}
-            if set(by_volume) & set(volumes):
-                found += [by_volume[volume_index]] if volume_index in by_volume else []
-            elif volume_index == volumes[0]:
-                found.append(by_volume[min(by_volume)])
-        return tuple(found)
 
 
 def superseded_forms(form: Form, forms: Set[Form], sent: Sequence[Form]) -> tuple[Form, ...]:
@@ -90,8 +57,19 @@ class Predecessors:
 
     def of(self, form: Form, forms: Set[Form], volume_index: int) -> tuple[SentSr, ...]:
         """The SRs that the one of this form supersedes at a volume; `forms` are all that the job gives."""
-        found = (item.superseded_by(form, forms, volume_index, self.volumes) for item in self.replaced)
+        found = (self._of_one_job(item, form, forms, volume_index) for item in self.replaced)
         return tuple(sr for srs in found for sr in srs)
+
+    def _of_one_job(self, sent: Replaced, form: Form, forms: Set[Form], volume_index: int) -> list[SentSr]:
+        """Return one SR of each form at most: the volume's, or, where the jobs share none, the first for the first."""
+        found: list[SentSr] = []
+        for before in superseded_forms(form, forms, [sr.form for sr in sent.srs]):
+            by_volume = {sr.volume_index: sr for sr in reversed(sent.srs) if sr.form == before}
+            if set(by_volume) & set(self.volumes):
+                found += [by_volume[volume_index]] if volume_index in by_volume else []
+            elif volume_index == self.volumes[0]:
+                found.append(by_volume[min(by_volume)])
+        return found
 
     def references(self, srs: Sequence[SentSr]) -> list[Dataset]:
         """SRs as those that supersede them refer to them."""

@@ -17,7 +17,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from daemon.spool import write_durably
-from daemon.worker.priors import FAILURES, Archive, Priors
+from daemon.worker.priors import FAILURES, Priors
+from daemon.worker.requests import Archive
 from daemon.worker.results import write_results
 from daemon.worker.sources import refuse_unfit
 from dicom_io.errors import NotDicom, SeriesRejected
@@ -57,10 +58,7 @@ UNFIT = frozenset(
 
 @dataclass(frozen=True)
 class Segmenting:
-    """How an earlier volume is segmented, as today's: which of several, in which memory (None: all there is).
-
-    It is sent to the worker, and `segment` with it.
-    """
+    """How an earlier volume is segmented, as today's: which of several, in which memory (None: all there is)."""
 
     segment: Callable[[Volume], Segmentation]
     prefer: str

@@ -20,11 +20,11 @@ from pydicom import Dataset, dcmread
 from daemon.guard import guarded
 from daemon.log import get_logger
 from daemon.spool import write_durably
+from daemon.worker.requests import Archive
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.image_file import read_dataset
 from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
-from dicom_io.network.scu import Remote
 from dicom_io.segmentation import Segmentation
 from reports.errors import LiversDiffer, ReportUnreadable
 from reports.findings.caveats import FindingsWarning
@@ -48,16 +48,6 @@ log = get_logger()
 
 FAILURES = (PeerError, OSError, RuntimeError, ValueError)
 """What an archive may make fail. pynetdicom raises the last two for an association that ends between two messages."""
-
-
-@dataclass(frozen=True)
-class Archive:
-    """Where earlier results are asked for, as whom, how long each answer may take, and whether images are as well."""
-
-    remote: Remote
-    calling_ae_title: str
-    timeout_s: float
-    images: bool = False
 
 
 @dataclass(frozen=True)

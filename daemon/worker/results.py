@@ -21,13 +21,13 @@ from typing import Any
 from pydicom import Dataset, dcmread, dcmwrite
 
 from daemon.spool import write_durably
-from daemon.worker.predecessors import NO_PREDECESSORS, Predecessors, SentSr
+from daemon.worker.predecessors import NO_PREDECESSORS, Predecessors
 from daemon.worker.priors import NO_PRIORS, Priors, compared
+from daemon.worker.requests import Result, SentSr
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series import Stack, stack_headers
 from dicom_io.volume import Volume
-from models.explain import Heat
-from models.inference import Probabilities
+from models.maps import Heat, Probabilities
 from reports.errors import GeometryNotProved
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity
@@ -50,17 +50,6 @@ FINDINGS = "findings.json"
 
 SEG_REFERENCE = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
 """What an SR needs of the SEG that it refers to."""
-
-
-@dataclass(frozen=True)
-class Result:
-    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
-
-    form: Form
-    sop_instance_uid: str
-    series_instance_uid: str
-    path: Path
-    volume_index: int = 0
 
 
 @dataclass(frozen=True, eq=False)

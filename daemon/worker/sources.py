@@ -9,7 +9,7 @@ from pathlib import Path
 from daemon.sidecar import read_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.image_file import ImageFile, read_image_file
-from dicom_io.pixels import check_pixels
+from dicom_io.pixel_format import check_pixels
 from dicom_io.series import Series, Stack, arrange
 from models.memory import required_memory_mb
 

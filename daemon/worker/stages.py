@@ -1,16 +1,14 @@
 """What the worker process does with one series: segment it, write its results, or why there are none. Files in and out.
 
-Each stage is a function of paths and plain values, so that it can be sent to another process and walked twice: what
-an earlier walk has written whole is kept, never made again. A series may hold several volumes; each that is segmented
+Each stage is a function of one request (`daemon.worker.requests`) and can be walked twice: what an earlier walk has
+written whole is kept, never made again. A series may hold several volumes; each that is segmented
 has a folder of its own, named by its index, and which ones those are is written down by the first stage.
 """
 
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
-from datetime import datetime
-from functools import lru_cache
-from importlib.metadata import version
+from dataclasses import asdict, replace
+from functools import lru_cache, partial
 from pathlib import Path
 
 from pydicom import Dataset
@@ -31,10 +29,20 @@ from daemon.worker.handover import (
     save_segmentation,
     save_segmented,
 )
-from daemon.worker.predecessors import Predecessors, Replaced
+from daemon.worker.predecessors import Predecessors
 from daemon.worker.prior_images import Segmenting, segmented_prior
-from daemon.worker.priors import Archive, Priors, fetch_priors
-from daemon.worker.results import Result, kept, write_results
+from daemon.worker.priors import Priors, fetch_priors
+from daemon.worker.requests import (
+    Engine,
+    Reported,
+    ReportRequest,
+    Result,
+    SegmentRequest,
+    ShadowRequest,
+    VerdictRequest,
+    WarmUpRequest,
+)
+from daemon.worker.results import kept, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
@@ -45,9 +53,10 @@ from dicom_io.series import Series, Stack
 from dicom_io.volume import Volume
 from models.cards import find
 from models.disagreement import Disagreement, disagreement
-from models.explain import Heat, gradcam, look
+from models.explain import gradcam, look
 from models.forward import Shortage
 from models.inference import Model, load_model, segment, segment_with_probabilities
+from models.maps import Heat
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
 from reports.objects.key_images import LESION_IMAGES
@@ -57,28 +66,6 @@ from reports.objects.sr import build_rejection_sr
 from reports.objects.verification import HELD_BACK
 
 log = get_logger()
-
-
-def software_version() -> str:
-    """The version that stands in every SEG and SR."""
-    return version("porta-hepatis")
-
-
-@dataclass(frozen=True)
-class Engine:
-    """Where and how a model runs."""
-
-    device: str = "auto"
-    threads: int | None = None
-    compiled: bool = False
-
-
-@dataclass(frozen=True)
-class Reported:
-    """What the report stage leaves: the objects of all volumes in the order they are to be sent, and the warnings."""
-
-    results: tuple[Result, ...]
-    warnings: tuple[str, ...]
 
 
 @lru_cache(maxsize=2)
@@ -103,10 +90,10 @@ def segmented_by(model: str, engine: Engine, volume: Volume) -> Segmentation:
     return segment(model_on(model, engine), volume)
 
 
-def load_models(models: Sequence[str], engine: Engine) -> None:
+def load_models(request: WarmUpRequest) -> None:
     """Load models before the first series needs them. Raises ModelError."""
-    for model in models:
-        model_on(model, engine)
+    for model in request.models:
+        model_on(model, request.engine)
 
 
 def refuse_without_model(series: Series, model: str) -> None:
@@ -118,30 +105,23 @@ def refuse_without_model(series: Series, model: str) -> None:
         raise SeriesRejected(RejectReason.NO_MODEL, detail)
 
 
-def segment_series(
-    paths: Sequence[Path],
-    model: str,
-    engine: Engine,
-    work: Path,
-    prefer: str,
-    profiles: Sequence[Profile] = (Profile(),),
-) -> tuple[str, ...]:
-    """Segment the volumes of a series that `prefer` chooses, and keep the labels of volume i in `work`/i.
+def segment_series(request: SegmentRequest) -> tuple[str, ...]:
+    """Segment a series, and return the warnings. A volume that cannot be read is left out where there are others.
 
-    And what else the `profiles` of the destinations need of the network. Returns the warnings. A volume whose pixels
-    cannot be read is left out where there are others.
     Raises SeriesRejected, NotDicom, ModelError.
     """
-    series = spooled_series(paths)
-    refuse_without_model(series, model)
-    stacks, note = chosen_stacks(series, prefer)
-    needs = frozenset(need for profile in profiles for need in profile.needs)
+    work = request.work
+    series = spooled_series(request.paths)
+    refuse_without_model(series, request.model)
+    stacks, note = chosen_stacks(series, request.prefer)
+    needs = frozenset(need for profile in request.profiles for need in profile.needs)
     segmented: list[int] = []
     warnings: list[str] = []
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
-            warnings += _segment_stack(stack, model_on(model, engine), work / str(stack.index), needs)
+            model = model_on(request.model, request.engine)
+            warnings += _segment_stack(stack, model, work / str(stack.index), needs)
             segmented.append(stack.index)
         except SeriesRejected as error:
             unread.append((stack, error))
@@ -181,18 +161,18 @@ def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict
         return {}
 
 
-def shadow_series(paths: Sequence[Path], model: str, engine: Engine, work: Path) -> Compared:
-    """Segment the volumes of which `work` has labels with another model, and say how far the two are apart.
+def shadow_series(request: ShadowRequest) -> Compared:
+    """Return how far the labels of another model are from those in `work`. Writes nothing.
 
-    Writes nothing. Raises SeriesRejected, NotDicom, FileNotFoundError (the labels are gone), ModelError.
+    Raises SeriesRejected, NotDicom, FileNotFoundError (the labels are gone), ModelError.
     """
-    series = spooled_series(paths)
-    refuse_without_model(series, model)
+    series = spooled_series(request.paths)
+    refuse_without_model(series, request.model)
     stacks = {stack.index: stack for stack in series.stacks}
-    other = model_on(model, engine)
+    other = model_on(request.model, request.engine)
     volumes = [
-        {"volume_index": index, **asdict(_compare_stack(stacks[index], other, work / str(index)))}
-        for index in load_segmented(work).volumes
+        {"volume_index": index, **asdict(_compare_stack(stacks[index], other, request.work / str(index)))}
+        for index in load_segmented(request.work).volumes
     ]
     return Compared(other.card.version, other.card.sha256, tuple(volumes))
 
@@ -202,29 +182,20 @@ def _compare_stack(stack: Stack, model: Model, work: Path) -> Disagreement:
     return disagreement(load_segmentation(work, stack.geometry), segment(model, volume))
 
 
-def report_series(
-    paths: Sequence[Path],
-    work: Path,
-    outbox: Path,
-    identity: ResultIdentity,
-    profiles: Sequence[Profile] = (Profile(),),
-    replaced: Sequence[Replaced] = (),
-    archives: Sequence[Archive] = (),
-    again: Segmenting | None = None,
-) -> Reported:
-    """Measure what `work` holds, write the objects of volume i to `outbox`/i, and prove each SEG's geometry.
+def report_series(request: ReportRequest) -> Reported:
+    """Measure what `work` holds, write the objects of each volume, and prove each SEG's geometry.
 
-    `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
-    `replaced`. The findings are compared with what `archives` have of the patient's earlier studies; where that is
-    nothing but images, these are segmented as `again` says. Raises GeometryNotProved, SourceUnusable, ModelError.
+    Raises GeometryNotProved, SourceUnusable, ModelError.
     """
-    stacks = {stack.index: stack for stack in spooled_series(paths).stacks}
+    work, outbox = request.work, request.outbox
+    stacks = {stack.index: stack for stack in spooled_series(request.paths).stacks}
     segmented = load_segmented(work)
-    priors = fetch_priors(stacks[segmented.volumes[0]].slices[0].path, archives, work)
-    with_images = [archive for archive in archives if archive.images]
-    if again and with_images and not priors.objects and not priors.failed and _has_liver(work, segmented):
-        first = stacks[segmented.volumes[0]]
-        priors = segmented_prior(first, with_images, work, identity, again)
+    first = stacks[segmented.volumes[0]]
+    priors = fetch_priors(first.slices[0].path, request.archives, work)
+    with_images = [archive for archive in request.archives if archive.images]
+    if with_images and not priors.objects and not priors.failed and _has_liver(work, segmented):
+        again = Segmenting(partial(segmented_by, request.model, request.engine), request.prefer, request.memory_mb)
+        priors = segmented_prior(first, with_images, work, request.identity, again)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:
@@ -234,9 +205,9 @@ def report_series(
             segmented,
             work / str(index),
             outbox / str(index),
-            replace(identity, volume_index=index, volume_label=stack.label),
-            profiles,
-            Predecessors(stack.study_instance_uid, segmented.volumes, tuple(replaced)),
+            replace(request.identity, volume_index=index, volume_label=stack.label),
+            request.profiles,
+            Predecessors(stack.study_instance_uid, segmented.volumes, request.replaced),
             priors,
         )
         results += written
@@ -277,28 +248,16 @@ def _report_stack(
     )
 
 
-def report_verdict(
-    paths: Sequence[Path],
-    outbox: Path,
-    identity: ResultIdentity,
-    code: str,
-    model: str,
-    memory_mb: int | None,
-    profiles: Sequence[Profile] = (Profile(),),
-    replaced: Sequence[Replaced] = (),
-) -> Reported:
-    """Write to `outbox`/0 the SR that says why the series has no results, in each class that `profiles` ask for.
-
-    `code` is a RejectReason, or GEOMETRY_NOT_PROVED; `model` and `memory_mb` are what the series was judged for.
-    Raises SourceUnusable, NotDicom, FileNotFoundError.
-    """
-    headers = _verdict_headers(paths)
-    sentence = _verdict_sentence(paths, code, model, memory_mb)
+def report_verdict(request: VerdictRequest) -> Reported:
+    """Write the SR that says why a series has no results. Raises SourceUnusable, NotDicom, FileNotFoundError."""
+    outbox, code, identity = request.outbox, request.code, request.identity
+    headers = _verdict_headers(request.paths)
+    sentence = _verdict_sentence(request.paths, code, request.model, request.memory_mb)
     study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
-    predecessors = Predecessors(study, replaced=tuple(replaced))
+    predecessors = Predecessors(study, replaced=request.replaced)
     results: dict[Form, Result] = {}
-    forms = {profile.form_of("verdict") for profile in profiles if profile.takes_verdicts}
-    for profile in profiles:
+    forms = {profile.form_of("verdict") for profile in request.profiles if profile.takes_verdicts}
+    for profile in request.profiles:
         form = profile.form_of("verdict")
         if form in results or not profile.takes_verdicts:
             continue
@@ -351,11 +310,3 @@ def _verdict_sentence(paths: Sequence[Path], code: str, model: str, memory_mb: i
         if error.reason == code:
             return error.sentence
     return RejectReason(code).sentence
-
-
-def identity_of(
-    study_instance_uid: str, series_instance_uid: str, *, revision: int, created: datetime, software_version: str
-) -> ResultIdentity:
-    """The identity of a series' results: the same whenever and wherever the same revision is made."""
-    seed = f"{study_instance_uid}/{series_instance_uid}"
-    return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)

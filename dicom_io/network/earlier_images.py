@@ -6,7 +6,7 @@ from pynetdicom import build_context
 
 from dicom_io.network.earlier import Session, Study
 from dicom_io.network.scu import instances_of
-from dicom_io.pixels import SUPPORTED_SYNTAXES
+from dicom_io.pixel_format import SUPPORTED_SYNTAXES
 from dicom_io.series import SLICE_CLASSES
 
 SLICES = tuple(

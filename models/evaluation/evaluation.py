@@ -43,7 +43,8 @@ from models.evaluation.metrics import (
     voxel_scores,
 )
 from models.evaluation.summary import Measured, summary_of
-from models.inference import Model, Probabilities, segment_with_probabilities
+from models.inference import Model, segment_with_probabilities
+from models.maps import Probabilities
 
 SCHEMA = 1
 EVALUATION = "evaluation.json"

@@ -20,8 +20,9 @@ import pytest
 from pydicom import dcmread
 from scipy.ndimage import distance_transform_edt
 
-from daemon.worker.predecessors import Predecessors, Replaced, SentSr
-from daemon.worker.results import Result, write_results
+from daemon.worker.predecessors import Predecessors
+from daemon.worker.requests import Replaced, Result, SentSr
+from daemon.worker.results import write_results
 from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation

@@ -2,8 +2,9 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from pydicom import dcmread
@@ -18,31 +19,39 @@ from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
 from daemon.spool import Spool, write_durably
-from daemon.worker.predecessors import Replaced, SentSr
-from daemon.worker.priors import Archive
-from daemon.worker.results import Result
-from daemon.worker.sources import open_spooled
-from daemon.worker.stages import (
+from daemon.worker.executor import Stage
+from daemon.worker.requests import (
+    REPORT,
+    SEGMENT,
+    VERDICT,
+    WARM_UP,
+    Archive,
     Engine,
+    Replaced,
     Reported,
-    load_models,
-    report_series,
-    report_verdict,
-    segment_series,
-    segmented_by,
+    ReportRequest,
+    Result,
+    SegmentRequest,
+    SentSr,
+    VerdictRequest,
+    WarmUpRequest,
 )
+from daemon.worker.sources import open_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.network.scu import Remote
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
 from models.errors import DeviceLost, DeviceUnavailable, UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved, SourceUnusable
-from reports.identity import ResultIdentity
+from reports.identity import ResultIdentity, identity_of
 from reports.objects.kinds import FORMS
 from reports.objects.profile import Profile
 
 CANARY = "ZZPHI^CANARY"
 LEASE = "host/1"
+TAKEN_BY = {WARM_UP: WarmUpRequest, SEGMENT: SegmentRequest, REPORT: ReportRequest, VERDICT: VerdictRequest}
+
+T = TypeVar("T")
 
 
 @dataclass
@@ -53,26 +62,29 @@ class PlayedStages:
     """
 
     acts: list[Exception | Callable[[], object]] = field(default_factory=list)
-    calls: list[tuple[Any, tuple[Any, ...]]] = field(default_factory=list)
+    requests: list[Any] = field(default_factory=list)
     seg: bool = True
     volumes: int = 1
 
-    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
+    def run(self, deadline_s: float, stage: Stage[Any, Any], request: Any) -> Any:
         assert deadline_s == 1800
-        assert not kwargs
-        self.calls.append((function, args))
-        if function is segment_series:
-            write_durably(args[3] / "0" / "labels.npz", b"labels")
+        assert isinstance(request, TAKEN_BY[stage])
+        self.requests.append(request)
+        if isinstance(request, SegmentRequest):
+            write_durably(request.work / "0" / "labels.npz", b"labels")
         act = self.acts.pop(0) if self.acts else None
         if isinstance(act, Exception):
             raise act
         if act:
             act()
-        if function is report_series:
-            return self._reported(args[2])
-        if function is report_verdict:
-            return self._verdict(*args)
-        return ("NO_LESION",) if function is segment_series else None
+        match request:
+            case ReportRequest():
+                return self._reported(request.outbox)
+            case VerdictRequest():
+                return self._verdict(request.outbox, request.identity, request.code)
+            case SegmentRequest():
+                return ("NO_LESION",)
+        return None
 
     def _reported(self, outbox: Path) -> Reported:
         results = []
@@ -80,12 +92,12 @@ class PlayedStages:
             for name in ("seg", "sr") if self.seg else ("sr",):
                 path = outbox / str(volume) / f"{name}.dcm"
                 if not path.exists():
-                    write_durably(path, f"{name} of call {len(self.calls)}".encode())
+                    write_durably(path, f"{name} of call {len(self.requests)}".encode())
                 uids = derive_uid(name, volume), derive_uid(name, volume, "series")
                 results.append(Result(FORMS[name], *uids, path, volume))
         return Reported(tuple(results), ("SHORT",))
 
-    def _verdict(self, paths: Any, outbox: Path, identity: ResultIdentity, code: str, *args: Any) -> Reported:
+    def _verdict(self, outbox: Path, identity: ResultIdentity, code: str) -> Reported:
         path = outbox / "0" / "verdict.dcm"
         if not path.exists():
             write_durably(path, code.encode())
@@ -94,14 +106,17 @@ class PlayedStages:
 
     @property
     def stages(self) -> list[str]:
-        names = {segment_series: "segment", report_series: "report", report_verdict: "verdict"}
-        return [names[function] for function, _ in self.calls]
+        names = {SegmentRequest: "segment", ReportRequest: "report", VerdictRequest: "verdict"}
+        return [names[type(request)] for request in self.requests]
+
+    def asked(self, kind: type[T]) -> list[T]:
+        """The requests of one kind."""
+        return [request for request in self.requests if isinstance(request, kind)]
 
     @property
     def replaced(self) -> list[tuple[Replaced, ...]]:
         """For each report and verdict what it supersedes."""
-        places = {report_series: 5, report_verdict: 7}
-        return [args[places[function]] for function, args in self.calls if function in places]
+        return [request.replaced for request in self.requests if isinstance(request, ReportRequest | VerdictRequest)]
 
 
 @dataclass(frozen=True)
@@ -218,7 +233,7 @@ def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_con
     bench.receive(1, series=2, change=lambda ds: setattr(ds, "SeriesDescription", "Stat abdomen"))
     assert bench.close() == 2
     assert bench.pipeline.work_off() == 4
-    first = bench.stages.calls[0][1][0]
+    first = bench.stages.requests[0].paths
     assert derive_uid("series", 2) in str(first[0])
 
 
@@ -235,18 +250,20 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     job = bench.job
     assert (job.state, job.lease, job.attempts) == (State.REPORTED, None, 0)
     assert job.warnings == ("NO_LESION", "SHORT")
-    paths = [bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid)]
+    paths = tuple(bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid))
     assert len(paths) == 3
-    (segment, segment_args), (report, report_args) = bench.stages.calls
-    assert segment is segment_series
-    assert segment_args == (paths, "resnet50", Engine("auto", None), bench.spool.work(job.id), "portal", (Profile(),))
-    assert report is report_series
-    assert report_args[:3] == (paths, bench.spool.work(job.id), bench.spool.outbox(job.id))
-    identity, profiles, replaced, archives, again = report_args[3:]
-    assert (profiles, replaced, archives) == ((Profile(),), (), ())
-    assert isinstance(identity, ResultIdentity)
-    assert (identity.revision, identity.software_version) == (1, "1.2.3")
-    assert identity.created.timestamp() == created
+    work, outbox = bench.spool.work(job.id), bench.spool.outbox(job.id)
+    identity = identity_of(
+        derive_uid("study", 1),
+        derive_uid("series", 1),
+        revision=1,
+        created=datetime.fromtimestamp(created, UTC),
+        software_version="1.2.3",
+    )
+    assert bench.stages.requests == [
+        SegmentRequest(paths, "resnet50", Engine(), work, "portal", (Profile(),)),
+        ReportRequest(paths, "resnet50", Engine(), work, outbox, identity, "portal", (Profile(),)),
+    ]
     seg, sr = bench.ledger.deliveries_of(job.id)
     assert (seg.destination, seg.object, seg.path) == ("archive", "seg", f"outbox/{job.id}/0/seg.dcm")
     assert (sr.destination, sr.object, sr.sop_instance_uid) == ("archive", "sr", derive_uid("sr", 0))
@@ -271,7 +288,7 @@ def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
         job = bench.ledger.all_jobs()[-1]
         bench.stages.acts = [keeping(bench.spool.work(job.id))]
         assert bench.pipeline.work_off() == 2
-        calls.append([(function, args[1]) for function, args in bench.stages.calls if function is segment_series])
+        calls.append([request.model for request in bench.stages.asked(SegmentRequest)])
         sent.append([(item.destination, item.object, item.confirm) for item in bench.ledger.deliveries_of(job.id)])
     assert calls[0] == calls[1]
     assert sent[0] == sent[1]
@@ -329,10 +346,8 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
     bench.receive(1, 2, 3)
     bench.close()
     assert bench.pipeline.work_off() == 2
-    _, args = bench.stages.calls[-1]
-    assert args[-2] == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
-    assert (args[-1].prefer, args[-1].memory_mb) == ("portal", None)
-    assert (args[-1].segment.func, args[-1].segment.args) == (segmented_by, ("resnet50", Engine()))
+    (request,) = bench.stages.asked(ReportRequest)
+    assert request.archives == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
 
 
 def test_each_destination_gets_what_it_wants(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
@@ -371,7 +386,7 @@ def test_a_revision_is_said_in_the_identity(make_bench: Callable[..., Bench]):
     assert bench.pipeline.work_off() == 2
     first, second = bench.ledger.all_jobs()
     assert (first.state, second.state, second.instances) == (State.REPORTED, State.REPORTED, 3)
-    identities = [args[3] for function, args in bench.stages.calls if function is report_series]
+    identities = [request.identity for request in bench.stages.asked(ReportRequest)]
     assert [identity.revision for identity in identities] == [1, 2]
     assert identities[0].seed == identities[1].seed
     assert bench.ledger.deliveries_of(first.id)[0].path != bench.ledger.deliveries_of(second.id)[0].path
@@ -582,13 +597,13 @@ def test_a_result_of_fewer_slices_is_discarded(make_bench: Callable[..., Bench],
     assert (bench.job.state, bench.job.instances, bench.job.lease) == (State.RECEIVING, 3, None)
     assert len(read_log.named("stage.discarded")) == 1
     assert bench.ledger.deliveries_of(bench.job.id) == []
-    calls = len(bench.stages.calls)
+    calls = len(bench.stages.requests)
     bench.close()
     assert bench.pipeline.work_off() == 2
     assert bench.job.state == State.REPORTED
-    assert all(len(args[0]) == 3 for _, args in bench.stages.calls[calls:])
+    assert all(len(request.paths) == 3 for request in bench.stages.requests[calls:])
     seg = bench.spool.outbox(bench.job.id) / "0" / "seg.dcm"
-    assert seg.read_text() == f"seg of call {len(bench.stages.calls)}"
+    assert seg.read_text() == f"seg of call {len(bench.stages.requests)}"
 
 
 def test_an_error_about_fewer_slices_is_discarded(make_bench: Callable[..., Bench], read_log: Any):
@@ -633,7 +648,7 @@ def test_the_models_of_all_rules_are_loaded_ahead(make_bench: Callable[..., Benc
     rules = [usual.model_copy(update={"name": f"rule-{n}", "model": model}) for n, model in enumerate("bab")]
     bench = make_bench(config=make_config(rule=tuple(rules)))
     bench.pipeline.warm_up()
-    assert bench.stages.calls == [(load_models, (["a", "b"], Engine("auto", None)))]
+    assert bench.stages.requests == [WarmUpRequest(("a", "b"), Engine())]
 
 
 @pytest.mark.parametrize("error", [WeightsCorrupt("sha256"), WorkerCrashed("exit code 1")])
@@ -669,7 +684,7 @@ def test_of_the_series_of_a_study_the_best_is_reported(make_bench: Callable[...,
     }
     assert bench.pipeline.work_off() == 2
     assert bench.states()[2] == ("REPORTED",)
-    assert len(bench.stages.calls) == 2
+    assert len(bench.stages.requests) == 2
     assert [line["job_id"] for line in read_log.named("job.chosen")] == [2]
     assert [line["reason"] for line in read_log.named("job.rejected")] == ["SUPERSEDED_BY_BETTER"] * 2
     assert [row["event"] for row in bench.ledger.history(2)][:3] == ["OPENED", "CLOSED", "CHOSEN"]
@@ -706,7 +721,7 @@ def test_as_many_as_the_rule_says(make_bench: Callable[..., Bench], make_config:
     assert bench.close() == 2
     assert bench.pipeline.work_off() == 4
     assert [state for state, *_ in bench.states().values()] == ["REJECTED", "REPORTED", "REPORTED"]
-    assert {args[4] for function, args in bench.stages.calls if function is segment_series} == {"arterial"}
+    assert {request.prefer for request in bench.stages.asked(SegmentRequest)} == {"arterial"}
 
 
 def test_nothing_is_chosen_while_a_series_of_the_study_is_coming_in(make_bench: Callable[..., Bench]):
@@ -812,7 +827,7 @@ def test_a_better_series_displaces_one_that_is_not_out(make_bench: Callable[...,
     assert bench.pipeline.work_off() == 3
     assert bench.states() == {1: ("REJECTED", "SUPERSEDED_BY_BETTER"), 2: ("REPORTED",)}
     assert bench.ledger.deliveries_of(1) == []
-    assert bench.stages.calls[-1][1][5] == ()
+    assert bench.stages.requests[-1].replaced == ()
 
 
 def test_a_better_series_supersedes_the_answer(make_bench: Callable[..., Bench]):
@@ -994,10 +1009,10 @@ def test_a_verdict_is_the_sr_alone(make_bench: Callable[..., Bench], read_log: A
     assert bench.pipeline.work_off() == 1
     job = bench.job
     assert (job.state, job.reject_reason, job.lease, job.attempts) == (State.REPORTED, "MISSING_SLICES", None, 0)
-    ((_, args),) = bench.stages.calls
-    paths = [bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid)]
-    assert args[:2] == (paths, bench.spool.outbox(job.id))
-    assert args[3:] == ("MISSING_SLICES", "resnet50", None, (Profile(),), ())
+    (request,) = bench.stages.requests
+    paths = tuple(bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid))
+    outbox, identity = bench.spool.outbox(job.id), request.identity
+    assert request == VerdictRequest(paths, "resnet50", outbox, identity, "MISSING_SLICES", (Profile(),))
     (delivery,) = bench.ledger.deliveries_of(job.id)
     assert (delivery.object, delivery.path) == ("verdict", f"outbox/{job.id}/0/verdict.dcm")
     assert [row["event"] for row in bench.ledger.history(job.id)] == [
@@ -1172,8 +1187,8 @@ def test_a_refusal_whose_rule_has_gone_is_silent(make_bench: Callable[..., Bench
 class HereAndNow:
     """An executor without a process of its own."""
 
-    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        return function(*args, **kwargs)
+    def run(self, deadline_s: float, stage: Stage[Any, Any], request: Any) -> Any:
+        return stage.load()(request)
 
 
 @pytest.mark.parametrize("computed", [False, True])

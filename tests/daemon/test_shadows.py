@@ -18,8 +18,8 @@ from daemon.ledger.rows import Compared
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.shadows import Shadows
 from daemon.spool import Spool, write_durably
-from daemon.worker.executor import LocalExecutor, Setup
-from daemon.worker.stages import Engine, shadow_series
+from daemon.worker.executor import LocalExecutor, Setup, Stage
+from daemon.worker.requests import SHADOW, Engine, ShadowRequest
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import derive_uid
 from models.errors import WeightsCorrupt
@@ -33,12 +33,12 @@ class PlayedWorker:
     """Each call takes the next act of the script (an error, or something to do meanwhile), then goes well."""
 
     acts: list[Exception | Callable[[], object]] = field(default_factory=list)
-    calls: list[tuple[Any, ...]] = field(default_factory=list)
+    requests: list[ShadowRequest] = field(default_factory=list)
     rests: int = 0
 
-    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        assert (deadline_s, function, kwargs) == (1800, shadow_series, {})
-        self.calls.append(args)
+    def run(self, deadline_s: float, stage: Stage[Any, Any], request: Any) -> Any:
+        assert (deadline_s, stage) == (1800, SHADOW)
+        self.requests.append(request)
         act = self.acts.pop(0) if self.acts else None
         if isinstance(act, Exception):
             raise act
@@ -109,8 +109,9 @@ def test_a_shadow_is_run_compared_and_written_down(make_bench: Callable[..., Ben
     bench = make_bench()
     job_id = bench.report()
     assert bench.shadows.compare_due() == 1
-    paths = [bench.spool.root / path for path in bench.ledger.instance_paths(derive_uid("series", 1))]
-    assert bench.worker.calls == [(paths, "/srv/other.json", Engine("auto", None), bench.spool.work(job_id))]
+    paths = tuple(bench.spool.root / path for path in bench.ledger.instance_paths(derive_uid("series", 1)))
+    request = ShadowRequest(paths, "/srv/other.json", Engine("auto", None), bench.spool.work(job_id))
+    assert bench.worker.requests == [request]
     (shadow,) = bench.ledger.shadows_of(job_id)
     assert (shadow.state, shadow.code, shadow.attempts) == (ShadowState.COMPARED, None, 0)
     assert (shadow.version, shadow.sha256, shadow.volumes) == ("2.0", "ab" * 32, (VOLUME,))
@@ -130,7 +131,7 @@ def test_two_shadows_share_the_labels(make_bench: Callable[..., Bench]) -> None:
     bench.report(models=("other", "third"))
     assert bench.shadows.compare_due() == 2
     assert seen == [True, True]
-    assert [args[1] for args in bench.worker.calls] == ["/srv/other.json", "third"]
+    assert [request.model for request in bench.worker.requests] == ["/srv/other.json", "third"]
     assert not bench.kept()
 
 
@@ -212,7 +213,7 @@ def test_none_begins_while_a_job_waits_or_is_worked_on(make_bench: Callable[...,
         assert claimed is not None
         assert bench.shadows.compare_due() == 0
         assert bench.ledger.finish_stage(claimed, event, now=bench.clock())
-    assert len(bench.worker.calls) == 1
+    assert len(bench.worker.requests) == 1
     assert bench.shadows.compare_due() == 1
     assert [state for _, state, _, _ in bench.found()] == ["COMPARED", "COMPARED"]
 
@@ -300,7 +301,7 @@ def test_a_series_that_has_grown_is_not_compared(make_bench: Callable[..., Bench
     bench.ledger.record_instance(bench.make_instance(1, 2), now=bench.clock())
     assert bench.shadows.compare_due() == 1
     assert bench.found(job_id) == [("other", "FAILED", "LATE_INSTANCE", 0)]
-    assert bench.worker.calls == []
+    assert bench.worker.requests == []
     assert not bench.kept()
 
 
@@ -311,7 +312,7 @@ def test_a_cancelled_job_s_shadow_is_left(make_bench: Callable[..., Bench]) -> N
     bench.ledger.cancel(job_id, now=bench.clock())
     assert bench.shadows.compare_due() == 1
     assert bench.found() == [("other", "FAILED", "CANCELLED", 0)]
-    assert bench.worker.calls == []
+    assert bench.worker.requests == []
     assert not bench.kept()
 
 
@@ -376,12 +377,14 @@ def test_its_worker_is_the_last_to_run_and_the_first_to_go(read_log: Any) -> Non
     """Low priority for the processor; where memory runs out the kernel takes it; it ends when it rests."""
     executor = LocalExecutor(Setup(log_level="error", log_form="json", background=True))
     try:
-        assert executor.run(200.0, os.nice, 0) == os.nice(0) + 10
-        assert executor.run(200.0, Path.read_text, Path("/proc/self/oom_score_adj")) == "1000\n"
+        nice: Stage[int, int] = Stage("os", "nice")
+        shell: Stage[str, str] = Stage("subprocess", "getoutput")
+        assert executor.run(200.0, nice, 0) == os.nice(0) + 10
+        assert executor.run(200.0, shell, "cat /proc/self/oom_score_adj") == "1000"
         first = executor.pid
         executor.rest()
         assert executor.pid is None
-        assert executor.run(200.0, os.nice, 0) == os.nice(0) + 10
+        assert executor.run(200.0, nice, 0) == os.nice(0) + 10
         assert executor.pid != first
     finally:
         executor.stop()

@@ -31,7 +31,8 @@ from pydicom.uid import (
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_file import read_image_file
-from dicom_io.pixels import SUPPORTED_SYNTAXES, check_pixels, read_volume
+from dicom_io.pixel_format import SUPPORTED_SYNTAXES, check_pixels
+from dicom_io.pixels import read_volume
 from dicom_io.series import Slice, Stack
 
 ROWS, COLUMNS = 6, 7

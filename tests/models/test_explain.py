@@ -15,8 +15,9 @@ from dicom_io.volume import Volume
 from models.architectures.registry import ARCHITECTURES, EXPLAINED_LAYERS, build
 from models.cards import Preprocessing
 from models.errors import DeviceLost, WrongModality
-from models.explain import MAX_PATCHES, MAX_SLICES, Heat, Scene, gradcam, look, occlusion
+from models.explain import MAX_PATCHES, MAX_SLICES, Scene, gradcam, look, occlusion
 from models.inference import Field, Model
+from models.maps import Heat
 from models.preprocessing import to_canonical
 
 MakeGeometry = Callable[..., Geometry]

@@ -24,7 +24,7 @@ from daemon.errors import (
     WorkerTimedOut,
 )
 from daemon.jobs import Event, State, advance
-from daemon.worker.executor import LocalExecutor, Setup
+from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import InvalidUID, NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import checked_uid
 from models.errors import DeviceLost, DeviceUnavailable, WeightsCorrupt
@@ -44,7 +44,7 @@ def executor() -> Iterator[LocalExecutor]:
 
 
 def run(executor: LocalExecutor, function: Callable[..., Any], *args: Any) -> Any:
-    return executor.run(PATIENCE_S, function, *args)
+    return executor.run(PATIENCE_S, CALL, (function, args))
 
 
 def is_gone(pid: int) -> bool:
@@ -56,6 +56,15 @@ def is_gone(pid: int) -> bool:
 
 
 # --- what runs in the worker
+
+
+def call(request: tuple[Callable[..., Any], tuple[Any, ...]]) -> Any:
+    function, args = request
+    return function(*args)
+
+
+CALL: Stage[Any, Any] = Stage(__name__, "call")
+SLEEP: Stage[float, None] = Stage("time", "sleep")
 
 
 def raise_again(error: BaseException) -> None:
@@ -80,10 +89,12 @@ def unpicklable() -> object:
 
 
 def test_a_result_comes_back_from_another_process(executor: LocalExecutor):
-    """With positional and keyword arguments, from the same worker each time."""
+    """From a function that only the worker has imported, and from the same worker each time."""
     assert executor.pid is None
     assert run(executor, operator.add, 2, 3) == 5
-    assert executor.run(PATIENCE_S, int, "ff", base=16) == 255
+    elsewhere: Stage[str, str] = Stage("nturl2path", "pathname2url")
+    assert executor.run(PATIENCE_S, elsewhere, "C:\\porta") == "///C:/porta"
+    assert elsewhere.module not in sys.modules
     pid = run(executor, os.getpid)
     assert pid == executor.pid != os.getpid()
     assert run(executor, os.getpid) == pid
@@ -194,7 +205,7 @@ def test_a_worker_that_hangs_is_ended_at_its_deadline(executor: LocalExecutor):
     before = run(executor, os.getpid)
     started = time.monotonic()
     with pytest.raises(WorkerTimedOut, match=r"no result after 0\.3 s"):
-        executor.run(0.3, time.sleep, PATIENCE_S)
+        executor.run(0.3, SLEEP, PATIENCE_S)
     assert time.monotonic() - started < PATIENCE_S / 2
     assert is_gone(before)
     assert run(executor, operator.add, 1, 1) == 2
@@ -300,7 +311,7 @@ def test_stop_before_the_worker_is_there():
     executor = StoppedWhileStarting(Setup(log_level="error", log_form="json"))
     started = time.monotonic()
     with pytest.raises(WorkerStopped):
-        executor.run(PATIENCE_S, time.sleep, PATIENCE_S)
+        executor.run(PATIENCE_S, SLEEP, PATIENCE_S)
     assert time.monotonic() - started < PATIENCE_S / 2
     assert executor.pid is None
 
@@ -314,13 +325,14 @@ def test_stop_of_one_that_never_ran():
 
 PARENT = """
 import sys
-from daemon.worker.executor import LocalExecutor, Setup
+from daemon.worker.executor import LocalExecutor, Setup, Stage
 
 if __name__ == "__main__":
-    import os, time
-    executor = LocalExecutor(Setup(log_level="error", log_form="json"))
-    print(executor.run(60, os.getpid), flush=True)
-    executor.run(600, time.sleep, 600)
+    import time
+    executor, sleep = LocalExecutor(Setup(log_level="error", log_form="json")), Stage("time", "sleep")
+    executor.run(60, sleep, 0)
+    print(executor.pid, flush=True)
+    executor.run(600, sleep, 600)
 """
 
 
@@ -328,7 +340,7 @@ if __name__ == "__main__":
 def test_a_worker_dies_with_its_parent(tmp_path: Path, until: Until, busy: bool):
     """SIGKILL to the parent alone, which can say nothing to anybody any more."""
     script = tmp_path / "parent.py"
-    script.write_text(PARENT if busy else PARENT.replace("executor.run(600, time.sleep, 600)", "time.sleep(600)"))
+    script.write_text(PARENT if busy else PARENT.replace("executor.run(600, sleep, 600)", "time.sleep(600)"))
     environment = os.environ | {"PYTHONPATH": str(Path(__file__).parents[3])}
     with subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, env=environment) as parent:
         assert parent.stdout is not None

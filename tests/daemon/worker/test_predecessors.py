@@ -5,7 +5,8 @@ from itertools import chain, combinations
 
 import pytest
 
-from daemon.worker.predecessors import Predecessors, Replaced, SentSr, superseded_forms
+from daemon.worker.predecessors import Predecessors, superseded_forms
+from daemon.worker.requests import Replaced, SentSr
 from reports.objects.kinds import FORMS
 
 ANSWERS = (
@@ -107,7 +108,7 @@ def job(*srs: tuple[str, int]) -> Replaced:
 
 def found(replaced: Replaced, name: str, volumes: tuple[int, ...]) -> list[list[tuple[str, int]]]:
     """By volume, what is superseded."""
-    srs = [replaced.superseded_by(FORMS[name], {FORMS[name]}, volume, volumes) for volume in volumes]
+    srs = [Predecessors("", volumes, (replaced,)).of(FORMS[name], {FORMS[name]}, volume) for volume in volumes]
     return [[(sr.form.name, sr.volume_index) for sr in of_volume] for of_volume in srs]
 
 

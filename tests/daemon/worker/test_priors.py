@@ -8,7 +8,6 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
-from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,9 +19,10 @@ from pydicom import dcmread
 from daemon.commands.demo_pacs import OrthancNode
 from daemon.spool import write_durably
 from daemon.worker import stages
-from daemon.worker.prior_images import Segmenting, likeliest
-from daemon.worker.priors import PRIORS, Archive
-from daemon.worker.stages import Engine, Reported, identity_of, report_series, segment_series, segmented_by
+from daemon.worker.prior_images import likeliest
+from daemon.worker.priors import PRIORS
+from daemon.worker.requests import Archive, Engine, Reported, ReportRequest, SegmentRequest
+from daemon.worker.stages import report_series, segment_series
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
@@ -32,6 +32,7 @@ from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from models.phantom import grid, make_phantom
+from reports.identity import identity_of
 from reports.objects.profile import Profile
 
 THEN, NOW = datetime(2024, 1, 10, 9), datetime(2024, 4, 9, 9)
@@ -110,7 +111,7 @@ def moved() -> Geometry:
 
 
 def walk(paths: list[Path], folder: Path, *archives: Archive, **options: Any) -> Reported:
-    segment_series(paths, "resnet50", Engine(), folder / "work", "portal")
+    segment_series(SegmentRequest(tuple(paths), "resnet50", Engine(), folder / "work", "portal"))
     return report(paths, folder, *archives, **options)
 
 
@@ -123,8 +124,19 @@ def report(paths: list[Path], folder: Path, *archives: Archive, objects: tuple[s
         created=datetime(2026, 1, 1, tzinfo=UTC),
         software_version="1.2.3",
     )
-    again = Segmenting(partial(segmented_by, "resnet50", Engine()), "portal", None)
-    return report_series(paths, folder / "work", folder / "outbox", identity, (Profile(objects),), (), archives, again)
+    return report_series(
+        ReportRequest(
+            paths=tuple(paths),
+            model="resnet50",
+            engine=Engine(),
+            work=folder / "work",
+            outbox=folder / "outbox",
+            identity=identity,
+            prefer="portal",
+            profiles=(Profile(objects),),
+            archives=archives,
+        )
+    )
 
 
 def found(folder: Path) -> dict[str, Any]:

@@ -17,18 +17,18 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG20
 from daemon.intake import Intake
 from daemon.worker import results, stages
 from daemon.worker.handover import load_explanations, load_segmented
-from daemon.worker.predecessors import Replaced, SentSr
-from daemon.worker.results import FURTHER_OBJECTS, Material
-from daemon.worker.stages import (
+from daemon.worker.requests import (
     Engine,
+    Replaced,
     Reported,
-    identity_of,
-    model_on,
-    report_series,
-    report_verdict,
-    segment_series,
-    shadow_series,
+    ReportRequest,
+    SegmentRequest,
+    SentSr,
+    ShadowRequest,
+    VerdictRequest,
 )
+from daemon.worker.results import FURTHER_OBJECTS, Material
+from daemon.worker.stages import model_on, report_series, report_verdict, segment_series, shadow_series
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
@@ -38,10 +38,9 @@ from dicom_io.series import open_series
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from models.errors import UnknownModel
-from models.explain import Heat
-from models.inference import Probabilities
+from models.maps import Heat, Probabilities
 from reports.errors import GeometryNotProved
-from reports.identity import ResultIdentity
+from reports.identity import ResultIdentity, identity_of
 from reports.objects.kinds import FORMS
 from reports.objects.profile import Profile
 
@@ -116,8 +115,18 @@ def spoil(ds: Dataset) -> None:
     ds["PixelData"].is_undefined_length = True
 
 
+def segment(
+    paths: list[Path],
+    folder: Path,
+    prefer: str = "portal",
+    profiles: Sequence[Profile] = (Profile(),),
+    model: str = "resnet50",
+) -> tuple[str, ...]:
+    return segment_series(SegmentRequest(tuple(paths), model, Engine(), folder / "work", prefer, tuple(profiles)))
+
+
 def walk(paths: list[Path], folder: Path, prefer: str = "portal", **options: Any) -> Reported:
-    segment_series(paths, "resnet50", Engine(), folder / "work", prefer)
+    segment(paths, folder, prefer)
     return report(paths, folder, **options)
 
 
@@ -128,7 +137,19 @@ def report(
     replaces: Sequence[Replaced] = (),
     profiles: Sequence[Profile] = (Profile(),),
 ) -> Reported:
-    return report_series(paths, folder / "work", folder / "outbox", identity(revision), profiles, replaces)
+    return report_series(
+        ReportRequest(
+            paths=tuple(paths),
+            model="resnet50",
+            engine=Engine(),
+            work=folder / "work",
+            outbox=folder / "outbox",
+            identity=identity(revision),
+            prefer="portal",
+            profiles=tuple(profiles),
+            replaced=tuple(replaces),
+        )
+    )
 
 
 def identity(revision: int = 1) -> ResultIdentity:
@@ -192,14 +213,14 @@ def test_the_preferred_volume_alone(make: Callable[..., list[Path]], tmp_path: P
         dcmread(reported.results[1].path)
     )
     shutil.rmtree(tmp_path / "work")
-    assert segment_series(paths, "resnet50", Engine(), tmp_path / "work", "arterial") == ("SEVERAL_VOLUMES",)
+    assert segment(paths, tmp_path, "arterial") == ("SEVERAL_VOLUMES",)
     assert load_segmented(tmp_path / "work").volumes == (0,)
 
 
 def test_the_second_stage_reports_what_the_first_one_segmented(make: Callable[..., list[Path]], tmp_path: Path):
     """Whatever a new configuration prefers by then."""
     paths = make(1) + make(2)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
+    segment(paths, tmp_path, "all")
     kept = load_segmented(tmp_path / "work")
     assert (kept.volumes, kept.warnings) == ((0, 1), ())
     assert objects(report(paths, tmp_path)) == [(0, "seg"), (0, "sr"), (1, "seg"), (1, "sr")]
@@ -219,7 +240,7 @@ def test_walking_twice_sends_the_same_objects(make: Callable[..., list[Path]], t
 def test_a_volume_that_cannot_be_read_among_two(make: Callable[..., list[Path]], tmp_path: Path):
     """The other one is reported, and says so."""
     paths = make(1, change=spoil) + make(2)
-    assert segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all") == ("SEVERAL_VOLUMES", "LEFT_OUT")
+    assert segment(paths, tmp_path, "all") == ("SEVERAL_VOLUMES", "LEFT_OUT")
     reported = report(paths, tmp_path)
     assert objects(reported) == [(1, "seg"), (1, "sr")]
     assert set(reported.warnings) == {"SEVERAL_VOLUMES", "LEFT_OUT"}
@@ -229,7 +250,7 @@ def test_a_volume_that_cannot_be_read_among_two(make: Callable[..., list[Path]],
 def test_no_volume_that_can_be_read(make: Callable[..., list[Path]], tmp_path: Path):
     paths = make(1, change=spoil) + make(2, change=spoil)
     with pytest.raises(SeriesRejected) as caught:
-        segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
+        segment(paths, tmp_path, "all")
     assert caught.value.reason == RejectReason.UNREADABLE_PIXELS
     assert not (tmp_path / "work" / "volumes.json").exists()
 
@@ -243,10 +264,10 @@ def test_no_model_for_the_modality(make: Callable[..., list[Path]], tmp_path: Pa
 
     paths = make(change=to_mr)
     with pytest.raises(SeriesRejected, match="resnet50 is made for CT, and the series is MR") as caught:
-        segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal")
+        segment(paths, tmp_path)
     assert caught.value.reason == RejectReason.NO_MODEL
     with pytest.raises(UnknownModel):
-        segment_series(paths, "nobody", Engine(), tmp_path / "work", "portal")
+        segment(paths, tmp_path, model="nobody")
 
 
 def test_no_liver_is_an_sr_alone(make: Callable[..., list[Path]], tmp_path: Path):
@@ -323,7 +344,7 @@ def test_a_first_answer_supersedes_nothing(make: Callable[..., list[Path]], tmp_
 def test_an_earlier_revision_is_superseded(make: Callable[..., list[Path]], tmp_path: Path):
     """Volume by volume; an SR that never was is not named."""
     paths = make(1) + make(2)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
+    segment(paths, tmp_path, "all")
     for folder, volumes in (("a", (0, 1)), ("b", (1,))):
         shutil.copytree(tmp_path / "work", tmp_path / folder / "work")
         replaces = [sent("before", *(("sr", volume) for volume in volumes))]
@@ -536,7 +557,7 @@ ASKING = Profile(("seg", "sr", "probability"))
 def test_probability_goes_to_who_asks(make: Callable[..., list[Path]], tmp_path: Path, sure: None):
     """Kept by the first stage, proved by the second, once for all who take it, and sent again as it is."""
     paths = make()
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [Profile(), ASKING])
+    segment(paths, tmp_path, profiles=[Profile(), ASKING])
     assert (tmp_path / "work" / "0" / "probabilities.npz").exists()
     reported = report(paths, tmp_path, profiles=[Profile(), ASKING, replace(ASKING, sr_class="comprehensive")])
     assert objects(reported)[:3] == [(0, "seg"), (0, "sr"), (0, "probability")]
@@ -563,7 +584,7 @@ def test_no_liver_no_probability(make: Callable[..., list[Path]], tmp_path: Path
         ds.RescaleIntercept = -500
 
     paths = make(change=empty)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [ASKING])
+    segment(paths, tmp_path, profiles=[ASKING])
     assert objects(report(paths, tmp_path, profiles=[ASKING])) == [(0, "sr")]
 
 
@@ -577,7 +598,7 @@ def test_probability_that_lies_elsewhere_is_held_back(
 
     monkeypatch.setattr(results, "verify_fractions", refuse)
     paths = make()
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [ASKING])
+    segment(paths, tmp_path, profiles=[ASKING])
     with pytest.raises(GeometryNotProved):
         report(paths, tmp_path, profiles=[ASKING])
     assert (tmp_path / "outbox" / "0" / "probability.dcm.held-back").exists()
@@ -606,7 +627,7 @@ def test_explanations_go_to_who_asks(make: Callable[..., list[Path]], tmp_path: 
     monkeypatch.setattr(stages, "look", lambda model, volume, segmentation: volume)
     monkeypatch.setattr(stages, "gradcam", gradcam)
     paths = make(change=with_lesion)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [Profile(), EXPLAINING])
+    segment(paths, tmp_path, profiles=[Profile(), EXPLAINING])
     assert asked == [2]
     kept = load_explanations(tmp_path / "work" / "0")[1]
     np.testing.assert_allclose(kept.values, gradcam(None, 2).values, atol=0.5 / 255)
@@ -631,7 +652,7 @@ def test_an_explanation_without_memory_costs_nothing_else(
     monkeypatch.setattr(stages, "look", lambda model, volume, segmentation: volume)
     monkeypatch.setattr(stages, "gradcam", gradcam)
     paths = make(change=with_lesion)
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [EXPLAINING])
+    segment(paths, tmp_path, profiles=[EXPLAINING])
     assert objects(report(paths, tmp_path, profiles=[EXPLAINING])) == [(0, "seg"), (0, "sr")]
     assert [line["lesions"] for line in read_log.named("explanation.left_out")] == [1]
 
@@ -649,7 +670,7 @@ def test_the_log_has_the_device_of_each_model(read_log: Any):
 def test_without_a_lesion_nothing_is_explained(make: Callable[..., list[Path]], tmp_path: Path):
     """Nor is the network asked again."""
     paths = make()
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "portal", [EXPLAINING])
+    segment(paths, tmp_path, profiles=[EXPLAINING])
     assert objects(report(paths, tmp_path, profiles=[EXPLAINING])) == [(0, "seg"), (0, "sr")]
 
 
@@ -673,8 +694,10 @@ def test_a_seg_that_is_held_back_is_made_anew(
 
 
 def verdict(paths: list[Path], folder: Path, code: str, **options: Any) -> Reported:
-    values = {"model": "resnet50", "memory_mb": None, "profiles": (Profile(),), "replaced": ()} | options
-    return report_verdict(paths, folder / "outbox", identity(), code, **values)
+    values = {"model": "resnet50"} | options
+    return report_verdict(
+        VerdictRequest(paths=tuple(paths), outbox=folder / "outbox", identity=identity(), code=code, **values)
+    )
 
 
 def test_a_verdict_says_why_with_the_figures(make: Callable[..., list[Path]], tmp_path: Path):
@@ -779,7 +802,7 @@ def test_a_shadow_is_compared_on_every_volume_and_writes_nothing(
 ):
     """With the labels that the rule's own model left; the labels, and all else that is there, stay as they were."""
     paths = [*make(1), *make(2)]
-    segment_series(paths, "resnet50", Engine(), tmp_path / "work", "all")
+    segment(paths, tmp_path, "all")
     before = {path: path.read_bytes() for path in tmp_path.rglob("*") if path.is_file()}
     other = SimpleNamespace(card=SimpleNamespace(version="2.0", sha256="cd" * 32))
 
@@ -792,7 +815,7 @@ def test_a_shadow_is_compared_on_every_volume_and_writes_nothing(
 
     monkeypatch.setattr(stages, "model_on", lambda name, engine: other)
     monkeypatch.setattr(stages, "segment", smaller)
-    compared = shadow_series(paths, "resnet50", Engine(), tmp_path / "work")
+    compared = shadow_series(ShadowRequest(tuple(paths), "resnet50", Engine(), tmp_path / "work"))
     assert (compared.version, compared.sha256) == ("2.0", "cd" * 32)
     assert [volume["volume_index"] for volume in compared.volumes] == [0, 1]
     for volume in compared.volumes:
@@ -806,7 +829,7 @@ def test_a_shadow_for_another_modality_is_refused(make: Callable[..., list[Path]
     """Before anything is loaded."""
     mr = make(change=as_mr)
     with pytest.raises(SeriesRejected) as refused:
-        shadow_series(mr, "resnet50", Engine(), tmp_path / "work")
+        shadow_series(ShadowRequest(tuple(mr), "resnet50", Engine(), tmp_path / "work"))
     assert refused.value.reason == RejectReason.NO_MODEL
 
 

@@ -1,0 +1,150 @@
+"""What the service asks of its worker and what it gets back: the stages by name, and frozen values.
+
+The service imports this module and no stage: torch, highdicom, Matplotlib and SimpleITK are loaded by the worker alone.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from daemon.ledger.rows import Compared
+from daemon.worker.executor import Stage
+from dicom_io.network.scu import Remote
+from reports.identity import ResultIdentity
+from reports.objects.kinds import Form
+from reports.objects.profile import Profile
+
+
+@dataclass(frozen=True)
+class Engine:
+    """Where and how a model runs."""
+
+    device: str = "auto"
+    threads: int | None = None
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
+class Archive:
+    """Where earlier results are asked for, as whom, how long each answer may take, and whether images are as well."""
+
+    remote: Remote
+    calling_ae_title: str
+    timeout_s: float
+    images: bool = False
+
+
+@dataclass(frozen=True)
+class SentSr:
+    """An SR that was sent: its form, its volume and its UIDs."""
+
+    form: Form
+    volume_index: int
+    series_instance_uid: str
+    sop_instance_uid: str
+
+
+@dataclass(frozen=True)
+class Replaced:
+    """What an earlier job sent, an answer or a verdict, that the SRs of this one supersede. Holds one SR at least."""
+
+    srs: tuple[SentSr, ...]
+
+
+@dataclass(frozen=True)
+class Result:
+    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
+
+    form: Form
+    sop_instance_uid: str
+    series_instance_uid: str
+    path: Path
+    volume_index: int = 0
+
+
+@dataclass(frozen=True)
+class Reported:
+    """What the report stage leaves: the objects of all volumes in the order they are to be sent, and the warnings."""
+
+    results: tuple[Result, ...]
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class WarmUpRequest:
+    """Load these models before the first series needs them."""
+
+    models: tuple[str, ...]
+    engine: Engine
+
+
+@dataclass(frozen=True)
+class SegmentRequest:
+    """Segment the volumes of a series that `prefer` chooses, and keep the labels of volume i in `work`/i.
+
+    The network's other output is kept as far as the `profiles` of the destinations need it.
+    """
+
+    paths: tuple[Path, ...]
+    model: str
+    engine: Engine
+    work: Path
+    prefer: str
+    profiles: tuple[Profile, ...] = (Profile(),)
+
+
+@dataclass(frozen=True)
+class ReportRequest:
+    """Write the results of the volumes that `work` has labels of, those of volume i to `outbox`/i.
+
+    `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
+    `replaced`. The findings are compared with what `archives` have of the patient's earlier studies; where that is
+    nothing but images, `model` segments those that `prefer` chooses and that fit into `memory_mb` (None: the machine).
+    """
+
+    paths: tuple[Path, ...]
+    model: str
+    engine: Engine
+    work: Path
+    outbox: Path
+    identity: ResultIdentity
+    prefer: str
+    profiles: tuple[Profile, ...] = (Profile(),)
+    replaced: tuple[Replaced, ...] = ()
+    archives: tuple[Archive, ...] = ()
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class VerdictRequest:
+    """Write to `outbox`/0 the SR that says why the series has no results, in each class that `profiles` ask for.
+
+    `code` is a RejectReason, or GEOMETRY_NOT_PROVED; `model` and `memory_mb` are what the series was judged for.
+    """
+
+    paths: tuple[Path, ...]
+    model: str
+    outbox: Path
+    identity: ResultIdentity
+    code: str
+    profiles: tuple[Profile, ...] = (Profile(),)
+    replaced: tuple[Replaced, ...] = ()
+    memory_mb: int | None = None
+
+
+@dataclass(frozen=True)
+class ShadowRequest:
+    """Segment the volumes that `work` has labels of with another model, and compare the two."""
+
+    paths: tuple[Path, ...]
+    model: str
+    engine: Engine
+    work: Path
+
+
+STAGES = "daemon.worker.stages"
+
+WARM_UP: Stage[WarmUpRequest, None] = Stage(STAGES, "load_models")
+SEGMENT: Stage[SegmentRequest, tuple[str, ...]] = Stage(STAGES, "segment_series")
+REPORT: Stage[ReportRequest, Reported] = Stage(STAGES, "report_series")
+VERDICT: Stage[VerdictRequest, Reported] = Stage(STAGES, "report_verdict")
+SHADOW: Stage[ShadowRequest, Compared] = Stage(STAGES, "shadow_series")
