@@ -40,13 +40,14 @@ def test_two_series_at_once_and_one_of_them_twice(site: Site, phantom_series: Se
     ("aet", "aec", "reason"),
     [
         ("STRANGER", "PORTA", "calling ae title not recogni"),
-        ("MODALITY", "SOMEONE", "called ae title not recogni"),
+        ("ORTHANC", "SOMEONE", "called ae title not recogni"),
+        ("MODALITY", "SOMEONE", "calling ae title not recogni"),
     ],
 )
 def test_strangers_are_rejected(
     site: Site, require_binary: Callable[[str], str], aet: str, aec: str, reason: str
 ) -> None:
-    """An unknown calling AE and a wrong called AE get an A-ASSOCIATE-RJ with the right reason."""
+    """An A-ASSOCIATE-RJ with the right reason; who is not known by the host is a stranger, whatever it calls."""
     echoscu = require_binary("echoscu")
     site.start()
     answer = subprocess.run(
