@@ -32,6 +32,7 @@ from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
 from models.phantom import grid
 from reports.identity import ResultIdentity
+from reports.objects.case import measured_case
 from reports.objects.profile import Profile
 
 OURS, PEER = "Porta: findings, SEG, proof, SR, key images", "highdicom: BINARY SEG alone"
@@ -116,7 +117,8 @@ def by_porta(study: Study, outbox: Path) -> None:
     """As the service's last stage does it."""
     outbox.mkdir()
     identity = ResultIdentity(seed="b", revision=1, created=datetime(2026, 1, 1, tzinfo=UTC), software_version="0")
-    write_results(study.stack, study.volume, study.segmentation, outbox, identity=identity, profiles=(PROFILE,))
+    case = measured_case(study.stack, study.volume, study.segmentation, identity=identity)
+    write_results(case, outbox, profiles=(PROFILE,))
 
 
 def by_highdicom(study: Study, outbox: Path) -> None:

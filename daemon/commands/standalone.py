@@ -26,6 +26,7 @@ from dicom_io.volume import Volume
 from models.inference import segment
 from reports.findings.measurements import Findings, measure
 from reports.identity import identity_of, software_version
+from reports.objects.case import measured_case
 from reports.pages.overlays import write_overlays
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
@@ -175,8 +176,9 @@ def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Pat
         software_version=software_version(),
     )
     identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
-    findings, _ = write_results(stack, volume, segmentation, out, identity=identity, volume_note=task.note)
-    return findings
+    case = measured_case(stack, volume, segmentation, identity=identity, note=task.note)
+    write_results(case, out)
+    return case.findings
 
 
 def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findings, out: Path) -> None:

@@ -34,6 +34,7 @@ from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.findings.caveats import FindingsWarning
 from reports.identity import ResultIdentity
+from reports.objects.case import measured_case
 from reports.objects.profile import Profile
 
 PRIOR_IMAGES = "prior_images.json"
@@ -197,17 +198,11 @@ def _segmented(images: Sequence[Path], search: _Search, identity: ResultIdentity
         try:
             volume = read_volume(stack)
             segmentation = how.segment(volume)
-            findings, results = write_results(
-                stack,
-                volume,
-                segmentation,
-                search.folder / f"results-{stack.index}",
-                identity=_identity(stack, segmentation, identity),
-                profiles=[Profile(("seg",))],
-            )
+            case = measured_case(stack, volume, segmentation, identity=_identity(stack, segmentation, identity))
+            results = write_results(case, search.folder / f"results-{stack.index}", profiles=[Profile(("seg",))])
         except (SeriesRejected, SourceUnusable, GeometryNotProved):
             continue
-        if not UNFIT & set(findings.warnings):
+        if not UNFIT & set(case.findings.warnings):
             yield from (result.path for result in results)
 
 

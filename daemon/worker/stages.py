@@ -5,7 +5,7 @@ written whole is kept, never made again. A series may hold several volumes; each
 has a folder of its own, named by its index, and which ones those are is written down by the first stage.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
 from functools import lru_cache, partial
@@ -31,7 +31,7 @@ from daemon.worker.handover import (
 )
 from daemon.worker.predecessors import Predecessors
 from daemon.worker.prior_images import Segmenting, segmented_prior
-from daemon.worker.priors import Priors, fetch_priors
+from daemon.worker.priors import Priors, compared, fetch_priors
 from daemon.worker.requests import (
     Engine,
     Reported,
@@ -42,7 +42,7 @@ from daemon.worker.requests import (
     VerdictRequest,
     WarmUpRequest,
 )
-from daemon.worker.results import kept, write_results
+from daemon.worker.results import write_once, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
@@ -59,11 +59,13 @@ from models.inference import Model, load_model, segment, segment_with_probabilit
 from models.maps import Heat
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
+from reports.objects.case import Case, measured_case
 from reports.objects.key_images import LESION_IMAGES
 from reports.objects.kinds import Form, Need
-from reports.objects.profile import Profile
+from reports.objects.seg_fractional import TUMOUR
 from reports.objects.sr import build_rejection_sr
 from reports.objects.verification import HELD_BACK
+from reports.pages.heat_page import GRADCAM, Explanation
 
 log = get_logger()
 
@@ -191,61 +193,58 @@ def report_series(request: ReportRequest) -> Reported:
     stacks = {stack.index: stack for stack in spooled_series(request.paths).stacks}
     segmented = load_segmented(work)
     first = stacks[segmented.volumes[0]]
-    priors = fetch_priors(first.slices[0].path, request.archives, work)
-    with_images = [archive for archive in request.archives if archive.images]
-    if with_images and not priors.objects and not priors.failed and _has_liver(work, segmented):
-        again = Segmenting(partial(segmented_by, request.model, request.engine), request.prefer, request.memory_mb)
-        priors = segmented_prior(first, with_images, work, request.identity, again)
+    priors = _priors(first, segmented, request)
+    predecessors = Predecessors(first.study_instance_uid, segmented.volumes, request.replaced)
+    needs = frozenset(need for profile in request.profiles for need in profile.needs)
     results: list[Result] = []
     warnings: list[str] = []
     for index in segmented.volumes:
         stack = stacks[index]
-        findings, written = _report_stack(
-            stack,
-            segmented,
-            work / str(index),
-            outbox / str(index),
-            replace(request.identity, volume_index=index, volume_label=stack.label),
-            request.profiles,
-            Predecessors(stack.study_instance_uid, segmented.volumes, request.replaced),
-            priors,
-        )
-        results += written
-        warnings += findings.warnings
+        of_volume = replace(request.identity, volume_index=index, volume_label=stack.label)
+        case = _measured(stack, segmented, work / str(index), of_volume, needs)
+        case = replace(case, findings=compared(case.findings, case.segmentation, case.source.headers[0], priors))
+        results += write_results(case, outbox / str(index), profiles=request.profiles, predecessors=predecessors)
+        warnings += case.findings.warnings
     sync_folder(outbox.parent)  # the job's own folder came with that of its first volume
     return Reported(tuple(results), tuple(dict.fromkeys(warnings)))
+
+
+def _priors(first: Stack, segmented: Segmented, request: ReportRequest) -> Priors:
+    """Return what the findings are compared with: earlier results, else an earlier study that is segmented for it."""
+    priors = fetch_priors(first.slices[0].path, request.archives, request.work)
+    with_images = [archive for archive in request.archives if archive.images]
+    if with_images and not priors.objects and not priors.failed and _has_liver(request.work, segmented):
+        again = Segmenting(partial(segmented_by, request.model, request.engine), request.prefer, request.memory_mb)
+        return segmented_prior(first, with_images, request.work, request.identity, again)
+    return priors
 
 
 def _has_liver(work: Path, segmented: Segmented) -> bool:
     return any(load_labels(work / str(index)).any() for index in segmented.volumes)
 
 
-def _report_stack(
-    stack: Stack,
-    segmented: Segmented,
-    work: Path,
-    outbox: Path,
-    identity: ResultIdentity,
-    profiles: Sequence[Profile],
-    predecessors: Predecessors,
-    priors: Priors,
-) -> tuple[Findings, tuple[Result, ...]]:
-    needs = frozenset(need for profile in profiles for need in profile.needs)
+def _measured(stack: Stack, segmented: Segmented, work: Path, identity: ResultIdentity, needs: frozenset[Need]) -> Case:
+    """The case of one volume, with what its objects need of what the first stage kept."""
     segmentation = load_segmentation(work, stack.geometry)
     segmentation = replace(segmentation, warnings=segmentation.warnings + segmented.warnings)
-    return write_results(
-        stack,
-        read_volume(stack),
-        segmentation,
-        outbox,
-        identity=identity,
-        profiles=profiles,
-        volume_note=segmented.note,
-        predecessors=predecessors,
-        probabilities=load_probabilities(work) if Need.PROBABILITIES in needs else None,
-        heats=load_explanations(work) if Need.EXPLANATIONS in needs else {},
-        priors=priors,
+    case = measured_case(stack, read_volume(stack), segmentation, identity=identity, note=segmented.note)
+    kept = load_probabilities(work) if Need.PROBABILITIES in needs else None
+    heats = load_explanations(work) if Need.EXPLANATIONS in needs else {}
+    return replace(
+        case,
+        probabilities={} if kept is None else {LIVER: kept.liver, TUMOUR: kept.tumour},
+        explanations=_explanations(case.findings, heats),
     )
+
+
+def _explanations(findings: Findings, heats: Mapping[int, Heat]) -> dict[int, Explanation]:
+    """Grad-CAM of the lesions whose maps the first stage kept, each on its key slice."""
+    explanations = {}
+    for lesion in findings.lesions:
+        if heat := heats.get(lesion.number):
+            plane, highest = lesion.place.key_slice, float(heat.values.max(initial=0.0))
+            explanations[lesion.number] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
+    return explanations
 
 
 def report_verdict(request: VerdictRequest) -> Reported:
@@ -262,18 +261,17 @@ def report_verdict(request: VerdictRequest) -> Reported:
         if form in results or not profile.takes_verdicts:
             continue
 
-        def build(form: Form = form, profile: Profile = profile) -> Dataset:
+        def build(form: Form = form) -> Dataset:
             return build_rejection_sr(
                 headers,
                 sentence,
                 code,
                 identity=identity,
                 predecessors=predecessors.references(predecessors.of(form, forms, 0)),
-                sr_class=profile.sr_class,
-                name=form.name,
+                form=form,
             )
 
-        results[form] = kept(form, outbox / "0" / f"{form.name}.dcm", build, identity)
+        results[form] = write_once(outbox / "0" / f"{form.name}.dcm", build, form)
     if results:
         sync_folder(outbox.parent)
     return Reported(tuple(results.values()), ())

@@ -16,11 +16,10 @@ from pydicom import Dataset
 from pydicom.uid import SecondaryCaptureImageStorage
 from pydicom.valuerep import DS
 
-from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.volume import Volume
+from dicom_io.segmentation import Segmentation
 from reports.envelope import RESEARCH_USE, seal
 from reports.findings.measurements import Findings, Lesion
-from reports.identity import ResultIdentity
+from reports.objects.case import Case
 from reports.objects.kinds import KINDS, Kind
 from reports.objects.result_object import image_references, result_object, source_series_number
 from reports.pages.drawing import Canvas
@@ -29,8 +28,8 @@ from reports.pages.slice_page import HEIGHT, WIDTH, draw_page, most_liver
 from reports.pages.slice_picture import PictureGrid
 from reports.pages.summary_page import draw_summary
 from reports.pages.window import display_window
-from reports.source_frames import SourceFrame, source_frames
-from reports.source_headers import quietly, usable_headers
+from reports.source_frames import SourceFrame
+from reports.source_headers import quietly
 
 KIND = KINDS["key_images"]
 
@@ -50,60 +49,38 @@ class Page:
     grid: PictureGrid | None = None
 
 
-def build_key_images(
-    headers: Sequence[Dataset],
-    volume: Volume,
-    segmentation: Segmentation,
-    findings: Findings,
-    *,
-    identity: ResultIdentity,
-    frame_numbers: Sequence[int | None] = (),
-    sources: Sequence[Dataset] = (),
-    volume_note: str = "",
-) -> list[Dataset]:
+def build_key_images(case: Case) -> list[Dataset]:
     """The key images of one volume, in one series of their own of the source's study, in the order they are shown.
 
     A summary page; then the key slices of the largest lesions, or without any the slice with the most liver; without
-    a liver the page alone. `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg`
-    has them; they are not changed. `volume_note` is a sentence that says which volume of the series was segmented.
-
-    The same arguments give the same bytes. Raises SourceUnusable, and ValueError when headers, frame numbers, volume
-    and segmentation differ in number.
+    a liver the page alone. The same case gives the same bytes. Raises SourceUnusable.
     """
-    if len(headers) != volume.geometry.slices or volume.geometry.shape != segmentation.geometry.shape:
-        raise ValueError("one header per slice, and labels on the volume's grid")
-    sources = sources or usable_headers(headers, volume.geometry.frame_of_reference_uid)
-    frames = source_frames(sources, frame_numbers)
-    algorithm, series_number = segmentation.algorithm, source_series_number(sources[0])
-    canvas = Canvas(WIDTH, HEIGHT)
+    series_number, canvas = source_series_number(case.source.usable[0]), Canvas(WIDTH, HEIGHT)
     draw_summary(
         canvas,
-        findings,
-        algorithm,
-        identity=identity,
-        modality=volume.modality,
+        case.findings,
+        case.segmentation.algorithm,
+        identity=case.identity,
+        modality=case.volume.modality,
         series_number=series_number,
-        volume_note=volume_note,
+        volume_note=case.note,
     )
-    pages = [Page(canvas.pixels, frames, "Summary of the findings")]
-    window = display_window(volume, headers[0])
-    for plane, measured, comment in _shown(segmentation, findings):
+    pages = [Page(canvas.pixels, case.source.frames, "Summary of the findings")]
+    window = display_window(case.volume, case.source.headers[0])
+    for plane, measured, comment in _shown(case.segmentation, case.findings):
         drawn = draw_page(
             canvas,
-            volume,
-            segmentation,
-            findings,
+            case.volume,
+            case.segmentation,
+            case.findings,
             plane,
             window,
             measured=measured,
-            made_by=f"Porta {identity.software_version}, {algorithm.name} {algorithm.version}",
+            made_by=case.made_by,
             series_number=series_number,
         )
-        pages.append(Page(drawn.pixels, [frames[plane]], comment, drawn.grid))
-    return [
-        secondary_capture(sources[0], headers[0], item, number, algorithm, identity)
-        for number, item in enumerate(pages, start=1)
-    ]
+        pages.append(Page(drawn.pixels, [case.source.frames[plane]], comment, drawn.grid))
+    return [secondary_capture(case, KIND, number, page) for number, page in enumerate(pages, start=1)]
 
 
 def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tuple[Lesion, ...], str]]:
@@ -115,27 +92,11 @@ def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tu
     return [] if plane is None else [(plane, (), "Slice with the most liver")]
 
 
-def secondary_capture(
-    source: Dataset,
-    header: Dataset,
-    page: Page,
-    number: int,
-    algorithm: Algorithm,
-    identity: ResultIdentity,
-    *,
-    kind: Kind = KIND,
-) -> Dataset:
-    """Image `number` of a series of pictures; `source` is the usable copy of `header`. Raises SourceUnusable."""
+def secondary_capture(case: Case, kind: Kind, number: int, page: Page) -> Dataset:
+    """Image `number` of a series of pictures. Raises SourceUnusable."""
+    source, algorithm = case.source.usable[0], case.segmentation.algorithm
     with quietly():
-        ds = result_object(
-            source,
-            algorithm,
-            identity,
-            kind=kind,
-            number=number,
-            sop_class_uid=SecondaryCaptureImageStorage,
-            modality="OT",
-        )
+        ds = result_object(case, kind, number, sop_class_uid=SecondaryCaptureImageStorage, modality="OT")
         ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
         ds.ImageType = ["DERIVED", "SECONDARY"]
         ds.ImageComments = page.comment
@@ -149,7 +110,7 @@ def secondary_capture(
                 ds.add(source[keyword])
         _place(ds, page.grid)
         _set_pixels(ds, page.pixels)
-        seal(ds, header, identity)
+        seal(ds, case.source.headers[0], case.identity)
     return ds
 
 

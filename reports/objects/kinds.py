@@ -60,7 +60,9 @@ class Kind:
     series numbers of a volume its objects have, `description` is their SeriesDescription. Destinations that differ in
     one of `forms` get objects with other names and UIDs. `needs` is what a volume must have for it.
     `superseded_by` has the kinds that may supersede an SR of this kind that was sent. No destination takes it together
-    with one of those that it is `instead_of`. `build` is where its builder stands; None: no destination asks for it.
+    with one of those that it is `instead_of`. `build` is where its builder stands, which makes the objects of a case;
+    None: no destination asks for it. Of a `numbered` kind a volume may have several objects. `verify` is where the
+    check stands that proves the object on disk before it is sent.
     """
 
     name: str
@@ -71,6 +73,8 @@ class Kind:
     superseded_by: Mapping[str, Kinship] = field(default_factory=dict)
     instead_of: tuple[str, ...] = ()
     build: str | None = None
+    numbered: bool = False
+    verify: str | None = None
 
     @property
     def is_sr(self) -> bool:
@@ -104,6 +108,7 @@ KINDS = table_of(
         forms=(FormKey.SEG_TYPE,),
         needs=frozenset({Need.LIVER}),
         build="reports.objects.seg:build_seg",
+        verify="reports.objects.verification:verify_seg",
     ),
     Kind(
         "sr",
@@ -136,12 +141,14 @@ KINDS = table_of(
         series_offset=4,
         description="Porta: key images",
         build="reports.objects.key_images:build_key_images",
+        numbered=True,
     ),
     Kind(
         "pdf",
         series_offset=5,
         description="Porta: report (PDF)",
         build="reports.objects.pdf:build_pdf",
+        numbered=True,
     ),
     Kind(
         "probability",
@@ -149,6 +156,7 @@ KINDS = table_of(
         description="Porta: probability",
         needs=frozenset({Need.LIVER, Need.PROBABILITIES}),
         build="reports.objects.seg_fractional:build_fractional_seg",
+        verify="reports.objects.verification:verify_fractions",
     ),
     Kind(
         "explain",
@@ -156,6 +164,7 @@ KINDS = table_of(
         description="Porta: what the network looked at",
         needs=frozenset({Need.EXPLANATIONS}),
         build="reports.objects.explanation_images:build_explanation_images",
+        numbered=True,
     ),
     Kind(
         "verdict",

@@ -7,31 +7,22 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.envelope import contributing_equipment, series_description, software_versions
 from reports.errors import SourceUnusable
-from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.identity import MANUFACTURER_MODEL_NAME
+from reports.objects.case import Case
 from reports.objects.kinds import Kind
 from reports.source_frames import SourceFrame
 from reports.source_headers import UNICODE
 
 
-def result_object(
-    source: Dataset,
-    algorithm: Algorithm,
-    identity: ResultIdentity,
-    *,
-    kind: Kind,
-    number: int,
-    sop_class_uid: str,
-    modality: str,
-) -> Dataset:
-    """A data set with patient, study, series and equipment: instance `number` of the series of its `kind`.
+def result_object(case: Case, kind: Kind, number: int, *, sop_class_uid: str, modality: str) -> Dataset:
+    """A data set with patient, study, series and equipment: instance `number` of the series of its kind.
 
-    `source` is an image that `source_headers.usable_headers` gave. Text is Unicode until `envelope.seal`. Raises
-    SourceUnusable.
+    Text is Unicode until `envelope.seal`. Raises SourceUnusable.
     """
+    source, algorithm, identity = case.source.usable[0], case.segmentation.algorithm, case.identity
     try:
         ds = SOPClass(
             study_instance_uid=source.StudyInstanceUID,

@@ -5,8 +5,6 @@ source's rows, columns, orientation and position strings, name the image they li
 empty (PS3.3 section A.51).
 """
 
-from collections.abc import Sequence
-
 import highdicom as hd
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, RLELossless
@@ -25,54 +23,36 @@ from reports.envelope import (
 from reports.errors import SourceUnusable
 from reports.findings.measurements import Findings
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
-from reports.objects.kinds import KINDS, SegType
+from reports.objects.case import Case
+from reports.objects.kinds import KINDS
 from reports.objects.slice_grid import spacing_between_slices_mm
-from reports.source_frames import as_single_frames, name_true_sources, source_frames
-from reports.source_headers import UNICODE, quietly, usable_headers
+from reports.source_frames import as_single_frames, name_true_sources
+from reports.source_headers import UNICODE, quietly
 
 KIND = KINDS["seg"]
 
 
-def build_seg(
-    headers: Sequence[Dataset],
-    segmentation: Segmentation,
-    findings: Findings,
-    *,
-    identity: ResultIdentity,
-    frame_numbers: Sequence[int | None] = (),
-    sources: Sequence[Dataset] = (),
-    seg_type: SegType = "binary",
-    name: str = "seg",
-) -> Dataset:
-    """A SEG of every segment, in its own series of the source's study; its UIDs are those of `name`.
+def build_seg(case: Case) -> list[Dataset]:
+    """The SEG of every segment, in its own series of the source's study.
 
-    `headers` are the images of one volume in slice order, without pixel data; they are not changed, and no other
-    image is referred to. The first has patient and study. `frame_numbers` says which frame each of them is (None: a
-    single-frame image); empty means that none is one. The frames of one Enhanced image share their UIDs. `sources` are
-    what `usable_headers` makes of the headers, for a caller that makes several objects of them; empty: made here.
-
-    The same arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
-    headers, frame numbers and segmentation differ in number, or nothing was segmented: a SEG needs a frame, so a
-    result without a liver is an SR alone.
+    No image but those of the case is referred to. The same case gives the same bytes. Raises SourceUnusable when a
+    header cannot be used, and ValueError when nothing was segmented: a SEG needs a frame.
     """
-    geometry = segmentation.geometry
-    if len(headers) != geometry.slices:
-        raise ValueError("one header per slice")
+    segmentation, findings, identity, form = case.segmentation, case.findings, case.identity, case.form_of(KIND)
     if not segmentation.labels.any():
         raise ValueError("an empty segmentation has no SEG")
-    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
-    images, meant = as_single_frames(sources, source_frames(sources, frame_numbers))
+    images, meant = as_single_frames(case.source.usable, case.source.frames)
     equipment = contributing_equipment(segmentation.algorithm, identity)
     with quietly():
         try:
             seg = hd.seg.Segmentation(
                 source_images=images,
                 pixel_array=segmentation.labels,
-                segmentation_type=hd.seg.SegmentationTypeValues(seg_type.upper()),
+                segmentation_type=hd.seg.SegmentationTypeValues(str(form.seg_type).upper()),
                 segment_descriptions=_segment_descriptions(segmentation, findings, identity),
-                series_instance_uid=identity.series_instance_uid(name),
+                series_instance_uid=identity.series_instance_uid(form.name),
                 series_number=identity.series_number_of(KIND.series_offset),
-                sop_instance_uid=identity.sop_instance_uid(name),
+                sop_instance_uid=identity.sop_instance_uid(form.name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
@@ -90,14 +70,14 @@ def build_seg(
             # highdicom's own message may quote a value of the header
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
         name_true_sources(seg, meant)
-        set_spacing_between_slices(seg, geometry)
-        set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
-        if seg_type == "labelmap":
+        set_spacing_between_slices(seg, segmentation.geometry)
+        set_dimension_organization_uid(seg, identity.dimension_organization_uid(form.name))
+        if form.seg_type == "labelmap":
             # RLE, for dcmqi ends with an error on JPEG-LS; by pydicom's own encoder, for GDCM's, which highdicom would
             # be given where it is installed, ends the whole process on frames of an odd size (both tried)
             seg.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
-        seal(seg, headers[0], identity)
-    return seg
+        seal(seg, case.source.headers[0], identity)
+    return [seg]
 
 
 def lesion_label(number: int, long_axis_mm: float) -> str:

@@ -5,7 +5,7 @@ wants who asks how near a miss was. 255 stands for 1, as in the arrays, so nothi
 `reports.objects.seg` places its frames; RLE, for 400 frames of 512 x 512 bytes are 100 MB and mostly zeros and 255s.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from struct import pack
 
 import highdicom as hd
@@ -28,10 +28,11 @@ from reports.envelope import (
 )
 from reports.errors import SourceUnusable
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
+from reports.objects.case import Case
 from reports.objects.kinds import KINDS
 from reports.objects.seg import LIVER_TRACKING_ID, set_dimension_organization_uid, set_spacing_between_slices
-from reports.source_frames import as_single_frames, name_true_sources, source_frames
-from reports.source_headers import UNICODE, quietly, usable_headers
+from reports.source_frames import as_single_frames, name_true_sources
+from reports.source_headers import UNICODE, quietly
 
 KIND = KINDS["probability"]
 
@@ -42,30 +43,17 @@ LIVER, TUMOUR = 1, 2
 """Segment numbers."""
 
 
-def build_fractional_seg(
-    headers: Sequence[Dataset],
-    geometry: Geometry,
-    probabilities: Mapping[int, NDArray[np.uint8]],
-    algorithm: Algorithm,
-    *,
-    identity: ResultIdentity,
-    frame_numbers: Sequence[int | None] = (),
-    sources: Sequence[Dataset] = (),
-) -> Dataset:
-    """A FRACTIONAL SEG of both segments, in its own series of the source's study.
+def build_fractional_seg(case: Case) -> list[Dataset]:
+    """The FRACTIONAL SEG of both segments, in its own series of the source's study.
 
-    `probabilities` has for LIVER (tumours included) and TUMOUR an array (slice, row, column) on `geometry`, in 1/255.
-    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg` has them.
-
-    The same arguments give the same bytes. Raises SourceUnusable when a header cannot be used, and ValueError when
-    headers, frame numbers and arrays differ in number, or everything is 0.
+    The case's probabilities are those of LIVER (tumours included) and TUMOUR. The same case gives the same bytes.
+    Raises SourceUnusable when a header cannot be used, and ValueError when everything is 0.
     """
-    if len(headers) != geometry.slices or any(values.shape != geometry.shape for values in probabilities.values()):
-        raise ValueError("one header per slice, and probabilities on the volume's grid")
+    probabilities, geometry, identity = case.probabilities, case.volume.geometry, case.identity
+    algorithm, name = case.segmentation.algorithm, case.form_of(KIND).name
     if not any(values.any() for values in probabilities.values()):
         raise ValueError("a SEG needs a frame, and every probability is 0")
-    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
-    images, meant = as_single_frames(sources, source_frames(sources, frame_numbers))
+    images, meant = as_single_frames(case.source.usable, case.source.frames)
     with quietly():
         try:
             seg = hd.seg.Segmentation(
@@ -75,9 +63,9 @@ def build_fractional_seg(
                 fractional_type=hd.seg.SegmentationFractionalTypeValues.PROBABILITY,
                 max_fractional_value=MOST,
                 segment_descriptions=_segment_descriptions(algorithm, identity),
-                series_instance_uid=identity.series_instance_uid(KIND.name),
+                series_instance_uid=identity.series_instance_uid(name),
                 series_number=identity.series_number_of(KIND.series_offset),
-                sop_instance_uid=identity.sop_instance_uid(KIND.name),
+                sop_instance_uid=identity.sop_instance_uid(name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
@@ -97,10 +85,10 @@ def build_fractional_seg(
         _set_frames(seg, probabilities, {str(image.SOPInstanceUID): plane for plane, image in enumerate(images)})
         name_true_sources(seg, meant)
         set_spacing_between_slices(seg, geometry)
-        set_dimension_organization_uid(seg, identity.dimension_organization_uid(KIND.name))
+        set_dimension_organization_uid(seg, identity.dimension_organization_uid(name))
         seg.SegmentsOverlap = "YES"
-        seal(seg, headers[0], identity)
-    return seg
+        seal(seg, case.source.headers[0], identity)
+    return [seg]
 
 
 def _placeholder(geometry: Geometry, probabilities: Mapping[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:

@@ -32,71 +32,31 @@ from reports.identity import ResultIdentity
 from reports.measures import CHANGE, SUMMARY, Measure, Whole
 from reports.measures import LESION as LESION_MEASURES
 from reports.measures import LIVER as LIVER_MEASURES
-from reports.objects.kinds import KINDS, SrClass
+from reports.objects.case import Case
+from reports.objects.kinds import FORMS, KINDS, Form, Need
 from reports.objects.seg import LIVER_TRACKING_ID, lesion_tracking_id
 from reports.objects.sr_document import (
     Group,
     add_comments,
     algorithm_id,
+    case_document,
     document,
-    key_slices,
     measurement,
-    name_frames,
 )
-from reports.source_frames import source_frames
-from reports.source_headers import quietly, study_header, usable_headers
+from reports.source_headers import quietly, study_header
 
-KIND, REJECTION = KINDS["sr"], KINDS["verdict"]
+KIND = KINDS["sr"]
 SUMMARY_TRACKING_ID = "Summary"
 
 
-def build_sr(
-    headers: Sequence[Dataset],
-    findings: Findings,
-    algorithm: Algorithm,
-    *,
-    identity: ResultIdentity,
-    seg: Dataset | None,
-    predecessors: Sequence[Dataset] = (),
-    frame_numbers: Sequence[int | None] = (),
-    sources: Sequence[Dataset] = (),
-    volume_note: str = "",
-    sr_class: SrClass = "comprehensive_3d",
-    name: str = "sr",
-) -> Dataset:
+def build_sr(case: Case) -> list[Dataset]:
     """The SR of one result, in its own series of the source's study: complete, preliminary, unverified.
 
-    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_seg` has them; they are not
-    changed. `seg` is the SEG it refers to, None only when no liver was found. `predecessors` are the SRs that this one
-    supersedes, of an earlier revision or of another series of the study (their UIDs are enough). `volume_note` is a
-    sentence that says which volume of the series was segmented. The SR's UIDs are those of `name`. The same arguments
-    give the same bytes. Raises SourceUnusable.
+    The same case gives the same bytes. Raises SourceUnusable.
     """
-    if (seg is None) != (findings.liver_volume_ml == 0):
-        raise ValueError("a SEG goes with a liver, and with nothing else")
-    sources = sources or usable_headers(headers, None if seg is None else str(seg.FrameOfReferenceUID))
-    frames = source_frames(sources, frame_numbers)
-    groups = [summary_group(findings, algorithm, identity, volume_note)]
-    if seg is not None:
-        groups = [*segment_groups(findings, algorithm, identity, seg, str(sources[0].SeriesInstanceUID)), *groups]
-    evidence = sources if seg is None else [*sources, seg]
-    planes = key_slices(findings, len(sources))
-    sr = document(
-        groups,
-        evidence,
-        title=codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=KIND.description,
-        name=name,
-        series_number=identity.series_number_of(KIND.series_offset),
-        library=[sources[plane] for plane in planes],
-        source=headers[0],
-        algorithm=algorithm,
-        identity=identity,
-        predecessors=predecessors,
-        sr_class=sr_class,
-    )
-    name_frames(sr, [frames[plane].frame_number for plane in planes])
-    return sr
+    groups = [summary_group(case.findings, case.segmentation.algorithm, case.identity, case.note)]
+    groups = [*case_segment_groups(case), *groups]
+    return [case_document(case, groups, kind=KIND, title=codes.ONCOLOGY_MEASUREMENT_REPORT)]
 
 
 def build_rejection_sr(
@@ -107,8 +67,7 @@ def build_rejection_sr(
     identity: ResultIdentity,
     algorithm: Algorithm | None = None,
     predecessors: Sequence[Dataset] = (),
-    sr_class: SrClass = "comprehensive_3d",
-    name: str = "verdict",
+    form: Form = FORMS["verdict"],
 ) -> Dataset:
     """The SR of a series that was not processed: why there is no overlay, where the radiologist looks.
 
@@ -134,17 +93,24 @@ def build_rejection_sr(
     return document(
         [group],
         sources,
+        form=form,
         title=codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=REJECTION.description,
-        name=name,
-        series_number=identity.series_number_of(REJECTION.series_offset),
         library=[],
         source=named[0],
         algorithm=algorithm or Algorithm("none", "none", ""),
         identity=identity,
         predecessors=predecessors,
-        sr_class=sr_class,
     )
+
+
+def case_segment_groups(case: Case) -> list[Group]:
+    """The groups about the segments of the case's SEG; none without one."""
+    if (case.seg is None) != (Need.LIVER not in case.has):
+        raise ValueError("a SEG goes with a liver, and with nothing else")
+    if case.seg is None:
+        return []
+    series_instance_uid = str(case.source.usable[0].SeriesInstanceUID)
+    return segment_groups(case.findings, case.segmentation.algorithm, case.identity, case.seg, series_instance_uid)
 
 
 def segment_groups(

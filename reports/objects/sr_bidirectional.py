@@ -27,14 +27,14 @@ from pydicom.sr.coding import Code
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import Algorithm
 from reports import codes
-from reports.findings.measurements import Findings, Lesion
+from reports.findings.measurements import Lesion
 from reports.findings.sizes import Point
 from reports.identity import ResultIdentity
-from reports.objects.kinds import KINDS, SrClass
+from reports.objects.case import Case
+from reports.objects.kinds import KINDS
 from reports.objects.sr import summary_group
-from reports.objects.sr_document import Group, algorithm_id, document, key_slices, measurement, name_frames
-from reports.source_frames import SourceFrame, source_frames
-from reports.source_headers import usable_headers
+from reports.objects.sr_document import Group, algorithm_id, case_document, measurement
+from reports.source_frames import SourceFrame
 
 KIND = KINDS["sr_bidirectional"]
 TRACKING_ID = "Cornerstone3DTools@^0.1.0:Bidirectional"
@@ -43,50 +43,32 @@ PIXEL_CENTRE = 0.5
 """Spatial coordinates count from the corner of the first pixel, indices from its centre (PS3.3 table C.18.6-1)."""
 
 
-def build_bidirectional_sr(
-    headers: Sequence[Dataset],
-    geometry: Geometry,
-    findings: Findings,
-    algorithm: Algorithm,
-    *,
-    identity: ResultIdentity,
-    predecessors: Sequence[Dataset] = (),
-    frame_numbers: Sequence[int | None] = (),
-    sources: Sequence[Dataset] = (),
-    volume_note: str = "",
-    sr_class: SrClass = "comprehensive_3d",
-    name: str = "sr_bidirectional",
-) -> Dataset:
+def build_bidirectional_sr(case: Case) -> list[Dataset]:
     """The SR of one result's diameters, in its own series of the source's study; its tracking UIDs are the SEG's.
 
-    `headers` and `frame_numbers` are the images of the volume in slice order, as `build_sr` has them, and `geometry`
-    is theirs. Raises SourceUnusable, and ValueError when there is neither a lesion nor one of the `predecessors`.
+    Raises SourceUnusable, and ValueError when there is neither a lesion nor a predecessor.
     """
-    if not findings.lesions and not predecessors:
+    if not case.findings.lesions and not case.predecessors:
         raise ValueError("no lesion, no diameters")
-    sources = sources or usable_headers(headers, geometry.frame_of_reference_uid)
-    frames = source_frames(sources, frame_numbers)
-    groups: list[Group] = [
-        diameters_group(lesion, geometry, frames[lesion.place.key_slice], algorithm, identity)
-        for lesion in findings.lesions
+    groups: list[Group] = [*diameters_groups(case)]
+    if groups:
+        return [case_document(case, groups, kind=KIND, title=codes.IMAGING_MEASUREMENT_REPORT)]
+    groups = [summary_group(case.findings, case.segmentation.algorithm, case.identity, case.note)]
+    return [case_document(case, groups, kind=KIND, title=codes.ONCOLOGY_MEASUREMENT_REPORT)]
+
+
+def diameters_groups(case: Case) -> list[MeasurementsAndQualitativeEvaluations]:
+    """The group of each lesion's diameters."""
+    return [
+        diameters_group(
+            lesion,
+            case.volume.geometry,
+            case.source.frames[lesion.place.key_slice],
+            case.segmentation.algorithm,
+            case.identity,
+        )
+        for lesion in case.findings.lesions
     ]
-    planes = key_slices(findings, len(sources))
-    sr = document(
-        groups or [summary_group(findings, algorithm, identity, volume_note)],
-        sources,
-        title=codes.IMAGING_MEASUREMENT_REPORT if groups else codes.ONCOLOGY_MEASUREMENT_REPORT,
-        description=KIND.description,
-        name=name,
-        series_number=identity.series_number_of(KIND.series_offset),
-        library=[sources[plane] for plane in planes],
-        source=headers[0],
-        algorithm=algorithm,
-        identity=identity,
-        predecessors=predecessors,
-        sr_class=sr_class,
-    )
-    name_frames(sr, [frames[plane].frame_number for plane in planes])
-    return sr
 
 
 def diameters_group(

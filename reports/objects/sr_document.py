@@ -28,10 +28,11 @@ from reports.envelope import contributing_equipment, seal, series_description, s
 from reports.errors import SourceUnusable
 from reports.findings.measurements import Findings
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
-from reports.objects.kinds import SrClass
+from reports.objects.case import Case
+from reports.objects.kinds import KINDS, Form, Kind, SrClass
 from reports.source_headers import UNICODE, quietly
 
-CLASSES: dict[SrClass, type[Dataset]] = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
+CLASSES: dict[SrClass | None, type[Dataset]] = {"comprehensive_3d": Comprehensive3DSR, "comprehensive": ComprehensiveSR}
 """The content is the same: Comprehensive is for archives and viewers that do not know the newer class."""
 
 PROCEDURES = {"CT": codes.CT_PROCEDURE, "MR": codes.MR_PROCEDURE}
@@ -45,26 +46,43 @@ LIBRARY_IMAGES = 10
 Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
 
+def case_document(case: Case, groups: Sequence[Group], *, kind: Kind, title: Code) -> Dataset:
+    """The SR of a kind about a case; one that refers to the SEG has it as evidence. Raises SourceUnusable."""
+    planes = key_slices(case.findings, len(case.source.usable))
+    seg = case.seg if kind.refers_to_seg else None
+    sr = document(
+        groups,
+        case.source.usable if seg is None else [*case.source.usable, seg],
+        form=case.form_of(kind),
+        title=title,
+        library=[case.source.usable[plane] for plane in planes],
+        source=case.source.headers[0],
+        algorithm=case.segmentation.algorithm,
+        identity=case.identity,
+        predecessors=case.predecessors,
+    )
+    name_frames(sr, [case.source.frames[plane].frame_number for plane in planes])
+    return sr
+
+
 def document(
     groups: Sequence[Group],
     evidence: Sequence[Dataset],
     *,
+    form: Form,
     title: Code,
-    description: str,
-    name: str,
-    series_number: int,
     library: Sequence[Dataset],
     source: Dataset,
     algorithm: Algorithm,
     identity: ResultIdentity,
     predecessors: Sequence[Dataset],
-    sr_class: SrClass,
 ) -> Dataset:
-    """The SR: complete, preliminary, unverified; its UIDs are those of `name`. Raises SourceUnusable.
+    """The SR: complete, preliminary, unverified. Raises SourceUnusable.
 
     `evidence` are the images and objects that it refers to, `library` those of them that the Image Library lists;
     `source` has the character set, `predecessors` are the SRs that it supersedes (their UIDs are enough).
     """
+    kind = KINDS[form.kind]
     with quietly():
         try:
             report = MeasurementReport(
@@ -75,12 +93,12 @@ def document(
                 referenced_images=library or None,
             )
             _require_evidence(report, evidence)
-            sr = CLASSES[sr_class](
+            sr = CLASSES[form.sr_class](
                 evidence=evidence,
                 content=_without_children(report[0]),
-                series_instance_uid=identity.series_instance_uid(name),
-                series_number=series_number,
-                sop_instance_uid=identity.sop_instance_uid(name),
+                series_instance_uid=identity.series_instance_uid(form.name),
+                series_number=identity.series_number_of(kind.series_offset),
+                sop_instance_uid=identity.sop_instance_uid(form.name),
                 instance_number=1,
                 manufacturer=identity.manufacturer,
                 is_complete=True,
@@ -92,7 +110,7 @@ def document(
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
                 software_versions=software_versions(algorithm, identity),
                 device_serial_number=identity.device_observer_uid,
-                series_description=series_description(description, identity),
+                series_description=series_description(kind.description, identity),
                 coding_schemes=[codes.private_scheme()],
                 specific_character_set=UNICODE,
             )

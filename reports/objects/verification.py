@@ -9,15 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from dicom_io.errors import SegmentationUnreadable
 from dicom_io.geometry import Float, Geometry
 from dicom_io.seg_reader import SegmentMask, read_fractions, read_seg
 from dicom_io.segmentation import LIVER, Segmentation
 from reports.errors import GeometryNotProved
-from reports.findings.measurements import Findings
 from reports.findings.sizes import Point
+from reports.objects.case import Case
 from reports.objects.slice_grid import spacing_between_slices_mm
 
 HELD_BACK = (
@@ -33,22 +32,14 @@ PIXEL_TOLERANCE = 0.05
 """How far, in pixels and slices, a frame's corners may lie from those of the source image they belong to."""
 
 
-def verify_seg(
-    path: Path,
-    volume_geometry: Geometry,
-    segmentation: Segmentation,
-    findings: Findings,
-    sop_instance_uids: Sequence[str],
-    frame_numbers: Sequence[int | None] = (),
-) -> None:
+def verify_seg(path: Path, case: Case) -> None:
     """Read the SEG at `path` back and compare it with what should be in it. Raises GeometryNotProved.
 
-    `volume_geometry`, `sop_instance_uids` and `frame_numbers` (empty: single-frame images) are the source's, in
-    slice order. Checked are: the frame of reference; the segments' numbers; each frame's corners against a source
-    plane, and its named source image and frame against that plane; every voxel; the stated spacing of a regular
-    grid; each segment's volume and centroid against the findings.
+    Checked are: the frame of reference; the segments' numbers; each frame's corners against a source plane, and its
+    named source image and frame against that plane; every voxel; the stated spacing of a regular grid; each segment's
+    volume and centroid against the findings.
     """
-    images = list(zip(sop_instance_uids, frame_numbers or [None] * len(sop_instance_uids), strict=True))
+    findings, volume_geometry, images = case.findings, case.volume.geometry, _images(case)
     try:
         segments = read_seg(path)
     except SegmentationUnreadable as error:
@@ -58,7 +49,7 @@ def verify_seg(
         raise GeometryNotProved(f"The SEG holds {len(segments)} segments, the findings {len(expected)}.")
     planes = {segment.number: _proved_planes(segment, volume_geometry, images) for segment in segments}
     _prove_spacing(segments, volume_geometry)
-    _prove_voxels(segments, planes, segmentation)
+    _prove_voxels(segments, planes, case.segmentation)
     for lesion, segment in zip(findings.lesions, segments[1:], strict=True):
         _prove_measures([segment], planes, volume_geometry, lesion.size.volume_ml, lesion.place.centroid_lps_mm)
     # The masks are disjoint, the liver's volume is not: it includes the lesions
@@ -67,18 +58,12 @@ def verify_seg(
     _prove_measures(segments, planes, volume_geometry, findings.liver_volume_ml, findings.liver_centroid_lps_mm)
 
 
-def verify_fractions(
-    path: Path,
-    volume_geometry: Geometry,
-    probabilities: Mapping[int, NDArray[np.uint8]],
-    sop_instance_uids: Sequence[str],
-    frame_numbers: Sequence[int | None] = (),
-) -> None:
+def verify_fractions(path: Path, case: Case) -> None:
     """Read the FRACTIONAL SEG at `path` back and compare every voxel with what should be in it, on its own slice.
 
-    `probabilities` by segment number, in 1/255. Raises GeometryNotProved.
+    Raises GeometryNotProved.
     """
-    images = list(zip(sop_instance_uids, frame_numbers or [None] * len(sop_instance_uids), strict=True))
+    probabilities, volume_geometry, images = case.probabilities, case.volume.geometry, _images(case)
     try:
         segments = read_fractions(path)
     except SegmentationUnreadable as error:
@@ -96,6 +81,12 @@ def verify_fractions(
         left_out = set(np.flatnonzero(expected.any(axis=(1, 2))).tolist()) - set(planes)
         if left_out:
             raise GeometryNotProved(f"Segment {segment.number} lacks {len(left_out)} slices.")
+
+
+def _images(case: Case) -> list[tuple[str, int | None]]:
+    """SOPInstanceUID and frame number of each slice, as the volume was read: not what the SEG was made of."""
+    uids = case.volume.sop_instance_uids
+    return list(zip(uids, case.volume.frame_numbers or [None] * len(uids), strict=True))
 
 
 def _proved_planes(segment: SegmentMask, geometry: Geometry, images: Sequence[tuple[str, int | None]]) -> list[int]:

@@ -26,8 +26,8 @@ from models.phantom.contrast import ct_contrast
 from models.phantom.lesions import Wish
 from models.phantom.patient import draw_lesions, draw_patient, image, stream
 from reports import codes
-from reports.findings.measurements import measure
 from reports.identity import ResultIdentity
+from reports.objects.case import measured_case
 from reports.objects.seg import build_seg
 from tests.acceptance.conftest import Site, comments, until
 
@@ -172,11 +172,10 @@ def seg_of(paths: list[Path]) -> Path:
     labels = np.zeros(stack.geometry.shape, np.uint8)
     labels[4:8, 40:60, 40:60] = 1
     segmentation = Segmentation(labels, stack.geometry, Algorithm("resnet50", "1", "0" * 64))
-    findings = measure(read_volume(stack), segmentation, tracking_seed="earlier")
-    headers = [dcmread(path, stop_before_pixels=True) for path in paths]
     identity = ResultIdentity("earlier", 1, datetime(2024, 1, 10, tzinfo=UTC), "1.2.3")
     path = paths[0].with_name("seg.dcm")
-    build_seg(headers, segmentation, findings, identity=identity).save_as(path)
+    (seg,) = build_seg(measured_case(stack, read_volume(stack), segmentation, identity=identity))
+    seg.save_as(path)
     return path
 
 

@@ -29,6 +29,7 @@ from dicom_io.segmentation import LIVER, Algorithm, Segmentation
 from dicom_io.series import open_series
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
+from reports.objects.case import measured_case
 from reports.objects.kinds import KINDS
 from reports.objects.profile import Profile
 from tests.acceptance.conftest import comments, until
@@ -120,8 +121,9 @@ def read(
         seed="viewer", revision=1, created=datetime(2026, 1, 2, 3, 4, tzinfo=UTC), software_version="0.2.0"
     )
     outbox = tmp_path_factory.mktemp("outbox")
-    findings, results = write_results(stack, volume, segmentation, outbox, identity=identity, profiles=(EVERYTHING,))
-    assert findings.lesion_count == 2
+    case = measured_case(stack, volume, segmentation, identity=identity)
+    results = write_results(case, outbox, profiles=(EVERYTHING,))
+    assert case.findings.lesion_count == 2
     healthy = replace(segmentation, labels=np.minimum(numbered, LIVER))
     sent = [
         SentSr(result.form, 0, result.series_instance_uid, result.sop_instance_uid)
@@ -129,12 +131,9 @@ def read(
         if KINDS[result.form.kind].is_sr
     ]
     uid = str(dcmread(results[0].path).StudyInstanceUID)
-    _, afterwards = write_results(
-        stack,
-        volume,
-        healthy,
+    afterwards = write_results(
+        measured_case(stack, volume, healthy, identity=replace(identity, revision=2)),
         outbox / "later",
-        identity=replace(identity, revision=2),
         profiles=(Profile(("seg", "sr_bidirectional")),),
         predecessors=Predecessors(uid, replaced=(Replaced(tuple(sent)),)),
     )
@@ -142,7 +141,7 @@ def read(
         request = urllib.request.Request(f"{orthanc}/instances", data=path.read_bytes(), method="POST")
         with urllib.request.urlopen(request, timeout=60) as answer:
             assert answer.status == 200
-    return Read(orthanc, uid, findings, results, afterwards)
+    return Read(orthanc, uid, case.findings, results, afterwards)
 
 
 @pytest.fixture(scope="module")

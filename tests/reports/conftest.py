@@ -24,6 +24,8 @@ from dicom_io.series import Stack, open_series, stack_headers
 from dicom_io.volume import Volume
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity
+from reports.objects.case import Case, source_images
+from reports.objects.profile import Profile
 from reports.objects.seg import build_seg
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "0123456789abcdef" * 4)
@@ -31,20 +33,34 @@ IDENTITY = ResultIdentity(
     seed="job-7", revision=1, created=datetime(2024, 5, 1, 12, 30, tzinfo=UTC), software_version="0.1.0"
 )
 
+PROFILE = Profile()
+
 
 @dataclass(frozen=True, eq=False)
-class Case:
-    """One series with what was found in it."""
+class Example:
+    """One series with what was found in it, of which a test may change anything."""
 
     headers: tuple[Dataset, ...]
     volume: Volume
     segmentation: Segmentation
     findings: Findings
 
-    def seg(self, identity: ResultIdentity = IDENTITY) -> Dataset:
+    def under(self, identity: ResultIdentity = IDENTITY, *, profile: Profile = PROFILE, **parts: Any) -> Case:
+        """What builders take of it, under an identity."""
+        frame_of_reference_uid = self.volume.geometry.frame_of_reference_uid if self.findings.liver_volume_ml else None
+        source = source_images(self.headers, self.volume.frame_numbers, frame_of_reference_uid)
+        return Case(source, self.volume, self.segmentation, self.findings, identity, profile=profile, **parts)
+
+    def seg(self, identity: ResultIdentity = IDENTITY, *, profile: Profile = PROFILE) -> Dataset:
         """Its SEG."""
-        numbers = self.volume.frame_numbers
-        return build_seg(self.headers, self.segmentation, self.findings, identity=identity, frame_numbers=numbers)
+        (ds,) = build_seg(self.under(identity, profile=profile))
+        return ds
+
+    def reported(self, identity: ResultIdentity = IDENTITY, *, profile: Profile = PROFILE, **parts: Any) -> Case:
+        """What builders of SRs take of it: with its SEG."""
+        if "seg" not in parts and self.findings.liver_volume_ml:
+            parts["seg"] = self.seg(identity, profile=profile)
+        return self.under(identity, profile=profile, **parts)
 
     def write_seg(self, path: Path) -> Path:
         """Its SEG on disk."""
@@ -60,12 +76,12 @@ SOP_CLASSES = {
 }
 """By modality, and whether the image is an Enhanced one."""
 
-MakeCase = Callable[..., Case]
+MakeCase = Callable[..., Example]
 
 
 @pytest.fixture
 def make_case() -> MakeCase:
-    """Build a Case; every part of its geometry and each header attribute can be set.
+    """Build an Example; every part of its geometry and each header attribute can be set.
 
     `frame_numbers` makes it one Enhanced image, of which these frames are the volume.
     """
@@ -86,7 +102,7 @@ def _make_case(
     modality: str = "CT",
     frame_numbers: Sequence[int] = (),
     **attributes: object,
-) -> Case:
+) -> Example:
     row_cosines, column_cosines = np.array(orientation[:3], float), np.array(orientation[3:], float)
     normal = np.cross(row_cosines, column_cosines)
     origins = np.array(
@@ -136,7 +152,7 @@ def _make_case(
     uids = tuple(str(header.SOPInstanceUID) for header in headers)
     volume = Volume(array, geometry, modality, "1.2.826.0.1.7.2", uids, tuple(frame_numbers))
     segmentation = Segmentation(labels, geometry, ALGORITHM)
-    return Case(tuple(headers), volume, segmentation, measure(volume, segmentation, tracking_seed="job-7"))
+    return Example(tuple(headers), volume, segmentation, measure(volume, segmentation, tracking_seed="job-7"))
 
 
 def _labels(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -151,10 +167,10 @@ def _labels(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
 
 
 @pytest.fixture
-def real_case(unpacked: Callable[[str], list[Path]], shared_data: Path) -> Callable[[str], Case]:
+def real_case(unpacked: Callable[[str], list[Path]], shared_data: Path) -> Callable[[str], Example]:
     """A real series with its truth as segmentation; the pixels, which no object holds, are left unread."""
 
-    def case(name: str) -> Case:
+    def case(name: str) -> Example:
         (stack,) = open_series(unpacked(f"{name}/ct_dicom")).stacks
         truth_path = next((shared_data / name).glob("l*.nii.gz"))
         truth = np.asarray(nibabel.load(truth_path).dataobj).transpose(2, 1, 0)
@@ -170,16 +186,16 @@ def real_case(unpacked: Callable[[str], list[Path]], shared_data: Path) -> Calla
 
 
 @pytest.fixture
-def real_volumes(unpacked: Callable[[str], list[Path]]) -> Callable[[str], list[Case]]:
+def real_volumes(unpacked: Callable[[str], list[Path]]) -> Callable[[str], list[Example]]:
     """Every volume of a real series, with a liver and lesions that were never there; the pixels are left unread."""
 
-    def volumes(name: str) -> list[Case]:
+    def volumes(name: str) -> list[Example]:
         return [_case_of(stack, _labels(stack.geometry.shape)) for stack in open_series(unpacked(name)).stacks]
 
     return volumes
 
 
-def _case_of(stack: Stack, labels: NDArray[np.uint8]) -> Case:
+def _case_of(stack: Stack, labels: NDArray[np.uint8]) -> Example:
     volume = Volume(
         array=np.zeros(stack.geometry.shape, np.int16),
         geometry=stack.geometry,
@@ -191,7 +207,7 @@ def _case_of(stack: Stack, labels: NDArray[np.uint8]) -> Case:
     )
     segmentation = Segmentation(labels, stack.geometry, ALGORITHM)
     findings = measure(volume, segmentation, tracking_seed="job-7")
-    return Case(stack_headers(stack), volume, segmentation, findings)
+    return Example(stack_headers(stack), volume, segmentation, findings)
 
 
 @pytest.fixture
@@ -228,7 +244,7 @@ def dcmqi_labels(require_binary: Callable[[str], str], tmp_path: Path) -> Callab
     """What dcmqi, and Slicer with it, makes of a case's SEG, laid on the source's grid by physical space."""
     program = require_binary("segimage2itkimage")
 
-    def labels_of(case: Case, seg: Dataset | None = None) -> NDArray[np.uint8]:
+    def labels_of(case: Example, seg: Dataset | None = None) -> NDArray[np.uint8]:
         path = tmp_path / "seg.dcm"
         (seg or case.seg()).save_as(path, enforce_file_format=True)
         command = [program, "--inputDICOM", str(path), "--outputDirectory", str(tmp_path), "-t", "nrrd", "-p", "s"]
@@ -377,10 +393,10 @@ def _made_summary(cases: list[dict[str, Any]]) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def many_lesions() -> Callable[[Case, int], Case]:
+def many_lesions() -> Callable[[Example, int], Example]:
     """`many_lesions(case, 30)` is the case with so many lesions of two pixels' width in its liver."""
 
-    def drawn(case: Case, count: int) -> Case:
+    def drawn(case: Example, count: int) -> Example:
         labels = np.minimum(case.segmentation.labels, 1)
         places = [p for p in np.argwhere(labels == 1) if not (p % (1, 4, 4)).any()]
         for number, (plane, row, column) in enumerate(places[:count], start=2):

@@ -66,7 +66,7 @@ def unlisted(content: dict[str, Any]) -> set[str]:
 def in_sr(case, identity) -> list[dict[tuple[str, str | None], tuple[float, str]]]:
     """The numbers of each group of the SR: (code, derivation) to (value, unit)."""
     buffer = io.BytesIO()
-    sr = build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=case.seg())
+    (sr,) = build_sr(case.reported(identity))
     sr.save_as(buffer, enforce_file_format=True)
     root = pydicom.dcmread(io.BytesIO(buffer.getvalue()))
     (measurements,) = [item for item in root.ContentSequence if item.ConceptNameCodeSequence[0].CodeValue == "126010"]

@@ -18,9 +18,8 @@ from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from reports.findings.measurements import measure
-from reports.objects.seg import build_seg
 from reports.objects.verification import verify_seg
-from tests.reports.conftest import IDENTITY, SOP_CLASSES
+from tests.reports.conftest import SOP_CLASSES, Example
 
 ALGORITHM = Algorithm("resnet50", "1.2.0", "ab" * 32)
 PLACED_WITHIN_MM = 0.01
@@ -119,7 +118,8 @@ def test_a_labelled_point_comes_back_at_its_place(case: Placed) -> None:
     volume = Volume(array, case.geometry, case.headers[0].Modality, "1.2", uids, case.frame_numbers)
     segmentation = Segmentation(labels, case.geometry, ALGORITHM)
     findings = measure(volume, segmentation, tracking_seed="job")
-    seg = build_seg(case.headers, segmentation, findings, identity=IDENTITY, frame_numbers=case.frame_numbers)
+    made = Example(tuple(case.headers), volume, segmentation, findings)
+    seg = made.seg()
     buffer = io.BytesIO()
     seg.save_as(buffer, enforce_file_format=True)
     ds = pydicom.dcmread(io.BytesIO(buffer.getvalue()))
@@ -142,4 +142,4 @@ def test_a_labelled_point_comes_back_at_its_place(case: Placed) -> None:
     with TemporaryDirectory() as folder:
         path = Path(folder) / "seg.dcm"
         path.write_bytes(buffer.getvalue())
-        verify_seg(path, case.geometry, segmentation, findings, uids, case.frame_numbers)
+        verify_seg(path, made.under())

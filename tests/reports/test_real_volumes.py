@@ -40,10 +40,7 @@ def test_seg_and_sr_of_every_volume_are_clean(real_volumes, identity, validate, 
         one = replace(identity, volume_index=index, volume_label=f"EchoTime {index}")
         seg = case.seg(one)
         assert validate(seg) == []
-        numbers, algorithm = case.volume.frame_numbers, case.segmentation.algorithm
-        sr = build_sr(
-            case.headers, case.findings, algorithm, identity=one, seg=seg, frame_numbers=numbers, volume_note="One."
-        )
+        (sr,) = build_sr(case.under(one, seg=seg, note="One."))
         assert validate(sr) == []
 
 
@@ -52,8 +49,7 @@ def test_every_frame_lies_on_its_source(real_volumes, tmp_path, name) -> None:
     """By the self-check, by hand against the source's decimal strings, and by the sources that highdicom reads."""
     for index, case in enumerate(real_volumes(name)):
         path = case.write_seg(tmp_path / f"{index}.dcm")
-        arguments = case.volume.geometry, case.segmentation, case.findings, case.volume.sop_instance_uids
-        verify_seg(path, *arguments, case.volume.frame_numbers)
+        verify_seg(path, case.under())
         seg = pydicom.dcmread(path)
         images = images_of(case)
         assert len(set(images)) == len(images)
@@ -116,7 +112,7 @@ def test_the_tilted_stack_states_no_spacing_and_says_that_it_is_tilted(real_volu
     seg = case.seg()
     assert "SpacingBetweenSlices" not in seg.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence[0]
     assert "DimensionOrganizationType" not in seg
-    sr = build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg)
+    (sr,) = build_sr(case.under(identity, seg=seg))
     texts = [str(element.value) for element in sr.iterall() if element.keyword == "TextValue"]
     assert "Warning: TILT. The gantry was tilted: the slices are not stacked along their normal." in texts
     assert any(text.startswith("Warning: UNEVEN_SPACING.") for text in texts)

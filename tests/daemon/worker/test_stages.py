@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG2000Lossless, MRImageStorage
 
 from daemon.intake import Intake
-from daemon.worker import results, stages
+from daemon.worker import stages
 from daemon.worker.handover import load_explanations, load_segmented
 from daemon.worker.requests import (
     Engine,
@@ -27,7 +27,6 @@ from daemon.worker.requests import (
     ShadowRequest,
     VerdictRequest,
 )
-from daemon.worker.results import FURTHER_OBJECTS, Material
 from daemon.worker.stages import model_on, report_series, report_verdict, segment_series, shadow_series
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
@@ -41,6 +40,8 @@ from models.errors import UnknownModel
 from models.maps import Heat, Probabilities
 from reports.errors import GeometryNotProved
 from reports.identity import ResultIdentity, identity_of
+from reports.objects import key_images, verification
+from reports.objects.case import Case
 from reports.objects.kinds import FORMS
 from reports.objects.profile import Profile
 
@@ -503,37 +504,29 @@ def test_diameters_are_there_where_there_are_lesions(make: Callable[..., list[Pa
 
 
 @pytest.fixture
-def further() -> Iterator[list[Material]]:
-    """A further kind of object, which is given the material and makes two copies of the first header."""
-    seen: list[Material] = []
+def seen(monkeypatch: pytest.MonkeyPatch) -> list[Case]:
+    """The cases of which key images are made."""
+    cases: list[Case] = []
+    builder = key_images.build_key_images
 
-    def build(material: Material) -> list[Dataset]:
-        seen.append(material)
-        made = []
-        for number in (1, 2):
-            ds = dcmread(material.stack.slices[0].path)
-            ds.SOPInstanceUID = derive_uid("further", number)
-            ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-            made.append(ds)
-        return made
+    def build(case: Case) -> list[Dataset]:
+        cases.append(case)
+        return builder(case)
 
-    before = dict(FURTHER_OBJECTS)
-    FURTHER_OBJECTS["key_images"] = build
-    yield seen
-    FURTHER_OBJECTS.clear()
-    FURTHER_OBJECTS.update(before)
+    monkeypatch.setattr(key_images, "build_key_images", build)
+    return cases
 
 
-def test_further_objects(make: Callable[..., list[Path]], tmp_path: Path, further: list[Material]):
+def test_objects_that_are_alike_for_all(make: Callable[..., list[Path]], tmp_path: Path, seen: list[Case]):
     """Made once for all who ask for them, each written once, and sent like any other."""
     asking = Profile(("seg", "sr", "key_images"))
     paths = make()
     reported = walk(paths, tmp_path, profiles=[Profile(), asking, replace(asking, sr_class="comprehensive")])
     found = [result for result in reported.results if result.form.name == "key_images"]
     assert [result.path.name for result in found] == ["key_images-1.dcm", "key_images-2.dcm"]
-    assert [result.sop_instance_uid for result in found] == [derive_uid("further", number) for number in (1, 2)]
-    (material,) = further
-    assert len(material.headers) == len(material.frame_numbers) == material.volume.geometry.slices
+    uids = [identity().sop_instance_uid(f"key_images-{number}") for number in (1, 2)]
+    assert [result.sop_instance_uid for result in found] == uids
+    assert len(seen) == 1
     before = [result.path.stat().st_mtime_ns for result in found]
     assert report(paths, tmp_path, profiles=[asking]).results[-2:] == tuple(found)
     assert [result.path.stat().st_mtime_ns for result in found] == before
@@ -596,7 +589,7 @@ def test_probability_that_lies_elsewhere_is_held_back(
     def refuse(*args: object) -> None:
         raise GeometryNotProved("a voxel differs")
 
-    monkeypatch.setattr(results, "verify_fractions", refuse)
+    monkeypatch.setattr(verification, "verify_fractions", refuse)
     paths = make()
     segment(paths, tmp_path, profiles=[ASKING])
     with pytest.raises(GeometryNotProved):
@@ -684,7 +677,7 @@ def test_a_seg_that_is_held_back_is_made_anew(
         raise GeometryNotProved("12 mm off")
 
     with monkeypatch.context() as patch, pytest.raises(GeometryNotProved):
-        patch.setattr(results, "verify_seg", refuse)
+        patch.setattr(verification, "verify_seg", refuse)
         walk(paths, tmp_path)
     assert [path.name for path in (tmp_path / "outbox" / "0").iterdir()] == ["seg.dcm.held-back"]
     assert objects(report(paths, tmp_path)) == [(0, "seg"), (0, "sr")]

@@ -17,6 +17,7 @@ from reports.findings.response import RESPONSE_CAVEAT, Category, Growth, Respons
 from reports.findings.wording import assessment, course_cell, lesion_course
 from reports.objects.findings_json import findings_json
 from reports.objects.pdf import build_pdf
+from reports.objects.profile import Profile
 from reports.objects.sr import build_sr
 from reports.pages.course_charts import target_course, volume_course
 from reports.pages.drawing import Box, Canvas
@@ -143,10 +144,10 @@ def test_the_way_over_several_studies(make_case, identity, validate) -> None:
     assert sentence.endswith("Also: 270 days earlier 18.0 mm, 3.0 mL; 180 days earlier 12.0 mm, 1.0 mL.")
     assert volume_course(findings, findings.lesions[0])[:3] == [(-270, 3.0), (-180, 1.0), (-90, 2.0)]
     assert target_course(findings) == [(-270, 18.0), (-180, 12.0), (-90, 16.0), (0, 20.0)]
-    sr = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=case.seg())
+    (sr,) = build_sr(replace(case, findings=findings).reported(identity))
     assert validate(sr) == []
     assert sentence in comments(sr)
-    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    ds = build_pdf(replace(case, findings=findings).under(identity))[0]
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
     assert "Volume over time, mL, by lesion" in text and "Sum of target diameters over time, mm" in text
@@ -161,7 +162,7 @@ def test_all_gone_has_a_way_too(make_case, identity) -> None:
     gone = replace(way, courses=(), studies=studies, response=Response(Category.CR, (), 16.0, 0.0, 18.0, 0.0))
     findings = replace(case.findings, follow_up=gone)
     assert target_course(findings)[-1] == (0, 0.0)
-    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    ds = build_pdf(replace(case, findings=findings).under(identity))[0]
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
     assert "Sum of target diameters over time, mm" in text
@@ -201,14 +202,7 @@ def test_the_sr_is_clean_and_has_the_course(make_case, identity, validate, sr_cl
     case = make_case()
     case = replace(case, findings=followed(case.findings))
     seg = case.seg()
-    sr = build_sr(
-        case.headers,
-        case.findings,
-        case.segmentation.algorithm,
-        identity=identity,
-        seg=seg,
-        sr_class=sr_class,
-    )
+    (sr,) = build_sr(case.under(identity, seg=seg, profile=Profile(sr_class=sr_class)))
     assert validate(sr) == []
     assert [item.TrackingUID for item in seg.SegmentSequence][1] == "1.2.8"
     groups = read_measurement_groups(sr)
@@ -230,7 +224,7 @@ def test_all_gone_is_said_in_the_sr(make_case, identity, validate) -> None:
     response = Response(Category.CR, ("all targets have disappeared",), 14.0, 0.0)
     gone = FollowUp(90, (), (GONE,), (GONE,), (), response, 0.95, 1.2)
     findings = replace(case.findings, follow_up=gone)
-    sr = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=case.seg())
+    (sr,) = build_sr(replace(case, findings=findings).reported(identity))
     assert validate(sr) == []
     assert any("1 disappeared (14.0 mm then)" in text for text in comments(sr))
     assert "112041" in json.dumps(sr.to_json_dict(), default=str)
@@ -261,12 +255,12 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD)" in words
     assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
     assert "Confidence" not in canvas.written
-    ds = build_pdf(case.headers, case.volume, case.segmentation, findings, identity=identity)
+    ds = build_pdf(replace(case, findings=findings).under(identity))[0]
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
     assert "Lesions against a study of 90 days earlier" in text and "+100 %" in text
     assert "Volume then and now, mL, by lesion" in text and "90 d earlier" in text
-    plain = build_pdf(case.headers, case.volume, case.segmentation, case.findings, identity=identity)
+    plain = build_pdf(case.under(identity))[0]
     assert plain.EncapsulatedDocument != ds.EncapsulatedDocument
 
 

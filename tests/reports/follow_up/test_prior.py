@@ -6,13 +6,13 @@ from pydicom import Dataset, dcmread
 
 from dicom_io.errors import SegmentationUnreadable
 from reports.follow_up.prior import read_prior
-from reports.objects.seg import build_seg
+from reports.objects.profile import Profile
 
 TURNED = (0, 1, 0, 0, 0, -1)
 
 
 def labelmap(case, identity) -> Dataset:
-    return build_seg(case.headers, case.segmentation, case.findings, identity=identity, seg_type="labelmap")
+    return case.seg(identity, profile=Profile(seg_type="labelmap"))
 
 
 @pytest.mark.parametrize(

@@ -9,20 +9,21 @@ from reports.errors import ReportUnreadable
 from reports.findings.course import Course, FollowUp
 from reports.findings.response import Response, Status
 from reports.follow_up.reported import read_reported
+from reports.objects.profile import Profile
 from reports.objects.sr import build_rejection_sr, build_sr
 from reports.objects.sr_combined import build_combined_sr
 
 
 def sr_of(case, identity, **options) -> Dataset:
-    seg = case.seg(identity) if case.findings.liver_volume_ml else None
-    return build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg, **options)
+    (sr,) = build_sr(case.reported(identity, **options))
+    return sr
 
 
 @pytest.mark.parametrize("sr_class", ["comprehensive_3d", "comprehensive"])
 def test_the_reported_sizes_come_back(make_case, identity, sr_class, tmp_path) -> None:
     """Tracking UIDs, volumes and axes of the lesions, to a thousandth, and the day; from a file as from a data set."""
     case = make_case()
-    ds = sr_of(case, identity, sr_class=sr_class)
+    ds = sr_of(case, identity, profile=Profile(sr_class=sr_class))
     path = tmp_path / "sr.dcm"
     ds.save_as(path, enforce_file_format=True)
     report = read_reported(path)
@@ -50,9 +51,8 @@ def test_findings_with_diameters_are_a_report_too(make_case, identity, sr_class)
     case = make_case()
 
     def combined(case) -> Dataset:
-        algorithm, geometry = case.segmentation.algorithm, case.volume.geometry
-        options = {"identity": identity, "seg": case.seg(identity), "sr_class": sr_class}
-        return build_combined_sr(case.headers, geometry, case.findings, algorithm, **options)
+        (sr,) = build_combined_sr(case.reported(identity, profile=Profile(sr_class=sr_class)))
+        return sr
 
     assert read_reported(combined(case)).lesions == read_reported(sr_of(case, identity)).lesions
     assert read_reported(combined(make_case(lesions=False))).lesions == ()
@@ -82,9 +82,7 @@ def test_two_lesions_of_one_tracking_uid_have_none(make_case, identity) -> None:
     case = make_case()
     first, second = case.findings.lesions
     twice = replace(case.findings, lesions=(first, replace(second, tracking_uid=first.tracking_uid)))
-    report = read_reported(
-        build_sr(case.headers, twice, case.segmentation.algorithm, identity=identity, seg=case.seg())
-    )
+    report = read_reported(sr_of(replace(case, findings=twice), identity, seg=case.seg()))
     assert [size.tracking_uid for size in report.lesions] == ["", ""]
 
 

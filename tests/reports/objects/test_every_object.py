@@ -7,12 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from reports.objects.key_images import build_key_images
-from reports.objects.pdf import build_pdf
-from reports.objects.seg_fractional import build_fractional_seg
-from reports.objects.sr import build_sr
-from reports.objects.sr_bidirectional import build_bidirectional_sr
-from reports.objects.sr_combined import build_combined_sr
+from reports.objects.case import build, verify
+from reports.objects.kinds import CHOICES, KINDS
+from reports.pages.heat_page import GRADCAM, Explanation
 
 ACCEPTED = [
     "chaos_ct3/ct_dicom",
@@ -40,24 +37,27 @@ def test_no_accepted_series_is_left_out() -> None:
 def test_every_object_is_clean(real_volumes, identity, validate, require_binary, tmp_path, name) -> None:
     """dciodvfy finds nothing that the source does not bring; DCMTK parses the trees of the SRs."""
     dsrdump = require_binary("dsrdump")
-    case = real_volumes(name)[-1]
+    example = real_volumes(name)[-1]
     one = replace(identity, volume_index=1, volume_label="EchoTime 2")
-    numbers, algorithm = case.volume.frame_numbers, case.segmentation.algorithm
-    of = {"identity": one, "frame_numbers": numbers}
-    seg = case.seg(one)
-    sr = build_sr(case.headers, case.findings, algorithm, seg=seg, **of)
-    diameters = build_bidirectional_sr(case.headers, case.volume.geometry, case.findings, algorithm, **of)
-    geometry = case.volume.geometry
-    both = build_combined_sr(case.headers, geometry, case.findings, algorithm, seg=seg, **of)
-    shown = case.headers, case.volume, case.segmentation, case.findings
-    fractions = {1: np.uint8(200) * (case.segmentation.labels > 0), 2: np.uint8(99) * (case.segmentation.labels > 1)}
-    probability = build_fractional_seg(case.headers, case.volume.geometry, fractions, algorithm, **of)
-    objects = [seg, sr, diameters, both, probability, build_pdf(*shown, **of), *build_key_images(*shown, **of)]
-    assert len({ds.SeriesInstanceUID for ds in objects}) == len({ds.SeriesNumber for ds in objects}) == 7
-    for ds in objects:
-        assert validate(ds) == [], ds.SeriesDescription
-        assert ds.StudyInstanceUID == case.headers[0].StudyInstanceUID
-    for report in (sr, diameters, both):
+    labels, lesion = example.segmentation.labels, example.findings.lesions[0]
+    heat = np.ones(labels.shape[1:], np.float32)
+    case = example.reported(
+        one,
+        probabilities={1: np.uint8(200) * (labels > 0), 2: np.uint8(99) * (labels > 1)},
+        explanations={lesion.number: Explanation(GRADCAM, lesion.place.key_slice, heat, 1.0)},
+    )
+    objects = {name: build(case, KINDS[name]) for name in CHOICES}
+    for name, built in objects.items():
+        (series,) = {(ds.SeriesInstanceUID, ds.SeriesNumber, ds.SeriesDescription) for ds in built}
+        number = 9010 + KINDS[name].series_offset
+        assert series == (one.series_instance_uid(name), number, f"{KINDS[name].description} (EchoTime 2)"[:64])
+        for ds in built:
+            assert validate(ds) == [], name
+            assert ds.StudyInstanceUID == case.source.headers[0].StudyInstanceUID
+        if KINDS[name].verify:
+            built[0].save_as(tmp_path / "proved.dcm", enforce_file_format=True)
+            verify(case, KINDS[name], tmp_path / "proved.dcm")
+    for report in (ds for name, built in objects.items() if KINDS[name].is_sr for ds in built):
         report.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
         done = subprocess.run([dsrdump, str(tmp_path / "sr.dcm")], capture_output=True, text=True, check=True)
         assert done.stderr == ""

@@ -17,15 +17,7 @@ def explained(case, *numbers: int) -> dict[int, Explanation]:
 
 
 def build(case, explanations, identity) -> list[Dataset]:
-    return build_explanation_images(
-        case.headers,
-        case.volume,
-        case.segmentation,
-        case.findings,
-        explanations,
-        identity=identity,
-        frame_numbers=case.volume.frame_numbers,
-    )
+    return build_explanation_images(case.under(identity, explanations=explanations))
 
 
 def written(ds: Dataset) -> bytes:

@@ -24,15 +24,7 @@ TWO_PHASES = "hcc_tace_seg_007/ct_two_phases_in_one_series_dicom"
 
 
 def built(case, identity, **more) -> list[Dataset]:
-    return build_key_images(
-        case.headers,
-        case.volume,
-        case.segmentation,
-        case.findings,
-        identity=identity,
-        frame_numbers=case.volume.frame_numbers,
-        **more,
-    )
+    return build_key_images(case.under(identity, **more))
 
 
 def written(ds: Dataset) -> bytes:
@@ -259,7 +251,7 @@ def test_what_does_not_fit_together_is_refused(make_case, identity) -> None:
     case = make_case()
     with pytest.raises(ValueError, match="one header per slice"):
         built(replace(case, headers=case.headers[:-1]), identity)
-    with pytest.raises(ValueError, match="labels on the volume's grid"):
+    with pytest.raises(ValueError, match="on the volume's grid"):
         built(replace(case, segmentation=make_case(rows=46).segmentation), identity)
     del case.headers[3].SOPInstanceUID
     with pytest.raises(SourceUnusable):

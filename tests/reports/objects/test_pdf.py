@@ -16,15 +16,8 @@ from reports.pages.pdf_pages import TABLE_LESIONS
 
 
 def built(case, identity, **more) -> Dataset:
-    return build_pdf(
-        case.headers,
-        case.volume,
-        case.segmentation,
-        case.findings,
-        identity=identity,
-        frame_numbers=case.volume.frame_numbers,
-        **more,
-    )
+    (ds,) = build_pdf(case.under(identity, **more))
+    return ds
 
 
 def written(ds: Dataset) -> bytes:
@@ -70,7 +63,7 @@ def test_it_says_what_the_findings_say(make_case, identity) -> None:
     """Each number as it is written elsewhere, who made it, and that it is no diagnosis, on every page."""
     case = make_case()
     findings = case.findings
-    first, *others = pages(built(case, identity, volume_note="The portal phase was segmented."))
+    first, *others = pages(built(case, identity, note="The portal phase was segmented."))
     for text in (
         f"{findings.liver_volume_ml:.0f} mL",
         f"{findings.burden_percent:.1f} %",

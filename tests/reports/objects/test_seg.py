@@ -13,7 +13,8 @@ from pydicom.valuerep import DS
 
 from dicom_io.seg_reader import read_seg
 from reports.errors import SourceUnusable
-from reports.objects.seg import build_seg
+from reports.objects.case import source_images
+from reports.objects.profile import Profile
 
 CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
 
@@ -205,11 +206,11 @@ def test_frames_of_an_enhanced_image_are_named(make_case, validate) -> None:
     assert validate(seg) == []
 
 
-def test_frames_are_one_for_each_slice(make_case, identity) -> None:
+def test_frames_are_one_for_each_slice(make_case) -> None:
     """A number too many, or too few, is a mistake of the caller."""
     case = make_case()
     with pytest.raises(ValueError, match="zip"):
-        build_seg(case.headers, case.segmentation, case.findings, identity=identity, frame_numbers=[1, 2])
+        source_images(case.headers, [1, 2], "1.2.3")
 
 
 def test_only_the_first_header_needs_what_the_series_has_in_common(make_case) -> None:
@@ -381,7 +382,7 @@ def test_what_cannot_be_used_is_said(make_case, identity) -> None:
         case.seg()
     case = make_case()
     with pytest.raises(ValueError, match="one header"):
-        build_seg(case.headers[1:], case.segmentation, case.findings, identity=identity)
+        replace(case, headers=case.headers[1:]).seg()
     del case.headers[2].ImagePositionPatient
     with pytest.raises(SourceUnusable):
         case.seg()
@@ -399,13 +400,8 @@ def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, caplog, recwa
 # --- LABELMAP
 
 
-LABELMAP = {"seg_type": "labelmap", "name": "seg_labelmap"}
-
-
 def labelmap_of(case, identity) -> Dataset:
-    numbers = case.volume.frame_numbers
-    options = {"identity": identity, "frame_numbers": numbers}
-    return build_seg(case.headers, case.segmentation, case.findings, **options, **LABELMAP)
+    return case.seg(identity, profile=Profile(seg_type="labelmap"))
 
 
 def test_a_label_map_says_the_same_in_less(make_case, identity, tmp_path) -> None:

@@ -27,14 +27,8 @@ def drawn(case) -> dict[int, np.ndarray]:
 
 
 def build(case, probabilities, identity) -> Dataset:
-    return build_fractional_seg(
-        case.headers,
-        case.volume.geometry,
-        probabilities,
-        case.segmentation.algorithm,
-        identity=identity,
-        frame_numbers=case.volume.frame_numbers,
-    )
+    (ds,) = build_fractional_seg(case.under(identity, probabilities=probabilities))
+    return ds
 
 
 def written(ds: Dataset) -> bytes:
@@ -44,8 +38,7 @@ def written(ds: Dataset) -> bytes:
 
 
 def verify(case, path, probabilities) -> None:
-    volume = case.volume
-    verify_fractions(path, volume.geometry, probabilities, volume.sop_instance_uids, volume.frame_numbers)
+    verify_fractions(path, case.under(probabilities=probabilities))
 
 
 STACKS = {

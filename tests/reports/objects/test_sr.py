@@ -19,6 +19,8 @@ from reports.errors import SourceUnusable
 from reports.findings.measurements import measure
 from reports.findings.severity import Level
 from reports.findings.wording import assessment, lesion_place
+from reports.objects.kinds import FORMS
+from reports.objects.profile import Profile
 from reports.objects.sr import build_rejection_sr, build_sr
 from reports.objects.sr_document import document
 from reports.source_headers import usable_headers
@@ -27,10 +29,8 @@ CT_SERIES = ["ircadb_case17", "chaos_ct3", "lits_volume0"]
 
 
 def sr_of(case, identity, seg: Dataset | None = None, **options) -> Dataset:
-    if seg is None and case.findings.liver_volume_ml:
-        seg = case.seg(identity)
-    options = {"frame_numbers": case.volume.frame_numbers, **options}
-    return build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg, **options)
+    (sr,) = build_sr(case.reported(identity, **({} if seg is None else {"seg": seg}), **options))
+    return sr
 
 
 def written(ds: Dataset) -> bytes:
@@ -165,7 +165,7 @@ def test_a_seg_goes_with_a_liver(make_case, identity) -> None:
     """An SR that refers to nothing, or a SEG that no SR needs, is a mistake of the caller."""
     case = make_case()
     with pytest.raises(ValueError, match="SEG"):
-        build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=None)
+        build_sr(case.under(identity))
 
 
 def test_a_revision_names_its_predecessor(make_case, identity) -> None:
@@ -200,7 +200,7 @@ def test_the_volume_is_said(make_case, identity, validate) -> None:
     """Which one of the series, in a sentence and in the name of the result's series."""
     second = replace(identity, volume_index=1, volume_label="AcquisitionNumber 3")
     note = "Of 2 volumes the portal-venous one (AcquisitionNumber 3) was segmented."
-    sr = sr_of(make_case(), second, volume_note=note)
+    sr = sr_of(make_case(), second, note=note)
     assert note in comments(groups_of(sr)[-1])
     assert sr.SeriesNumber == 9012
     assert sr.SeriesDescription == "Porta: findings (AcquisitionNumber 3)"
@@ -260,7 +260,7 @@ def test_the_older_class_holds_the_same(make_case, identity, validate, lesions) 
     """Comprehensive SR, for who knows no Comprehensive 3D: the same tree under another SOP class, and its own UIDs."""
     case = make_case(lesions=lesions)
     usual = sr_of(case, identity)
-    other = sr_of(case, identity, sr_class="comprehensive", name="sr_comprehensive")
+    other = sr_of(case, identity, profile=Profile(sr_class="comprehensive"))
     assert other.SOPClassUID == "1.2.840.10008.5.1.4.1.1.88.33"
     assert other.SOPInstanceUID != usual.SOPInstanceUID
     assert other.ContentSequence == usual.ContentSequence
@@ -277,8 +277,7 @@ def test_a_verdict_may_supersede_another(make_case, identity, validate) -> None:
         "TOO_SHORT",
         identity=replace(identity, revision=2),
         predecessors=[first],
-        sr_class="comprehensive",
-        name="verdict_comprehensive",
+        form=FORMS["verdict_comprehensive"],
     )
     reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
@@ -468,7 +467,7 @@ def test_a_reference_without_evidence_is_refused(make_case, identity) -> None:
     case = make_case()
     sources = usable_headers(case.headers, "1.2.3.4")
     group = MeasurementsAndQualitativeEvaluations(TrackingIdentifier("1.2.3.6", "Summary"))
-    of = {"title": codes.ONCOLOGY_MEASUREMENT_REPORT, "description": "", "name": "sr", "series_number": 1}
-    by = {"algorithm": case.segmentation.algorithm, "identity": identity, "predecessors": ()}
+    of = {"title": codes.ONCOLOGY_MEASUREMENT_REPORT, "form": FORMS["sr_comprehensive"], "predecessors": ()}
+    by = {"algorithm": case.segmentation.algorithm, "identity": identity}
     with pytest.raises(SourceUnusable):
-        document([group], sources[:3], library=sources[3:4], source=sources[0], sr_class="comprehensive", **of, **by)
+        document([group], sources[:3], library=sources[3:4], source=sources[0], **of, **by)

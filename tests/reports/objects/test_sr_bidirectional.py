@@ -11,7 +11,7 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
-from dicom_io.segmentation import Algorithm
+from reports.objects.profile import Profile
 from reports.objects.sr_bidirectional import build_bidirectional_sr, image_coordinates
 
 POSITIONS = np.arange(14) * 2.5
@@ -30,10 +30,8 @@ HOW = {
 
 
 def sr_of(case, identity, **options) -> Dataset:
-    algorithm: Algorithm = case.segmentation.algorithm
-    options = {"frame_numbers": case.volume.frame_numbers, **options}
-    geometry = case.volume.geometry
-    return build_bidirectional_sr(case.headers, geometry, case.findings, algorithm, identity=identity, **options)
+    (sr,) = build_bidirectional_sr(case.under(identity, **options))
+    return sr
 
 
 def written(ds: Dataset) -> bytes:
@@ -179,7 +177,7 @@ def test_no_lesion_has_such_an_sr_only_in_place_of_another(make_case, identity, 
 )
 @pytest.mark.parametrize("how", ["plain", "oblique", "uneven"])
 def test_both_classes_pass_dciodvfy(make_case, identity, validate, sr_class, uid, how) -> None:
-    sr = sr_of(make_case(**HOW[how]), identity, sr_class=sr_class)
+    sr = sr_of(make_case(**HOW[how]), identity, profile=Profile(sr_class=sr_class))
     assert sr.SOPClassUID == uid
     assert validate(sr) == []
 

@@ -9,16 +9,14 @@ import pydicom
 import pytest
 from pydicom import Dataset
 
+from reports.objects.profile import Profile
 from reports.objects.sr import build_sr
 from reports.objects.sr_bidirectional import build_bidirectional_sr
 from reports.objects.sr_combined import build_combined_sr
 
 
 def sr_of(case, identity, **options) -> Dataset:
-    seg = case.seg(identity) if case.findings.liver_volume_ml else None
-    options = {"frame_numbers": case.volume.frame_numbers, "seg": seg, "identity": identity, **options}
-    algorithm, geometry = case.segmentation.algorithm, case.volume.geometry
-    sr = build_combined_sr(case.headers, geometry, case.findings, algorithm, **options)
+    (sr,) = build_combined_sr(case.reported(identity, **options))
     buffer = BytesIO()
     sr.save_as(buffer, enforce_file_format=True)
     return pydicom.dcmread(BytesIO(buffer.getvalue()))
@@ -43,11 +41,7 @@ def test_each_lesion_is_drawn_and_refers_to_its_segment(make_case, identity) -> 
     seg, sr = case.seg(identity), sr_of(case, identity)
     assert sr.ConceptNameCodeSequence[0].CodeValue == "126000"
     groups = groups_of(sr)
-    algorithm = case.segmentation.algorithm
-    found = groups_of(build_sr(case.headers, case.findings, algorithm, identity=identity, seg=seg))
-    drawn = groups_of(
-        build_bidirectional_sr(case.headers, case.volume.geometry, case.findings, algorithm, identity=identity)
-    )
+    found, drawn = (groups_of(build(case.reported(identity))[0]) for build in (build_sr, build_bidirectional_sr))
     assert len(groups) == 2 * len(case.findings.lesions) == 4
     for number, lesion in enumerate(case.findings.lesions):
         lines, numbers = groups[2 * number : 2 * number + 2]
@@ -70,7 +64,7 @@ def test_every_figure_of_the_whole_is_said(make_case, identity, validate, modali
     sr, seg = sr_of(case, identity), case.seg(identity)
     groups = groups_of(sr)
     comments = [item.TextValue for item in groups[1].ContentSequence if item.ValueType == "TEXT"]
-    alone = build_sr(case.headers, findings, case.segmentation.algorithm, identity=identity, seg=seg)
+    (alone,) = build_sr(replace(case.under(identity, seg=seg), findings=findings))
     liver, *_, whole = groups_of(alone)
     wording = {
         "Volume": f"Liver volume {findings.liver_volume_ml:.0f} mL, lesions included.",
@@ -94,8 +88,7 @@ def test_nothing_to_draw_is_a_text(make_case, identity, validate, how) -> None:
     case = make_case(**how)
     sr = sr_of(case, identity)
     assert sr.ConceptNameCodeSequence[0].CodeValue == "126001"
-    seg = case.seg(identity) if case.findings.liver_volume_ml else None
-    alone = build_sr(case.headers, case.findings, case.segmentation.algorithm, identity=identity, seg=seg)
+    (alone,) = build_sr(case.reported(identity))
     assert groups_of(sr) == groups_of(alone)
     assert sr.SOPInstanceUID != alone.SOPInstanceUID and sr.SeriesNumber == 9008
     assert validate(sr) == []
@@ -106,8 +99,8 @@ def test_nothing_to_draw_is_a_text(make_case, identity, validate, how) -> None:
 def test_it_is_clean_and_read_by_others(make_case, identity, validate, require_binary, tmp_path, sr_class, how) -> None:
     """dciodvfy finds nothing, dsrdump parses the tree, dcmqi reads every group of both kinds."""
     case = make_case(**how)
-    first = sr_of(case, identity, sr_class=sr_class)
-    sr = sr_of(case, replace(identity, revision=2), sr_class=sr_class, predecessors=[first])
+    first = sr_of(case, identity, profile=Profile(sr_class=sr_class))
+    sr = sr_of(case, replace(identity, revision=2), profile=Profile(sr_class=sr_class), predecessors=[first])
     assert validate(sr) == []
     sr.save_as(tmp_path / "sr.dcm", enforce_file_format=True)
     dumped = subprocess.run(

@@ -13,19 +13,12 @@ from pydicom.uid import RLELossless
 
 from reports.errors import GeometryNotProved
 from reports.findings.measurements import measure
-from reports.objects.seg import build_seg
+from reports.objects.profile import Profile
 from reports.objects.verification import verify_seg
 
 
 def check(case, path: Path, **changed) -> None:
-    arguments = {
-        "volume_geometry": case.volume.geometry,
-        "segmentation": case.segmentation,
-        "findings": case.findings,
-        "sop_instance_uids": case.volume.sop_instance_uids,
-        "frame_numbers": case.volume.frame_numbers,
-    }
-    verify_seg(path, **{**arguments, **changed})
+    verify_seg(path, replace(case.under(), **changed))
 
 
 def pixels_of(ds: Dataset) -> NDArray[np.uint8]:
@@ -278,7 +271,7 @@ def test_source_order_is_proved_too(make_case, tmp_path) -> None:
     case = make_case()
     path = case.write_seg(tmp_path / "seg.dcm")
     with pytest.raises(GeometryNotProved, match="names an image"):
-        check(case, path, sop_instance_uids=tuple(reversed(case.volume.sop_instance_uids)))
+        check(case, path, volume=replace(case.volume, sop_instance_uids=case.volume.sop_instance_uids[::-1]))
 
 
 def test_a_file_that_is_no_seg_is_not_proved(make_case, tmp_path) -> None:
@@ -310,9 +303,7 @@ def test_real_segs_are_proved(real_case, tmp_path, name) -> None:
 
 def write_labelmap(case, identity, path: Path) -> Path:
     """As it goes out."""
-    numbers = case.volume.frame_numbers
-    options = {"identity": identity, "frame_numbers": numbers, "seg_type": "labelmap"}
-    seg = build_seg(case.headers, case.segmentation, case.findings, **options)
+    seg = case.seg(identity, profile=Profile(seg_type="labelmap"))
     seg.save_as(path, enforce_file_format=True)
     return path
 
