@@ -20,7 +20,10 @@ ACCEPTED = [
     "dcm_qa_mr/philips_sagittal_mprage_170_dicom",
     "hcc_tace_seg_007/ct_precontrast_10mm_dicom",
     "hcc_tace_seg_007/ct_two_phases_in_one_series_dicom",
+    "hcc_tace_seg_013/study1_recon3_jpegls_dicom",
+    "hcc_tace_seg_013/study2_recon3_jpegls_dicom",
     "ircadb_case17/ct_dicom",
+    "ircadb_case19/ct_dicom",
     "lits_volume0/ct_dicom",
 ]
 """As docs/conformance.md has them, which a test compares with what `porta series` says."""
