@@ -22,6 +22,8 @@ from daemon.pipeline import Pipeline
 from daemon.shadows import Shadows
 from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
+from daemon.worker.executor import Stage
+from daemon.worker.requests import SHADOW
 from dicom_io.series import Series, arrange
 from dicom_io.uids import derive_uid
 
@@ -54,11 +56,11 @@ class PlayedWorker:
     poison: int = 0
     calls: list[str] = field(default_factory=list)
 
-    def run(self, deadline_s: float, function: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
-        self.calls.append(function.__name__)
-        if any(isinstance(arg, Path) and arg.name == str(self.poison) for arg in args):
+    def run(self, deadline_s: float, stage: Stage[Any, Any], request: Any) -> Any:
+        self.calls.append(stage.name)
+        if request.work.name == str(self.poison):
             raise KeyError("ZZPHI^CANARY")
-        return Compared("2.0", "ab" * 32, ()) if function.__name__ == "shadow_series" else ()
+        return Compared("2.0", "ab" * 32, ()) if stage == SHADOW else ()
 
     def rest(self) -> None:
         """Nothing to give back."""

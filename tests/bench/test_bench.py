@@ -21,7 +21,9 @@ def ratios(script: str, *options: str) -> list[float]:
         check=False,
     )
     assert bench.returncode == 0, bench.stdout + bench.stderr
-    return [float(ratio) for ratio in RATIO.findall(bench.stdout)]
+    found = RATIO.findall(bench.stdout)
+    assert found, bench.stdout + bench.stderr
+    return [float(ratio) for ratio in found]
 
 
 def test_ingest_is_compared_with_storescp(require_binary: Callable[[str], str]) -> None:

@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:
 
 from pydicom.uid import UID  # noqa: E402
 
-from dicom_io import geometry, partition, pixels, series  # noqa: E402
+from dicom_io import geometry, partition, pixel_format, series  # noqa: E402
 from dicom_io.errors import NotDicom  # noqa: E402
 from tests.conformance.cases import expectations, porta_series, shared_cases  # noqa: E402
 from tests.conformance.made_series import WRITERS, title  # noqa: E402
@@ -92,7 +92,7 @@ def page(made: Path, shared: Path | None) -> str:
         f"| {what} | {value.format(series=series, partition=partition, geometry=geometry)} |\n"
         for what, value in LIMITS
     )
-    syntaxes = ", ".join(sorted(UID(syntax).name for syntax in pixels.SUPPORTED_SYNTAXES))
+    syntaxes = ", ".join(sorted(UID(syntax).name for syntax in pixel_format.SUPPORTED_SYNTAXES))
     keys = ", ".join(partition.SPLITTING)
     introduction = INTRODUCTION.format(
         limits=limits,
