@@ -20,7 +20,7 @@ def guarded(failed: Callable[[Exception], object]) -> Iterator[None]:
         yield
     except (LedgerUnavailable, WorkerStopped):
         raise
-    except Exception as error:  # whatever an item holds, the items after it have their turn
+    except Exception as error:  # noqa: BLE001  whatever an item holds, the items after it have their turn
         _tell(failed, error)
 
 
@@ -29,5 +29,5 @@ def _tell(failed: Callable[[Exception], object], error: Exception) -> None:
         failed(error)
     except (LedgerUnavailable, WorkerStopped):
         raise
-    except Exception as second:  # the same: not even a failure that cannot be written down ends the round
+    except Exception as second:  # noqa: BLE001  the same: not even a failure that cannot be written down ends the round
         log.error("item.failed", error=second)

@@ -42,7 +42,7 @@ class Judge:
         paths = self._paths(series_instance_uid)
         try:
             return self.open_series(paths, self.config.engine.memory_mb)
-        except Exception as error:  # the stage runner: `decide` says what it means
+        except Exception as error:  # noqa: BLE001  the stage runner: `decide` says what it means
             return error
 
     def suitability(self, job: Job) -> Suitability | Exception:
@@ -54,7 +54,7 @@ class Judge:
             if not find(self.config.card(rule.model)).takes(series.modality):
                 raise SeriesRejected(RejectReason.NO_MODEL)
             return suitability(series, rule.prefer)
-        except Exception as error:  # the stage runner: `decide` says what it means
+        except Exception as error:  # noqa: BLE001  the stage runner: `decide` says what it means
             return error
 
     def is_computed(self, job: Job) -> bool:

@@ -65,7 +65,7 @@ class Receiver:
                 sop_instance_uid=received.sop_instance_uid,
                 sop_class_uid=received.sop_class_uid,
             )
-        except Exception as error:  # whatever it is, the sender gets an answer and the log a line
+        except Exception as error:  # noqa: BLE001  whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
             return 0xC002
         if accepted.verdict == Verdict.NO_IMAGE:

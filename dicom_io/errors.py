@@ -45,7 +45,13 @@ class RejectReason(StrEnum):
     is_told: bool
     cure: Cure | None
 
-    def __new__(cls, value: str, sentence: str = "", is_told: bool = False, cure: Cure | None = None) -> "RejectReason":
+    def __new__(
+        cls,
+        value: str,
+        sentence: str = "",
+        is_told: bool = False,  # noqa: FBT001, FBT002  a column of the table
+        cure: Cure | None = None,
+    ) -> "RejectReason":
         """A row of the table below."""
         reason = str.__new__(cls, value)
         reason._value_ = value
@@ -206,7 +212,12 @@ class ContextNotAccepted(PeerError):
         return _context_not_accepted, (self.peer, self.abstract_syntax, self.name, self.only_syntax)
 
 
-def _context_not_accepted(peer: str, abstract_syntax: str, name: str, only_syntax: bool) -> ContextNotAccepted:
+def _context_not_accepted(
+    peer: str,
+    abstract_syntax: str,
+    name: str,
+    only_syntax: bool,  # noqa: FBT001  pickle passes them by place
+) -> ContextNotAccepted:
     return ContextNotAccepted(peer, abstract_syntax, name=name, only_syntax=only_syntax)
 
 

@@ -223,6 +223,6 @@ def as_toml(settings: TrainSettings) -> str:
     return "\n".join(lines)
 
 
-def _toml(value: bool | int | float | str | Sequence[Any]) -> str:
+def _toml(value: int | float | str | Sequence[Any]) -> str:
     """JSON's numbers, texts and lists are TOML's too."""
     return json.dumps(value, ensure_ascii=False)

@@ -199,7 +199,7 @@ def _outcome(stage: Stage[Any, Any], request: object) -> object:
         return stage.load()(request)
     except MemoryError as error:
         return _Raised(WorkerOutOfMemory(_place(error)))
-    except Exception as error:  # the stage runner: whatever a stage raises becomes data
+    except Exception as error:  # noqa: BLE001  the stage runner: whatever a stage raises becomes data
         if "out of memory" in str(error).lower() or "can't allocate memory" in str(error).lower():
             return _Raised(WorkerOutOfMemory(_place(error)))
         if type(error).__module__.partition(".")[0] in ("dicom_io", "models", "reports", "daemon"):

@@ -51,7 +51,7 @@ class Rank:
         dist.broadcast_object_list(said, src=0)
         return said[0]
 
-    def any(self, flag: bool) -> bool:
+    def any(self, flag: bool) -> bool:  # noqa: FBT001  the flag is what it is about
         """Whether any of the processes says so."""
         if self.world == 1:
             return flag
