@@ -28,6 +28,7 @@ from dicom_io.errors import (
 )
 from models.errors import DeviceLost, DeviceUnavailable, ModelError
 from reports.errors import GeometryNotProved, ReportError
+from reports.objects.kinds import Form
 
 
 class State(StrEnum):
@@ -186,7 +187,7 @@ class Delivery:
     id: int
     job_id: int
     destination: str
-    object: str
+    form: Form
     sop_instance_uid: str
     series_instance_uid: str
     study_instance_uid: str
@@ -200,6 +201,11 @@ class Delivery:
     waited_s: float = 0.0
     halt: str | None = None
     sha256: str | None = None
+
+    @property
+    def object(self) -> str:
+        """The name of its form, as people and scripts read it."""
+        return self.form.name
 
 
 @dataclass(frozen=True)

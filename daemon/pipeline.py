@@ -51,7 +51,7 @@ from dicom_io.errors import RejectReason
 from dicom_io.network.scu import Remote
 from models.errors import ModelError
 from reports.identity import ResultIdentity, identity_of
-from reports.objects.kinds import FORMS, KINDS
+from reports.objects.kinds import KINDS
 from reports.objects.profile import Profile
 
 Request = TypeVar("Request")
@@ -291,9 +291,9 @@ class Pipeline:
         """The SRs of a job that a destination gets, each once."""
         return tuple(
             dict.fromkeys(
-                SentSr(FORMS[item.object], item.volume_index, item.series_instance_uid, item.sop_instance_uid)
+                SentSr(item.form, item.volume_index, item.series_instance_uid, item.sop_instance_uid)
                 for item in self.ledger.deliveries_of(job.id)
-                if KINDS[FORMS[item.object].kind].is_sr
+                if KINDS[item.form.kind].is_sr
             )
         )
 
@@ -301,7 +301,7 @@ class Pipeline:
         return [
             Outgoing(
                 destination=destination.peer,
-                object=result.form.name,
+                form=result.form,
                 sop_instance_uid=result.sop_instance_uid,
                 series_instance_uid=result.series_instance_uid,
                 path=str(result.path.relative_to(self.spool.root)),

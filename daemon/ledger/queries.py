@@ -8,6 +8,7 @@ import sqlalchemy as sa
 
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
 from daemon.ledger.schema import deliveries, jobs, series, shadows
+from reports.objects.kinds import Form
 
 PATIENCE = 2
 """A sender that has paused for so long is waited for this many times as long, before less than `quiet_s` counts."""
@@ -140,8 +141,9 @@ def select_deliveries() -> sa.Select[Any]:
 
 def delivery_of(row: sa.Row[Any]) -> Delivery:
     """A row of `select_deliveries` as a value."""
-    values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__}
-    return Delivery(**values | {"state": DeliveryState(row.state)})
+    values = {field: row._mapping[field] for field in Delivery.__dataclass_fields__ if field != "form"}
+    form = Form(row.kind, row.seg_type, row.sr_class)
+    return Delivery(**values | {"state": DeliveryState(row.state), "form": form})
 
 
 def select_shadows() -> sa.Select[Any]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from daemon.jobs import Evidence
+from reports.objects.kinds import Form
 
 
 @dataclass(frozen=True)
@@ -51,7 +52,7 @@ class Outgoing:
     """An object to be delivered, before the ledger knows it; `sha256` is that of its file."""
 
     destination: str
-    object: str
+    form: Form
     sop_instance_uid: str
     series_instance_uid: str
     path: str

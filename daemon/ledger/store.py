@@ -6,6 +6,7 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 
 import json
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -344,8 +345,10 @@ class Ledger:
     @staticmethod
     def _send(connection: sa.Connection, job: Job, outgoing: Sequence[Outgoing]) -> None:
         for item in outgoing:
+            values = asdict(item)
+            form = values.pop("form")
             connection.execute(
-                sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **item.__dict__)
+                sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **values, **form)
             )
 
     def due_deliveries(self, *, now: float, to: str | None = None, not_to: Collection[str] = ()) -> list[Delivery]:

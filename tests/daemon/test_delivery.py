@@ -21,6 +21,7 @@ from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
 from dicom_io.network import scp
 from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 
 LEASE = "host/1"
 
@@ -104,7 +105,7 @@ class Office:
                 outgoing = [
                     Outgoing(
                         destination=destination,
-                        object=name,
+                        form=FORMS[name],
                         sop_instance_uid=derive_uid("instance", f"result {job.id}", name == "sr"),
                         series_instance_uid=derive_uid("series", f"result {job.id}"),
                         path=f"outbox/{job.id}/{name}.dcm",

@@ -37,6 +37,7 @@ from daemon.jobs import (
     opens_revision,
 )
 from dicom_io.errors import RejectReason, SeriesRejected
+from reports.objects.kinds import FORMS
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC).timestamp()
 MAX_ATTEMPTS = 3
@@ -228,7 +229,7 @@ def test_what_an_error_means(error: Exception, first: HaltCode | None, last: Hal
 
 def delivery(attempts: int = 0, waited_s: float = 0.0) -> Delivery:
     return Delivery(
-        *(1, 1, "archive", "seg", "1.2.3", "1.2", "1", "outbox/1/0/seg.dcm", "query"),
+        *(1, 1, "archive", FORMS["seg"], "1.2.3", "1.2", "1", "outbox/1/0/seg.dcm", "query"),
         DeliveryState.PENDING,
         attempts,
         not_before=None,

@@ -23,6 +23,7 @@ from daemon.worker.requests import SHADOW, Engine, ShadowRequest
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.uids import derive_uid
 from models.errors import WeightsCorrupt
+from reports.objects.kinds import FORMS
 
 LEASE = "host/1"
 VOLUME = {"volume_index": 0, "liver_dice": 0.91, "lesion_dice": None, "liver_rvd": -0.04, "lesions": 2}
@@ -159,7 +160,7 @@ def test_what_cannot_pass_gives_the_shadow_up(
 
 
 def outgoing() -> Outgoing:
-    return Outgoing("archive", "seg", derive_uid("seg"), derive_uid("seg", "series"), "outbox/1/seg.dcm", "none")
+    return Outgoing("archive", FORMS["seg"], derive_uid("seg"), derive_uid("seg", "series"), "outbox/1/seg.dcm", "none")
 
 
 def test_a_worker_that_fails_is_tried_again_until_its_attempts_are_used_up(make_bench: Callable[..., Bench]) -> None:

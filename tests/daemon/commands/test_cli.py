@@ -26,6 +26,7 @@ from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
 from dicom_io.errors import RejectReason
 from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 
 CONFIG = """\
 [dicom]
@@ -160,7 +161,9 @@ def fill(ledger: Ledger, make_instance: Callable[..., Instance]) -> None:
         job = ledger.claim_job("host/1", now=NOW + 100)
         assert job is not None
         outgoing = [
-            Outgoing("archive", name, derive_uid(name), derive_uid(name, "series"), f"outbox/3/{name}.dcm", "query")
+            Outgoing(
+                "archive", FORMS[name], derive_uid(name), derive_uid(name, "series"), f"outbox/3/{name}.dcm", "query"
+            )
             for name in ("seg", "sr")
         ]
         ledger.finish_stage(

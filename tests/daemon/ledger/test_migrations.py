@@ -17,6 +17,7 @@ import daemon.ledger.migrations
 from daemon.errors import LedgerUnavailable
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import Ledger
+from reports.objects.kinds import FORMS
 
 FOLDER = str(Path(daemon.ledger.migrations.__file__).parent)
 
@@ -114,6 +115,11 @@ def delivery(number: int, name: str, uid: str, *, to: str = "archive", job: int 
     return DELIVERY.format(number=number, job=job, to=to, name=name, uid=uid, state=state)
 
 
+def of_today(statement: str) -> str:
+    """The same for the tables as they are now."""
+    return statement.replace(" object,", " kind,")
+
+
 FIRST_ROWS = [
     "INSERT INTO series VALUES ('1.2.3', '1.2', 'MODALITY', 12, 1000.5, NULL)",
     "INSERT INTO instances VALUES ('1.2.3.4', '1', '1', '1.2.3', 'spool/1.dcm', 5000000000, 'abc', 1000.5)",
@@ -155,14 +161,14 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
         widths = {table: len(rows[0]) for table, rows in before.items()}
         assert {table: [row[: widths[table]] for row in after[table]] for table in before} == before
         assert {table for table in after if table not in before} == {"shadows"}
-        connection.execute(sa.text(delivery(4, "seg", "9.1.3")))  # of another volume
+        connection.execute(sa.text(of_today(delivery(4, "seg", "9.1.3"))))  # of another volume
     for fault in (
         delivery(5, "seg", "9.1.3"),
         delivery(5, "seg", "9.1.4", job=99),
         delivery(5, "seg", "9.1.4", state="SENT"),
     ):
         with pytest.raises(sa.exc.IntegrityError), foreign_keys_on(database) as connection:
-            connection.execute(sa.text(fault))
+            connection.execute(sa.text(of_today(fault)))
     with alembic_on(database) as (settings, connection):
         connection.execute(sa.text("DELETE FROM deliveries WHERE id = 4"))
         command.downgrade(settings, "0001")
@@ -209,6 +215,26 @@ def test_a_refused_job_of_an_older_ledger_gets_its_state(database: str):
         connection.execute(sa.text("DELETE FROM jobs WHERE id = 1"))
     with alembic_on(database) as (settings, connection):
         command.downgrade(settings, "0004")
+        assert rows_of(connection) == before
+
+
+def test_the_names_of_objects_of_an_older_ledger_become_forms(database: str):
+    """Of every name that there is; the way down gives each row its name back."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0001")
+        for statement in FIRST_ROWS[:6]:
+            connection.execute(sa.text(statement))
+        command.upgrade(settings, "0007")
+        for number, name in enumerate(FORMS, start=1):
+            connection.execute(sa.text(delivery(number, name, f"9.{number}")))
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    assert [item.form for item in ledger.deliveries_of(4)] == list(FORMS.values())
+    assert [item.object for item in ledger.deliveries_of(4)] == list(FORMS)
+    ledger.close()
+    with alembic_on(database) as (settings, connection):
+        command.downgrade(settings, "0007")
         assert rows_of(connection) == before
 
 

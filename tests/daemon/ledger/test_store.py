@@ -18,6 +18,7 @@ from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
 from dicom_io.errors import RejectReason
 from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 
 NOW = 1_000_000.0
 LEASE = "host-a/1"
@@ -29,7 +30,7 @@ MakeInstance = Callable[..., Instance]
 def outgoing(object: str = "seg", destination: str = "archive", confirm: str = "none") -> Outgoing:
     return Outgoing(
         destination=destination,
-        object=object,
+        form=FORMS[object],
         sop_instance_uid=derive_uid(object),
         series_instance_uid=derive_uid(object, "series"),
         path=f"outbox/1/{object}.dcm",
@@ -939,7 +940,7 @@ def test_deliveries_are_due_in_their_order(any_ledger: Ledger, make_instance: Ma
         id=first.id,
         job_id=job.id,
         destination="archive",
-        object="seg",
+        form=FORMS["seg"],
         sop_instance_uid=derive_uid("seg"),
         series_instance_uid=derive_uid("seg", "series"),
         study_instance_uid=job.study_instance_uid,
@@ -1147,8 +1148,8 @@ COLUMNS = {
         attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
         replaces_revision""",
     "events": "id job_id at event from_state to_state code",
-    "deliveries": """id job_id destination object sop_instance_uid series_instance_uid path confirm state attempts
-        not_before last_status volume_index waited_s halt sha256""",
+    "deliveries": """id job_id destination kind seg_type sr_class sop_instance_uid series_instance_uid path confirm
+        state attempts not_before last_status volume_index waited_s halt sha256""",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
 }
 """UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
