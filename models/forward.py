@@ -19,8 +19,10 @@ from models.cards import Card
 from models.errors import CompilationFailed, DeviceLost, DeviceUnavailable
 from models.weights import load_network
 
-CLASSES = 3
-"""Background, liver, tumour."""
+CHANNELS, CLASSES = 3, 3
+"""Neighbouring slices that go in; background, liver, tumour that come out."""
+ABDOMEN_MM, STRIDE = 384.0, 32
+"""The side of a usual field of view, and what the rows and columns of an encoder's images are multiples of."""
 BATCH_PIXELS = 16 * 128 * 128
 """Pixels of a batch: bounds memory whatever the image size."""
 WARMED_SHAPES = ((2, 3, 160, 128), (3, 3, 128, 160), (1, 3, 160, 128))
@@ -185,6 +187,22 @@ def placed(model: Model) -> torch.device:
     model.notice(Shortage(model.device.type, 0))
     model.network.to("cpu")
     return torch.device("cpu")
+
+
+def warm_up(model: Model) -> None:
+    """Show the network an empty abdomen, coarse and fine, for a first pass prepares what later ones of its size find.
+
+    Raises MemoryError, DeviceLost.
+    """
+    how = model.card.preprocessing
+    for spacing_mm in (how.coarse_spacing_mm, how.fine_spacing_mm):
+        pixels = round(ABDOMEN_MM / spacing_mm / STRIDE) * STRIDE
+        images = torch.zeros(batch_size(pixels, pixels), CHANNELS, pixels, pixels)
+        predict(model, images.__getitem__, (len(images), pixels, pixels), _unseen)
+
+
+def _unseen(done: int, of: int) -> None:
+    """Progress that nobody waits for."""
 
 
 def predict(model: Model, shown: Callable[[slice], Tensor], shape: tuple[int, int, int], progress: Progress) -> Tensor:

@@ -54,7 +54,7 @@ from dicom_io.volume import Volume
 from models.cards import find
 from models.disagreement import Disagreement, disagreement
 from models.explain import gradcam, look
-from models.forward import Shortage
+from models.forward import Shortage, warm_up
 from models.inference import Model, load_model, segment, segment_with_probabilities
 from models.maps import Heat
 from reports.findings.measurements import Findings
@@ -93,9 +93,9 @@ def segmented_by(model: str, engine: Engine, volume: Volume) -> Segmentation:
 
 
 def load_models(request: WarmUpRequest) -> None:
-    """Load models before the first series needs them. Raises ModelError."""
+    """Load models, and have each look once, before the first series needs them. Raises ModelError."""
     for model in request.models:
-        model_on(model, request.engine)
+        warm_up(model_on(model, request.engine))
 
 
 def refuse_without_model(series: Series, model: str) -> None:

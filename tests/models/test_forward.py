@@ -18,7 +18,7 @@ from dicom_io.volume import Volume
 from models.architectures.registry import ARCHITECTURES, EXPLAINED_LAYERS
 from models.cards import find
 from models.errors import CompilationFailed, DeviceLost
-from models.forward import Model, Shortage, load_model, placed, predict, usable_cores, without_batch_norms
+from models.forward import Model, Shortage, load_model, placed, predict, usable_cores, warm_up, without_batch_norms
 from models.inference import segment
 
 SIZE = {"rows": 60, "columns": 52, "spacing_mm": (3.0, 3.5), "positions_mm": np.arange(40) * 5.0}
@@ -335,3 +335,11 @@ def test_a_compiled_network_is_never_compiled_again(monkeypatch: pytest.MonkeyPa
     for slices, rows, columns in ((17, 128, 128), (3, 64, 96), (1, 96, 64), (1, 64, 64)):
         predict(model, lambda at, size=(rows, columns): torch.zeros(17, 3, *size)[at], (slices, rows, columns), ignored)  # type: ignore[misc]
     assert counter.frame_count == at_load
+
+
+def test_warming_up_shows_both_passes_an_abdomen(stand_in: Model) -> None:
+    """One batch at each spacing of the card."""
+    counted = Scarce(stand_in.network, 1000)
+    warm_up(replace(stand_in, network=counted))
+    assert len(counted.sizes) == 2
+    assert min(counted.sizes) >= 1
