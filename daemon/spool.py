@@ -26,8 +26,11 @@ from uuid import uuid4
 from daemon.errors import StorageUnusable
 from daemon.sidecar import sidecar_path
 from dicom_io.uids import checked_uid
+from dicom_io.whole_files import open_whole, sync_folder
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
+PRIVATE = 0o600
+"""Mode of the files."""
 
 
 @dataclass(frozen=True)
@@ -114,21 +117,13 @@ class Spool:
             if self.min_free_mb and self.free_mb() < self.min_free_mb:
                 raise StorageUnusable(f"less than {self.min_free_mb} MB free")
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open(part, "xb", buffering=0, opener=_private) as file:
-                for chunk in content:
-                    _write_all(file, chunk)
-                os.fsync(file.fileno())
-            part.replace(target)
-            sync_folder(target.parent)
+            with open_whole(target, part=part, mode=PRIVATE) as file:
+                file.writelines(content)
             if target.parent not in self._synced:
                 sync_folder(target.parent.parent)
                 self._synced.add(target.parent)
         except OSError as error:
             raise StorageUnusable(f"cannot write: {error.strerror}") from error
-        finally:
-            # On a disk that has gone read-only nothing can be removed, and nothing was written.
-            with suppress(OSError):
-                part.unlink(missing_ok=True)
 
     def discard(self, relative: Path) -> None:
         """Remove a file that nothing refers to, and what was kept beside it."""
@@ -157,26 +152,13 @@ def write_durably(path: Path, content: bytes | memoryview) -> None:
 
     Raises StorageUnusable.
     """
-    part = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with open(part, "wb", buffering=0, opener=_private) as file:
-            _write_all(file, content)
-            os.fsync(file.fileno())
-        part.replace(path)
-        sync_folder(path.parent)
+        with open_whole(path, mode=PRIVATE) as file:
+            file.write(content)
         sync_folder(path.parent.parent)
     except OSError as error:
         raise StorageUnusable(f"cannot write {path}: {error.strerror}") from error
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in a folder durable."""
-    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _name(user: int) -> str:
@@ -184,13 +166,3 @@ def _name(user: int) -> str:
         return pwd.getpwuid(user).pw_name
     except KeyError:  # a number without a name, as in containers
         return str(user)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags, 0o600)
-
-
-def _write_all(file: IO[bytes], content: bytes | memoryview) -> None:
-    view = memoryview(content)
-    while view:
-        view = view[file.write(view) :]

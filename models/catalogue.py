@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from dicom_io.whole_files import open_whole
 from models.cards import PATIENTS, PRETRAINED, Card, read_card, sha256_of, shipped
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
@@ -175,15 +176,6 @@ def _copy(source: Path, target: Path) -> str:
 
 def _keep(chunks: Iterable[bytes], target: Path, mode: int = 0o644) -> None:
     """Whole or not at all, and on the disk when this returns. By default others may read it: so the service may."""
-    part = target.with_name(f".{target.name}.part")
-    with open(part, "wb", opener=lambda path, flags: os.open(path, flags, mode)) as kept:
+    with open_whole(target, mode=mode) as kept:
+        os.fchmod(kept.fileno(), mode)  # whatever the umask
         kept.writelines(chunks)
-        kept.flush()
-        os.fsync(kept.fileno())
-    part.chmod(mode)
-    part.replace(target)
-    handle = os.open(target.parent, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

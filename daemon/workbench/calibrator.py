@@ -6,10 +6,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from dicom_io.whole_files import write_whole
 from models.calibration import Calibration, Judged, fit
 from models.cards import Card, find
 from models.errors import NotCalibrated
-from models.evaluation.files import write_atomically
 
 Content = dict[str, Any]
 
@@ -26,7 +26,7 @@ def calibrate(weights: str, evaluations: Sequence[Path]) -> tuple[Path, Calibrat
     calibration = fit([lesion for content in contents for lesion in _judged(content)])
     try:
         raw = json.loads(path.read_text())
-        write_atomically(path, (json.dumps(raw | {"calibration": asdict(calibration)}, indent=2) + "\n").encode())
+        write_whole(path, (json.dumps(raw | {"calibration": asdict(calibration)}, indent=2) + "\n").encode())
     except OSError as error:
         raise NotCalibrated(f"{path}: {error.strerror}") from error
     return path, calibration

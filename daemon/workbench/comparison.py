@@ -27,6 +27,7 @@ from daemon.workbench.evaluator import Content, evaluate_model, plain, writing
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
+from dicom_io.whole_files import write_whole
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.datasets.cases import CaseSource
@@ -35,7 +36,6 @@ from models.datasets.splits import part, read_split, write_split
 from models.errors import CaseUnreadable, ModelError, RunMismatch
 from models.evaluation.complexity import complexity, conditions
 from models.evaluation.evaluation import Asked
-from models.evaluation.files import write_atomically
 from models.inference import load_model
 from models.training.loop import make_network
 from models.training.runs import CONFIG, RUN, SPLIT
@@ -111,7 +111,7 @@ def _compared(asked: Comparison, out: Path) -> Path:
         "notes": _notes(runs, contents),
     }
     with writing(out):
-        write_atomically(out / STATE, (json.dumps(state, indent=1) + "\n").encode())
+        write_whole(out / STATE, (json.dumps(state, indent=1) + "\n").encode())
     return draw_page(out, asked.pictures)
 
 
@@ -203,7 +203,7 @@ def _measure(runs: Mapping[str, Path], test: Sequence[CaseSource], out: Path, as
             measured = of | complexity(card, threads=machine.threads).to_json()
             with writing(out):
                 path.parent.mkdir(parents=True, exist_ok=True)
-                write_atomically(path, (json.dumps(measured, indent=1) + "\n").encode())
+                write_whole(path, (json.dumps(measured, indent=1) + "\n").encode())
     return contents
 
 

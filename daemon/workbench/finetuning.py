@@ -20,6 +20,7 @@ from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
+from dicom_io.whole_files import write_whole
 from models.cards import Card, find, read_card
 from models.datasets.cases import CaseSource
 from models.datasets.discovery import find_all
@@ -27,7 +28,6 @@ from models.datasets.phantoms import PhantomSource
 from models.datasets.splits import make_split
 from models.errors import SplitInvalid
 from models.evaluation.evaluation import Asked
-from models.evaluation.files import write_atomically
 from models.inference import load_model
 from models.training.runs import learned_from
 from reports.identity import software_version
@@ -180,7 +180,7 @@ def _tell(path: Path, contents: Mapping[str, Content]) -> None:
         for name in figures[AFTER]
         if name in figures[BEFORE]
     }
-    write_atomically(path, (json.dumps(card, indent=2) + "\n").encode())
+    write_whole(path, (json.dumps(card, indent=2) + "\n").encode())
 
 
 def table_of(contents: Mapping[str, Content]) -> Table:

@@ -16,7 +16,6 @@ from pydicom import Dataset
 from daemon.ledger.rows import Compared
 from daemon.log import get_logger
 from daemon.sidecar import read_spooled
-from daemon.spool import sync_folder
 from daemon.worker.handover import (
     Segmented,
     load_explanations,
@@ -51,6 +50,7 @@ from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
 from dicom_io.volume import Volume
+from dicom_io.whole_files import sync_folder
 from models.cards import find
 from models.disagreement import Disagreement, disagreement
 from models.explain import gradcam, look

@@ -5,13 +5,13 @@ its share of every collection that is large enough, and a patient more or less m
 """
 
 import json
-import os
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
+from dicom_io.whole_files import write_whole
 from models.datasets.cases import CaseSource
 from models.errors import SplitInvalid
 
@@ -107,12 +107,7 @@ def as_json(split: Split) -> str:
 
 def write_split(split: Split, path: Path) -> None:
     """Write a split where `read_split` finds it, whole or not at all."""
-    unfinished = path.with_name(f"{path.name}.part")
-    with unfinished.open("w") as file:
-        file.write(as_json(split))
-        file.flush()
-        os.fsync(file.fileno())
-    unfinished.replace(path)
+    write_whole(path, as_json(split).encode())
 
 
 def _split(sources: Sequence[CaseSource], patients: Sequence[str], tested: set[str], validation: float) -> Split:

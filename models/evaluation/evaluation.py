@@ -25,9 +25,10 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, Segmentation
+from dicom_io.whole_files import write_whole
 from models.datasets.cases import TUMOUR, Case, CaseSource
 from models.errors import CaseUnreadable, RunMismatch, WrongModality
-from models.evaluation.files import round_floats, write_atomically, write_tables
+from models.evaluation.files import round_floats, write_tables
 from models.evaluation.lesion_metrics import Lesions, match_lesions
 from models.evaluation.metrics import (
     VOXEL_SCORES,
@@ -100,7 +101,7 @@ def evaluate(
             "skipped": skipped,
         }
         write_tables(out, records)
-        write_atomically(out / EVALUATION, (json.dumps(content, indent=1) + "\n").encode())
+        write_whole(out / EVALUATION, (json.dumps(content, indent=1) + "\n").encode())
     except OSError as error:
         raise RunMismatch(f"{error.filename or out}: {error.strerror}") from error
     return content
@@ -273,8 +274,8 @@ def _keep(folder: Path, key: str, measured: Measured, labels: NDArray[np.uint8])
     part = labels[tuple(slice(*ends) for ends in zip(first, stop, strict=True))]
     content = io.BytesIO()
     np.savez_compressed(content, labels=part, first=np.array(first), shape=np.array(labels.shape))
-    write_atomically(folder / f"{key}.npz", content.getvalue())
-    write_atomically(folder / f"{key}.json", measured.to_json().encode())
+    write_whole(folder / f"{key}.npz", content.getvalue())
+    write_whole(folder / f"{key}.json", measured.to_json().encode())
 
 
 def _read_kept(path: Path) -> Measured | None:

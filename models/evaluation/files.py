@@ -1,11 +1,12 @@
-"""The files of an evaluation: written whole or not at all, and its tables for a spreadsheet."""
+"""The figures of an evaluation as they are written, and its tables for a spreadsheet."""
 
 import csv
 import io
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from dicom_io.whole_files import write_whole
 
 DECIMALS = 6
 """Of every figure that is written: a millionth of a voxel's share, a nanometre, a milligram of liver."""
@@ -29,16 +30,6 @@ _LESION_COLUMNS = (
 Record = Mapping[str, Any]
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Write a file that is there whole or as it was, also when the process is killed meanwhile."""
-    part = path.with_name(f"{path.name}.part")
-    with part.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    part.replace(path)
-
-
 def round_floats(value: Any, decimals: int = DECIMALS) -> Any:
     """A copy of a JSON value with its floats rounded."""
     if isinstance(value, float):
@@ -52,9 +43,9 @@ def round_floats(value: Any, decimals: int = DECIMALS) -> Any:
 
 def write_tables(out: Path, cases: Sequence[Record]) -> None:
     """cases.csv with a row for each case, lesions.csv with one for each lesion: found, missed or false."""
-    write_atomically(out / CASES, _table([_case_row(case) for case in cases]))
+    write_whole(out / CASES, _table([_case_row(case) for case in cases]))
     rows = [row for case in cases for row in _lesion_rows(case)]
-    write_atomically(out / LESIONS, _table(rows, _LESION_COLUMNS))
+    write_whole(out / LESIONS, _table(rows, _LESION_COLUMNS))
 
 
 def _case_row(case: Record) -> dict[str, Any]:

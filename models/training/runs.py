@@ -26,6 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from dicom_io.whole_files import open_whole, part_of, rename_whole, write_whole
 from models.cards import PATIENTS, Card
 from models.errors import UNFORESEEN, CardInvalid, RunMismatch
 from models.weights import save_network
@@ -34,7 +35,7 @@ BEST, LAST = "", "-last"
 VERSION_DIGITS = 12
 """Of the weights' sha256, where they are what tells versions apart."""
 RUN, CONFIG, SPLIT, LOG, CURVES = "run.json", "config.toml", "split.json", "train.log", "curves.png"
-CLAIMING = frozenset(name + ending for name in (RUN, CONFIG, SPLIT) for ending in ("", ".part"))
+CLAIMING = frozenset(name for path in map(Path, (RUN, CONFIG, SPLIT)) for name in (path.name, part_of(path).name))
 """What a folder may hold whose claim was killed before `run.json` was there."""
 CHECKPOINT, LOSSES, DICES = "checkpoint.pt", "loss.csv", "dice.csv"
 LATER_KEYS: Mapping[str, Any] = {
@@ -93,12 +94,8 @@ class RunFolder:
             if (self.path / name).exists():
                 with (self.path / name).open("a") as file:
                     os.fsync(file.fileno())
-        part = self.path / f"{CHECKPOINT}.part"
-        with part.open("wb") as whole:
-            torch.save(dict(state), whole)
-            whole.flush()
-            os.fsync(whole.fileno())
-        _rename(part, self.path / CHECKPOINT)
+        with open_whole(self.path / CHECKPOINT) as file:
+            torch.save(dict(state), file)
 
     def cut_logs(self, step: int) -> None:
         """Take away what was noted after `step`: the run goes on from there and notes it again."""
@@ -108,7 +105,7 @@ class RunFolder:
             if path.exists():
                 rows = path.read_text().splitlines()[1:]
                 kept += [row for row in rows if row.count(",") == 2 and int(row.partition(",")[0]) <= step]
-            _write(path, "\n".join(kept) + "\n")
+            write_whole(path, ("\n".join(kept) + "\n").encode())
 
     def log_loss(self, step: int, loss: float, learning_rate: float) -> None:
         """One line of loss.csv."""
@@ -139,10 +136,10 @@ class RunFolder:
         """
         path = self.weights(which)
         file = path.with_suffix(".safetensors")
-        part = file.with_suffix(".part")
+        part = part_of(file)
         sha256 = save_network(network, part)
         part.chmod(0o644)  # safetensors makes the file its owner's alone; weights are read by the service's account
-        _rename(part, file)
+        rename_whole(part, file)
         measured = {}
         if quality is not None:
             measured["validation"] = {
@@ -153,7 +150,7 @@ class RunFolder:
             }
         card = {**self.card, "version": self.card.get("version") or f"0-{sha256[:VERSION_DIGITS]}"}
         card |= {"sha256": sha256, "quality": measured, "research_use_only": True}
-        _write(path, json.dumps(card, indent=2) + "\n")
+        write_whole(path, (json.dumps(card, indent=2) + "\n").encode())
 
 
 def claim(
@@ -176,8 +173,8 @@ def claim(
         path.mkdir(parents=True, exist_ok=True)
         if not file.exists():
             for name, text in texts.items():
-                _write(path / name, text)
-            _write(file, json.dumps(described, indent=2) + "\n")
+                write_whole(path / name, text.encode())
+            write_whole(file, (json.dumps(described, indent=2) + "\n").encode())
     except OSError as error:
         raise RunMismatch(f"{error.filename or path}: {error.strerror}") from error
     return RunFolder(path, card)
@@ -234,22 +231,3 @@ def _compare(path: Path, there: Mapping[str, Any], here: Mapping[str, Any]) -> N
             was, now = json.dumps(there.get(key)), json.dumps(value)
             shown = f": {key} is {was} there and {now} here" if len(was) + len(now) < 120 else f", of another {key}"
             raise RunMismatch(f"{path}: holds another run{shown}; choose another folder with --out")
-
-
-def _write(path: Path, text: str) -> None:
-    part = path.with_name(path.name + ".part")
-    with part.open("w") as file:
-        file.write(text)
-        file.flush()
-        os.fsync(file.fileno())
-    _rename(part, path)
-
-
-def _rename(part: Path, path: Path) -> None:
-    """In place of what was there, and so on the disk too when this returns."""
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
+from dicom_io.whole_files import open_whole
 from reports.envelope import RESEARCH_USE
 from reports.pages.drawing import BLACK, WHITE, Box, Canvas, Colour
 from reports.pages.hanging import letters
@@ -59,9 +60,8 @@ def write_agreement(
         _panel(canvas, picture, volume, masks, window, plane=plane, grid=view, name=f"{name}{note}")
     canvas.text(MARGIN, HEAD + SIDE + 27, RESEARCH_USE, TEXT_SIZE, colour=SOFT_RGB)
     path.parent.mkdir(parents=True, exist_ok=True)
-    part = path.with_name(f".{path.name}.part")
-    imsave(part, canvas.pixels, format="png")
-    part.replace(path)
+    with open_whole(path, durable=False) as file:
+        imsave(file, canvas.pixels, format="png")
     return path
 
 

@@ -15,6 +15,8 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke, withStroke
 
+from dicom_io.whole_files import open_whole
+
 DOTS_PER_INCH = 130
 
 _ORDER = (0, 1, 2, 4, 9, 3, 5, 7)
@@ -70,9 +72,8 @@ class Chart:
     def save(self, path: Path) -> Path:
         """Write the chart as PNG, in full or not at all; returns `path`."""
         path.parent.mkdir(parents=True, exist_ok=True)
-        part = path.with_name(f".{path.name}.part")
-        self.figure.savefig(part, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
-        part.replace(path)
+        with open_whole(path, durable=False) as file:
+            self.figure.savefig(file, format="png", dpi=DOTS_PER_INCH, metadata={"Software": None})
         return path
 
 

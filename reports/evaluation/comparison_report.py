@@ -14,6 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
+from dicom_io.whole_files import write_whole
 from reports.envelope import RESEARCH_USE
 from reports.evaluation.charts import Drawn, draw_charts
 from reports.evaluation.comparison_tables import (
@@ -228,9 +229,7 @@ def _copied(entries: Sequence[Entry], folder: Path) -> list[dict[str, Any]]:
         for number, picture in enumerate(entry.pictures, start=1):
             folder.mkdir(exist_ok=True)
             name = f"{entry.label}-{number}{picture.path.suffix}".replace("/", "-")
-            part = folder / f".{name}.part"
-            shutil.copyfile(picture.path, part)
-            part.replace(folder / name)
+            write_whole(folder / name, picture.path.read_bytes(), durable=False)
             pictures.append({"src": f"{WORST}/{name}", "case": picture.case})
         if pictures:
             shown.append({"label": entry.label, "pictures": pictures})
@@ -262,7 +261,5 @@ def _numbers(entries: Sequence[Entry], told: Told) -> dict[str, Any]:
 
 
 def _write(path: Path, text: str) -> Path:
-    part = path.with_name(f".{path.name}.part")
-    part.write_text(text)
-    part.replace(path)
+    write_whole(path, text.encode(), durable=False)
     return path

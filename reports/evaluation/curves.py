@@ -9,6 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from dicom_io.whole_files import open_whole
 from reports.errors import EvaluationUnreadable
 
 LOSS_COLOUR, LIVER_COLOUR, TUMOUR_COLOUR = "#0072B2", "#009E73", "#D55E00"  # Okabe & Ito: told apart by everybody
@@ -28,9 +29,8 @@ def draw_curves(losses: Path, dices: Path, out: Path, *, title: str) -> None:
     figure.suptitle(title)
     _draw_loss(upper, loss)
     _draw_dice(lower, dice)
-    part = out.with_name(out.name + ".part")
-    figure.savefig(part, format="png", dpi=110)
-    part.replace(out)
+    with open_whole(out, durable=False) as file:
+        figure.savefig(file, format="png", dpi=110)
 
 
 def read_columns(path: Path, names: Sequence[str]) -> dict[str, NDArray[np.float64]]:

@@ -93,7 +93,7 @@ def test_folder_of_something_else_is_refused(tmp_path: Path, card: dict[str, Any
 
 def test_a_claim_that_was_killed_is_made_again(tmp_path: Path, card: dict[str, Any]) -> None:
     """Whatever it had begun to write."""
-    for name in ("config.toml", "split.json.part", "run.json.part"):
+    for name in ("config.toml", ".split.json.part", ".run.json.part"):
         (tmp_path / name).write_text("half")
     claim(tmp_path, IDENTITY, card, {"config.toml": "steps = 7\n", "split.json": "{}"})
     assert {path.name for path in tmp_path.iterdir()} == {"config.toml", "split.json", RUN}
@@ -141,7 +141,7 @@ def test_logs_are_on_the_disk_before_the_checkpoint(folder: RunFolder, monkeypat
     folder.log_loss(1, 0.5, 6e-4)
     folder.log_dice(Quality(1, 0.5, None, 4))
     folder.write_checkpoint({"step": 1})
-    assert synced[:3] == [LOSSES, DICES, f"{CHECKPOINT}.part"]
+    assert synced[:3] == [LOSSES, DICES, f".{CHECKPOINT}.part"]
 
 
 def test_logs_are_cut_back_to_the_checkpoint(folder: RunFolder) -> None:
