@@ -37,6 +37,7 @@ from dicom_io.pixel_format import (
     stored_dtype,
     unreadable,
 )
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.series import Slice, Stack
 from dicom_io.volume import Volume
 
@@ -62,7 +63,7 @@ END_OF_IMAGE = b"\xff\xd9"
 RLE_HEADER = struct.Struct("<16L")
 
 
-def read_volume(stack: Stack, progress: Callable[[int, int], None] | None = None) -> Volume:
+def read_volume(stack: Stack, progress: Progress = ignore_progress) -> Volume:
     """Read the pixels of a stack and rescale them, slice by slice. `progress` is told slices done, and of how many.
 
     Voxels are int16 where every value of every slice fits exactly, else float32; when that shows late, reading begins
@@ -90,7 +91,7 @@ class _DoesNotFit(Exception):
     """A rescaled value is beyond int16."""
 
 
-def _filled(stack: Stack, array: Voxels, progress: Callable[[int, int], None] | None) -> Voxels:
+def _filled(stack: Stack, array: Voxels, progress: Progress) -> Voxels:
     """`array` with the values of each slice, which threads write into it directly."""
     # The frames of one file mostly lie side by side, so that one file for each thread is enough to hold
     frames, inflated = lru_cache(maxsize=None)(_encapsulated), lru_cache(maxsize=THREADS)(_inflated)
@@ -113,8 +114,7 @@ def _filled(stack: Stack, array: Voxels, progress: Callable[[int, int], None] | 
 
     with ThreadPoolExecutor(THREADS) as pool:
         for index, _ in enumerate(pool.map(fill, range(len(stack.slices)))):
-            if progress:
-                progress(index + 1, len(stack.slices))
+            progress(index + 1, len(stack.slices))
     return array
 
 

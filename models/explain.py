@@ -22,12 +22,13 @@ from torch import Tensor
 from torch.func import functional_call
 from torch.nn import functional as F
 
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.volume import Volume
 from models.architectures.decoder import enlarge
 from models.architectures.registry import EXPLAINED_LAYERS
 from models.cards import Preprocessing
-from models.forward import Model, Progress, batch_size, computes_bfloat16, placed, told_apart
+from models.forward import Model, batch_size, computes_bfloat16, placed, told_apart
 from models.inference import Field, as_seen, at_least_two, look_once
 from models.maps import Heat
 from models.preprocessing import channels, interpolation, resample_slices, to_canonical
@@ -77,7 +78,7 @@ class _Part:
 
 
 def look(
-    model: Model, volume: Volume, segmentation: Segmentation, progress: Progress = lambda done, of: None
+    model: Model, volume: Volume, segmentation: Segmentation, progress: Progress = ignore_progress
 ) -> Scene | None:
     """What the lesions of a volume are explained from; None where the model finds no liver. Raises WrongModality.
 
@@ -105,7 +106,7 @@ def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
 
 
 @told_apart()
-def occlusion(scene: Scene, segment: int, progress: Progress = lambda done, of: None) -> Heat:
+def occlusion(scene: Scene, segment: int, progress: Progress = ignore_progress) -> Heat:
     """How much tumour probability of the lesion with this segment number each patch around it carries.
 
     Raises MemoryError, DeviceLost.

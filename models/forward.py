@@ -14,6 +14,7 @@ from pathlib import Path, PurePosixPath
 import torch
 from torch import Tensor, nn
 
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.segmentation import Algorithm
 from models.cards import Card
 from models.errors import CompilationFailed, DeviceLost, DeviceUnavailable
@@ -32,8 +33,6 @@ And a single slice, for which torch.compile makes code of its own.
 """
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where the groups of cgroup v2 are, and which of them is this process's: each may have a quota of the processors."""
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)
@@ -198,11 +197,7 @@ def warm_up(model: Model) -> None:
     for spacing_mm in (how.coarse_spacing_mm, how.fine_spacing_mm):
         pixels = round(ABDOMEN_MM / spacing_mm / STRIDE) * STRIDE
         images = torch.zeros(batch_size(pixels, pixels), CHANNELS, pixels, pixels)
-        predict(model, images.__getitem__, (len(images), pixels, pixels), _unseen)
-
-
-def _unseen(done: int, of: int) -> None:
-    """Progress that nobody waits for."""
+        predict(model, images.__getitem__, (len(images), pixels, pixels), ignore_progress)
 
 
 def predict(model: Model, shown: Callable[[slice], Tensor], shape: tuple[int, int, int], progress: Progress) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from dicom_io.geometry import SPACING_TOLERANCE_MM, Geometry
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.segmentation import Segmentation
 from dicom_io.volume import Volume
 from models.cards import Preprocessing
@@ -16,7 +17,7 @@ from models.consistency import agree
 from models.doubts import UNFIT, doubts, expected_dice
 from models.edges import settle_edges
 from models.errors import WrongModality
-from models.forward import Model, Progress, computes_bfloat16, load_model, predict
+from models.forward import Model, computes_bfloat16, load_model, predict
 from models.maps import Probabilities
 from models.postprocessing import by_volume, largest_component, number_segments, without_lesions
 from models.preprocessing import (
@@ -74,13 +75,13 @@ class Found:
     columns: slice
 
 
-def segment(model: Model, volume: Volume, progress: Progress = lambda done, of: None) -> Segmentation:
+def segment(model: Model, volume: Volume, progress: Progress = ignore_progress) -> Segmentation:
     """Liver and lesions of a volume of any orientation on its own grid. Raises WrongModality."""
     return _numbered(model, volume, _look(model, volume, progress, None))
 
 
 def segment_with_probabilities(
-    model: Model, volume: Volume, progress: Progress = lambda done, of: None
+    model: Model, volume: Volume, progress: Progress = ignore_progress
 ) -> tuple[Segmentation, Probabilities]:
     """What `segment` gives, and the probabilities that it was made from. Raises WrongModality."""
     liver = np.zeros(volume.geometry.shape, np.uint8)

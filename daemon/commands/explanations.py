@@ -18,6 +18,7 @@ from daemon.progress import progress_bar
 from daemon.worker.requests import Engine
 from daemon.worker.stages import model_on
 from dicom_io.nifti import has_affine, write_fractions
+from dicom_io.progress import Progress
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import stack_headers
 from dicom_io.volume import Volume
@@ -28,8 +29,6 @@ from reports.findings.measurements import Findings, Lesion, measure
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page
 from reports.pages.window import Window, display_window
-
-Progress = Callable[[int, int], None]
 
 
 @dataclass(frozen=True)

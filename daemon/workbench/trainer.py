@@ -173,7 +173,7 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
     prepared = None
     if rank.first:
         with progress_bar("preparing the cases") as progress:
-            prepared = prepare(sources, settings.how, cache, processes=processes, report=progress)
+            prepared = prepare(sources, settings.how, cache, processes=processes, progress=progress)
         for line in (*material.lines, *prepared.skipped):
             _say(line)
     kept = rank.told([case.name for case in prepared.cases] if prepared else [])

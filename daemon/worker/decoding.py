@@ -1,6 +1,6 @@
 """Pixels decoded in a process of their own: a decoder in C++ that a broken image kills takes nothing else with it."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
@@ -9,6 +9,7 @@ from daemon.errors import WorkerFailed, WorkerOutOfMemory
 from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.pixels import read_volume
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.series import Stack
 from dicom_io.volume import Volume
 
@@ -17,8 +18,6 @@ DEADLINE_S = 600.0
 
 T = TypeVar("T")
 
-Progress = Callable[[int, int], None]
-
 
 @dataclass(frozen=True)
 class Decoder:
@@ -26,7 +25,7 @@ class Decoder:
 
     _executor: LocalExecutor
 
-    def read(self, stack: Stack, progress: Progress | None = None) -> Volume:
+    def read(self, stack: Stack, progress: Progress = ignore_progress) -> Volume:
         """The volume. `progress` is told of the slices where no child is needed.
 
         Raises SeriesRejected: a decoder that crashes or hangs is UNREADABLE_PIXELS too.

@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -10,6 +10,7 @@ from daemon.sidecar import read_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.pixel_format import check_pixels
+from dicom_io.progress import Progress, ignore_progress
 from dicom_io.series import Series, Stack, arrange
 from models.memory import required_memory_mb
 
@@ -18,9 +19,6 @@ MEMORY_SHARE = 0.8
 
 CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 """What a container may use, which the machine's own figure does not say."""
-
-
-Progress = Callable[[int, int], None]
 
 
 def open_spooled(paths: Sequence[Path], memory_mb: int | None) -> Series:
@@ -77,7 +75,7 @@ class Found:
     unreadable: list[NotDicom] = field(default_factory=list)
 
 
-def find_series(paths: Sequence[Path], progress: Progress = lambda done, of: None) -> Found:
+def find_series(paths: Sequence[Path], progress: Progress = ignore_progress) -> Found:
     """Read the headers of all files. What cannot be read is in `unreadable`."""
     found = Found()
     for number, path in enumerate(paths, start=1):

@@ -11,7 +11,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass
 from functools import partial
@@ -24,6 +24,7 @@ import torch
 from numpy.typing import NDArray
 
 from dicom_io.errors import DicomIOError
+from dicom_io.progress import Progress, ignore_progress
 from models.cards import Preprocessing
 from models.datasets.cases import LIVER, TUMOUR, Case, CaseSource
 from models.datasets.processes import Ended, each
@@ -33,8 +34,6 @@ from models.training.resampling import Resampled, resample
 FORMAT = 2
 """Counts the ways in which cases were prepared: a change of this module that changes the arrays is one more."""
 CASE_FILE = "case.json"
-
-Report = Callable[[int, int], None]
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,9 +98,9 @@ def prepare(
     cache: Path,
     *,
     processes: int = 1,
-    report: Report = lambda done, of: None,
+    progress: Progress = ignore_progress,
 ) -> Prepared:
-    """Every case as inference would see it, from `cache` or made there. `report` is told cases done, and of how many.
+    """Every case as inference would see it, from `cache` or made there. `progress` is told cases done, and of how many.
 
     A case that cannot be read, or is not for this preprocessing, is named in `skipped`. Raises RunMismatch when the
     cache cannot be written, or two sources have one name.
@@ -117,11 +116,11 @@ def prepare(
     missing = [source for source in sources if not _is_whole(folders[source.name], how)]
     faults: dict[str, str] = {}
     done = len(sources) - len(missing)
-    report(done, len(sources))
+    progress(done, len(sources))
     task = partial(_make, how=how, cache=cache)
     for source, fault in each(task, missing, processes=processes, first=_alone):
         done += 1
-        report(done, len(sources))
+        progress(done, len(sources))
         if isinstance(fault, RunMismatch):
             raise fault
         if fault is not None:

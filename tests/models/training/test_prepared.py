@@ -105,10 +105,10 @@ def test_what_is_there_is_not_made_again(how: Preprocessing, tmp_path: Path) -> 
     """Until the content, the preprocessing or the patient changes; then beside it, and the hash changes too."""
     sources = [Drawn("one", trace=tmp_path / "trace"), Drawn("two", seed=5, trace=tmp_path / "trace")]
     told: list[tuple[int, int]] = []
-    first = prepare(sources, how, tmp_path / "cache", report=lambda done, of: told.append((done, of)))
+    first = prepare(sources, how, tmp_path / "cache", progress=lambda done, of: told.append((done, of)))
     assert told == [(0, 2), (1, 2), (2, 2)]
     before = contents(tmp_path / "cache")
-    again = prepare(sources, how, tmp_path / "cache", report=lambda done, of: told.append((done, of)))
+    again = prepare(sources, how, tmp_path / "cache", progress=lambda done, of: told.append((done, of)))
     assert contents(tmp_path / "cache") == before and told[3:] == [(2, 2)]
     assert again.sha256 == first.sha256
     assert prepare(sources[::-1], how, tmp_path / "cache").sha256 == first.sha256
