@@ -19,7 +19,7 @@ from daemon.spool import Spool
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.preference import suitability
 from dicom_io.series import Series
-from models.cards import find
+from models.cards import find, fitting
 
 COMPUTED = frozenset({"DERIVED", "SECONDARY"})
 """Values 1 and 2 of ImageType in images that no scanner acquired, as reformats are."""
@@ -51,7 +51,7 @@ class Judge:
         try:
             rule = self.rule(job)
             series = self.open_series(paths, self.config.engine.memory_mb)
-            if not find(self.config.card(rule.model)).takes(series.modality):
+            if not find(fitting(self.config.card(rule.model), series.modality)).takes(series.modality):
                 raise SeriesRejected(RejectReason.NO_MODEL)
             return suitability(series, rule.prefer)
         except Exception as error:  # noqa: BLE001  the stage runner: `decide` says what it means

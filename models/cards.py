@@ -188,6 +188,20 @@ def find(name: str, directory: Path = PRETRAINED) -> Card:
     return cards[name]
 
 
+def fitting(name: str, modality: str) -> str:
+    """Return the name, or the path of the card of its sister's weights where those take the modality and it does not.
+
+    A sister lies in the same folder, and bears the same name with the modality behind it: `resnet50-mr` is that of
+    `resnet50`, and `own-mr@2.json` that of `own@2.json`. Raises UnknownModel, CardInvalid.
+    """
+    card = find(name)
+    called, at, version = card.path.stem.partition("@")
+    sister = card.path.with_name(f"{called}-{modality.lower()}{at}{version}.json")
+    if not card.takes(modality) and sister.exists() and read_card(sister).takes(modality):
+        return str(sister)
+    return name
+
+
 LICENCES = {
     "3D-IRCADb-01": "CC BY-NC-ND",
     "CHAOS CT": "CC BY-SA 4.0",

@@ -22,6 +22,7 @@ from dicom_io.progress import Progress
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import stack_headers
 from dicom_io.volume import Volume
+from models.cards import fitting
 from models.explain import Scene, gradcam, look, occlusion
 from models.inference import Model
 from models.maps import Heat
@@ -93,7 +94,7 @@ def _explain_volume(
     chosen = [one for one in findings.lesions if lesion in (None, one.number)]
     if not chosen:
         return findings.lesion_count
-    scene = _look(model_on(model, engine), volume, segmentation)
+    scene = _look(model_on(fitting(model, volume.modality), engine), volume, segmentation)
     if scene is None:
         say(f"{out}: the network does not find the liver again, so its lesions cannot be explained")
         return findings.lesion_count

@@ -23,6 +23,7 @@ from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import Segmentation
 from dicom_io.series import Stack, arrange
 from dicom_io.volume import Volume
+from models.cards import fitting
 from models.inference import segment
 from reports.findings.measurements import Findings, measure
 from reports.identity import identity_of, software_version
@@ -98,7 +99,7 @@ def volumes_of(
     """
     if is_nifti(source):
         volume = replace(read_nifti(source), modality=modality)
-        model_on(model, engine)
+        model_on(fitting(model, modality), engine)
         _clear(out, names)
         yield out, Task(None), volume, False
         return
@@ -118,7 +119,7 @@ def volumes_of(
             except SeriesRejected as error:
                 refused[f"series {uid}"] = error
         if tasks:
-            model_on(model, engine)
+            model_on(fitting(model, tasks[0][1].modality), engine)
             _clear(out, names)
         done = 0
         with decoder() as decode:
@@ -156,7 +157,7 @@ def _read(stack: Stack, decode: Decoder) -> Volume:
 
 def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
     """What the model finds, with a bar meanwhile."""
-    network = model_on(model, engine)
+    network = model_on(fitting(model, volume.modality), engine)
     with progress_bar(f"segmenting on {network.device}") as progress:
         return segment(network, volume, progress)
 

@@ -51,7 +51,7 @@ from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
 from dicom_io.volume import Volume
 from dicom_io.whole_files import sync_folder
-from models.cards import find
+from models.cards import find, fitting
 from models.disagreement import Disagreement, disagreement
 from models.explain import gradcam, look
 from models.forward import Shortage, warm_up
@@ -89,7 +89,7 @@ def _memory_short(shortage: Shortage) -> None:
 
 def segmented_by(model: str, engine: Engine, volume: Volume) -> Segmentation:
     """What the model finds in a volume. Raises ModelError."""
-    return segment(model_on(model, engine), volume)
+    return segment(model_on(fitting(model, volume.modality), engine), volume)
 
 
 def load_models(request: WarmUpRequest) -> None:
@@ -100,7 +100,7 @@ def load_models(request: WarmUpRequest) -> None:
 
 def refuse_without_model(series: Series, model: str) -> None:
     """Raise SeriesRejected(NO_MODEL) where the model is not made for the modality of the series. Loads no weights."""
-    card = find(model)
+    card = find(fitting(model, series.modality))
     if not card.takes(series.modality):
         made_for = " and ".join(card.modalities)
         detail = f"{card.name} is made for {made_for}, and the series is {series.modality}."
@@ -122,7 +122,7 @@ def segment_series(request: SegmentRequest) -> tuple[str, ...]:
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
-            model = model_on(request.model, request.engine)
+            model = model_on(fitting(request.model, series.modality), request.engine)
             warnings += _segment_stack(stack, model, work / str(stack.index), needs)
             segmented.append(stack.index)
         except SeriesRejected as error:
@@ -171,7 +171,7 @@ def shadow_series(request: ShadowRequest) -> Compared:
     series = spooled_series(request.paths)
     refuse_without_model(series, request.model)
     stacks = {stack.index: stack for stack in series.stacks}
-    other = model_on(request.model, request.engine)
+    other = model_on(fitting(request.model, series.modality), request.engine)
     volumes = [
         {"volume_index": index, **asdict(_compare_stack(stacks[index], other, request.work / str(index)))}
         for index in load_segmented(request.work).volumes

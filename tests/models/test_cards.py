@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.cards import PRETRAINED, Preprocessing, find, licences_of, read_card, shipped
+from models.cards import PRETRAINED, Preprocessing, find, fitting, licences_of, read_card, shipped
 from models.datasets.patients import CHAOS_CT, CHAOS_MR, IRCADB, LITS, MSD_LIVER
 from models.errors import CardInvalid, UnknownModel
 from models.weights import ARCHITECTURES
@@ -163,6 +163,19 @@ def test_cards_of_a_folder_are_found_by_name_not_by_file(tmp_path: Path) -> None
     (tmp_path / "whatever.json").write_text(json.dumps(CONTENT))
     assert list(shipped(tmp_path)) == ["small"]
     assert find("small", tmp_path).version == "1.2.0"
+
+
+@pytest.mark.parametrize("stem", ["small{}", "small{}@1.2.0"])
+def test_sister_for_mr_lies_beside_weights_for_ct(tmp_path: Path, stem: str) -> None:
+    """Asked for as `small`; only where the weights themselves do not take the modality, and the sister does."""
+    percentiles = {"preprocessing": CONTENT["preprocessing"] | {"window_percentiles": [1, 99]}}
+    card, sister = (tmp_path / f"{stem.format(what)}.json" for what in ("", "-mr"))
+    card.write_text(json.dumps(CONTENT | {"modalities": ["CT"]}))
+    assert fitting(str(card), "MR") == str(card)
+    sister.write_text(json.dumps(CONTENT | {"modalities": ["MR"]} | percentiles))
+    assert [fitting(str(card), modality) for modality in ("CT", "MR", "PT")] == [str(card), str(sister), str(card)]
+    sister.write_text(json.dumps(CONTENT | {"modalities": ["CT"]}))
+    assert fitting(str(card), "MR") == str(card)
 
 
 def test_unknown_model_is_named_in_the_error(tmp_path: Path) -> None:
