@@ -13,6 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -123,11 +124,27 @@ def spool(tmp_path: Path) -> Spool:
     return spool
 
 
-@pytest.fixture
-def ledger(tmp_path: Path) -> Iterator[Ledger]:
-    """The default ledger, SQLite in a file, in this version's form."""
-    ledger = Ledger(f"sqlite:///{tmp_path / 'ledger.sqlite'}")
+def migrated(url: str) -> Ledger:
+    """An open ledger in this version's form."""
+    ledger = Ledger(url)
     ledger.migrate()
+    return ledger
+
+
+@pytest.fixture(scope="session")
+def empty_ledger(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a migrated SQLite ledger without a row; a test takes a copy, for migrations take longer than most."""
+    path = tmp_path_factory.mktemp("empty") / "ledger.sqlite"
+    migrated(f"sqlite:///{path}").close()
+    assert [entry.name for entry in path.parent.iterdir()] == [path.name]  # nothing of it waits in a log beside it
+    return path
+
+
+@pytest.fixture
+def ledger(tmp_path: Path, empty_ledger: Path) -> Iterator[Ledger]:
+    """The default ledger, SQLite in a file, in this version's form."""
+    path = shutil.copy(empty_ledger, tmp_path / "ledger.sqlite")
+    ledger = Ledger(f"sqlite:///{path}")
     yield ledger
     ledger.close()
 
@@ -265,17 +282,32 @@ def postgres() -> Iterator[str]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-@pytest.fixture
-def postgres_database(postgres: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL database."""
+@contextmanager
+def made_database(postgres: str, template: str = "template1") -> Iterator[str]:
+    """The URL of a PostgreSQL database that is as the template, and goes afterwards."""
     import psycopg
 
     name = f"porta_{uuid4().hex}"
     server = postgres.format("postgres").replace("+psycopg", "")
     with psycopg.connect(server, autocommit=True) as connection:
-        connection.execute(f"CREATE DATABASE {name}")
+        connection.execute(f"CREATE DATABASE {name} TEMPLATE {template}")
         yield postgres.format(name)
         connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture
+def postgres_database(postgres: str) -> Iterator[str]:
+    """The URL of an empty PostgreSQL database."""
+    with made_database(postgres) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def postgres_template(postgres: str) -> Iterator[str]:
+    """The name of a PostgreSQL database with the tables of the ledger and without a row."""
+    with made_database(postgres) as url:
+        migrated(url).close()
+        yield url.partition("@/")[2].partition("?")[0]
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -286,10 +318,21 @@ def database(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     return str(request.getfixturevalue("postgres_database"))
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def ledger_url(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
+    """Where a ledger of this version is, once on each kind of database."""
+    if request.param == "sqlite":
+        empty = request.getfixturevalue("empty_ledger")
+        yield f"sqlite:///{shutil.copy(empty, tmp_path / 'any.sqlite')}"
+        return
+    template = request.getfixturevalue("postgres_template")
+    with made_database(request.getfixturevalue("postgres"), template) as url:
+        yield url
+
+
 @pytest.fixture
-def any_ledger(database: str) -> Iterator[Ledger]:
+def any_ledger(ledger_url: str) -> Iterator[Ledger]:
     """A ledger in this version's form, once on each kind of database."""
-    ledger = Ledger(database)
-    ledger.migrate()
+    ledger = Ledger(ledger_url)
     yield ledger
     ledger.close()

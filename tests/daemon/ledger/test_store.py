@@ -1156,9 +1156,9 @@ COLUMNS = {
 name, an id, a birth date, an accession number, or a free text of a header?"""
 
 
-def test_no_column_holds_a_patient_attribute(any_ledger: Ledger, database: str):
+def test_no_column_holds_a_patient_attribute(any_ledger: Ledger, ledger_url: str):
     """The database has exactly the columns that were looked at."""
-    engine = sa.create_engine(database)
+    engine = sa.create_engine(ledger_url)
     inspector = sa.inspect(engine)
     found = {
         table: {column["name"] for column in inspector.get_columns(table)}
@@ -1183,9 +1183,7 @@ def test_no_column_holds_a_patient_attribute(any_ledger: Ledger, database: str):
         "INSERT INTO events (job_id, at, event) VALUES (99, 0, 'OPENED')",
     ],
 )
-def test_the_database_itself_refuses_what_cannot_be(
-    any_ledger: Ledger, database: str, make_instance: MakeInstance, statement: str
-):
+def test_the_database_itself_refuses_what_cannot_be(any_ledger: Ledger, make_instance: MakeInstance, statement: str):
     """States, reasons and references are checked by the tables, whoever writes."""
     reported(any_ledger, make_instance(), outgoing())
     with pytest.raises(sa.exc.IntegrityError), any_ledger._transaction() as connection:
