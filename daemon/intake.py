@@ -21,10 +21,10 @@ from daemon.process import make_files_private
 from daemon.sidecar import write_sidecar
 from daemon.spool import Spool
 from dicom_io.errors import InvalidUID
-from dicom_io.image_file import DAMAGED, PIXEL_DATA, image_header
+from dicom_io.image_file import MODALITY_OF, PIXEL_DATA, image_header
 from dicom_io.image_header import ImageHeader
-from dicom_io.series import SLICE_CLASSES
 from dicom_io.uids import checked_uid
+from dicom_io.values import DAMAGED
 
 LOCKS = 64
 
@@ -167,7 +167,7 @@ class Intake:
 def _holds_no_slices(sop_class_uid: str | None) -> bool:
     """Whether this is the UID of a class whose objects no volume is made of."""
     try:
-        return checked_uid(sop_class_uid) not in SLICE_CLASSES
+        return checked_uid(sop_class_uid) not in MODALITY_OF
     except InvalidUID:
         return False
 

@@ -4,10 +4,10 @@ from collections.abc import Iterable
 from fnmatch import fnmatchcase
 
 from pydicom import Dataset
-from pydicom.multival import MultiValue
 
 from daemon.configuration.config import Rule
-from dicom_io.image_file import DAMAGED
+from dicom_io import values
+from dicom_io.image_file import modality
 
 
 def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:
@@ -18,8 +18,8 @@ def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str
 def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
     """Whether for each keyword of the rule one of its patterns fits one of the attribute's values, in any case."""
     return all(
-        any(fnmatchcase(value.casefold(), pattern.casefold()) for value in values for pattern in patterns)
-        for values, patterns in (
+        any(fnmatchcase(value.casefold(), pattern.casefold()) for value in found for pattern in patterns)
+        for found, patterns in (
             (_values(header, keyword, calling_ae_title), patterns) for keyword, patterns in rule.match.items()
         )
     )
@@ -28,8 +28,6 @@ def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
 def _values(header: Dataset, keyword: str, calling_ae_title: str) -> list[str]:
     if keyword == "CallingAETitle":
         return [calling_ae_title]
-    try:
-        value = header.get(keyword)
-        return [str(item) for item in value] if isinstance(value, MultiValue) else [str(value or "")]
-    except (*DAMAGED, OSError):  # a value that cannot be read is as one that is absent
-        return [""]
+    if keyword == "Modality":
+        return [modality(header)]
+    return list(values.texts(header, keyword)) or [""]

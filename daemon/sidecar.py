@@ -10,10 +10,11 @@ import os
 from contextlib import suppress
 from pathlib import Path
 
-from dicom_io.image_file import DAMAGED, ImageFile, read_image_file
+from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.image_header import ImageHeader, from_json
+from dicom_io.values import DAMAGED
 
-FORM = 1
+FORM = 2
 """Counts the forms of the header; one that was written in another form is not read."""
 
 

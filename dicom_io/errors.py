@@ -69,6 +69,18 @@ class RejectReason(StrEnum):
         TOLD,
         Cure.MORE_SLICES,
     )
+    MIXED_FRAMES_OF_REFERENCE = (
+        "MIXED_FRAMES_OF_REFERENCE",
+        "The images of the series lie in several frames of reference, and in none of them enough.",
+        TOLD,
+        Cure.MORE_SLICES,
+    )
+    MIXED_GRIDS = (
+        "MIXED_GRIDS",
+        "The images of the series differ in size or pixel spacing, and of no kind are there enough.",
+        TOLD,
+        Cure.MORE_SLICES,
+    )
     DUPLICATE_POSITIONS = (
         "DUPLICATE_POSITIONS",
         "Several images lie at the same position, and nothing tells their volumes apart.",
@@ -108,6 +120,7 @@ class SeriesWarning(StrEnum):
     THICK_SLICES = "THICK_SLICES"
     NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
     NO_RESCALE = "NO_RESCALE"
+    UNUSABLE_VALUES = "UNUSABLE_VALUES"
 
 
 WARNING_SENTENCES: dict[SeriesWarning, str] = {
@@ -120,6 +133,7 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
     SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
     SeriesWarning.NO_RESCALE: "The images state no rescale intercept; their values were taken as Hounsfield units.",
+    SeriesWarning.UNUSABLE_VALUES: "Attributes of the images hold values that cannot be used; they count as absent.",
 }
 
 

@@ -1,32 +1,31 @@
 """Files of one kind or another, and what each says: read leniently, once. Pixels stay where they are."""
 
 import struct
-import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from pydicom import Dataset, FileDataset, dcmread
-from pydicom.errors import BytesLengthException, InvalidDicomError
-from pydicom.multival import MultiValue
+from pydicom.errors import InvalidDicomError
 from pydicom.uid import (
     UID,
+    CTImageStorage,
     DeflatedExplicitVRLittleEndian,
+    EnhancedCTImageStorage,
+    EnhancedMRImageStorage,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    LegacyConvertedEnhancedCTImageStorage,
+    LegacyConvertedEnhancedMRImageStorage,
+    MRImageStorage,
 )
 
+from dicom_io import values
 from dicom_io.errors import NotDicom
 from dicom_io.image_header import ImageHeader, PixelFormat, Plane
-
-DAMAGED = (
-    *(InvalidDicomError, BytesLengthException, EOFError, ValueError, TypeError, LookupError, AttributeError),
-    *(RuntimeError, ArithmeticError, AssertionError, struct.error, zlib.error),
-)
-"""What pydicom and its decoders raise on bytes that are no data set, or a damaged one (found by changing bytes of
-files at random, 20 000 times). NotImplementedError is a RuntimeError; a decoder's own errors come as RuntimeError."""
+from dicom_io.values import DAMAGED
 
 SPLITTING = (
     *("AcquisitionNumber", "TemporalPositionIdentifier", "TemporalPositionIndex", "EchoNumbers", "EchoTime"),
@@ -62,6 +61,23 @@ MACROS = {
 }
 """Functional groups that tell frames apart, and the mark that each of their attributes is (PS3.3 section C.7.6.16)."""
 
+MODALITY_OF = {
+    **dict.fromkeys((CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage), "CT"),
+    **dict.fromkeys((MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage), "MR"),
+}
+"""The SOP classes whose images are slices, and the Modality that their IODs demand (PS3.3 sections A.3 and A.36)."""
+
+DISPENSABLE: Mapping[str, Callable[[Dataset, str], object]] = {
+    **dict.fromkeys(("SliceThickness", "HighBit", "NumberOfFrames"), values.number),
+    **dict.fromkeys(("PixelPaddingValue", "PixelPaddingRangeLimit"), values.stored_value),
+    **dict.fromkeys(("Modality", "PhotometricInterpretation"), values.code),
+    "FrameOfReferenceUID": values.uid,
+    "ImageType": values.codes,
+}
+"""What an image is read without, and how: where what is stated cannot be used, a reader of the results is warned."""
+
+UNREAD = (None, "", ())
+
 
 @dataclass(frozen=True)
 class ImageFile:
@@ -90,23 +106,30 @@ def read_image_file(path: Path) -> ImageFile:
 
 def image_header(ds: Dataset, offset: int | None) -> ImageHeader:
     """What a data set says of its images. `offset` is where the value of native PixelData begins in the file."""
-    rows, columns = _integer(ds, "Rows") or 0, _integer(ds, "Columns") or 0
+    rows, columns = values.integer(ds, "Rows") or 0, values.integer(ds, "Columns") or 0
     pixels, planes = None, list[Plane]()
-    if rows and columns:
+    if rows > 0 and columns > 0:
         pixels = _pixel_format(ds, offset)
         planes = list(_frames(ds)) if "PerFrameFunctionalGroupsSequence" in ds else [_plane(ds)]
+    stated = {keyword: read for keyword, read in DISPENSABLE.items() if values.is_stated(ds, keyword)}
     return ImageHeader(
-        sop_class_uid=_text(ds, "SOPClassUID"),
-        sop_instance_uid=_text(ds, "SOPInstanceUID"),
-        series_instance_uid=_text(ds, "SeriesInstanceUID"),
-        study_instance_uid=_text(ds, "StudyInstanceUID"),
-        frame_of_reference_uid=_text(ds, "FrameOfReferenceUID"),
-        modality=_text(ds, "Modality"),
+        sop_class_uid=values.uid(ds, "SOPClassUID"),
+        sop_instance_uid=values.uid(ds, "SOPInstanceUID"),
+        series_instance_uid=values.uid(ds, "SeriesInstanceUID"),
+        study_instance_uid=values.uid(ds, "StudyInstanceUID"),
+        frame_of_reference_uid=values.uid(ds, "FrameOfReferenceUID"),
+        modality=modality(ds),
         rows=rows,
         columns=columns,
         pixels=pixels,
         planes=tuple(planes),
+        unusable=tuple(keyword for keyword, read in stated.items() if read(ds, keyword) in UNREAD),
     )
+
+
+def modality(ds: Dataset) -> str:
+    """Modality, in capitals; of a CT or MR image that states none, that of its SOP class."""
+    return values.code(ds, "Modality") or MODALITY_OF.get(UID(values.uid(ds, "SOPClassUID")), "")
 
 
 def is_of_the_disk(error: Exception) -> bool:
@@ -119,7 +142,7 @@ def native_offset(file: IO[bytes], ds: FileDataset) -> int | None:
 
     None where there is none, or it is compressed or deflated (PS3.5 sections 7.1 and A.4).
     """
-    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ""))
+    syntax = values.uid(ds.file_meta, "TransferSyntaxUID")
     if syntax == DeflatedExplicitVRLittleEndian:
         return None
     implicit, little = ds.original_encoding
@@ -144,7 +167,7 @@ def _read(path: Path) -> tuple[FileDataset, int | None]:
             except InvalidDicomError:  # no preamble: a bare data set, as old exports are, or no DICOM at all
                 file.seek(0)
                 ds = dcmread(file, stop_before_pixels=True, force=True)
-                if not (ds.get("SOPClassUID") and ds.get("SOPInstanceUID")):
+                if not (values.uid(ds, "SOPClassUID") and values.uid(ds, "SOPInstanceUID")):
                     raise
             if not len(ds):
                 raise NotDicom(path, "an empty data set")
@@ -157,7 +180,7 @@ def _read(path: Path) -> tuple[FileDataset, int | None]:
 
 def _transfer_syntax(ds: Dataset) -> str:
     """TransferSyntaxUID; of a bare data set the one that it was read by."""
-    stated = _text(getattr(ds, "file_meta", Dataset()), "TransferSyntaxUID")
+    stated = values.uid(getattr(ds, "file_meta", Dataset()), "TransferSyntaxUID")
     implicit, little = getattr(ds, "original_encoding", (None, None))
     if stated or implicit is None:
         return stated
@@ -165,35 +188,36 @@ def _transfer_syntax(ds: Dataset) -> str:
 
 
 def _pixel_format(ds: Dataset, offset: int | None) -> PixelFormat:
-    stored = _integer(ds, "BitsStored") or _integer(ds, "BitsAllocated") or 16
+    stored, sign = values.integer(ds, "BitsStored") or 0, values.integer(ds, "PixelRepresentation")
     return PixelFormat(
         transfer_syntax_uid=_transfer_syntax(ds),
-        samples_per_pixel=_integer(ds, "SamplesPerPixel") or 1,
-        photometric_interpretation=_text(ds, "PhotometricInterpretation"),
-        bits_allocated=_integer(ds, "BitsAllocated") or 16,
+        samples_per_pixel=values.integer(ds, "SamplesPerPixel") or 1,
+        photometric_interpretation=values.code(ds, "PhotometricInterpretation"),
+        bits_allocated=values.integer(ds, "BitsAllocated") or 0,
         bits_stored=stored,
-        high_bit=stored - 1 if (high := _integer(ds, "HighBit")) is None else high,
-        pixel_representation=_integer(ds, "PixelRepresentation") or 0,
-        number_of_frames=_integer(ds, "NumberOfFrames") or 1,
-        pixel_padding_value=_stored_value(ds, "PixelPaddingValue"),
-        pixel_padding_range_limit=_stored_value(ds, "PixelPaddingRangeLimit"),
+        high_bit=stored - 1 if (high := values.integer(ds, "HighBit")) is None else high,
+        pixel_representation=sign if sign in (0, 1) else None,
+        number_of_frames=values.integer(ds, "NumberOfFrames") or 1,
+        pixel_padding_value=values.stored_value(ds, "PixelPaddingValue"),
+        pixel_padding_range_limit=values.stored_value(ds, "PixelPaddingRangeLimit"),
         offset=offset,
     )
 
 
 def _plane(ds: Dataset) -> Plane:
     """The one plane of a single-frame image (PS3.3 section C.7.6.2)."""
-    marks = {keyword: "\\".join(_texts(ds, keyword)) for keyword in MARKS}
-    marks["AcquisitionDateTime"] = marks["AcquisitionDateTime"] or _text(ds, "AcquisitionDate") + _text(
+    marks = {keyword: values.text(ds, keyword) for keyword in MARKS}
+    marks["ImageType"] = "\\".join(values.codes(ds, "ImageType"))
+    marks["AcquisitionDateTime"] = marks["AcquisitionDateTime"] or values.text(ds, "AcquisitionDate") + values.text(
         ds, "AcquisitionTime"
     )
     return Plane(
         frame_number=None,
-        image_position_patient=_texts(ds, "ImagePositionPatient"),
-        image_orientation_patient=_texts(ds, "ImageOrientationPatient"),
-        pixel_spacing=_texts(ds, "PixelSpacing"),
-        slice_thickness=_text(ds, "SliceThickness"),
-        image_type=_texts(ds, "ImageType"),
+        image_position_patient=values.decimals(ds, "ImagePositionPatient"),
+        image_orientation_patient=values.decimals(ds, "ImageOrientationPatient"),
+        pixel_spacing=values.decimals(ds, "PixelSpacing"),
+        slice_thickness=values.decimal(ds, "SliceThickness"),
+        image_type=values.codes(ds, "ImageType"),
         rescale_slope=_rescale(ds, "RescaleSlope"),
         rescale_intercept=_rescale(ds, "RescaleIntercept"),
         marks={keyword: value for keyword, value in marks.items() if value},
@@ -202,31 +226,31 @@ def _plane(ds: Dataset) -> Plane:
 
 def _frames(ds: Dataset) -> Iterator[Plane]:
     """A plane for each frame of an Enhanced image, from its functional groups (PS3.3 section C.7.6.16)."""
-    shared = _items(ds, "SharedFunctionalGroupsSequence")
-    described = {keyword: "\\".join(_texts(ds, keyword)) for keyword in DESCRIBING}
-    for number, groups in enumerate(_items(ds, "PerFrameFunctionalGroupsSequence"), start=1):
+    shared = values.items(ds, "SharedFunctionalGroupsSequence")
+    described = {keyword: values.text(ds, keyword) for keyword in DESCRIBING}
+    for number, groups in enumerate(values.items(ds, "PerFrameFunctionalGroupsSequence"), start=1):
 
         def macro(keyword: str, groups: Dataset = groups) -> Dataset:
             # A macro stands in the shared or in the per-frame groups, never in both
-            return next((items[0] for owner in (groups, *shared) if (items := _items(owner, keyword))), Dataset())
+            return next((items[0] for owner in (groups, *shared) if (items := values.items(owner, keyword))), Dataset())
 
         kind = next((item for name in ("CT", "MR") if (item := macro(f"{name}ImageFrameTypeSequence"))), Dataset())
         transformation, measures = macro("PixelValueTransformationSequence"), macro("PixelMeasuresSequence")
         marks = dict(described)
         for name, attributes in MACROS.items():
             item = macro(name)
-            marks |= {mark: "\\".join(_texts(item, keyword)) for keyword, mark in attributes.items()}
-        image_type = _texts(kind, "FrameType") or _texts(ds, "ImageType")
+            marks |= {mark: values.text(item, keyword) for keyword, mark in attributes.items()}
+        image_type = values.codes(kind, "FrameType") or values.codes(ds, "ImageType")
         marks["ImageType"] = "\\".join(image_type)
-        gradient = _items(macro("MRDiffusionSequence"), "DiffusionGradientDirectionSequence")
+        gradient = values.items(macro("MRDiffusionSequence"), "DiffusionGradientDirectionSequence")
         if gradient:
-            marks["DiffusionGradientOrientation"] = "\\".join(_texts(gradient[0], "DiffusionGradientOrientation"))
+            marks["DiffusionGradientOrientation"] = values.text(gradient[0], "DiffusionGradientOrientation")
         yield Plane(
             frame_number=number,
-            image_position_patient=_texts(macro("PlanePositionSequence"), "ImagePositionPatient"),
-            image_orientation_patient=_texts(macro("PlaneOrientationSequence"), "ImageOrientationPatient"),
-            pixel_spacing=_texts(measures, "PixelSpacing"),
-            slice_thickness=_text(measures, "SliceThickness"),
+            image_position_patient=values.decimals(macro("PlanePositionSequence"), "ImagePositionPatient"),
+            image_orientation_patient=values.decimals(macro("PlaneOrientationSequence"), "ImageOrientationPatient"),
+            pixel_spacing=values.decimals(measures, "PixelSpacing"),
+            slice_thickness=values.decimal(measures, "SliceThickness"),
             image_type=image_type,
             rescale_slope=_rescale(transformation, "RescaleSlope"),
             rescale_intercept=_rescale(transformation, "RescaleIntercept"),
@@ -234,60 +258,7 @@ def _frames(ds: Dataset) -> Iterator[Plane]:
         )
 
 
-def _items(ds: Dataset, keyword: str) -> list[Dataset]:
-    value = _value(ds, keyword)
-    return list(value) if value else []
-
-
-def _texts(ds: Dataset, keyword: str) -> tuple[str, ...]:
-    """The values of an attribute as text: decimal strings as they stand in the file."""
-    value = _value(ds, keyword)
-    if value is None or value == "":
-        return ()
-    values = value if isinstance(value, MultiValue | list) else [value]
-    return tuple(str(item).strip(" \0") for item in values)
-
-
-def _text(ds: Dataset, keyword: str) -> str:
-    """The first value as text, "" where there is none."""
-    return next(iter(_texts(ds, keyword)), "")
-
-
-def _integer(ds: Dataset, keyword: str) -> int | None:
-    number = _number(ds, keyword)
-    return None if number is None else int(number)
-
-
-def _number(ds: Dataset, keyword: str) -> float | None:
-    """The first value as a finite number; None where there is none, or it is none."""
-    try:
-        number = float(_text(ds, keyword))
-    except ValueError:
-        return None
-    return number if abs(number) < float("inf") else None
-
-
 def _rescale(ds: Dataset, keyword: str) -> float | None:
     """None where the file says nothing; NaN where what it says is no number, which must not pass for nothing."""
-    try:
-        blank = ds.get(keyword) in (None, "")
-    except (*DAMAGED, OSError):
-        blank = False
-    number = _number(ds, keyword)
-    return float("nan") if number is None and not blank else number
-
-
-def _stored_value(ds: Dataset, keyword: str) -> int | None:
-    """A value of VR "US or SS": pydicom leaves bytes where Implicit VR does not say which of the two."""
-    value = _value(ds, keyword)
-    if isinstance(value, bytes):
-        return int.from_bytes(value[:2], "little", signed=bool(_integer(ds, "PixelRepresentation")))
-    return _integer(ds, keyword)
-
-
-def _value(ds: Dataset, keyword: str) -> Any:
-    """An attribute's value; values are decoded when first asked for, and a damaged one counts as absent."""
-    try:
-        return ds.get(keyword)
-    except (*DAMAGED, OSError):  # pydicom's OSError, of a sequence that is cut short: nothing is read from the disk
-        return None
+    number = values.number(ds, keyword)
+    return float("nan") if number is None and values.is_stated(ds, keyword) else number

@@ -14,7 +14,8 @@ from typing import Any
 class PixelFormat:
     """How the pixels are stored (PS3.3 section C.7.6.3). `offset` is where the value of PixelData begins in the file.
 
-    `offset` is None where pixels have to be decoded: compressed, deflated or without PixelData.
+    `offset` is None where pixels have to be decoded: compressed, deflated or without PixelData. Bits are 0 and
+    `pixel_representation` is None where the file does not say them.
     """
 
     transfer_syntax_uid: str
@@ -23,7 +24,7 @@ class PixelFormat:
     bits_allocated: int
     bits_stored: int
     high_bit: int
-    pixel_representation: int
+    pixel_representation: int | None
     number_of_frames: int
     pixel_padding_value: int | None
     pixel_padding_range_limit: int | None
@@ -52,7 +53,11 @@ class Plane:
 
 @dataclass(frozen=True)
 class ImageHeader:
-    """What one file says. `pixels` is None, and `planes` are empty, where it holds no image."""
+    """What one file says. `pixels` is None, and `planes` are empty, where it holds no image.
+
+    UIDs are "" where they are absent or none. `unusable` are the keywords of attributes that are stated and hold
+    nothing that can be used: they count as absent.
+    """
 
     sop_class_uid: str
     sop_instance_uid: str
@@ -64,6 +69,7 @@ class ImageHeader:
     columns: int
     pixels: PixelFormat | None
     planes: tuple[Plane, ...]
+    unusable: tuple[str, ...] = ()
 
     def to_json(self) -> str:
         """As text; `from_json` gives it back."""
@@ -76,7 +82,7 @@ def from_json(text: str) -> ImageHeader:
         raw: dict[str, Any] = json.loads(text)
         pixels = None if raw["pixels"] is None else PixelFormat(**raw["pixels"])
         planes = tuple(Plane(**_with_tuples(plane)) for plane in raw["planes"])
-        return ImageHeader(**raw | {"pixels": pixels, "planes": planes})
+        return ImageHeader(**_with_tuples(raw) | {"pixels": pixels, "planes": planes})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError("not a stored image header") from error
 

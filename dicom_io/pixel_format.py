@@ -47,6 +47,8 @@ def check_pixels(stack: Stack) -> None:
         if syntax == uids.ExplicitVRBigEndian and pixels.bits_allocated == 32:
             # OW is a string of 16-bit words: gdcm swaps the bytes of each, pydicom those of the whole number
             raise unreadable("32 bits for a pixel, in a byte order that is read in two ways.")
+        if pixels.pixel_representation is None:
+            raise unreadable("Nothing says whether the values have a sign.")
         if not 1 <= pixels.bits_stored <= pixels.bits_allocated:
             raise unreadable(f"{pixels.bits_stored} bits of {pixels.bits_allocated}.")
         if frame_index(item) >= pixels.number_of_frames:

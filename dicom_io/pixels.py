@@ -23,7 +23,7 @@ from pydicom import dcmread
 from pydicom import uid as uids
 from scipy import ndimage
 
-from dicom_io.image_file import DAMAGED, is_of_the_disk
+from dicom_io.image_file import is_of_the_disk
 from dicom_io.image_header import PixelFormat
 from dicom_io.pixel_format import (
     BYTE_ORDER,
@@ -39,6 +39,7 @@ from dicom_io.pixel_format import (
 )
 from dicom_io.progress import Progress, ignore_progress
 from dicom_io.series import Slice, Stack
+from dicom_io.values import DAMAGED
 from dicom_io.volume import Volume
 
 Integers: TypeAlias = NDArray[np.signedinteger[Any] | np.unsignedinteger[Any]]
@@ -239,7 +240,7 @@ def _decoded(item: Slice, data: bytes) -> Integers:
         return values
     # JPEG and JPEG-LS know no sign; a JPEG 2000 codestream may say another than the header. The header is right:
     # encoders were fed two's complement numbers as if they had no sign, or were told so later.
-    values = values.view(np.dtype(f"{'ui'[pixels.pixel_representation]}{values.dtype.itemsize}"))
+    values = values.view(np.dtype(f"{'ui'[pixels.pixel_representation == 1]}{values.dtype.itemsize}"))
     return _shifted(values, min(precision, pixels.bits_stored), 0)
 
 

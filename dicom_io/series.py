@@ -9,21 +9,14 @@ from collections.abc import Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from pydicom import Dataset
-from pydicom.uid import (
-    CTImageStorage,
-    EnhancedCTImageStorage,
-    EnhancedMRImageStorage,
-    LegacyConvertedEnhancedCTImageStorage,
-    LegacyConvertedEnhancedMRImageStorage,
-    MRImageStorage,
-)
 
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import Float, Geometry, is_orthonormal
-from dicom_io.image_file import ImageFile, read_dataset, read_image_file
+from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
 from dicom_io.partition import Placed, volumes_of
 from dicom_io.uids import derive_uid
@@ -43,14 +36,6 @@ ORIENTATION_TOLERANCE = 1e-3
 """How far the orientation cosines of two images may differ and still be the same plane direction."""
 
 MODALITIES = ("CT", "MR")
-
-SLICE_CLASSES = frozenset(
-    (
-        *(CTImageStorage, EnhancedCTImageStorage, LegacyConvertedEnhancedCTImageStorage),
-        *(MRImageStorage, EnhancedMRImageStorage, LegacyConvertedEnhancedMRImageStorage),
-    )
-)
-"""The SOP classes whose images are slices. Others in a series (secondary captures, raw data) are left out."""
 
 FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence", "NumberOfFrames")
 
@@ -168,12 +153,13 @@ def arrange(files: Sequence[ImageFile]) -> Series:
         np.isnan([p.slice.plane.rescale_slope or 0.0, p.slice.plane.rescale_intercept or 0.0]).any() for p in placed
     ):
         raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "The rescale values are no numbers.")
-    stacks = _stacks(_by_direction(placed))
-    used = {id(item.header) for stack in stacks for item in stack.slices}
-    left_out = sum(id(file.header) not in used for file in files)
+    stacks = _stacks(_by_direction(_in_the_only_frame(placed)))
+    used = {uid for stack in stacks for uid in stack.sop_instance_uids}
+    left_out = sum(file.header.sop_instance_uid not in used for file in files)
     found = [SeriesWarning.DUPLICATE_DIFFERENT] if conflicting else []
     found += [SeriesWarning.LEFT_OUT] if left_out else []
     found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
+    found += [SeriesWarning.UNUSABLE_VALUES] if any(file.header.unusable for file in images) else []
     codes = tuple(map(str, found))
     stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
     return Series(tuple(stacks), left_out, codes)
@@ -227,7 +213,7 @@ def _images(files: Sequence[ImageFile]) -> list[ImageFile]:
     images = [
         file
         for file in files
-        if file.header.sop_class_uid in SLICE_CLASSES
+        if file.header.sop_class_uid in MODALITY_OF  # others in a series are secondary captures, raw data …
         and file.header.pixels is not None
         and file.header.pixels.samples_per_pixel == 1
     ]
@@ -239,7 +225,7 @@ def _images(files: Sequence[ImageFile]) -> list[ImageFile]:
 
 
 def _is_localizer(plane: Plane) -> bool:
-    return "LOCALIZER" in (value.upper() for value in plane.image_type)
+    return "LOCALIZER" in plane.image_type
 
 
 def _placed(item: Slice) -> Placed[Slice]:
@@ -262,6 +248,19 @@ def _placed(item: Slice) -> Placed[Slice]:
     if not usable:
         raise SeriesRejected(RejectReason.NO_POSITION)
     return Placed(item, origin, orientation, plane.marks)
+
+
+def _in_the_only_frame(placed: Sequence[Placed[Slice]]) -> Sequence[Placed[Slice]]:
+    """Give images without a frame of reference that of the others, where all of those state one and the same."""
+    stated = {item.slice.header.frame_of_reference_uid for item in placed} - {""}
+    return (
+        [_as_if(item, frame_of_reference_uid=uid) for item in placed for uid in stated] if len(stated) == 1 else placed
+    )
+
+
+def _as_if(item: Placed[Slice], **stated: Any) -> Placed[Slice]:
+    """The image as if its header said this."""
+    return replace(item, slice=replace(item.slice, header=replace(item.slice.header, **stated)))
 
 
 def _by_direction(placed: Sequence[Placed[Slice]]) -> list[list[Placed[Slice]]]:
@@ -303,10 +302,40 @@ def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> list[Stack]:
     read = max(((not _is_derived(stack.slices), stack.geometry.slices) for stack in stacks), default=(False, 0))
     original, count, refusal = max(refusals, key=lambda item: item[:2], default=(False, 0, None))
     if refusal is not None and (original, count) > read:
-        if refusal.reason == RejectReason.TOO_FEW_SLICES and len(parts) > 1:
-            raise SeriesRejected(RejectReason.MIXED_ORIENTATION, refusal.detail)
-        raise refusal
+        raise SeriesRejected(_to_blame(refusal.reason, parts), refusal.detail)
     return _without_reformats(stacks)
+
+
+def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:
+    """What keeps images apart of which there are too few: that which, ignored, would make a volume of them."""
+    if reason not in (RejectReason.TOO_FEW_SLICES, RejectReason.TOO_SHORT, RejectReason.MISSING_SLICES):
+        return reason
+    in_one_frame = [_as_if(item, frame_of_reference_uid="") for part in parts for item in part]
+    on_one_grid = [_on_any_grid(item) for item in in_one_frame]
+    apart = len(parts)
+    for mixed, images in (
+        (RejectReason.MIXED_FRAMES_OF_REFERENCE, in_one_frame),
+        (RejectReason.MIXED_GRIDS, on_one_grid),
+    ):
+        largest, *others = _by_direction(images)
+        if len(others) + 1 < apart and _holds_a_volume(largest):
+            return mixed
+        apart = len(others) + 1
+    return RejectReason.MIXED_ORIENTATION if reason == RejectReason.TOO_FEW_SLICES and others else reason
+
+
+def _on_any_grid(item: Placed[Slice]) -> Placed[Slice]:
+    plane = replace(item.slice.plane, pixel_spacing=("1", "1"))
+    return _as_if(replace(item, slice=replace(item.slice, plane=plane)), rows=2, columns=2)
+
+
+def _holds_a_volume(placed: Sequence[Placed[Slice]]) -> bool:
+    try:
+        for volume in volumes_of(placed, MIN_SLICES):
+            _stack(volume.placed, volume.label)
+    except SeriesRejected:
+        return False
+    return True
 
 
 def _without_reformats(stacks: list[Stack]) -> list[Stack]:

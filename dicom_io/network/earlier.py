@@ -22,9 +22,9 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
 )
 
 from dicom_io.errors import InvalidUID
-from dicom_io.image_file import DAMAGED
 from dicom_io.network.scu import Remote, associated, get_series, matches
 from dicom_io.uids import checked_uid
+from dicom_io.values import DAMAGED
 
 NOT_QUERIED = "*?\\"
 """What makes a key match more than one value (PS3.4 section C.2.2.2): a PatientID with one is not asked for."""

@@ -4,13 +4,13 @@ from dataclasses import dataclass, field
 
 from pynetdicom import build_context
 
+from dicom_io.image_file import MODALITY_OF
 from dicom_io.network.earlier import Session, Study
 from dicom_io.network.scu import instances_of
 from dicom_io.pixel_format import SUPPORTED_SYNTAXES
-from dicom_io.series import SLICE_CLASSES
 
 SLICES = tuple(
-    build_context(sop_class, syntax) for sop_class in sorted(SLICE_CLASSES) for syntax in sorted(SUPPORTED_SYNTAXES)
+    build_context(sop_class, syntax) for sop_class in sorted(MODALITY_OF) for syntax in sorted(SUPPORTED_SYNTAXES)
 )
 """What an archive may send: each transfer syntax for itself, so that images come as the archive keeps them."""
 

@@ -7,7 +7,7 @@ of the series, none where it is to be refused. What is expected of each stands i
 from collections.abc import Callable
 from pathlib import Path
 
-from tests.conformance import made_encodings, made_placement, made_refusals, made_volumes
+from tests.conformance import made_encodings, made_placement, made_refusals, made_values, made_volumes
 from tests.conformance.made_files import Made
 
 Writer = Callable[[Path], list[Made]]
@@ -109,6 +109,13 @@ _WRITERS: tuple[Writer, ...] = (
     made_encodings.broken_character_set,
     made_encodings.duplicated_instances,
     made_encodings.duplicate_with_other_bytes,
+    made_values.thickness_that_is_no_number,
+    made_values.codes_in_small_letters,
+    made_values.no_modality,
+    made_values.frame_of_reference_in_some,
+    made_values.frame_of_reference_of_each,
+    made_values.pixel_spacing_of_each,
+    made_values.no_sign,
     made_refusals.pet,
     made_refusals.ultrasound,
     made_refusals.structure_set,

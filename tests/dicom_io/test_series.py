@@ -7,6 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import (
     CTImageStorage,
     PositronEmissionTomographyImageStorage,
@@ -18,6 +20,7 @@ from pydicom.uid import (
 from dicom_io.errors import RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import Geometry
 from dicom_io.image_file import read_image_file
+from dicom_io.pixel_format import check_pixels
 from dicom_io.series import Series, arrange, group_by_series, open_series, stack_headers
 
 MakeSeries = Callable[..., list[Path]]
@@ -72,10 +75,34 @@ def three_directions(ds: Dataset, index: int) -> None:
     ds.ImageOrientationPatient = cosines[index % 3]
 
 
+def stating(keyword: str, vr: str, value: bytes) -> Change:
+    def change(ds: Dataset, index: int) -> None:
+        if index == 3:
+            ds[keyword] = RawDataElement(Tag(keyword), vr, len(value), value, 0, False, True)
+
+    return change
+
+
+def frame_of_each(ds: Dataset, index: int) -> None:
+    ds.FrameOfReferenceUID = f"1.2.{index}"
+
+
+def frame_of_every_third(ds: Dataset, index: int) -> None:
+    ds.FrameOfReferenceUID = "1.2.4" if index % 3 else "1.2.5"
+
+
+def spacing_of_each(ds: Dataset, index: int) -> None:
+    ds.PixelSpacing = [0.5 + index / 5, 0.5]
+
+
+def spacing_of_every_third(ds: Dataset, index: int) -> None:
+    ds.PixelSpacing = [0.5, 0.5] if index % 3 else [0.9, 0.9]
+
+
 REFUSED: dict[RejectReason, list[Change]] = {
     RejectReason.NOT_CT_OR_MR: [
         setting(Modality="PT", SOPClassUID=PositronEmissionTomographyImageStorage),
-        setting(Modality=None),
+        setting(Modality="CTPT"),
         only(3, Modality="MR"),
         setting(Modality="RTSTRUCT", SOPClassUID=RTStructureSetStorage),
     ],
@@ -99,6 +126,8 @@ REFUSED: dict[RejectReason, list[Change]] = {
         setting(NumberOfFrames=2, ImagePositionPatient=None),
     ],
     RejectReason.MIXED_ORIENTATION: [three_directions],
+    RejectReason.MIXED_FRAMES_OF_REFERENCE: [frame_of_each, frame_of_every_third],
+    RejectReason.MIXED_GRIDS: [spacing_of_each, spacing_of_every_third],
     RejectReason.DUPLICATE_POSITIONS: [at_one_place],
     RejectReason.MISSING_SLICES: [
         at_heights(0, 5, 10, 15, 20, 45, 50, 55, 60, 65, 70, 75),
@@ -157,6 +186,13 @@ WARNED: dict[SeriesWarning, list[Change]] = {
     ],
     SeriesWarning.THICK_SLICES: [lambda ds, index: height(ds, 7 * index)],
     SeriesWarning.NO_FRAME_OF_REFERENCE: [setting(FrameOfReferenceUID=None)],
+    SeriesWarning.UNUSABLE_VALUES: [
+        stating("SliceThickness", "DS", b"5,0 "),
+        stating("SliceThickness", "DS", b"5 mm"),
+        stating("FrameOfReferenceUID", "UI", b"none"),
+        stating("Modality", "CS", b"CT\\MR "),
+        stating("ImageType", "DS", b"4.0 "),
+    ],
     SeriesWarning.NO_RESCALE: [setting(RescaleIntercept=None), only(3, RescaleIntercept="")],
 }
 
@@ -222,6 +258,22 @@ def test_no_frame_of_reference(make_series: MakeSeries) -> None:
     paths = make_series(setting(FrameOfReferenceUID=None))
     first, again = (open_series(files).stacks[0].geometry.frame_of_reference_uid for files in (paths, paths[::-1]))
     assert first == again != ""
+
+
+def test_an_absent_frame_of_reference_is_that_of_the_others(make_series: MakeSeries) -> None:
+    """It is the only one stated, and the volume is one."""
+    (stack,) = open_series(
+        make_series(lambda ds, index: ds.pop("FrameOfReferenceUID") if index % 3 == 0 else None)
+    ).stacks
+    assert (len(stack.slices), stack.geometry.frame_of_reference_uid, stack.warnings) == (12, "1.2.3", ())
+    assert {header.FrameOfReferenceUID for header in stack_headers(stack)} == {"1.2.3"}
+
+
+def test_codes_in_small_letters(make_series: MakeSeries) -> None:
+    """Are those in capitals."""
+    series = open_series(make_series(setting(Modality="ct", ImageType=["original", "primary", "axial"])))
+    assert (series.modality, series.warnings) == ("CT", ())
+    check_pixels(open_series(make_series(setting(PhotometricInterpretation="monochrome2"))).stacks[0])
 
 
 def test_a_reformat_beside_the_original_is_left_out(make_series: MakeSeries) -> None:
