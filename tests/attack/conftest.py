@@ -3,6 +3,7 @@
 from tests.daemon.conftest import (
     assert_no_canary,
     clock,
+    empty_ledger,
     ledger,
     make_config,
     make_ct,
@@ -15,6 +16,7 @@ from tests.daemon.conftest import (
 __all__ = [
     "assert_no_canary",
     "clock",
+    "empty_ledger",
     "ledger",
     "make_config",
     "make_ct",
