@@ -15,8 +15,10 @@ from daemon.commands import model_commands
 from daemon.commands.options import ConfigOption, JsonOption, Method, Modality, Part, Pictures, Prefer, PreferOption
 from daemon.commands.own_models import findable, print_verified, verified
 from daemon.commands.train_extra import require_train_extra
+from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
 from daemon.configuration.config import Config, load
 from daemon.errors import ConfigurationError, DaemonError
+from daemon.workbench.train_settings import Overrides, load_settings
 from dicom_io.errors import DicomIOError
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
@@ -282,100 +284,62 @@ def phantom(
     print(f"{phantoms} of {slices} slices with {found} lesions in {out}")
 
 
+@takes_keys(
+    "data.folders",
+    "network.model",
+    "data.phantoms",
+    "training.steps",
+    "training.batch",
+    "training.pixels",
+    "training.epoch",
+    "training.schedule",
+    "network.backbone_weights",
+    "network.initial",
+    *HELD_OUT,
+    "data.tumours_not_drawn",
+    "data.cache",
+    "training.seed",
+    *MACHINE,
+)
 def train(
     out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command goes on there.")],
-    data: Annotated[
-        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
-    ] = None,
-    model: Annotated[str | None, typer.Option(help=f"One of {', '.join(ARCHITECTURE_NAMES)}.")] = None,
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
-    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
-    steps: Annotated[int | None, typer.Option(min=1)] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step, of all processes together.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
-    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
-    schedule: Annotated[str | None, typer.Option(help="cosine or poly.")] = None,
-    backbone_weights: Annotated[str | None, typer.Option(help="none, imagenet, or a torchvision state dict.")] = None,
-    initial: Annotated[
-        Path | None, typer.Option(help="Go on from the weights of one of `porta models`, or of a card (.json).")
-    ] = None,
-    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
-    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is left out, as 1/5.")] = None,
-    leave_out: Annotated[
-        list[str] | None, typer.Option(help="A case not to train on, nor its patient's others.")
-    ] = None,
-    tumours_not_drawn: Annotated[
-        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else `cache` beside the run's folder.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+    overrides: Overrides,
+    config: TrainConfigOption = None,
 ) -> None:
     """Train a network on cases with their truth; weights, card, curves and all that made them lie in OUT.
 
     Several GPUs: torchrun --nproc-per-node N "$(which porta)" train …
     """
     require_train_extra("monai")
-    from daemon.workbench.train_settings import load_settings
-
     log.configure("warning", "auto")
-    overrides = {
-        ("data", "folders"): tuple(data or ()),
-        ("data", "phantoms"): phantoms,
-        ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
-        ("data", "cache"): cache,
-        ("data", "split"): split,
-        ("data", "fold"): fold,
-        ("data", "leave_out"): tuple(leave_out or ()),
-        ("network", "model"): model,
-        ("network", "backbone_weights"): backbone_weights,
-        ("network", "initial"): None if initial is None else Path(findable(str(initial))),
-        ("training", "steps"): steps,
-        ("training", "batch"): batch,
-        ("training", "pixels"): pixels,
-        ("training", "epoch"): epoch,
-        ("training", "schedule"): schedule,
-        ("training", "seed"): seed,
-        ("machine", "device"): device,
-        ("machine", "threads"): threads,
-        ("machine", "workers"): workers,
-        ("machine", "processes"): processes,
-    }
+    if initial := overrides["network", "initial"]:
+        overrides = {**overrides, ("network", "initial"): Path(findable(str(initial)))}
     settings = load_settings(config, overrides)
     from daemon.workbench.trainer import train_model
 
     train_model(settings, out, command=shlex.join(["porta", *sys.argv[1:]]))
 
 
+@takes_keys(
+    "data.folders",
+    "data.phantoms",
+    "training.steps",
+    "training.batch",
+    "training.pixels",
+    "training.epoch",
+    "network.backbone_weights",
+    *HELD_OUT,
+    "data.tumours_not_drawn",
+    "data.cache",
+    "training.seed",
+    *MACHINE,
+)
 def compare(
     out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
-    data: Annotated[
-        list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
-    ] = None,
+    overrides: Overrides,
     models: Annotated[str, typer.Option(help=f"all, or some of {','.join(ARCHITECTURE_NAMES)}.")] = "all",
-    config: Annotated[Path | None, typer.Option("--config", "-c", help="A TOML file, as deploy/train.toml.")] = None,
-    phantoms: Annotated[int | None, typer.Option(min=0, help="How many phantoms to learn from as well.")] = None,
+    config: TrainConfigOption = None,
     test_phantoms: Annotated[int, typer.Option(min=0, help="How many other phantoms to measure on as well.")] = 0,
-    steps: Annotated[int | None, typer.Option(min=1, help="Of each model.")] = None,
-    batch: Annotated[int | None, typer.Option(min=1, help="Samples a step.")] = None,
-    pixels: Annotated[int | None, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = None,
-    epoch: Annotated[int | None, typer.Option(min=1, help="Steps from one validation to the next.")] = None,
-    backbone_weights: Annotated[str | None, typer.Option(help="none or imagenet.")] = None,
-    split: Annotated[Path | None, typer.Option(help="A split.json that says which case is for what.")] = None,
-    fold: Annotated[str | None, typer.Option(metavar="K/N", help="The K-th of N folds is held out, as 1/5.")] = None,
-    leave_out: Annotated[list[str] | None, typer.Option(help="A case to measure on; may be repeated.")] = None,
-    tumours_not_drawn: Annotated[
-        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
-    ] = None,
-    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else OUT/cache.")] = None,
-    seed: Annotated[int | None, typer.Option(min=0)] = None,
-    device: Annotated[str | None, typer.Option(help="auto, cpu or cuda.")] = None,
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
-    workers: Annotated[int | None, typer.Option(min=0, help="Processes that make samples.")] = None,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
     runs: Annotated[
         list[Path] | None, typer.Option(help="Compare finished runs of porta train instead; may be repeated.")
     ] = None,
@@ -384,31 +348,8 @@ def compare(
 ) -> None:
     """Train architectures alike, measure them on the cases held out, and write one page: OUT/page/index.html."""
     require_train_extra("monai", "sklearn", "seaborn")
-    from daemon.workbench.train_settings import load_settings
-
     log.configure("warning", "auto")
-    settings = load_settings(
-        config,
-        {
-            ("data", "folders"): tuple(data or ()),
-            ("data", "phantoms"): phantoms,
-            ("data", "tumours_not_drawn"): tuple(tumours_not_drawn or ()),
-            ("data", "cache"): cache,
-            ("data", "split"): split,
-            ("data", "fold"): fold,
-            ("data", "leave_out"): tuple(leave_out or ()),
-            ("network", "backbone_weights"): backbone_weights,
-            ("training", "steps"): steps,
-            ("training", "batch"): batch,
-            ("training", "pixels"): pixels,
-            ("training", "epoch"): epoch,
-            ("training", "seed"): seed,
-            ("machine", "device"): device,
-            ("machine", "threads"): threads,
-            ("machine", "workers"): workers,
-            ("machine", "processes"): processes,
-        },
-    )
+    settings = load_settings(config, overrides)
     from daemon.workbench.comparison import Comparison, compare_models
     from daemon.workbench.comparison_page import draw_page
 

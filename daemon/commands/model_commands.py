@@ -11,7 +11,9 @@ from daemon import log
 from daemon.commands import own_models
 from daemon.commands.options import ConfigOption
 from daemon.commands.train_extra import require_train_extra
+from daemon.commands.training_options import MACHINE, takes_keys
 from daemon.configuration.config import Config, load
+from daemon.workbench.train_settings import FINETUNING, Overrides
 
 app = typer.Typer(
     invoke_without_command=True,
@@ -50,55 +52,38 @@ def add(
     own_models.add_model(load(config or context.obj, known_models=None), card)
 
 
+@takes_keys(
+    "data.leave_out",
+    "training.freeze_encoder",
+    "data.phantoms",
+    "data.tumours_not_drawn",
+    "training.steps",
+    "training.batch",
+    "training.pixels",
+    "training.learning_rate",
+    "card.name",
+    "data.cache",
+    "training.seed",
+    *MACHINE,
+    defaults=FINETUNING,
+)
 def finetune(
     base: Annotated[str, typer.Option(help="One of `porta models`, or the card (.json) of your own.")],
     data: Annotated[list[Path], typer.Option(help="A folder of cases with their truth; may be repeated.")],
     out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
-    leave_out: Annotated[
-        list[str] | None, typer.Option(help="A case to measure on, with its patient's others; else a third.")
-    ] = None,
-    freeze_encoder: Annotated[
-        bool, typer.Option("--freeze-encoder", help="The backbone stays as it is; quicker, and less can go wrong.")
-    ] = False,
-    phantoms: Annotated[int, typer.Option(min=0, help="How many phantoms to learn from as well.")] = 0,
-    tumours_not_drawn: Annotated[
-        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
-    ] = None,
-    steps: Annotated[int, typer.Option(min=1)] = 200,
-    batch: Annotated[int, typer.Option(min=1, help="Samples a step.")] = 12,
-    pixels: Annotated[int, typer.Option(min=32, max=1024, help="Rows and columns of a sample.")] = 128,
-    learning_rate: Annotated[float, typer.Option(help="AdamW's, at its peak.")] = 1e-4,
-    name: Annotated[str | None, typer.Option(help="Of the new weights; else the base's with -tuned.")] = None,
-    cache: Annotated[Path | None, typer.Option(help="Prepared cases; else OUT/cache.")] = None,
-    seed: Annotated[int, typer.Option(min=0)] = 0,
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    threads: Annotated[int | None, typer.Option(min=1, help="CPU threads of the network.")] = None,
-    workers: Annotated[int, typer.Option(min=0, help="Processes that make samples.")] = 1,
-    processes: Annotated[int | None, typer.Option(min=1, help="Processes that prepare cases.")] = None,
+    overrides: Overrides,
 ) -> None:
-    """Train on with 1 to 10 labelled cases, and measure before and after on the cases held back: one table."""
+    """Train on with 1 to 10 labelled cases, and measure before and after on the cases held back: one table.
+
+    Without --leave-out a third of the patients is held back.
+    """
     require_train_extra("monai", "sklearn", "seaborn")
     from daemon.workbench import finetuning
 
     log.configure("warning", "auto")
     asked = finetuning.Finetuning(
         base=own_models.findable(base),
-        folders=tuple(data),
-        leave_out=tuple(leave_out or ()),
-        tumours_not_drawn=tuple(tumours_not_drawn or ()),
-        phantoms=phantoms,
-        freeze_encoder=freeze_encoder,
-        steps=steps,
-        batch=batch,
-        pixels=pixels,
-        learning_rate=learning_rate,
-        name=name,
-        cache=cache,
-        seed=seed,
-        device=device,
-        threads=threads,
-        workers=workers,
-        processes=processes,
+        overrides={**overrides, ("data", "folders"): tuple(data)},
         command=shlex.join(["porta", *sys.argv[1:]]),
     )
     finetuning.finetune(asked, out)

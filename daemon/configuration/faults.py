@@ -178,6 +178,6 @@ def _keys_of(root: type[BaseModel], path: KeyPath) -> list[str]:
         if isinstance(part, str):
             field = next(field for name, field in model.model_fields.items() if part in (name, field.alias))
             annotation = field.annotation
-            models = [annotation, *get_args(annotation)]
+            models = [annotation, *get_args(annotation), *(getattr(mark, "section", None) for mark in field.metadata)]
             model = next(kind for kind in models if isinstance(kind, type) and issubclass(kind, BaseModel))
     return [field.alias or name for name, field in model.model_fields.items()]

@@ -18,7 +18,7 @@ from rich.table import Table
 from daemon.errors import BadRequest, EvaluationStopped
 from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
 from daemon.workbench.interruption import interruptible
-from daemon.workbench.train_settings import TrainSettings, load_settings
+from daemon.workbench.train_settings import FINETUNING, Overrides, TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
 from dicom_io.whole_files import write_whole
 from models.cards import Card, find, read_card
@@ -43,22 +43,7 @@ class Finetuning:
     """What was asked for on the command line. `base`: a name of `porta models`, or a card."""
 
     base: str
-    folders: tuple[Path, ...]
-    leave_out: tuple[str, ...] = ()
-    tumours_not_drawn: tuple[str, ...] = ()
-    phantoms: int = 0
-    freeze_encoder: bool = False
-    steps: int = 200
-    batch: int = 12
-    pixels: int = 128
-    learning_rate: float = 1e-4
-    name: str | None = None
-    cache: Path | None = None
-    seed: int = 0
-    device: str = "auto"
-    threads: int | None = None
-    workers: int = 1
-    processes: int | None = None
+    overrides: Overrides
     command: str = "porta finetune"
 
 
@@ -99,40 +84,29 @@ def settings_of(asked: Finetuning, base: Card, out: Path) -> TrainSettings:
 
     Raises ConfigurationError, CaseUnreadable, SplitInvalid.
     """
+    given = load_settings(None, asked.overrides, FINETUNING)
     values: dict[tuple[str, str], Any] = {
-        ("data", "folders"): asked.folders,
-        ("data", "phantoms"): asked.phantoms,
-        ("data", "tumours_not_drawn"): asked.tumours_not_drawn,
-        ("data", "cache"): asked.cache or out / CACHE,
-        ("data", "leave_out"): asked.leave_out or _drawn(asked),
+        ("data", "cache"): given.data.cache or out / CACHE,
+        ("data", "leave_out"): given.data.leave_out or _drawn(given),
         ("data", "validation"): 0.0,
         ("network", "model"): base.architecture,
         ("network", "initial"): base.path,
-        ("training", "steps"): asked.steps,
-        ("training", "batch"): asked.batch,
-        ("training", "pixels"): asked.pixels,
-        ("training", "learning_rate"): asked.learning_rate,
-        ("training", "epoch"): asked.steps,
-        ("training", "seed"): asked.seed,
-        ("training", "freeze_encoder"): asked.freeze_encoder,
-        ("card", "name"): asked.name or f"{base.name}-tuned"[:64],
-        ("machine", "device"): asked.device,
-        ("machine", "threads"): asked.threads,
-        ("machine", "workers"): asked.workers,
-        ("machine", "processes"): asked.processes,
+        ("training", "epoch"): given.training.steps,
+        ("card", "name"): given.card.name or f"{base.name}-tuned"[:64],
     }
     how = {("preprocessing", key): value for key, value in asdict(base.preprocessing).items()}
-    return load_settings(None, values | how)
+    return load_settings(None, values | how, given)
 
 
-def _drawn(asked: Finetuning) -> tuple[str, ...]:
+def _drawn(given: TrainSettings) -> tuple[str, ...]:
     """The cases that are held back where none is named: a third of the patients, at least one, by the seed."""
-    sources = find_all(asked.folders, asked.tumours_not_drawn).sources
+    folders = given.data.folders
+    sources = find_all(folders, given.data.tumours_not_drawn).sources
     patients = {source.patient for source in sources}
     if len(patients) < 2:
         few = "no case" if not patients else f"only {sources[0].name}"
-        raise BadRequest(f"{few} in {', '.join(map(str, asked.folders))}: one is to learn from, another to measure on")
-    return make_split(sources, validation=0.0, test=HELD_BACK, seed=asked.seed).test
+        raise BadRequest(f"{few} in {', '.join(map(str, folders))}: one is to learn from, another to measure on")
+    return make_split(sources, validation=0.0, test=HELD_BACK, seed=given.training.seed).test
 
 
 def _held_back(material: Material, base: Card) -> list[CaseSource]:

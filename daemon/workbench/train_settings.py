@@ -6,10 +6,21 @@ Every key and default is shown and explained in `deploy/train.toml`.
 import json
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import fields, replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
-from pydantic import Field, Strict, ValidationError, field_validator, model_validator
+from pydantic import (
+    Field,
+    GetCoreSchemaHandler,
+    Strict,
+    ValidationError,
+    create_model,
+    field_validator,
+    model_validator,
+)
+from pydantic.fields import FieldInfo
+from pydantic_core import CoreSchema, core_schema
 
 from daemon.configuration.config import Section
 from daemon.configuration.faults import did_you_mean, key_text, shape_fault, shown
@@ -18,28 +29,60 @@ from daemon.configuration.values import Name
 from daemon.errors import ConfigurationError
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import Preprocessing
-from models.phantom import TRAINING_SEEDS
-from models.training.recipe import DEFAULT_PREPROCESSING, Balance, Chances, Recipe, Schedule
+from models.training.recipe import DEFAULT_PREPROCESSING, Balance, Chances, Recipe
+
+if TYPE_CHECKING:
+    from _typeshed import DataclassInstance
 
 FilePath = Annotated[Path, Strict(False)]
 Share = Annotated[float, Field(ge=0, le=1)]
-Positive = Annotated[float, Field(gt=0)]
-Window = tuple[float, float]
 
-_RECIPE, _BALANCE, _CHANCES, _HOW = Recipe(), Balance(), Chances(), DEFAULT_PREPROCESSING
+MOST_PHANTOMS = 1_000_000
+"""As many as there are seeds for training (`models.phantom.TRAINING_SEEDS`, which takes long to import)."""
+
+
+class Table:
+    """Marks a dataclass as a table of the file: its fields, `but` some, are keys, within the bounds of their metadata.
+
+    `defaults` holds the values of keys that are left out.
+    """
+
+    def __init__(self, defaults: "DataclassInstance", *, but: Sequence[str] = ()) -> None:
+        hints = get_type_hints(type(defaults))
+        self.names = [field.name for field in fields(defaults) if field.name not in but]
+        keys: dict[str, Any] = {
+            field.name: (hints[field.name], Field(default=getattr(defaults, field.name), **field.metadata))
+            for field in fields(defaults)
+            if field.name in self.names
+        }
+        self.section = create_model(type(defaults).__name__, __base__=Section, **keys)
+
+    def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
+        """As the section; then an instance of the dataclass, whose own checks come last."""
+        return core_schema.no_info_after_validator_function(
+            lambda section: source(**dict(section)),
+            handler.generate_schema(self.section),
+            serialization=core_schema.plain_serializer_function_ser_schema(
+                lambda value: {name: getattr(value, name) for name in self.names}
+            ),
+        )
 
 
 class Data(Section):
     """Where cases lie, and on which side of the split they are."""
 
-    folders: tuple[FilePath, ...] = ()
-    phantoms: int = Field(default=0, ge=0, le=len(TRAINING_SEEDS))
-    phantoms_mr: int = Field(default=0, ge=0, le=len(TRAINING_SEEDS))
-    tumours_not_drawn: tuple[str, ...] = ()
-    cache: FilePath | None = None
-    split: FilePath | None = None
-    fold: str | None = None
-    leave_out: tuple[str, ...] = ()
+    folders: tuple[FilePath, ...] = Field((), description="A folder of cases with their truth; may be repeated.")
+    phantoms: int = Field(0, ge=0, le=MOST_PHANTOMS, description="How many phantoms to learn from as well.")
+    phantoms_mr: int = Field(0, ge=0, le=MOST_PHANTOMS)
+    tumours_not_drawn: tuple[str, ...] = Field(
+        (), description="A case or collection whose liver label hides tumours; may be repeated."
+    )
+    cache: FilePath | None = Field(None, description="Folder of prepared cases; else `cache` beside the run's.")
+    split: FilePath | None = Field(None, description="A split.json that says which case is for what.")
+    fold: str | None = Field(None, description="K/N: the K-th of N folds is held out, as 1/5.")
+    leave_out: tuple[str, ...] = Field(
+        (), description="A case to measure on and not to train on, with its patient's others; may be repeated."
+    )
     validation: Share = 0.1
     test: Share = 0.1
 
@@ -63,9 +106,11 @@ class Data(Section):
 class Network(Section):
     """What is trained, and what it begins from."""
 
-    model: str = _RECIPE.architecture
-    backbone_weights: str = "none"
-    initial: FilePath | None = None
+    model: str = Field(Recipe.architecture, description=f"One of {', '.join(ARCHITECTURE_NAMES)}.")
+    backbone_weights: str = Field("none", description="none, imagenet, or a torchvision state dict.")
+    initial: FilePath | None = Field(
+        None, description="Go on from the weights of one of `porta models`, or of a card (.json)."
+    )
 
     @field_validator("model")
     @classmethod
@@ -75,74 +120,10 @@ class Network(Section):
         return model
 
 
-class Training(Section):
-    """The loop."""
-
-    steps: int = Field(default=_RECIPE.steps, ge=1)
-    batch: int = Field(default=_RECIPE.batch, ge=1)
-    pixels: int = Field(default=_RECIPE.pixels, ge=32, le=1024)
-    learning_rate: Positive = _RECIPE.learning_rate
-    weight_decay: float = Field(default=_RECIPE.weight_decay, ge=0)
-    schedule: Schedule = _RECIPE.schedule
-    warm_up: Share = _RECIPE.warm_up
-    average: float = Field(default=_RECIPE.average, ge=0, lt=1)
-    epoch: int = Field(default=_RECIPE.epoch, ge=1)
-    validation_slices: int = Field(default=_RECIPE.validation_slices, ge=1)
-    checkpoint: int = Field(default=_RECIPE.checkpoint, ge=1)
-    seed: int = Field(default=_RECIPE.seed, ge=0)
-    freeze_encoder: bool = _RECIPE.freeze_encoder
-
-
-class BalanceOfSamples(Section):
-    """How often what is drawn."""
-
-    real: Share = _BALANCE.real
-    fine: Share = _BALANCE.fine
-    beyond: Share = _BALANCE.beyond
-    tumour: Share = _BALANCE.tumour
-    liver: Share = _BALANCE.liver
-
-
-class Augmentation(Section):
-    """How often what is changed."""
-
-    shape: Share = _CHANCES.shape
-    phase: Share = _CHANCES.phase
-    enhancement: Share = _CHANCES.enhancement
-    effusion: Share = _CHANCES.effusion
-    lesion: Share = _CHANCES.lesion
-    remap: Share = _CHANCES.remap
-    contrast: Share = _CHANCES.contrast
-    gamma: Share = _CHANCES.gamma
-    noise: Share = _CHANCES.noise
-    sharpness: Share = _CHANCES.sharpness
-    low_resolution: Share = _CHANCES.low_resolution
-    field_of_view: Share = _CHANCES.field_of_view
-
-
-class Resolution(Section):
-    """How volumes become the network's input; the card keeps it for inference."""
-
-    coarse_spacing_mm: Positive = _HOW.coarse_spacing_mm
-    fine_spacing_mm: Positive = _HOW.fine_spacing_mm
-    coarse_step_mm: Positive = _HOW.coarse_step_mm
-    fine_step_mm: Positive = _HOW.fine_step_mm
-    neighbour_mm: Positive = _HOW.neighbour_mm
-    window_hu: Window = _HOW.window_hu
-    window_percentiles: Window | None = _HOW.window_percentiles
-
-    @model_validator(mode="after")
-    def _makes_sense(self) -> "Resolution":
-        if self.window_hu[0] >= self.window_hu[1]:
-            raise ValueError("window_hu must be two growing values")
-        Preprocessing(**self.model_dump())
-        return self
-
-
 class CardWords(Section):
     """What the weights' card says."""
 
-    name: Name | None = None
+    name: Name | None = Field(None, description="Of the new weights, in their card.")
     version: Name | None = None
     licence: str | None = None
 
@@ -150,10 +131,10 @@ class CardWords(Section):
 class Machine(Section):
     """What may differ from run to run, and does not change which weights come out but for rounding."""
 
-    device: Literal["auto", "cpu", "cuda"] = "auto"
-    threads: int | None = Field(default=None, ge=1)
-    workers: int = Field(default=1, ge=0)
-    processes: int | None = Field(default=None, ge=1)
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda.")
+    threads: int | None = Field(None, ge=1, description="CPU threads of the network.")
+    workers: int = Field(1, ge=0, description="Processes that make samples.")
+    processes: int | None = Field(None, ge=1, description="Processes that prepare cases.")
 
 
 class TrainSettings(Section):
@@ -161,27 +142,17 @@ class TrainSettings(Section):
 
     data: Data = Data()
     network: Network = Network()
-    training: Training = Training()
-    balance: BalanceOfSamples = BalanceOfSamples()
-    augmentation: Augmentation = Augmentation()
-    preprocessing: Resolution = Resolution()
+    training: Annotated[Recipe, Table(Recipe(), but=("architecture", "balance", "chances"))] = Recipe()
+    balance: Annotated[Balance, Table(Balance())] = Balance()
+    augmentation: Annotated[Chances, Table(Chances())] = Chances()
+    preprocessing: Annotated[Preprocessing, Table(DEFAULT_PREPROCESSING)] = DEFAULT_PREPROCESSING
     card: CardWords = CardWords()
     machine: Machine = Machine()
 
     @property
     def recipe(self) -> Recipe:
         """As `models.training.loop` takes it."""
-        return Recipe(
-            architecture=self.network.model,
-            **self.training.model_dump(),
-            balance=Balance(**self.balance.model_dump()),
-            chances=Chances(**self.augmentation.model_dump()),
-        )
-
-    @property
-    def how(self) -> Preprocessing:
-        """As `models.preprocessing` takes it."""
-        return Preprocessing(**self.preprocessing.model_dump())
+        return replace(self.training, architecture=self.network.model, balance=self.balance, chances=self.augmentation)
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -190,13 +161,28 @@ class TrainSettings(Section):
         return {f"{table}.{key}": value for table, keys in kept.items() for key, value in keys.items()}
 
 
+FINETUNING = TrainSettings().model_copy(update={"training": Recipe(steps=200, learning_rate=1e-4)})
+"""The defaults of `porta finetune`."""
+
 Overrides = Mapping[tuple[str, str], Any]
 """Values by table and key; None and empty tuples are options that were not given."""
 
 
-def load_settings(path: Path | None, overrides: Overrides = {}) -> TrainSettings:  # noqa: B006
+def key_field(table: str, key: str) -> FieldInfo:
+    """What is known of a key: its type, bounds and description."""
+    field = TrainSettings.model_fields[table]
+    section: Any = next((mark.section for mark in field.metadata if isinstance(mark, Table)), field.annotation)
+    found: FieldInfo = section.model_fields[key]
+    return found
+
+
+def load_settings(
+    path: Path | None,
+    overrides: Overrides = {},  # noqa: B006
+    defaults: TrainSettings = TrainSettings(),  # noqa: B008
+) -> TrainSettings:
     """The defaults, over them the file at `path`, over it `overrides`. Raises ConfigurationError with all faults."""
-    settings = TrainSettings()
+    settings = defaults
     if path is not None:
         try:
             settings = checked(path.read_bytes(), TrainSettings, str(path))

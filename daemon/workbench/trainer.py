@@ -58,7 +58,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
     Raises ConfigurationError, CaseUnreadable, SplitInvalid and RunMismatch for what the caller must mend,
     TrainingStopped when a signal ended it before its last step.
     """
-    recipe, how = settings.recipe, settings.how
+    recipe, how = settings.recipe, settings.preprocessing
     with interruptible() as interruption, joined(settings.machine.device, settings.machine.threads) as rank:
         if recipe.batch % rank.world:
             raise ConfigurationError([f"training.batch: {recipe.batch} cannot be shared by {rank.world} processes"])
@@ -128,7 +128,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
 def find_material(settings: TrainSettings) -> Material:
     """All cases that the settings name, and their split. Raises ConfigurationError, CaseUnreadable, SplitInvalid."""
     data = settings.data
-    if data.phantoms_mr and settings.how.window_percentiles is None:
+    if data.phantoms_mr and settings.preprocessing.window_percentiles is None:
         raise ConfigurationError(["data.phantoms_mr: MR needs preprocessing.window_percentiles"])
     if not data.folders and not data.phantoms and not data.phantoms_mr:
         raise CaseUnreadable("no cases to train on: name a folder with --data, or ask for --phantoms")
@@ -173,11 +173,11 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
     prepared = None
     if rank.first:
         with progress_bar("preparing the cases") as progress:
-            prepared = prepare(sources, settings.how, cache, processes=processes, progress=progress)
+            prepared = prepare(sources, settings.preprocessing, cache, processes=processes, progress=progress)
         for line in (*material.lines, *prepared.skipped):
             _say(line)
     kept = rank.told([case.name for case in prepared.cases] if prepared else [])
-    return prepared or prepare(part(sources, kept), settings.how, cache)
+    return prepared or prepare(part(sources, kept), settings.preprocessing, cache)
 
 
 def describe(
@@ -206,7 +206,7 @@ def describe(
         "version": words.version,
         "architecture": recipe.architecture,
         "modalities": sorted({case.modality for case in training}),
-        "preprocessing": asdict(settings.how),
+        "preprocessing": asdict(settings.preprocessing),
         "trained_on": f"{begun}{', '.join(origins)}; {recipe.steps} steps of {recipe.batch} samples",
         "licence": words.licence or licences_of(cases, terms),
         "data_sha256": data_sha256,

@@ -289,7 +289,7 @@ def test_another_split_is_refused(made: Made, tmp_path: Path) -> None:
 def test_a_changed_recipe_is_refused(made: Made) -> None:
     """And says what differs: the run's own folder knows."""
     settings = made.asked.settings
-    training = settings.training.model_copy(update={"batch": 4})
+    training = replace(settings.training, batch=4)
     with pytest.raises(RunMismatch, match=r"training.batch is 2 there and 4 here"):
         compare_models(replace(made.asked, settings=settings.model_copy(update={"training": training})), made.out)
 

@@ -212,12 +212,12 @@ def test_few_is_one_to_ten() -> None:
 def test_without_a_name_a_third_is_held_back(data: Path, base: Path, tmp_path: Path) -> None:
     """At least one patient, the same for the same seed; architecture and preprocessing are the base's."""
     card = find(str(base))
-    asked = Finetuning(base=str(base), folders=(data,), phantoms=3)
+    asked = Finetuning(str(base), {("data", "folders"): (data,), ("data", "phantoms"): 3})
     settings = settings_of(asked, card, tmp_path)
     assert settings.data.leave_out in (("case0",), ("case1",))
     assert settings.data.leave_out == settings_of(asked, card, tmp_path).data.leave_out
     assert (settings.network.model, settings.network.initial) == ("fcn_vgg16", base)
-    assert settings.how == card.preprocessing
+    assert settings.preprocessing == card.preprocessing
     assert settings.data.validation == 0
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from daemon.errors import ConfigurationError
-from daemon.workbench.train_settings import TrainSettings, load_settings
+from daemon.workbench.train_settings import MOST_PHANTOMS, TrainSettings, load_settings
 from models.architectures.names import ARCHITECTURE_NAMES
 
 
@@ -90,3 +90,18 @@ def test_frozen_encoder_is_part_of_what_a_run_is() -> None:
     frozen = load_settings(None, {("training", "freeze_encoder"): True})
     assert frozen.identity["training.freeze_encoder"] is True
     assert frozen.recipe.freeze_encoder
+
+
+def test_there_are_seeds_for_as_many_phantoms_as_can_be_asked_for() -> None:
+    """The bound that needs no phantom's code is that of the code."""
+    from models.phantom import TRAINING_SEEDS
+
+    assert len(TRAINING_SEEDS) == MOST_PHANTOMS
+
+
+@pytest.mark.parametrize("table", TrainSettings.model_fields)
+def test_every_table_suggests_its_keys(tmp_path: Path, table: str) -> None:
+    """Those that are made of a dataclass too."""
+    key = next(iter(TrainSettings().model_dump()[table]))
+    (fault,) = faults(tmp_path / "train.toml", f"[{table}]\n{key}s = 1\n")
+    assert f'{table}.{key}s: unknown key; did you mean "{key}"?' in fault
