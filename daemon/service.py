@@ -60,7 +60,7 @@ def run(config: Config) -> None:
         shadows.sweep()
         receiver = Receiver(config, Intake(spool, ledger), ledger)
         stopping = _stop_on_signals()
-        clock = _wound(config, closer, pipeline, deliverer, shadows, ledger, lease)
+        clock = _build_clock(config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease)
         try:
             port = receiver.start()
             log.info(
@@ -88,16 +88,17 @@ def run(config: Config) -> None:
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
-def _wound(
+def _build_clock(
     config: Config,
     closer: Closer,
     pipeline: Pipeline,
     deliverer: Deliverer,
     shadows: Shadows,
+    *,
     ledger: Ledger,
     lease: str,
 ) -> Clock:
-    """The clock with everything that it wakes.
+    """Build the clock with everything that it wakes.
 
     Each peer is asked, and each destination delivered to, by itself: a slow one holds up nobody.
     """

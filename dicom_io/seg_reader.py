@@ -151,7 +151,15 @@ def _read(source: Path | Dataset, *, is_fractional: bool) -> list[SegmentMask]:
     widths = _slice_widths_mm(ds, frames, spacing_mm)
     return [
         _segment(
-            ds, number, item, frames, spacing_mm, widths, pixels, frame_of_reference_uid, is_fractional=is_fractional
+            ds,
+            number,
+            item,
+            frames,
+            spacing_mm=spacing_mm,
+            widths=widths,
+            pixels=pixels,
+            frame_of_reference_uid=frame_of_reference_uid,
+            is_fractional=is_fractional,
         )
         for number, item in sorted(descriptions.items())
         if number > 0  # segment 0 of a label map is its background
@@ -282,11 +290,11 @@ def _segment(
     number: int,
     description: Dataset,
     frames: list[_Frame],
+    *,
     spacing_mm: float | None,
     widths: Float,
     pixels: Stored,
     frame_of_reference_uid: str,
-    *,
     is_fractional: bool,
 ) -> SegmentMask:
     is_label_map = ds.get("SegmentationType") == "LABELMAP" or ds.SOPClassUID == LABEL_MAP_SEGMENTATION_STORAGE

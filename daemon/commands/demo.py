@@ -77,7 +77,9 @@ def run_demo(directory: Path, *, once: bool) -> int:
             status.update("starting Porta")
             service = _start_service(directory, port, pacs)
             try:
-                return _show(directory, written.phantom, written.paths, port, pacs, service, status.update, once=once)
+                return _show(
+                    directory, written.phantom, written.paths, port, pacs, service, say=status.update, once=once
+                )
             finally:
                 status.stop()
                 _stop(service)
@@ -92,8 +94,8 @@ def _show(
     port: int,
     pacs: Pacs,
     service: subprocess.Popen[bytes],
-    say: Callable[[str], None],
     *,
+    say: Callable[[str], None],
     once: bool,
 ) -> int:
     # The PACS has the images too, so that a viewer can lay the results over them.

@@ -74,7 +74,7 @@ def explain_input(
     engine = Engine(device=device, threads=threads)
     counts: list[int] = []
     for folder, task, volume, several in volumes_of(source, out, model, engine, prefer, names=WRITTEN):
-        counts.append(_explain_volume(task, volume, folder, model, engine, lesion, methods))
+        counts.append(_explain_volume(task, volume, folder, model, engine, lesion=lesion, methods=methods))
         if several:
             print(f"  {task.name}")
     if lesion is not None and any(counts) and lesion > max(counts):
@@ -82,7 +82,7 @@ def explain_input(
 
 
 def _explain_volume(
-    task: Task, volume: Volume, out: Path, model: str, engine: Engine, lesion: int | None, methods: tuple[str, ...]
+    task: Task, volume: Volume, out: Path, model: str, engine: Engine, *, lesion: int | None, methods: tuple[str, ...]
 ) -> int:
     """Write the pages and maps of one volume; returns how many lesions it has."""
     segmentation = segmented(volume, model, engine)
@@ -104,7 +104,7 @@ def _explain_volume(
     headers = () if task.stack is None else stack_headers(task.stack)
     window = display_window(volume, headers[0] if headers else None)
     for one, way, heat in _heats(scene, chosen, methods):
-        _write(scene, findings, one, way, heat, out, window)
+        _write(scene, findings, one, way=way, heat=heat, out=out, window=window)
         print(f"{out}: {way.kind.title} of lesion {one.number}, {one.size.long_axis_mm:.0f} mm")
     return findings.lesion_count
 
@@ -124,7 +124,9 @@ def _heats(scene: Scene, lesions: list[Lesion], methods: tuple[str, ...]) -> Ite
             yield lesion, way, heat
 
 
-def _write(scene: Scene, findings: Findings, lesion: Lesion, way: Way, heat: Heat, out: Path, window: Window) -> None:
+def _write(
+    scene: Scene, findings: Findings, lesion: Lesion, *, way: Way, heat: Heat, out: Path, window: Window
+) -> None:
     volume, algorithm = scene.volume, scene.segmentation.algorithm
     highest = float(heat.values.max(initial=0.0))
     explanation = Explanation(way.kind, lesion.place.key_slice, heat.plane(lesion.place.key_slice), highest)
@@ -135,7 +137,7 @@ def _write(scene: Scene, findings: Findings, lesion: Lesion, way: Way, heat: Hea
         findings,
         lesion,
         explanation,
-        window,
+        window=window,
         made_by=f"{algorithm.name} {algorithm.version}",
     )
     name = f"{way.name}-lesion-{lesion.number}"

@@ -59,7 +59,16 @@ def insert_lesions(
         place = inside[int(draw.integers(len(inside)))].numpy()
         radius_mm = draw_diameter_mm(draw, crowd=crowd) / 2
         look = draw_look(draw, radius_mm, bright=bool(draw.random() < (BRIGHT_PALE if pale else BRIGHT)))
-        _insert(image, labels, liver, place, radius_mm, look, (spacing_mm, planes_mm), draw)
+        _insert(
+            image,
+            labels,
+            liver,
+            place=place,
+            radius_mm=radius_mm,
+            look=look,
+            apart_mm=(spacing_mm, planes_mm),
+            draw=draw,
+        )
     return image, labels
 
 
@@ -101,6 +110,7 @@ def _insert(
     image: Tensor,
     labels: Tensor,
     liver: Tensor,
+    *,
     place: NDArray[np.integer],
     radius_mm: float,
     look: Look,

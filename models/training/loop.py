@@ -7,11 +7,11 @@ was stopped anywhere goes on from its checkpoint as if it had not been: no state
 import math
 import signal
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from copy import deepcopy
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -76,91 +76,108 @@ def train(
     """
     if recipe.batch % rank.world:
         raise ValueError(f"batch {recipe.batch} cannot be shared by {rank.world} processes")
-    device = rank.device
-    network.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-    frozen = frozen_modules(network, recipe)
-    average = deepcopy(network).eval()
-    trained = rank.spread(network)
-    optimiser = make_optimiser(trained, recipe)
-    dtype = autocast_dtype(device)
-    scaler = torch.amp.GradScaler(device.type, enabled=dtype is torch.float16)
+    learner = _Learner(network, recipe, rank)
     first, best = 0, None
-    inner = trained.module if isinstance(trained, DistributedDataParallel) else trained
     if (state := folder.read_checkpoint()) is not None:
-        inner.load_state_dict(state["network"])
-        average.load_state_dict(state["average"])
-        optimiser.load_state_dict(state["optimiser"])
-        if state["scaler"]:
-            scaler.load_state_dict(state["scaler"])
+        learner.load(state)
         first, best = state["step"], Quality(**state["best"]) if state["best"] else None
+    watched: Sequence[Sample] = ()
     if rank.first:
         folder.cut_logs(first)
-
-    def keep(step: int) -> None:
-        if rank.first:
-            folder.write_checkpoint(
-                {
-                    "network": inner.state_dict(),
-                    "average": average.state_dict(),
-                    "optimiser": optimiser.state_dict(),
-                    "scaler": scaler.state_dict(),
-                    "step": step,
-                    "best": vars(best) if best else None,
-                }
-            )
-
-    watched = (
-        validation_samples(validation, how, pixels=recipe.pixels, per_case=recipe.validation_slices)
-        if rank.first
-        else []
-    )
-    started, step, stopped = time.monotonic(), first, False
-    waiting: list[tuple[int, Tensor, float]] = []
+        watched = validation_samples(validation, how, pixels=recipe.pixels, per_case=recipe.validation_slices)
+    losses = _Losses(folder, rank, watch, first=first, steps=recipe.steps)
+    step, stopped = first, False
     for step, batch in enumerate(batches(training, how, recipe, first, rank=rank, workers=workers), start=first + 1):
-        rate = recipe.learning_rate * fraction(step - 1, recipe)
-        for group in optimiser.param_groups:
-            group["lr"] = rate
-        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step, rank.number)).generate_state(1)[0]))
-        trained.train()
-        for module in frozen:
-            module.eval()  # batch norm neither follows nor uses the batch
-        loss = batch_loss(trained, batch, how, dtype=dtype, rank=rank)
-        optimiser.zero_grad(set_to_none=True)
-        scaler.scale(loss * rank.world).backward()  # type: ignore[no-untyped-call]
-        scaler.unscale_(optimiser)
-        nn.utils.clip_grad_norm_(trained.parameters(), GRADIENT_NORM)
-        scaler.step(optimiser)
-        scaler.update()
-        _follow(average, inner, min(recipe.average, step / (9 + step)))
-
-        waiting.append((step, loss.detach(), rate))
+        losses.waiting.append((step, *learner.learn(batch, how, step)))
         validates = step % recipe.epoch == 0 or step == recipe.steps
         keeps = validates or step % recipe.checkpoint == 0
-        if keeps or device.type == "cpu" or len(waiting) == SYNC_STEPS:
-            step_s = (time.monotonic() - started) / (step - first)
-            for number, value, then in waiting:
-                if rank.first:
-                    folder.log_loss(number, float(value), then)
-                watch.step(number, float(value), step_s * (recipe.steps - number))
-            waiting.clear()
+        if keeps or rank.device.type == "cpu" or len(losses.waiting) == SYNC_STEPS:
+            losses.tell()
             stopped = rank.any(watch.stop()) and step < recipe.steps
-        if validates and watched and rank.first:
-            quality = validate(average, watched, how, recipe, step=step, device=device, dtype=dtype)
+        if validates and watched:
+            quality = validate(
+                learner.average, watched, how, recipe, step=step, device=rank.device, dtype=learner.dtype
+            )
             folder.log_dice(quality)
             if best is None or quality.score >= best.score:
                 best = quality
-                folder.save_weights(average, BEST, best)
+                folder.save_weights(learner.average, BEST, best)
             watch.epoch(quality)
-        if keeps or stopped:
-            keep(step)
+        if rank.first and (keeps or stopped):
+            folder.write_checkpoint({**learner.state(), "step": step, "best": vars(best) if best else None})
         if stopped:
             break
     if rank.first:
-        folder.save_weights(average, LAST, None)
+        folder.save_weights(learner.average, LAST, None)
         if not watched:
-            folder.save_weights(average, BEST, None)
+            folder.save_weights(learner.average, BEST, None)
     rank.wait()
     return Trained(step, best, stopped)
+
+
+class _Learner:
+    """A network that learns from this process's part of each batch, and the moving average of its weights."""
+
+    def __init__(self, network: nn.Module, recipe: Recipe, rank: Rank) -> None:
+        network.to(rank.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.recipe, self.rank, self.dtype = recipe, rank, autocast_dtype(rank.device)
+        self.frozen = frozen_modules(network, recipe)
+        self.average = deepcopy(network).eval()
+        self.spread = rank.spread(network)
+        self.network = self.spread.module if isinstance(self.spread, DistributedDataParallel) else self.spread
+        self.optimiser = make_optimiser(self.spread, recipe)
+        self.scaler = torch.amp.GradScaler(rank.device.type, enabled=self.dtype is torch.float16)
+
+    def state(self) -> dict[str, Any]:
+        """What `load` goes on from."""
+        parts = {"network": self.network, "average": self.average, "optimiser": self.optimiser, "scaler": self.scaler}
+        return {name: part.state_dict() for name, part in parts.items()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Go on from where `state` was asked for."""
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        self.optimiser.load_state_dict(state["optimiser"])
+        if state["scaler"]:
+            self.scaler.load_state_dict(state["scaler"])
+
+    def learn(self, batch: Batch, how: Preprocessing, step: int) -> tuple[Tensor, float]:
+        """Take one step; its loss, which a GPU may still be computing, and its learning rate."""
+        recipe, rank = self.recipe, self.rank
+        rate = recipe.learning_rate * fraction(step - 1, recipe)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        torch.manual_seed(int(np.random.SeedSequence((recipe.seed, step, rank.number)).generate_state(1)[0]))
+        self.spread.train()
+        for module in self.frozen:
+            module.eval()  # batch norm neither follows nor uses the batch
+        loss = batch_loss(self.spread, batch, how, dtype=self.dtype, rank=rank)
+        self.optimiser.zero_grad(set_to_none=True)
+        self.scaler.scale(loss * rank.world).backward()  # type: ignore[no-untyped-call]
+        self.scaler.unscale_(self.optimiser)
+        nn.utils.clip_grad_norm_(self.spread.parameters(), GRADIENT_NORM)
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
+        _follow(self.average, self.network, min(recipe.average, step / (9 + step)))
+        return loss.detach(), rate
+
+
+class _Losses:
+    """Losses (step, loss, learning rate) that wait until they are read: logged, and told with the seconds left."""
+
+    def __init__(self, folder: RunFolder, rank: Rank, watch: Watch, *, first: int, steps: int) -> None:
+        self.folder, self.rank, self.watch, self.first, self.steps = folder, rank, watch, first, steps
+        self.started = time.monotonic()
+        self.waiting: list[tuple[int, Tensor, float]] = []
+
+    def tell(self) -> None:
+        """Read all that wait, the last of which is of the step that has just been taken."""
+        step_s = (time.monotonic() - self.started) / (self.waiting[-1][0] - self.first)
+        for number, value, rate in self.waiting:
+            if self.rank.first:
+                self.folder.log_loss(number, float(value), rate)
+            self.watch.step(number, float(value), step_s * (self.steps - number))
+        self.waiting.clear()
 
 
 def make_network(recipe: Recipe, backbone_weights: str, initial: Card | None) -> nn.Module:

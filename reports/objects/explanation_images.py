@@ -35,7 +35,7 @@ def build_explanation_images(case: Case) -> list[Dataset]:
             case.findings,
             lesion,
             explanation,
-            window,
+            window=window,
             made_by=case.made_by,
             series_number=source_series_number(case.source.usable[0]),
         )

@@ -123,8 +123,9 @@ def segment_groups(
         tracking: TrackingIdentifier,
         category: Code,
         finding: Code,
+        *,
         measurements: list[Measurement],
-        sites: list[FindingSite] | None,
+        sites: list[FindingSite] | None = None,
         evaluations: list[QualitativeEvaluation] | None = None,
     ) -> Group:
         return VolumetricROIMeasurementsAndQualitativeEvaluations(
@@ -148,8 +149,7 @@ def segment_groups(
         TrackingIdentifier(identity.liver_tracking_uid, LIVER_TRACKING_ID),
         codes.ANATOMICAL_STRUCTURE,
         codes.LIVER,
-        _measured(LIVER_MEASURES, findings),
-        None,
+        measurements=_measured(LIVER_MEASURES, findings),
     )
     lesions = [
         group(
@@ -157,9 +157,9 @@ def segment_groups(
             TrackingIdentifier(lesion.tracking_uid, lesion_tracking_id(lesion.number)),
             codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             codes.MASS,
-            [*_measured(LESION_MEASURES, lesion), *_changes(findings.course(lesion))],
-            [FindingSite(codes.LIVER)],
-            _course_evaluations(findings.course(lesion)),
+            measurements=[*_measured(LESION_MEASURES, lesion), *_changes(findings.course(lesion))],
+            sites=[FindingSite(codes.LIVER)],
+            evaluations=_course_evaluations(findings.course(lesion)),
         )
         for lesion in findings.lesions
     ]

@@ -85,8 +85,8 @@ def draw_heat_page(
     findings: Findings,
     lesion: Lesion,
     explanation: Explanation,
-    window: Window,
     *,
+    window: Window,
     made_by: str,
     series_number: str = "",
 ) -> NDArray[np.uint8]:
@@ -102,14 +102,14 @@ def draw_heat_page(
 
     canvas.fill(Box(0, 0, WIDTH, HEIGHT), BLACK)
     whole = Box(0, 0, SIDE, SIDE)
-    draw_slice(canvas, whole, volume, segmentation, findings, plane, window, measured=(), paint=paint)
+    draw_slice(canvas, whole, volume, segmentation, findings, plane, window=window, measured=(), paint=paint)
     middle = np.array(lesion.size.axis_end_points_lps_mm[0]).mean(axis=0)
     grid = detail(geometry, middle, max(LEAST_FIELD_MM, FIELD * lesion.size.long_axis_mm), SIDE // 2)
     greys = sampled(volume, plane, grid, window)
     for top, picture in ((0, greys), (SIDE // 2, paint(greys, grid))):
         box = Box(SIDE, top, SIDE // 2, SIDE // 2)
         canvas.image(box, picture)
-        _outline(canvas, box, grid, geometry, segmentation.labels[plane], plane, lesion)
+        _outline(canvas, box, grid, geometry, labels=segmentation.labels[plane], plane=plane, lesion=lesion)
         canvas.frame(box, SOFT_RGB)
     _caption(canvas, volume, findings, lesion, explanation, made_by=made_by, series_number=series_number)
     return canvas.pixels
@@ -126,6 +126,7 @@ def _outline(
     box: Box,
     grid: PictureGrid,
     geometry: Geometry,
+    *,
     labels: NDArray[np.uint8],
     plane: int,
     lesion: Lesion,

@@ -49,7 +49,7 @@ def draw_page(
     `canvas` has WIDTH and HEIGHT and is drawn over; one for several pages spares setting the same texts again. Nothing
     on the page comes from the patient's own attributes.
     """
-    grid = draw_slice(canvas, PICTURE, volume, segmentation, findings, plane, window, measured=measured)
+    grid = draw_slice(canvas, PICTURE, volume, segmentation, findings, plane, window=window, measured=measured)
     canvas.fill(Box(0, SIDE, WIDTH, CAPTION), BLACK)
     canvas.fill(Box(0, SIDE, WIDTH, 1), SOFT_RGB)
     room = WIDTH - 2 * MARGIN

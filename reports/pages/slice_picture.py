@@ -157,8 +157,8 @@ def draw_slice(
     segmentation: Segmentation,
     findings: Findings,
     plane: int,
-    window: Window,
     *,
+    window: Window,
     measured: Sequence[Lesion],
     paint: Paint | None = None,
 ) -> PictureGrid:
@@ -191,7 +191,7 @@ def draw_slice(
     for _, axes in calipers:
         for ends in axes:
             _caliper(canvas, ends, picture)
-    inset = _inset(canvas, picture, volume, grid, plane, window, measured)
+    inset = _inset(canvas, picture, volume, grid, plane, window=window, measured=measured)
     taken += inset
     taken += [box for _, box in numbered]
     for lesion, axes in calipers:
@@ -247,6 +247,7 @@ def _inset(
     volume: Volume,
     grid: PictureGrid,
     plane: int,
+    *,
     window: Window,
     measured: Sequence[Lesion],
 ) -> list[Box]:

@@ -19,7 +19,7 @@ def page(case, heat, *, highest=1.0):
         case.findings,
         lesion,
         explanation,
-        window,
+        window=window,
         made_by="resnet50 1.2.0",
     )
 

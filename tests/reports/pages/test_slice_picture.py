@@ -63,7 +63,9 @@ def made(make_case, how, *, one_lesion=True):
 
 def drawn(case, plane, *, measured=()):
     canvas = Canvas(SIDE, SIDE)
-    grid = draw_slice(canvas, PICTURE, case.volume, case.segmentation, case.findings, plane, DARK, measured=measured)
+    grid = draw_slice(
+        canvas, PICTURE, case.volume, case.segmentation, case.findings, plane, window=DARK, measured=measured
+    )
     return canvas.pixels.astype(int), grid
 
 
