@@ -18,7 +18,9 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from daemon.configuration.config import Config, Peer, Rule
+from daemon.errors import FileDamaged
 from daemon.guard import guarded
+from daemon.integrity import check_spooled
 from daemon.jobs import Evidence, Halt, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
 from daemon.ledger.queries import PATIENCE
@@ -190,12 +192,13 @@ class Closer:
                 log.info("job.rejected", reason=reason)
 
     def _rule(self, due: Due) -> Rule | None:
-        """The rule of the first image that can be read. Raises NotDicom or OSError where none can."""
+        """The rule of the first image that is what was received. Raises FileDamaged, NotDicom or OSError if none is."""
         unread: Exception | None = None
         for path in self.ledger.instance_paths(due.series_instance_uid):
             try:
+                check_spooled(self.spool.root / path)
                 header = read_dataset(self.spool.root / path)
-            except (NotDicom, OSError) as error:
+            except (FileDamaged, NotDicom, OSError) as error:
                 unread = error
             else:
                 return first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from functools import partial
 
 from daemon.configuration.config import Config, Destination
-from daemon.errors import DestinationGone
+from daemon.errors import DestinationGone, FileDamaged
 from daemon.guard import guarded
+from daemon.integrity import check_file
 from daemon.jobs import Decision, Delivery, DeliveryState, Halt, HaltCode, Patience, Retry, decide, is_outage
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
@@ -28,6 +29,7 @@ log = get_logger()
 
 CLASS_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED = "CLASS_NOT_ACCEPTED", "SYNTAX_NOT_ACCEPTED"
 FIND_NOT_ACCEPTED = "FIND_NOT_ACCEPTED"
+OUTBOX_DAMAGED, OUTBOX_UNREADABLE = "OUTBOX_DAMAGED", "OUTBOX_UNREADABLE"
 
 ADVICE = {
     CLASS_NOT_ACCEPTED: "The destination does not accept objects of this class: have it accept them, or leave this one "
@@ -39,6 +41,10 @@ ADVICE = {
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
     "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
+    OUTBOX_DAMAGED: "The file in the outbox holds other bytes than were written, and was not sent. Look at the disk; "
+    "`porta retry` sends a backup of it that lies there again, and else makes the results anew.",
+    OUTBOX_UNREADABLE: "The file in the outbox is gone, or no DICOM file. Look at the disk; `porta retry` sends a "
+    "backup of it that lies there again, and else makes the results anew.",
     "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
 }
 """What a person can do about a `last_status`."""
@@ -102,7 +108,9 @@ class Deliverer:
         remote = scu.Remote(peer.ae_title, peer.host, peer.port)
         ours, timeout_s = self.config.dicom.ae_title, destination.timeout_s
         if delivery.state == DeliveryState.PENDING:
-            (status,) = scu.store(remote, [self.spool.root / delivery.path], calling_ae_title=ours, timeout_s=timeout_s)
+            path = self.spool.root / delivery.path
+            check_file(path, delivery.sha256)
+            (status,) = scu.store(remote, [path], calling_ae_title=ours, timeout_s=timeout_s)
             self._advance(delivery, DeliveryState.STORED, f"0x{status:04X}")
             return
         held = scu.holds(
@@ -218,8 +226,10 @@ def _status(error: Exception) -> str:
             return "ASSOCIATION_REFUSED"
         case NotHeld():
             return "NOT_HELD"
+        case FileDamaged():
+            return OUTBOX_DAMAGED
         case NotDicom() | FileNotFoundError():
-            return "OUTBOX_UNREADABLE"
+            return OUTBOX_UNREADABLE
         case DestinationGone():
             return "NO_DESTINATION"
         case _Unanswered():

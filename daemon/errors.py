@@ -5,6 +5,9 @@
     ├── BadRequest(detail)                     what the command line asks for cannot be made
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
+    │   └── LedgerReplaced(path)               its file was deleted or replaced under the service
+    ├── FileDamaged(path)                      a file holds other bytes than were written
+    ├── WorkDamaged(path)                      what one stage left for the next is gone or damaged
     ├── LedgerRefused(detail)                  the database does not take this value
     ├── UnknownJob(job_id)                     no job bears this id
     ├── DestinationGone(name)                  the configuration does not have the destination any more
@@ -24,6 +27,7 @@ paths of the configuration; never an attribute of a patient. What an error means
 """
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import ClassVar
 
 
@@ -71,6 +75,42 @@ class LedgerUnavailable(DaemonError):
 
     def __str__(self) -> str:
         return f"the ledger cannot be used: {self.detail}"
+
+
+class LedgerReplaced(LedgerUnavailable):
+    """The ledger's file was deleted or replaced while it was open: what is written to it would be lost."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+        super().__init__(
+            f"{path} was deleted or replaced: stop Porta, put the file back (or a backup, or run `porta ledger "
+            "rebuild`), and start it again"
+        )
+
+    def __reduce__(self) -> tuple[type["LedgerReplaced"], tuple[str]]:
+        return LedgerReplaced, (self.path,)
+
+
+class FileDamaged(DaemonError):
+    """A file of spool or outbox holds other bytes than its recorded sha256 says."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+        super().__init__(f"{path}: holds other bytes than were written")
+
+    def __reduce__(self) -> tuple[type["FileDamaged"], tuple[str]]:
+        return FileDamaged, (self.path,)
+
+
+class WorkDamaged(DaemonError):
+    """What a stage left in the work folder for the next one is gone or damaged: it has to be made again."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+        super().__init__(f"{path}: gone, or holds other bytes than were written")
+
+    def __reduce__(self) -> tuple[type["WorkDamaged"], tuple[str]]:
+        return WorkDamaged, (self.path,)
 
 
 class LedgerRefused(DaemonError):

@@ -15,7 +15,16 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 
-from daemon.errors import DaemonError, DestinationGone, LedgerUnavailable, RuleGone, StorageUnusable, WorkerFailed
+from daemon.errors import (
+    DaemonError,
+    DestinationGone,
+    FileDamaged,
+    LedgerUnavailable,
+    RuleGone,
+    StorageUnusable,
+    WorkDamaged,
+    WorkerFailed,
+)
 from dicom_io.errors import (
     AssociationRefused,
     ContextNotAccepted,
@@ -278,9 +287,9 @@ def decide(error: Exception, item: Item, *, now: float, jitter: Callable[[], flo
     """What an error means for its item; `jitter()` is from 0 to 1, `item.attempts` counts those before.
 
     A series that cannot be read is rejected, once. What cannot pass by itself (geometry, weights, a report that
-    cannot be built, a spooled file that is gone) halts at once. The rest is tried again, ever more slowly, until
-    the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt; a GPU that fails at work does:
-    it may be this series that it fails at.
+    cannot be built, a spooled file that is gone or damaged) halts at once. The rest is tried again, ever more slowly,
+    until the attempts are used up. A ledger, a disk or a GPU that is away costs no attempt; a GPU that fails at work
+    does: it may be this series that it fails at.
 
     For a delivery: a destination that is away (see `is_outage`) is waited for, at most `give_up_after_s`, and costs
     no attempt; what it refuses for good halts at once.
@@ -297,8 +306,10 @@ def decide(error: Exception, item: Item, *, now: float, jitter: Callable[[], flo
         return Retry(now + DEVICE_RETRY_S * (1 + jitter()), counts=False)
     if isinstance(error, ModelError) and not isinstance(error, DeviceLost):
         return Halt(HaltCode.MODEL_UNUSABLE)
-    if isinstance(error, NotDicom | FileNotFoundError):
+    if isinstance(error, NotDicom | FileDamaged | FileNotFoundError):
         return Halt(HaltCode.SPOOL_UNREADABLE)
+    if isinstance(error, WorkDamaged):
+        return Halt(HaltCode.STORAGE_UNUSABLE)
     if isinstance(error, RuleGone):
         return Halt(HaltCode.RULE_GONE)
     if isinstance(error, LedgerUnavailable | StorageUnusable):
@@ -315,7 +326,7 @@ def _decide_delivery(
 ) -> Decision:
     if isinstance(error, DestinationGone):
         return Halt(HaltCode.DESTINATION_GONE)
-    if isinstance(error, NotDicom | FileNotFoundError):
+    if isinstance(error, NotDicom | FileDamaged | FileNotFoundError):
         return Halt(HaltCode.OUTBOX_UNREADABLE)
     if isinstance(error, ContextNotAccepted) or (isinstance(error, StoreRefused) and is_final(error.status)):
         return Halt(HaltCode.DELIVERY_REFUSED)

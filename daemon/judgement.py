@@ -11,7 +11,7 @@ from pathlib import Path
 
 from daemon.choice import Suitability
 from daemon.configuration.config import Config, Rule
-from daemon.errors import RuleGone
+from daemon.errors import FileDamaged, RuleGone
 from daemon.jobs import Job
 from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled
@@ -64,7 +64,7 @@ class Judge:
         """
         kinds = []
         for path in self._paths(job.series_instance_uid):
-            with suppress(NotDicom, OSError):
+            with suppress(FileDamaged, NotDicom, OSError):
                 kinds += [set(plane.image_type[:2]) for plane in read_spooled(path).header.planes]
         return bool(kinds) and all(kind & COMPUTED for kind in kinds)
 

@@ -23,7 +23,7 @@ from daemon.choice import (
     with_verdict,
 )
 from daemon.configuration.config import Config
-from daemon.errors import WorkerFailed, WorkerStopped
+from daemon.errors import WorkDamaged, WorkerFailed, WorkerStopped
 from daemon.guard import guarded
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
@@ -173,6 +173,10 @@ class Pipeline:
         return self._segment if job.state == State.RECEIVED else self._report
 
     def _segment(self, job: Job) -> bool:
+        warnings = self._segmented(job)
+        return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
+
+    def _segmented(self, job: Job) -> tuple[str, ...]:
         self._clear(job)
         rule = self.judge.rule(job)
         request = SegmentRequest(
@@ -183,8 +187,7 @@ class Pipeline:
             prefer=rule.prefer,
             profiles=self._profiles(job),
         )
-        warnings = self._run(SEGMENT, request)
-        return self.ledger.finish_stage(job, Event.SEGMENTED, now=self.clock(), warnings=warnings)
+        return self._run(SEGMENT, request)
 
     def _report(self, job: Job) -> bool:
         rule = self.judge.rule(job)
@@ -201,7 +204,12 @@ class Pipeline:
             archives=self._archives(job),
             memory_mb=self.config.engine.memory_mb,
         )
-        reported = self._run(REPORT, request)
+        try:
+            reported = self._run(REPORT, request)
+        except WorkDamaged as error:  # once: where it happens again, the disk cannot be trusted
+            log.warning("work.damaged", error=error)
+            self._segmented(job)
+            reported = self._run(REPORT, request)
         shadows = rule.shadow
         moved = self.ledger.finish_stage(
             job,
@@ -307,6 +315,7 @@ class Pipeline:
                 path=str(result.path.relative_to(self.spool.root)),
                 confirm=destination.confirm,
                 volume_index=result.volume_index,
+                sha256=result.sha256,
             )
             for destination in map(self.config.destination, self.judge.rule(job).destinations)
             for result in results

@@ -1,20 +1,22 @@
 """What a spooled file says of its images, kept beside it when it came, so that nobody parses it again.
 
-    <name of the file>.header        one line with the form and the size of the file, then the header as JSON
+    <name of the file>.header        one line with form, size of the file and hash of the rest: the header as JSON
 
-A cache of bytes that never change: nothing here is fsynced, and what is missing, torn, in an older form, or of a file
-of another size is read from the file itself.
+A cache of bytes that never change: nothing here is fsynced, and what is missing, torn, damaged, in an older form, or of
+a file of another size is read from the file itself.
 """
 
+import hashlib
 import os
 from contextlib import suppress
 from pathlib import Path
 
+from daemon.integrity import check_spooled
 from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.image_header import ImageHeader, from_json
 from dicom_io.values import DAMAGED
 
-FORM = 2
+FORM = 3
 """Counts the forms of the header; one that was written in another form is not read."""
 
 
@@ -25,7 +27,8 @@ def sidecar_path(path: Path) -> Path:
 
 def write_sidecar(path: Path, header: ImageHeader, *, size: int) -> None:
     """Keep the header of the spooled file at `path` of `size` bytes. A disk that does not take it is no fault."""
-    content = f"{FORM} {size}\n{header.to_json()}".encode()
+    text = header.to_json()
+    content = f"{_first_line(text, size)}\n{text}".encode()
     with suppress(OSError), open(sidecar_path(path), "wb", buffering=0, opener=_private) as file:
         file.write(content)
 
@@ -33,17 +36,30 @@ def write_sidecar(path: Path, header: ImageHeader, *, size: int) -> None:
 def read_spooled(path: Path) -> ImageFile:
     """The spooled file with its header, from beside it where that can be.
 
-    Raises NotDicom when the file holds no data set; OSError, FileNotFoundError too, when the disk failed.
+    Raises FileDamaged when the file is read and is not what was received, NotDicom when it holds no data set; OSError,
+    FileNotFoundError too, when the disk failed.
+    """
+    size = path.stat().st_size
+    with suppress(*DAMAGED, OSError):
+        return ImageFile(path, read_sidecar(path, size=size))
+    check_spooled(path)
+    return read_image_file(path)
+
+
+def read_sidecar(path: Path, *, size: int) -> ImageHeader:
+    """The header beside the spooled file at `path` of `size` bytes.
+
+    Raises OSError, or ValueError or another of DAMAGED for one that is damaged, or of another form or file.
     """
     # A sender may write other file meta information before the same data set: then the pixels lie elsewhere.
-    wanted = f"{FORM} {path.stat().st_size}"
-    try:
-        first, _, text = sidecar_path(path).read_text().partition("\n")
-        if first == wanted:
-            return ImageFile(path, from_json(text))
-    except (*DAMAGED, OSError):
-        pass
-    return read_image_file(path)
+    first, _, text = sidecar_path(path).read_text().partition("\n")
+    if first != _first_line(text, size):
+        raise ValueError("not what was kept of this file")
+    return from_json(text)
+
+
+def _first_line(text: str, size: int) -> str:
+    return f"{FORM} {size} {hashlib.sha256(text.encode()).hexdigest()[:16]}"
 
 
 def _private(path: str, flags: int) -> int:

@@ -1,11 +1,13 @@
 """What the first stage leaves for the second: the labels of each volume, and which volumes those are.
 
-work/volumes.json                    which volumes were segmented, and what is to be said of that; written last
+work/volumes.json                    which volumes were segmented, what is to be said of that, and the hashes of the
+                                     other files; written last, with its own hash in its first line
 work/<volume>/labels.npz             their labels
 work/<volume>/probabilities.npz      what the network thought of each voxel, where a destination takes it
 work/<volume>/explanations.npz       what it looked at to draw each of the largest lesions, likewise
 """
 
+import hashlib
 import json
 import os
 from collections.abc import Mapping
@@ -18,6 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from daemon.errors import FileDamaged, WorkDamaged
+from daemon.integrity import check_file, file_sha256
 from daemon.spool import write_durably
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
@@ -125,11 +129,29 @@ def load_explanations(work: Path) -> dict[int, Heat]:
 
 
 def save_segmented(segmented: Segmented, work: Path) -> None:
-    """Say which volumes have labels in `work`, durably."""
-    write_durably(work / VOLUMES, json.dumps(asdict(segmented)).encode())
+    """Say which volumes have labels in `work`, durably, and what the files of this stage hold."""
+    files = [path for index in segmented.volumes for path in sorted((work / str(index)).iterdir())]
+    sums = {str(path.relative_to(work)): file_sha256(path) for path in files}
+    text = json.dumps(asdict(segmented) | {"sha256": sums})
+    write_durably(work / VOLUMES, f"{hashlib.sha256(text.encode()).hexdigest()}\n{text}".encode())
 
 
-def load_segmented(work: Path) -> Segmented:
-    """Which volumes have labels in `work`: those that the first stage wrote down."""
-    kept = json.loads((work / VOLUMES).read_text())
+def load_segmented(work: Path, *, labels_only: bool = False) -> Segmented:
+    """Which volumes have labels in `work`: those that the first stage wrote down.
+
+    Raises WorkDamaged where that, or a file that it left, is gone or holds something else; after `keep_labels` there
+    are `labels_only`.
+    """
+    path = work / VOLUMES
+    try:
+        first, _, text = path.read_text(errors="replace").partition("\n")
+        if hashlib.sha256(text.encode()).hexdigest() != first:
+            raise FileDamaged(path)
+        kept = json.loads(text)
+        for name, sha256 in kept["sha256"].items():
+            path = work / name
+            if path.name == LABELS or not labels_only:
+                check_file(path, sha256)
+    except (FileDamaged, FileNotFoundError) as error:
+        raise WorkDamaged(path) from error
     return Segmented(tuple(kept["volumes"]), kept["note"], tuple(kept["warnings"]))

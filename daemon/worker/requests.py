@@ -52,13 +52,17 @@ class Replaced:
 
 @dataclass(frozen=True)
 class Result:
-    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series."""
+    """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series.
+
+    `sha256` is that of the file.
+    """
 
     form: Form
     sop_instance_uid: str
     series_instance_uid: str
     path: Path
     volume_index: int = 0
+    sha256: str | None = None
 
 
 @dataclass(frozen=True)

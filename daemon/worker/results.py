@@ -3,10 +3,12 @@
 seg.dcm, sr_labelmap.dcm, …      one for each form that a destination takes, by its name (`Form.name`)
 key_images-<n>.dcm, …            the same of kinds of which a volume may have several (`Kind.numbered`)
 findings.json                    the numbers
+SHA256SUMS                       the hashes of these files, written last (`keep_sums`)
 seg.dcm.held-back                a SEG that does not lie where the findings lie; never sent, and made anew by a retry
 """
 
 import gc
+import hashlib
 import json
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,6 +19,7 @@ from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
 
+from daemon.integrity import SUMS, file_sha256, list_sums, read_sums, unsound_files
 from daemon.spool import write_durably
 from daemon.worker.predecessors import NO_PREDECESSORS, Predecessors
 from daemon.worker.requests import Result, SentSr
@@ -29,6 +32,7 @@ from reports.objects.kinds import KINDS, Form, Kind
 from reports.objects.profile import Profile
 
 FINDINGS = "findings.json"
+HELD_BACK = ".held-back"
 
 SEG_REFERENCE = ["SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "FrameOfReferenceUID"]
 """What an SR needs of the SEG that it refers to."""
@@ -110,7 +114,7 @@ def _held_back_unless_proved(path: Path) -> Iterator[None]:
     try:
         yield
     except GeometryNotProved:
-        path.replace(path.with_name(f"{path.name}.held-back"))
+        path.replace(path.with_name(f"{path.name}{HELD_BACK}"))
         raise
 
 
@@ -118,12 +122,29 @@ def write_once(path: Path, build: Callable[[], Dataset], form: Form, *, volume_i
     """The object at `path`, built and written durably if no earlier walk did."""
     if path.exists():
         ds: Dataset = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+        sha256 = file_sha256(path)
     else:
         ds = build()
         buffer = BytesIO()
         dcmwrite(buffer, ds, enforce_file_format=True)
         write_durably(path, buffer.getbuffer())
-    return Result(form, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, volume_index)
+        sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
+    return Result(form, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, volume_index, sha256)
+
+
+def keep_sums(outbox: Path) -> None:
+    """Write down, durably, the hashes of all that a walk has left in the folder of a volume."""
+    write_durably(outbox / SUMS, list_sums(outbox).encode())
+
+
+def discard_unsound(outbox: Path) -> None:
+    """Remove what an earlier walk left and is not known to be whole: none of it was sent, and it is made anew."""
+    if not outbox.exists():
+        return
+    known = set(read_sums(outbox)) - {path.name for path, _ in unsound_files(outbox)}
+    for path in outbox.iterdir():
+        if path.name not in (*known, SUMS) and path.suffix != HELD_BACK:
+            path.unlink()
 
 
 def findings_bytes(findings: Findings, algorithm: Algorithm, software_version: str) -> bytes:

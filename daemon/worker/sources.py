@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from daemon.integrity import check_spooled
 from daemon.sidecar import read_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.image_file import ImageFile, read_image_file
@@ -24,15 +25,20 @@ CGROUP_LIMIT = Path("/sys/fs/cgroup/memory.max")
 def open_spooled(paths: Sequence[Path], memory_mb: int | None) -> Series:
     """The series that lies in the spool, if it can be segmented within `memory_mb` (None: what the machine has).
 
-    Raises SeriesRejected, NotDicom, FileNotFoundError.
+    Judged from headers: no pixel is read. Raises SeriesRejected, NotDicom, FileDamaged, FileNotFoundError.
     """
-    series = spooled_series(paths)
+    series = arrange([read_spooled(path) for path in paths])
     refuse_unfit(series, memory_mb)
     return series
 
 
 def spooled_series(paths: Sequence[Path]) -> Series:
-    """The same without a judgement of memory and decoders. Raises SeriesRejected, NotDicom, FileNotFoundError."""
+    """The same for a stage, which reads pixels: of files that hold what was received, without that judgement.
+
+    Raises FileDamaged, SeriesRejected, NotDicom, FileNotFoundError.
+    """
+    for path in paths:
+        check_spooled(path)
     return arrange([read_spooled(path) for path in paths])
 
 

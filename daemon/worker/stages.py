@@ -13,6 +13,8 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from daemon.errors import FileDamaged
+from daemon.integrity import check_spooled
 from daemon.ledger.rows import Compared
 from daemon.log import get_logger
 from daemon.sidecar import read_spooled
@@ -41,7 +43,7 @@ from daemon.worker.requests import (
     VerdictRequest,
     WarmUpRequest,
 )
-from daemon.worker.results import write_once, write_results
+from daemon.worker.results import discard_unsound, keep_sums, write_once, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
@@ -166,7 +168,7 @@ def _explained(model: Model, volume: Volume, segmentation: Segmentation) -> dict
 def shadow_series(request: ShadowRequest) -> Compared:
     """Return how far the labels of another model are from those in `work`. Writes nothing.
 
-    Raises SeriesRejected, NotDicom, FileNotFoundError (the labels are gone), ModelError.
+    Raises SeriesRejected, NotDicom, FileDamaged, WorkDamaged (the labels), ModelError.
     """
     series = spooled_series(request.paths)
     refuse_without_model(series, request.model)
@@ -174,7 +176,7 @@ def shadow_series(request: ShadowRequest) -> Compared:
     other = model_on(fitting(request.model, series.modality), request.engine)
     volumes = [
         {"volume_index": index, **asdict(_compare_stack(stacks[index], other, request.work / str(index)))}
-        for index in load_segmented(request.work).volumes
+        for index in load_segmented(request.work, labels_only=True).volumes
     ]
     return Compared(other.card.version, other.card.sha256, tuple(volumes))
 
@@ -187,7 +189,7 @@ def _compare_stack(stack: Stack, model: Model, work: Path) -> Disagreement:
 def report_series(request: ReportRequest) -> Reported:
     """Measure what `work` holds, write the objects of each volume, and prove each SEG's geometry.
 
-    Raises GeometryNotProved, SourceUnusable, ModelError.
+    Raises GeometryNotProved, SourceUnusable, ModelError, FileDamaged, WorkDamaged.
     """
     work, outbox = request.work, request.outbox
     stacks = {stack.index: stack for stack in spooled_series(request.paths).stacks}
@@ -203,7 +205,9 @@ def report_series(request: ReportRequest) -> Reported:
         of_volume = replace(request.identity, volume_index=index, volume_label=stack.label)
         case = _measured(stack, segmented, work / str(index), of_volume, needs)
         case = replace(case, findings=compared(case.findings, case.segmentation, case.source.headers[0], priors))
+        discard_unsound(outbox / str(index))
         results += write_results(case, outbox / str(index), profiles=request.profiles, predecessors=predecessors)
+        keep_sums(outbox / str(index))
         warnings += case.findings.warnings
     sync_folder(outbox.parent)  # the job's own folder came with that of its first volume
     return Reported(tuple(results), tuple(dict.fromkeys(warnings)))
@@ -255,6 +259,7 @@ def report_verdict(request: VerdictRequest) -> Reported:
     study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
     predecessors = Predecessors(study, replaced=request.replaced)
     results: dict[Form, Result] = {}
+    discard_unsound(outbox / "0")
     forms = {profile.form_of("verdict") for profile in request.profiles if profile.takes_verdicts}
     for profile in request.profiles:
         form = profile.form_of("verdict")
@@ -273,6 +278,7 @@ def report_verdict(request: VerdictRequest) -> Reported:
 
         results[form] = write_once(outbox / "0" / f"{form.name}.dcm", build, form)
     if results:
+        keep_sums(outbox / "0")
         sync_folder(outbox.parent)
     return Reported(tuple(results.values()), ())
 
@@ -281,7 +287,8 @@ def _verdict_headers(paths: Sequence[Path]) -> list[Dataset]:
     """The UIDs of every object that has all of them, the first with all that its file says."""
     headers: list[Dataset] = []
     for path in paths:
-        with suppress(NotDicom):
+        with suppress(FileDamaged, NotDicom):
+            check_spooled(path)
             header = read_spooled(path).header
             uids = (
                 header.sop_class_uid,

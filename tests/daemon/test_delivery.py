@@ -16,6 +16,7 @@ from pynetdicom.presentation import PresentationContext
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.delivery import ADVICE, Deliverer
+from daemon.integrity import file_sha256
 from daemon.jobs import Event, HaltCode, State
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -110,6 +111,7 @@ class Office:
                         series_instance_uid=derive_uid("series", f"result {job.id}"),
                         path=f"outbox/{job.id}/{name}.dcm",
                         confirm=confirm,
+                        sha256=file_sha256(self.path(job.id, name)),
                     )
                     for destination in destinations
                     for name in ("seg", "sr")
@@ -465,20 +467,37 @@ def test_a_peer_that_answers_no_queries(make_office: MakeOffice, make_config: Ma
     assert len(node.received) == 2
 
 
-@pytest.mark.parametrize("what", ["gone", "no DICOM"])
+def invert(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 0xFF
+    path.write_bytes(content)
+
+
+TAMPERED: dict[str, tuple[Callable[[Path], object], str]] = {
+    "gone": (Path.unlink, "OUTBOX_UNREADABLE"),
+    "no DICOM": (lambda path: path.write_bytes(b"ZZPHI^CANARY is no DICOM" * 50), "OUTBOX_DAMAGED"),
+    "a byte inverted": (invert, "OUTBOX_DAMAGED"),
+    "cut": (lambda path: path.write_bytes(path.read_bytes()[:300]), "OUTBOX_DAMAGED"),
+    "empty": (lambda path: path.write_bytes(b""), "OUTBOX_DAMAGED"),
+    "another object": (lambda path: path.write_bytes(path.with_name("sr.dcm").read_bytes()), "OUTBOX_DAMAGED"),
+}
+
+
+@pytest.mark.parametrize("what", TAMPERED)
 def test_an_outbox_that_was_tampered_with(
     make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode, what: str
 ):
-    """The object is named and the other one goes out."""
+    """The object is named, nothing of it is sent, and the other one goes out."""
     node = start_node()
     office = make_office(make_config(node.server.port))
     job_id = office.report()
-    office.path(job_id, "seg").unlink()
-    if what == "no DICOM":
-        office.path(job_id, "seg").write_bytes(b"ZZPHI^CANARY is no DICOM" * 50)
+    tamper, status = TAMPERED[what]
+    tamper(office.path(job_id, "seg"))
     assert office.deliver() == 1
-    assert office.look(job_id) == [("FAILED", 1, "OUTBOX_UNREADABLE"), ("STORED", 0, "0x0000")]
+    assert office.look(job_id) == [("FAILED", 1, status), ("STORED", 0, "0x0000")]
     assert office.halts(job_id) == [HaltCode.OUTBOX_UNREADABLE, None]
+    assert len(node.received) == 1
+    assert status in ADVICE
 
 
 @pytest.mark.parametrize("what", ["no destination", "no port"])

@@ -206,6 +206,9 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.WorkerOutOfMemory("9 GB"), None, HaltCode.WORKER_FAILED),
     (daemon.errors.WorkerStopped("stopping"), None, HaltCode.WORKER_FAILED),
     (FileNotFoundError(2, "gone"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
+    (daemon.errors.FileDamaged("spool/1.2/1.dcm"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
+    (daemon.errors.WorkDamaged("work/1/0/labels.npz"), HaltCode.STORAGE_UNUSABLE, HaltCode.STORAGE_UNUSABLE),
+    (daemon.errors.LedgerReplaced("ledger.sqlite"), None, None),
     (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
     (ZeroDivisionError(), None, HaltCode.UNEXPECTED),
 ]
@@ -255,6 +258,7 @@ OF_DELIVERIES: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.LedgerUnavailable("no answer"), None, None),
     (dicom_io.errors.NotDicom("outbox/1/0/seg.dcm"), *[HaltCode.OUTBOX_UNREADABLE] * 2),
     (FileNotFoundError(2, "gone"), *[HaltCode.OUTBOX_UNREADABLE] * 2),
+    (daemon.errors.FileDamaged("outbox/1/0/seg.dcm"), *[HaltCode.OUTBOX_UNREADABLE] * 2),
     (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
     (KeyError(), None, HaltCode.UNEXPECTED),
 ]

@@ -10,14 +10,14 @@ from typing import Any
 import pytest
 
 from daemon.configuration.config import Config, Engine, Rule
-from daemon.errors import LedgerUnavailable, RuleGone
+from daemon.errors import FileDamaged, LedgerUnavailable, RuleGone
 from daemon.intake import Intake
 from daemon.jobs import Job
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.spool import Spool
 from daemon.worker.sources import open_spooled
-from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.series import Series
 from dicom_io.uids import derive_uid
 from models.errors import UnknownModel
@@ -117,7 +117,7 @@ def test_errors_are_answers(court: Court):
     assert isinstance(ours.look(job.series_instance_uid), ZeroDivisionError)
     path = court.judge.spool.root / court.ledger.instance_paths(derive_uid("series", 1))[0]
     path.write_bytes(b"no DICOM")
-    assert isinstance(court.judge.suitability(job), NotDicom)
+    assert isinstance(court.judge.suitability(job), FileDamaged)
     path.unlink()
     assert isinstance(court.judge.suitability(job), FileNotFoundError)
 

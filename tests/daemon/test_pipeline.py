@@ -12,7 +12,7 @@ from pydicom import dcmread
 from daemon.choice import Suitability
 from daemon.completeness import Closer
 from daemon.configuration.config import Config, Destination, Peer, Rule
-from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkerCrashed, WorkerStopped
+from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkDamaged, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
@@ -235,6 +235,30 @@ def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_con
     assert bench.pipeline.work_off() == 4
     first = bench.stages.requests[0].paths
     assert derive_uid("series", 2) in str(first[0])
+
+
+# --- what lies on the disk between the stages
+
+
+def test_damaged_work_is_made_again(make_bench: Callable[..., Bench], read_log: Any):
+    """What the first stage left is not what it wrote: the series is segmented once more, and its results are sent."""
+    bench = make_bench(lambda: None, WorkDamaged("work/1/0/labels.npz"))
+    bench.receive(1)
+    bench.close()
+    assert bench.pipeline.work_off() == 2
+    assert bench.stages.stages == ["segment", "report", "segment", "report"]
+    assert bench.job.state == State.REPORTED
+    assert [line["level"] for line in read_log.named("work.damaged")] == ["warning"]
+
+
+def test_work_that_is_damaged_again_halts(make_bench: Callable[..., Bench]):
+    """A disk that keeps nothing is for a person."""
+    damaged = WorkDamaged("work/1/0/labels.npz")
+    bench = make_bench(lambda: None, damaged, lambda: None, damaged)
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("SEGMENTED", "STORAGE_UNUSABLE")}
 
 
 # --- the way through

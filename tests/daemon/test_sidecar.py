@@ -1,12 +1,16 @@
 """What is kept beside a spooled file is believed only where it must be right; else the file itself is read."""
 
+import hashlib
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon import sidecar
+from daemon.errors import FileDamaged
+from daemon.integrity import spooled_digits
 from daemon.sidecar import read_spooled, sidecar_path, write_sidecar
 from dicom_io.errors import NotDicom
 from dicom_io.image_file import read_image_file
@@ -43,14 +47,38 @@ def test_a_header_that_is_none(kept: Path, content: bytes):
     assert read_spooled(kept) == read_image_file(kept)
 
 
+def test_a_header_that_says_something_else(kept: Path):
+    """A digit of a position that was changed is as good a header as any, and not what was kept."""
+    said = sidecar_path(kept).read_text()
+    assert "5.0" in said
+    sidecar_path(kept).write_text(said.replace("5.0", "6.0", 1))
+    assert read_spooled(kept) == read_image_file(kept)
+
+
+def test_a_damaged_file_is_not_read_instead(kept: Path):
+    """Where nothing lies beside it any more, the file itself has to be what was received."""
+    content = kept.read_bytes()
+    named = kept.rename(kept.with_name(f"1.2.3-{spooled_digits(content)}.dcm"))
+    assert read_spooled(named).header.modality == "CT"
+    named.write_bytes(content.replace(b"CS\x02\0CT", b"CS\x02\0MR"))
+    with pytest.raises(FileDamaged):
+        read_spooled(named)
+
+
 def test_a_header_of_another_form(kept: Path, monkeypatch: pytest.MonkeyPatch):
     """One that lacks a value, has one more, or was written when the values meant something else."""
     first, _, text = sidecar_path(kept).read_text().partition("\n")
     header = json.loads(text)
+
+    def say(wrong: dict[str, Any]) -> None:
+        text = json.dumps(wrong)
+        digits = hashlib.sha256(text.encode()).hexdigest()[:16]
+        sidecar_path(kept).write_text(f"{first.rpartition(' ')[0]} {digits}\n{text}")
+
     for wrong in ({**header, "station": "CT1"}, {key: header[key] for key in list(header)[1:]}):
-        sidecar_path(kept).write_text(f"{first}\n{json.dumps(wrong)}")
+        say(wrong)
         assert read_spooled(kept) == read_image_file(kept)
-    sidecar_path(kept).write_text(f"{first}\n{json.dumps({**header, 'modality': 'MR'})}")
+    say({**header, "modality": "MR"})
     assert read_spooled(kept).header.modality == "MR"
     monkeypatch.setattr(sidecar, "FORM", sidecar.FORM + 1)
     assert read_spooled(kept).header.modality == "CT"

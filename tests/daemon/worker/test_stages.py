@@ -14,7 +14,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG2000Lossless, MRImageStorage
 
+from daemon.errors import FileDamaged, WorkDamaged
 from daemon.intake import Intake
+from daemon.integrity import SUMS, file_sha256, spooled_digits, unsound_files
 from daemon.worker import stages
 from daemon.worker.handover import load_explanations, load_segmented
 from daemon.worker.requests import (
@@ -171,13 +173,86 @@ def test_an_only_volume(make: Callable[..., list[Path]], tmp_path: Path):
     reported = walk(paths, tmp_path)
     assert objects(reported) == [(0, "seg"), (0, "sr")]
     assert reported.warnings == ()
-    assert sorted(path.name for path in (tmp_path / "outbox" / "0").iterdir()) == ["findings.json", "seg.dcm", "sr.dcm"]
+    assert sorted(path.name for path in (tmp_path / "outbox" / "0").iterdir()) == [
+        SUMS,
+        "findings.json",
+        "seg.dcm",
+        "sr.dcm",
+    ]
     for result in reported.results:
         ds = dcmread(result.path)
         assert (ds.SOPInstanceUID, ds.SeriesInstanceUID) == (result.sop_instance_uid, result.series_instance_uid)
     (liver,) = read_seg(reported.results[0].path)
     assert liver.origins_lps_mm[:, 2].tolist() == [20, 25, 30, 35, 40]
     assert "volumes" not in texts(dcmread(reported.results[1].path))
+
+
+def invert(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[-20] ^= 0xFF
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path], object]] = {
+    "a byte inverted": invert,
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:300]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("damage", ["a byte inverted", "cut"])
+def test_a_spooled_file_is_read_as_it_was_received(make: Callable[..., list[Path]], tmp_path: Path, damage: str):
+    """Nothing is segmented, reported or told of an image of which a byte is not what was acknowledged."""
+    paths = [path.rename(path.with_name(f"{path.stem}-{spooled_digits(path.read_bytes())}.dcm")) for path in make()]
+    segment(paths, tmp_path)
+    DAMAGES[damage](paths[3])
+    with pytest.raises(FileDamaged):
+        segment(paths, tmp_path)
+    with pytest.raises(FileDamaged):
+        report(paths, tmp_path)
+    assert len(stages._verdict_headers(paths)) == len(paths) - 1
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"),
+    [
+        ("volumes.json", "a byte inverted"),
+        ("volumes.json", "gone"),
+        ("0/labels.npz", "a byte inverted"),
+        ("0/labels.npz", "empty"),
+        ("0/probabilities.npz", "gone"),
+    ],
+)
+def test_the_labels_are_those_that_were_made(
+    make: Callable[..., list[Path]], tmp_path: Path, sure: None, name: str, damage: str
+):
+    """What the first stage left is believed only as it was written."""
+    paths = make()
+    segment(paths, tmp_path, profiles=[ASKING])
+    DAMAGES[damage](tmp_path / "work" / name)
+    with pytest.raises(WorkDamaged):
+        report(paths, tmp_path, profiles=[ASKING])
+
+
+@pytest.mark.parametrize(
+    ("name", "damage"), [("seg.dcm", "a byte inverted"), ("sr.dcm", "cut"), ("findings.json", "empty")]
+)
+def test_a_second_walk_makes_again_what_is_damaged(
+    make: Callable[..., list[Path]], tmp_path: Path, name: str, damage: str
+):
+    """What the first left whole is kept, byte for byte; nothing of either was sent yet."""
+    paths, outbox = make(), tmp_path / "outbox" / "0"
+    first = walk(paths, tmp_path)
+    before = {path.name: path.read_bytes() for path in outbox.iterdir()}
+    DAMAGES[damage](outbox / name)
+    second = report(paths, tmp_path)
+    after = {path.name: path.read_bytes() for path in outbox.iterdir()}
+    others = before.keys() - {name, SUMS}
+    assert {other: before[other] for other in others} == {other: after[other] for other in others}
+    assert list(unsound_files(outbox)) == []
+    assert [result.sha256 for result in second.results] == [file_sha256(result.path) for result in second.results]
+    assert [result.sop_instance_uid for result in first.results] == [item.sop_instance_uid for item in second.results]
 
 
 def test_two_volumes_are_two_sets_of_results(make: Callable[..., list[Path]], tmp_path: Path):
