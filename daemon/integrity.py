@@ -9,8 +9,8 @@ import hashlib
 import re
 import struct
 from collections.abc import Iterator
+from io import BufferedReader
 from pathlib import Path
-from typing import IO
 
 from daemon.errors import FileDamaged
 
@@ -97,7 +97,7 @@ def unsound_files(folder: Path) -> Iterator[tuple[Path, OSError | FileDamaged]]:
             yield folder / name, error
 
 
-def _opened(path: Path) -> IO[bytes]:
+def _opened(path: Path) -> BufferedReader:
     """Open a file that is to be looked at; a folder in its place is none of its bytes."""
     try:
         return path.open("rb")
