@@ -42,7 +42,7 @@ TOLD = frozenset(reason for reason in RejectReason if reason.is_told)
 
 
 class Standing(StrEnum):
-    """As what a job takes part in the choice."""
+    """The part that a job takes in the choice."""
 
     NEWCOMER = "NEWCOMER"
     INCUMBENT = "INCUMBENT"
@@ -53,7 +53,7 @@ class Standing(StrEnum):
 
 
 def standing_of(job: Job) -> Standing | None:
-    """As what a job takes part; None where it takes none."""
+    """The part that a job takes; None where it takes none."""
     if job.halt == HaltCode.GEOMETRY_NOT_PROVED or (job.state in OUT and job.reject_reason is not None):
         return Standing.VERDICT
     if job.halt is not None:
@@ -79,7 +79,7 @@ class Chosen:
 
 @dataclass(frozen=True)
 class Choice:
-    """What becomes of the jobs of one study under one rule. Jobs that it does not name stay as they are."""
+    """The changes to the jobs of one study under one rule. Jobs that it does not name stay as they are."""
 
     chosen: tuple[Chosen, ...] = ()
     superseded: tuple[Job, ...] = ()
@@ -90,22 +90,22 @@ class Choice:
 
     @property
     def is_empty(self) -> bool:
-        """Whether nothing changes."""
+        """True where nothing changes."""
         return not (self.chosen or self.superseded or self.refused or self.verdict)
 
 
 def awaits_choice(job: Job) -> bool:
-    """Whether a round is to say what becomes of a job."""
+    """True for a job that the next round decides about."""
     return job.state in WORKABLE and not job.chosen and job.halt is None
 
 
 def taking_part(jobs: Iterable[Job]) -> list[Job]:
-    """The job that each series competes with, the oldest series first; `jobs` are those of one study and rule."""
+    """Return the job of each series that competes, the oldest series first; `jobs` are those of one study and rule."""
     return [candidate.job for candidate in _candidates(jobs)]
 
 
 def choose(jobs: Iterable[Job], suitabilities: Mapping[str, Suitability | None], *, per_study: int) -> Choice:
-    """The choice among `jobs`, all those of one study under one rule, by the suitability of each series.
+    """Choose among `jobs`, all those of one study under one rule, by the suitability of each series.
 
     A series without an entry takes no part; with None it is one that cannot be judged any more. All REFUSED are in
     `refused`: `with_verdict` finds the one that is told.
@@ -136,7 +136,7 @@ def choose(jobs: Iterable[Job], suitabilities: Mapping[str, Suitability | None],
 
 
 def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
-    """The jobs of which one is to tell its reason after this choice, the best first; [] where a study has its answer.
+    """Return the jobs of which one may tell its reason, the best first; [] where the study has its answer.
 
     Best is one that is about to tell already, then that of the most images, of equals the older.
     """
@@ -157,7 +157,7 @@ def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
 
 
 def with_verdict(choice: Choice, verdict: Job | None) -> Choice:
-    """The choice in which this job tells its reason; one that was chosen for that before goes on undisturbed."""
+    """Return the choice in which this job tells its reason; one that was chosen for that before goes on undisturbed."""
     if verdict is None:
         return choice
     refused = tuple(job for job in choice.refused if job.id != verdict.id)
@@ -165,14 +165,14 @@ def with_verdict(choice: Choice, verdict: Job | None) -> Choice:
 
 
 def is_answered(jobs: Iterable[Job]) -> bool:
-    """Whether any of these jobs has results that are out, or is being worked on for some."""
+    """True where any of these jobs has sent its results, or is being worked on for some."""
     return any(
         standing_of(job) == Standing.INCUMBENT or (job.state in OUT and job.reject_reason is None) for job in jobs
     )
 
 
 def has_verdict(jobs: Iterable[Job], job: Job, reason: str) -> bool:
-    """Whether what `job` would tell was told: of another series of these, or of an earlier revision for this reason."""
+    """True where the reason of `job` has been told: by another series, or by an earlier revision of this one."""
     return any(
         told.series_instance_uid != job.series_instance_uid or reason in (told.reject_reason, told.halt)
         for told in _standing_verdicts(jobs)
@@ -181,7 +181,7 @@ def has_verdict(jobs: Iterable[Job], job: Job, reason: str) -> bool:
 
 
 def _standing_verdicts(jobs: Iterable[Job]) -> list[Job]:
-    """The verdicts of a study that no answer has superseded, the oldest first."""
+    """Return the verdicts of a study that no answer has superseded, the oldest first."""
     jobs = sorted(jobs, key=lambda job: job.id)
     replaced = {_replaced_by(job) for job in jobs if standing_of(job) == Standing.ANSWER}
     latest = {job.series_instance_uid: job for job in jobs if standing_of(job) == Standing.VERDICT}
@@ -194,7 +194,7 @@ COMPETING = (Standing.NEWCOMER, Standing.INCUMBENT, Standing.SUPERSEDED)
 
 @dataclass(frozen=True)
 class _Candidate:
-    """A series as it takes part: its job and standing, and its answer, be it that job or an earlier revision."""
+    """A series that takes part: its job and standing, and the job that answered for it, this one or an earlier one."""
 
     job: Job
     standing: Standing

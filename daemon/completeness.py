@@ -50,7 +50,7 @@ log = get_logger()
 
 @dataclass
 class _Asked:
-    """When a peer was last asked about a series, of which so many instances were here, and when it may be again."""
+    """The last question to a peer about a series: its time, how many instances were here, when to ask again."""
 
     at: float
     instances: int
@@ -59,7 +59,7 @@ class _Asked:
 
 @dataclass(frozen=True)
 class Asker:
-    """Asks one peer how many instances the series have that it is sending. For one thread."""
+    """Asks one peer how many instances it has of the series that it is sending. Used by one thread."""
 
     config: Config
     peer: Peer
@@ -71,7 +71,7 @@ class Asker:
     """When it failed to answer, since it last did."""
 
     def ask_due(self) -> bool:
-        """Ask about every series of which there is something to learn; whether one of them is all here."""
+        """Ask about every series that is due; return True where one of them has arrived completely."""
         now = self.clock()
         if self._failures and now < self._failures[-1] + self._rest_s:
             return False
@@ -107,7 +107,7 @@ class Asker:
         )
 
     def _is_due(self, item: Incoming, now: float) -> bool:
-        """Whether the peer is to be asked: soon, whether it has more; and when it counts, whether it has no more."""
+        """True where the peer is to be asked: soon after an instance, and again when its count must be confirmed."""
         before, proved_from = self._asked.get(item.series_instance_uid), self._proved_from(item)
         if before and before.at < proved_from <= now:
             return True
@@ -121,7 +121,7 @@ class Asker:
         return is_early and (before is None or before.instances != item.instances)
 
     def _proved_from(self, item: Incoming) -> float:
-        """From when on the peer's count, if it is ours, is all that there will be."""
+        """Return the time from which on the peer's count, if it equals ours, proves the series complete."""
         return item.last_received_at + max(PROVED_QUIET_S, PATIENCE * item.longest_pause_s)
 
     def _note(self, item: Incoming, said: int | None, asked_at: float) -> None:
@@ -161,7 +161,7 @@ class Closer:
     """The jobs that were found to have a gap, of how many instances, and by what evidence they were looked at."""
 
     def close_due(self) -> int:
-        """Close each series that is complete at `clock()`; how many were."""
+        """Close each series that is complete at `clock()`; return how many were closed."""
         series = self.config.series
         due = self.ledger.due_series(
             now=self.clock(),
@@ -177,7 +177,7 @@ class Closer:
         return closed
 
     def _failed(self, due: Due, error: Exception) -> None:
-        """Write down what an error means for a series that was to be closed."""
+        """Record an error for the one series that was to be closed."""
         job, now = self.ledger.job(due.job_id), self.clock()
         decision = decide(error, job, now=now, jitter=self.jitter, patience=Patience(self.config.engine.attempts))
         match decision:
@@ -238,12 +238,12 @@ class Closer:
 
 
 def is_refused_for_want_of_slices(found: Series | Exception) -> bool:
-    """Whether a series would not be processed as it is, and further slices may change that."""
+    """True where the series would be refused as it stands, and further slices may change that."""
     return isinstance(found, SeriesRejected) and found.reason.cure is Cure.MORE_SLICES
 
 
 def is_open(found: Series | Exception) -> bool:
-    """Whether what the headers of a series say of it leaves room for slices that are to come."""
+    """True where the headers of a series leave room for further slices."""
     return is_refused_for_want_of_slices(found) or (
         isinstance(found, Series)
         and any(

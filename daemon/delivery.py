@@ -52,7 +52,7 @@ ADVICE = {
 
 @dataclass(frozen=True)
 class Deliverer:
-    """Sends what the ledger says is due. The bytes in the outbox are sent as they are.
+    """Sends the objects that are due. The bytes in the outbox are sent unchanged.
 
     Each destination is delivered to by itself, one thread each: what one of them does concerns no other.
     """
@@ -64,7 +64,7 @@ class Deliverer:
     jitter: Callable[[], float] = random.random
 
     def deliver_to(self, destination: Destination) -> int:
-        """Try every delivery that is due at a destination, once; how many moved on.
+        """Try once every delivery that is due at a destination; return how many moved on.
 
         The first try is a probe: where it finds the destination away or full, all wait, and keep their attempts. So
         they do when two in a row get no answer. One alone, after others had theirs, is itself to blame.
@@ -95,7 +95,7 @@ class Deliverer:
         return moved
 
     def halt_orphans(self) -> None:
-        """Halt what is for a destination that the configuration does not have any more."""
+        """Halt the deliveries to destinations that are no longer in the configuration."""
         known = [destination.peer for destination in self.config.destinations]
         for delivery in self.ledger.due_deliveries(now=self.clock(), not_to=known):
             with bound_job(delivery.job_id), guarded(lambda error: log.error("item.failed", error=error)):
@@ -135,7 +135,7 @@ class Deliverer:
         )
 
     def _wait_for(self, destination: Destination, error: Exception) -> None:
-        """Put off all that is due at a destination that is away; halt what has been waiting for too long."""
+        """Postpone all that is due at a destination that is away; halt what has waited too long."""
         now, until = self.clock(), None
         for delivery in self.ledger.due_deliveries(now=now, to=destination.peer):
             match self._decide(error, delivery, destination, now):
@@ -156,7 +156,7 @@ class Deliverer:
             )
 
     def _settle(self, delivery: Delivery, destination: Destination, error: Exception) -> None:
-        """Write down what an error means for one delivery."""
+        """Record an error for one delivery."""
         now = self.clock()
         with bound_job(delivery.job_id):
             match self._decide(error, delivery, destination, now):
@@ -189,11 +189,11 @@ class Deliverer:
 
 
 class NotHeld(PeerError):
-    """The destination took an object with success and does not know it now."""
+    """The destination accepted an object with success, and does not have it now."""
 
 
 class _Unanswered(PeerError):
-    """An object got no answer, or no room, where others did: it counts as an attempt of this one."""
+    """An object got no answer, or no room, where others did: it counts as an attempt of this object."""
 
     def __init__(self, status: str) -> None:
         self.status = status
@@ -201,18 +201,18 @@ class _Unanswered(PeerError):
 
 
 def _is_of_destination(error: Exception) -> bool:
-    """Whether an outage was met before any object was sent: no association came about."""
+    """True for an outage that came before any object was sent: no association could be opened."""
     return not isinstance(error, AssociationLost | StoreRefused)
 
 
 def _named(delivery: Delivery, error: Exception) -> dict[str, str]:
-    """What the log says of a delivery: where to, what, and the class that was not accepted."""
+    """Return the keys of a delivery for the log: destination, object, and the class that was not accepted."""
     named = {"destination": delivery.destination, "object": delivery.object}
     return named | ({"sop_class_uid": error.abstract_syntax} if isinstance(error, ContextNotAccepted) else {})
 
 
 def _status(error: Exception) -> str:
-    """A code for the ledger and the log."""
+    """Return a code for the ledger and the log."""
     match error:
         case StoreRefused():
             return f"0x{error.status:04X}"

@@ -32,13 +32,13 @@ from typing import ClassVar
 
 
 class DaemonError(Exception):
-    """Root of this folder's errors. `exit_code`: of a command that ends with one; 2 where its input is wrong."""
+    """Root of this folder's errors. `exit_code` is that of a command that ends with it: 2 where its input is wrong."""
 
     exit_code: ClassVar[int] = 1
 
 
 class ConfigurationError(DaemonError):
-    """The configuration cannot be used. `faults` has one printable line for each fault found in it."""
+    """The configuration cannot be used. `faults` has one printable line for each fault."""
 
     exit_code = 2
 
@@ -51,13 +51,13 @@ class ConfigurationError(DaemonError):
 
 
 class BadRequest(DaemonError):
-    """An option of the command line has a value that cannot be; the message names it."""
+    """An option of the command line has an impossible value; the message names it."""
 
     exit_code = 2
 
 
 class StorageUnusable(DaemonError):
-    """The storage root cannot be written or has no room left: 0xA700 to a sender, exit 2 at start."""
+    """The storage root cannot be written or is full: a sender gets 0xA700, a start ends with exit code 2."""
 
     exit_code = 2
 
@@ -67,7 +67,7 @@ class StorageUnusable(DaemonError):
 
 
 class LedgerUnavailable(DaemonError):
-    """The ledger's database cannot be reached or does not commit: 0xA700 to a sender, tried again by the service."""
+    """The ledger's database cannot be reached or does not commit: a sender gets 0xA700, the service tries again."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
@@ -114,7 +114,7 @@ class WorkDamaged(DaemonError):
 
 
 class LedgerRefused(DaemonError):
-    """The database cannot hold a value of this item: too large a number, or a text with a NUL."""
+    """The database cannot hold a value of this item: a number that is too large, or a text with a NUL."""
 
     def __init__(self, detail: str) -> None:
         self.detail = detail
@@ -122,7 +122,7 @@ class LedgerRefused(DaemonError):
 
 
 class UnknownJob(DaemonError):
-    """No job of the ledger bears this id."""
+    """The ledger has no job with this id."""
 
     exit_code = 2
 
@@ -135,7 +135,7 @@ class UnknownJob(DaemonError):
 
 
 class DestinationGone(DaemonError):
-    """The object was made for a destination that the configuration does not have any more, or has without a port."""
+    """The object was made for a destination that the configuration no longer has, or has without a port."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -146,7 +146,7 @@ class DestinationGone(DaemonError):
 
 
 class RuleGone(DaemonError):
-    """The job was routed by a rule that the configuration does not have any more."""
+    """The job was routed by a rule that the configuration no longer has."""
 
     def __init__(self, rule: str) -> None:
         self.rule = rule
@@ -172,7 +172,7 @@ class WrongState(DaemonError):
 
 
 class TrainingStopped(DaemonError):
-    """Ctrl-C or SIGTERM ended a training; what it had reached is on the disk, and it can go on."""
+    """Ctrl-C or SIGTERM ended a training; its last checkpoint is on the disk, and it can go on."""
 
 
 class EvaluationStopped(DaemonError):

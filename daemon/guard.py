@@ -11,10 +11,10 @@ log = get_logger()
 
 @contextmanager
 def guarded(failed: Callable[[Exception], object]) -> Iterator[None]:
-    """Handle one item: any error of it goes to `failed`, which writes down what it means for that item alone.
+    """Handle one item: pass an error of it to `failed`, which records it for that item alone.
 
-    What says nothing about the item goes through: LedgerUnavailable, and WorkerStopped at the service's end. An error
-    of `failed` itself is a line in the log. This is where rounds catch `Exception`; see CONTRIBUTING.md.
+    Errors that say nothing about the item go through: LedgerUnavailable, and WorkerStopped when the service ends. An
+    error of `failed` itself becomes a line in the log. Rounds catch `Exception` here alone; see CONTRIBUTING.md.
     """
     try:
         yield

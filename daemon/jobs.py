@@ -41,7 +41,7 @@ from reports.objects.kinds import Form
 
 
 class State(StrEnum):
-    """What is durably true of a job."""
+    """The states of a job; each is a fact that is durably true."""
 
     RECEIVING = "RECEIVING"
     RECEIVED = "RECEIVED"
@@ -55,7 +55,7 @@ class State(StrEnum):
 
 
 class Event(StrEnum):
-    """What happens to a job."""
+    """The events of a job."""
 
     CLOSED = "CLOSED"
     SEGMENTED = "SEGMENTED"
@@ -101,7 +101,7 @@ reason has to be told."""
 
 
 def opens_revision(state: State) -> bool:
-    """Whether a late instance needs a new job: results of this one are on their way, or out."""
+    """True where a late instance needs a new job: the results of this one are being sent, or were sent."""
     return state in OUT
 
 
@@ -113,7 +113,7 @@ OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
 
 
 class Evidence(StrEnum):
-    """Why a series counts as complete: its sender has no more, its sender has gone, nothing came for long."""
+    """The reason why a series counts as complete: its sender has no more, or has gone, or sent nothing for long."""
 
     PROVED = "PROVED"
     RELEASED = "RELEASED"
@@ -121,7 +121,7 @@ class Evidence(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """How far one object is on its way to one destination."""
+    """The states of one object on its way to one destination."""
 
     PENDING = "PENDING"
     STORED = "STORED"
@@ -130,7 +130,7 @@ class DeliveryState(StrEnum):
 
 
 class ShadowState(StrEnum):
-    """How far a shadow is: to be run, run and compared, or given up."""
+    """The states of a shadow: waiting, compared, or given up."""
 
     PENDING = "PENDING"
     COMPARED = "COMPARED"
@@ -138,7 +138,7 @@ class ShadowState(StrEnum):
 
 
 class HaltCode(StrEnum):
-    """Why a job, or one delivery of it, stands still until a person says `porta retry`."""
+    """The reason why a job, or one of its deliveries, stands still until a person runs `porta retry`."""
 
     GEOMETRY_NOT_PROVED = "GEOMETRY_NOT_PROVED"
     MODEL_UNUSABLE = "MODEL_UNUSABLE"
@@ -187,7 +187,7 @@ class Job:
 
 @dataclass(frozen=True)
 class Delivery:
-    """One object of a job on its way to one destination; `confirm` says how it is confirmed ("none": not at all).
+    """One object of a job on its way to one destination; `confirm` says how that is confirmed ("none": not at all).
 
     `volume_index` is that of the volume of the series that it is about. `waited_s`: for how long its destination was
     waited for, since it last answered. `halt`: why it was given up. `sha256` is that of the file, where it is known.
@@ -275,7 +275,7 @@ DEVICE_RETRY_S = 30.0
 
 @dataclass(frozen=True)
 class Patience:
-    """How often something is tried that fails (`attempts`), and for how long what does not answer; waits double."""
+    """How often a failing thing is tried (`attempts`), and how long a silent one is waited for; waits double."""
 
     attempts: int
     first_s: float = FIRST_RETRY_S
@@ -344,7 +344,7 @@ def _decide_delivery(
 
 
 def is_outage(error: Exception) -> bool:
-    """Whether an error says of a destination that it is away or full, and not of an object that it does not want it."""
+    """True where an error says that a destination is away or full, False where it refuses the object."""
     is_full = isinstance(error, StoreRefused) and error.status & 0xFF00 == 0xA700
     return is_full or isinstance(error, PeerUnreachable | AssociationRefused)
 
@@ -354,7 +354,7 @@ FINAL = (0x0112, 0x0117, 0x0118, 0x0119, 0x0122, 0x0124, 0x0211, 0x0212)
 
 
 def is_final(status: int) -> bool:
-    """Whether a C-STORE failed for good: as above, data set does not match (A9xx), cannot understand (Cxxx)."""
+    """True for a C-STORE status that no retry changes: as above, data set does not match (A9xx), cannot understand."""
     return status in FINAL or status & 0xFF00 == 0xA900 or status & 0xF000 == 0xC000
 
 
@@ -373,17 +373,17 @@ def _halt_code(error: Exception) -> HaltCode:
 
 
 def backoff_s(attempts: int, *, first_s: float, longest_s: float, jitter: float) -> float:
-    """Seconds to wait after `attempts` earlier failures: doubled each time, capped, then spread by half of itself."""
+    """Return the seconds to wait after `attempts` failures: doubled each time, capped, then spread."""
     return spread(min(longest_s, first_s * 2.0 ** min(attempts, 30)), jitter)
 
 
 def spread(wait_s: float, jitter: float) -> float:
-    """A wait spread by half of itself: not all that wait for one thing try again at the same moment."""
+    """Spread a wait by half of itself, so that things that wait for the same do not all try again at one moment."""
     return wait_s * (0.75 + 0.5 * jitter)
 
 
 def advance(state: State, event: Event) -> State:
-    """The state that an event leads to. Raises DaemonError for a move that the table does not have."""
+    """Return the state that an event leads to. Raises DaemonError for a move that the table does not have."""
     try:
         return TRANSITIONS[state, event]
     except KeyError:

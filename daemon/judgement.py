@@ -38,7 +38,7 @@ class Judge:
     open_series: OpenSeries
 
     def look(self, series_instance_uid: str) -> Series | Exception:
-        """The series as it lies in the spool, or why it is none. Raises LedgerUnavailable."""
+        """Arrange the series in the spool, or return why that fails. Raises LedgerUnavailable."""
         paths = self._paths(series_instance_uid)
         try:
             return self.open_series(paths, self.config.engine.memory_mb)
@@ -46,7 +46,7 @@ class Judge:
             return error
 
     def suitability(self, job: Job) -> Suitability | Exception:
-        """How well the series of a job suits its rule, or why it cannot be processed. Raises LedgerUnavailable."""
+        """Return how well the series of a job suits its rule, or why it cannot be used. Raises LedgerUnavailable."""
         paths = self._paths(job.series_instance_uid)
         try:
             rule = self.rule(job)
@@ -58,7 +58,7 @@ class Judge:
             return error
 
     def is_computed(self, job: Job) -> bool:
-        """Whether all images of the series of a job say DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2).
+        """True where all images of a job's series are DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2).
 
         Raises LedgerUnavailable.
         """
@@ -69,7 +69,7 @@ class Judge:
         return bool(kinds) and all(kind & COMPUTED for kind in kinds)
 
     def rule(self, job: Job) -> Rule:
-        """The rule that a job was routed by. Raises RuleGone: the service may have a new configuration."""
+        """Return the rule that a job was routed by. Raises RuleGone: the service may have a new configuration."""
         for rule in self.config.rules:
             if rule.name == job.rule:
                 return rule

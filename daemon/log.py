@@ -61,14 +61,14 @@ _LEVELS = {"debug": logging.DEBUG, "info": logging.INFO, "warning": logging.WARN
 
 
 def get_logger() -> FilteringBoundLogger:
-    """The logger of this process. Before `configure` it already has the allow-list, and writes JSON to stderr."""
+    """Return the logger of this process. Before `configure` it has the allow-list already and writes JSON to stderr."""
     if not structlog.is_configured():
         _set_chain("info", structlog.processors.JSONRenderer(), stream=None)
     return cast(FilteringBoundLogger, structlog.get_logger())
 
 
 def bound_job(job_id: int | str) -> AbstractContextManager[None]:
-    """While this context lasts, every event of its thread bears `job_id`."""
+    """Add `job_id` to every event of this thread while the context lasts."""
     return structlog.contextvars.bound_contextvars(job_id=job_id)
 
 
@@ -98,13 +98,13 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
 
 
 class LibraryHandler(logging.Handler):
-    """Reduces what a library logs (pynetdicom, SQLAlchemy, APScheduler, highdicom, …) to the fact that it did."""
+    """Reduces a line of a library (pynetdicom, SQLAlchemy, APScheduler, …) to the fact that it was written."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write `library.warned` or `library.failed`; neither the message nor its arguments are looked at."""
+        """Write `library.warned` or `library.failed`, without looking at the message or its arguments."""
         log = get_logger().bind(logger=record.name, place=f"{_short(record.pathname)}:{record.lineno}")
         if record.exc_info and record.exc_info[1]:
             log = log.bind(exc_info=record.exc_info[1])
@@ -146,7 +146,7 @@ def exceptions_to_places(_: WrappedLogger, __: str, event: EventDict) -> EventDi
 
 
 def allowed_only(_: WrappedLogger, __: str, event: EventDict) -> MutableMapping[str, Any]:
-    """Keep the allowed keys, time, level and event first, and of their values only what cannot hold a data set."""
+    """Keep the allowed keys alone, time, level and event first, and only values that cannot hold a data set."""
     name = event.get("event")
     event["event"] = name if isinstance(name, str) and _EVENT.fullmatch(name) else "event.unnamed"
     order = [key for key in ("timestamp", "level", "event") if key in event]
@@ -158,14 +158,14 @@ def allowed_only(_: WrappedLogger, __: str, event: EventDict) -> MutableMapping[
 
 
 def _form_of(key: str) -> re.Pattern[str] | None:
-    """What a text under a key must be; None: any short text."""
+    """Return the form that a text under this key must have; None: any short text."""
     if key in WITH_SPACES:
         return None
     return _MODEL if key == "model" else _CODE
 
 
 def _plain(value: object, form: re.Pattern[str] | None) -> object:
-    """`value` if it is a number, a time, a short text of this form, or a list of those; else its type."""
+    """Return `value` if it is a number, a time, a short text of this form, or a list of those; else its type."""
     if value is None or isinstance(value, bool | float):
         return value
     if isinstance(value, Integral):
@@ -182,7 +182,7 @@ def _plain(value: object, form: re.Pattern[str] | None) -> object:
 
 
 def _chain(error: BaseException) -> list[BaseException]:
-    """`error`, what caused it, what caused that, …"""
+    """List an error, its cause, the cause of that, and so on."""
     chain = [error]
     while len(chain) < _MOST_FRAMES:
         last = chain[-1]
@@ -199,7 +199,7 @@ def _type_name(value: object) -> str:
 
 
 def _short(path: str) -> str:
-    """A source file by its last two parts, which name it well enough: `pydicom/valuerep.py`."""
+    """Name a source file by its last two parts: `pydicom/valuerep.py`."""
     return "/".join(Path(path).parts[-2:])
 
 

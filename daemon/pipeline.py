@@ -62,7 +62,7 @@ log = get_logger()
 
 @dataclass(frozen=True)
 class Pipeline:
-    """Chooses among series and works on jobs. Every method returns when there is nothing left to do at `clock()`."""
+    """Chooses among series and works on jobs. Every method returns when nothing is left to do at `clock()`."""
 
     config: Config
     spool: Spool
@@ -75,9 +75,9 @@ class Pipeline:
     jitter: Callable[[], float] = random.random
 
     def choose_due(self) -> int:
-        """Choose which of the series that have closed are reported, study by study; how many were chosen.
+        """Choose, study by study, which closed series are reported; return how many were chosen.
 
-        Where none of them can be, one that was refused is chosen to say why.
+        Where none can be reported, one that was refused is chosen to say why.
         """
         chosen = 0
         for study_instance_uid in self.ledger.studies_to_choose(now=self.clock()):
@@ -91,13 +91,13 @@ class Pipeline:
         return chosen
 
     def _settle_all(self, jobs: Sequence[Job], error: Exception) -> None:
-        """Write down what an error of the choice means for the jobs that waited for it."""
+        """Record an error of the choice for the jobs that waited for it."""
         for job in jobs:
             with bound_job(job.id):
                 self._settle(job, error)
 
     def _choose(self, jobs: list[Job]) -> int:
-        """Choose among all jobs of one study under one rule; how many were chosen."""
+        """Choose among all jobs of one study under one rule; return how many were chosen."""
         suitabilities: dict[str, Suitability | None] = {}
         settled: dict[int, Job] = {}
         for job in taking_part(jobs):
@@ -226,7 +226,7 @@ class Pipeline:
         return moved
 
     def _report_verdict(self, job: Job) -> bool:
-        """Report why a job is not processed; one whose SEG was held back before has said so, and says no more."""
+        """Report why a job is not processed, unless its SEG was held back: that has been said already."""
         outgoing: list[Outgoing] = []
         if not self.ledger.deliveries_of(job.id):
             self._clear(job)
@@ -251,7 +251,7 @@ class Pipeline:
         return self._outgoing(job, reported.results)
 
     def _clear(self, job: Job) -> None:
-        """Remove what a walk left that a late slice made void, unless something of it was sent."""
+        """Remove the files of an earlier walk that a late slice made void, unless something of them was sent."""
         if self.ledger.deliveries_of(job.id):
             self.spool.clear_work(job.id)
         else:
@@ -271,7 +271,7 @@ class Pipeline:
         return tuple(dict.fromkeys(destination.profile for destination in destinations))
 
     def _archives(self, job: Job) -> tuple[Archive, ...]:
-        """The job's destinations that are asked for earlier results."""
+        """List the job's destinations that are asked for earlier results."""
         ours, archives = self.config.dicom.ae_title, []
         for destination in map(self.config.destination, self.judge.rule(job).destinations):
             peer = self.config.peer(destination.peer)
@@ -296,7 +296,7 @@ class Pipeline:
         return tuple(Replaced(srs) for srs in found if srs)
 
     def _sent_srs(self, job: Job) -> tuple[SentSr, ...]:
-        """The SRs of a job that a destination gets, each once."""
+        """List the SRs of a job that a destination gets, each once."""
         return tuple(
             dict.fromkeys(
                 SentSr(item.form, item.volume_index, item.series_instance_uid, item.sop_instance_uid)
@@ -323,7 +323,7 @@ class Pipeline:
         ]
 
     def _settle(self, job: Job, error: Exception) -> Decision:
-        """Write down what an error means for a job."""
+        """Record an error for one job."""
         now = self.clock()
         code = type(error).__name__
         decision = decide(error, job, now=now, jitter=self.jitter, patience=Patience(self.config.engine.attempts))

@@ -14,7 +14,7 @@ KILLED_LAST, KILLED_EARLY, KILLED_FIRST = "-900", "500", "1000"
 
 
 def make_files_private() -> None:
-    """Let everything that this process writes from now on be readable by its user alone (0600, folders 0700)."""
+    """Make all files that this process writes from now on readable by its user alone (0600, folders 0700)."""
     os.umask(0o077)
 
 
@@ -32,6 +32,6 @@ def limit_service() -> None:
 
 
 def tell_oom_score(score: str) -> None:
-    """Tell the kernel when to end this process where memory runs out; a system without such a file decides itself."""
+    """Tell the kernel when to end this process where memory runs out; do nothing on systems that cannot be told."""
     with suppress(OSError):
         OOM_SCORE.write_text(score)

@@ -25,7 +25,7 @@ def progress_bar(what: str) -> Iterator[Progress]:
 def steps_bar(what: str, steps: int, *, shown: bool = True) -> Iterator[StepsBar | None]:
     """Show a bar for a long loop: a function that takes the steps done, some words and the seconds left.
 
-    None where nobody looks, or it is not to be `shown`. The bar stays when the loop has ended.
+    None where stderr is no terminal, or where the bar is not to be `shown`. The bar stays when the loop has ended.
     """
     console = Console(stderr=True)
     if not (shown and console.is_terminal):

@@ -11,12 +11,12 @@ from dicom_io.image_file import modality
 
 
 def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:
-    """The first rule that matches an image of the series and its sender; None where none does."""
+    """Return the first rule that matches an image of the series and its sender; None where none does."""
     return next((rule for rule in rules if matches(rule, header, calling_ae_title=calling_ae_title)), None)
 
 
 def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
-    """Whether for each keyword of the rule one of its patterns fits one of the attribute's values, in any case."""
+    """True where, for each keyword of the rule, a pattern fits one of the attribute's values; case does not count."""
     return all(
         any(fnmatchcase(value.casefold(), pattern.casefold()) for value in found for pattern in patterns)
         for found, patterns in (

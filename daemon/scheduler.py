@@ -45,15 +45,15 @@ class Clock:
         self._scheduler.add_job(function, id=name, misfire_grace_time=None)
 
     def wake(self, name: str) -> None:
-        """Call the function of this name at once, unless it is running: then at its next interval."""
+        """Call the function of this name at once; where it is running, at its next interval."""
         with suppress(JobLookupError):
             self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
 
     def start(self) -> None:
-        """Begin."""
+        """Start calling."""
         self._scheduler.start()
 
     def stop(self) -> None:
-        """Call nothing any more, if anything was called yet; what is running is not waited for."""
+        """Stop calling; a function that is running is not waited for."""
         if self._scheduler.running:
             self._scheduler.shutdown(wait=False)

@@ -100,7 +100,7 @@ def _build_clock(
 ) -> Clock:
     """Build the clock with everything that it wakes.
 
-    Each peer is asked, and each destination delivered to, by itself: a slow one holds up nobody.
+    Each peer is asked, and each destination delivered to, in a separate thread: a slow one delays no other.
     """
     askers = [Asker(config, peer, ledger) for peer in config.peers if peer.query]
     clock = Clock(threads=THREADS + len(askers) + len(config.destinations))
@@ -143,7 +143,7 @@ def _build_clock(
 
 
 def _guarded(function: Callable[[], object]) -> Callable[[], None]:
-    """What nothing in a round has caught is a line in the log, and the next tick tries again."""
+    """Write an error that no round has caught to the log; the next tick tries again."""
 
     def failed(error: Exception) -> None:
         if isinstance(error, LedgerUnavailable | StorageUnusable | OSError):  # they pass when somebody sees to them

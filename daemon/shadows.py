@@ -34,13 +34,13 @@ class BackgroundExecutor(Executor, Protocol):
     """Where shadows run."""
 
     def rest(self) -> None:
-        """Nothing is to be run for a while: give memory back."""
+        """Give memory back: nothing is to be run for a while."""
         ...
 
 
 @dataclass(frozen=True)
 class Shadows:
-    """Works on the shadows that are due. Every method returns when there is nothing left to do at `clock()`."""
+    """Works on the shadows that are due. Every method returns when nothing is left to do at `clock()`."""
 
     config: Config
     spool: Spool
@@ -50,7 +50,7 @@ class Shadows:
     jitter: Callable[[], float] = random.random
 
     def compare_due(self) -> int:
-        """Run and compare one after another, until a job comes; how many were looked at."""
+        """Run and compare one shadow after another, until a job comes; return how many were looked at."""
         done: set[int] = set()
         while due := [shadow for shadow in self.ledger.due_shadows(now=self.clock()) if shadow.id not in done]:
             with bound_job(due[0].job_id), guarded(partial(self._settle, due[0])):
@@ -61,7 +61,7 @@ class Shadows:
         return len(done)
 
     def sweep(self) -> None:
-        """Remove what a kill left in the work folders of jobs that need it no more."""
+        """Remove the work folders that a kill left, of jobs that no longer need them."""
         for folder in (self.spool.root / "work").iterdir():
             if folder.name.isdecimal():
                 with bound_job(folder.name), guarded(lambda error: log.warning("folder.kept", error=error)):
@@ -93,7 +93,7 @@ class Shadows:
         self.ledger.settle_shadow(shadow, now=self.clock(), compared=compared)
 
     def _settle(self, shadow: Shadow, error: Exception) -> None:
-        """Write down what an error means for a shadow: what would halt or reject a job gives the shadow up."""
+        """Record an error for one shadow: what would halt or reject a job gives the shadow up."""
         now = self.clock()
         patience = Patience(self.config.engine.attempts)
         decision = decide(error, shadow, now=now, jitter=self.jitter, patience=patience)
@@ -107,7 +107,7 @@ class Shadows:
                 self._give_up(shadow, reason, error)
 
     def _leave(self, shadow: Shadow, code: str) -> None:
-        """There is nothing to compare any more."""
+        """Give a shadow up that has nothing to compare any more."""
         self.ledger.settle_shadow(shadow, now=self.clock(), code=code)
         log.info("shadow.left", model=shadow.model, code=code)
 
@@ -116,7 +116,7 @@ class Shadows:
         log.error("shadow.failed", model=shadow.model, code=code, error=error)
 
     def _tidy(self, job_id: int) -> None:
-        """Of a job that is reported, or has ended, only a shadow that is to come needs anything: the labels."""
+        """Remove the work folder of a job that is reported or has ended, unless a shadow still needs its labels."""
         if self.ledger.job(job_id).state not in (*OUT, *ENDED):
             return
         if any(shadow.state == ShadowState.PENDING for shadow in self.ledger.shadows_of(job_id)):

@@ -21,7 +21,7 @@ FORM = 3
 
 
 def sidecar_path(path: Path) -> Path:
-    """Where the header of a spooled file lies."""
+    """Return the path of the header that is kept beside a spooled file."""
     return path.with_name(f"{path.name}.header")
 
 
@@ -34,7 +34,7 @@ def write_sidecar(path: Path, header: ImageHeader, *, size: int) -> None:
 
 
 def read_spooled(path: Path) -> ImageFile:
-    """The spooled file with its header, from beside it where that can be.
+    """Read a spooled file with its header, from beside it where possible.
 
     Raises FileDamaged when the file is read and is not what was received, NotDicom when it holds no data set; OSError,
     FileNotFoundError too, when the disk failed.

@@ -35,7 +35,7 @@ PRIVATE = 0o600
 
 @dataclass(frozen=True)
 class Spool:
-    """The storage root. Every path it gives out is made of checked UIDs, job ids and our own names."""
+    """The storage root. Every path that it returns is made of checked UIDs, job ids and names of Porta."""
 
     root: Path
     min_free_mb: int = 0
@@ -45,7 +45,7 @@ class Spool:
     def prepare(self) -> None:
         """Make the folders and prove that they can be written. Raises StorageUnusable.
 
-        Also for another user than theirs: what that one writes the service could not read.
+        Raises it also where the root belongs to another user: the service could not read what this user writes.
         """
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -61,7 +61,7 @@ class Spool:
     def refuse_other_user(self) -> None:
         """Raise StorageUnusable where the files belong to another user than this process's.
 
-        Before there are any, the root's owner says whose they will be, unless that is root, as of a mounted volume.
+        Where there are no files yet, the root's owner decides, unless that is root, as for a mounted volume.
         """
         place = self.root / "spool"
         owner, user = (place if place.exists() else self.root).stat().st_uid, os.geteuid()
@@ -69,7 +69,7 @@ class Spool:
             raise StorageUnusable(f"storage root {self.root} belongs to user {_name(owner)}: run this as that user")
 
     def lock(self) -> IO[bytes]:
-        """Hold the root for this process, until the file is closed or the process ends. Raises StorageUnusable."""
+        """Lock the root for this process, until the file is closed or the process ends. Raises StorageUnusable."""
         handle = (self.root / "service.lock").open("ab")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -79,18 +79,18 @@ class Spool:
         return handle
 
     def sweep(self) -> None:
-        """Remove what was being written when the service was killed: it was never acknowledged."""
+        """Remove files that were being written when the service was killed: they were never acknowledged."""
         for part in (self.root / "incoming").iterdir():
             with suppress(OSError):  # what cannot be removed is in nobody's way
                 part.unlink(missing_ok=True)
 
     def free_mb(self) -> int:
-        """Free space for us, in MiB."""
+        """Return the free space for this user, in MiB."""
         status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize // 2**20
 
     def instance_path(self, series_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
-        """Where an instance lies, relative to the root. Raises InvalidUID.
+        """Return the path of an instance, relative to the root. Raises InvalidUID.
 
         The first digits of its hash are in the name, so that other bytes under the same UID, taken in by another
         process at the same moment, can never replace those that were acknowledged.
@@ -99,11 +99,11 @@ class Spool:
         return Path("spool") / checked_uid(series_instance_uid) / name
 
     def work(self, job_id: int) -> Path:
-        """The folder of a job between two stages; absolute."""
+        """Return the folder of a job between two stages; absolute."""
         return self.root / "work" / str(job_id)
 
     def outbox(self, job_id: int) -> Path:
-        """The folder of a job's results; absolute."""
+        """Return the folder of a job's results; absolute."""
         return self.root / "outbox" / str(job_id)
 
     def keep(self, relative: Path, content: Iterable[bytes]) -> None:
@@ -126,29 +126,29 @@ class Spool:
             raise StorageUnusable(f"cannot write: {error.strerror}") from error
 
     def discard(self, relative: Path) -> None:
-        """Remove a file that nothing refers to, and what was kept beside it."""
+        """Remove a file that no row refers to, and its sidecar."""
         for path in (self.root / relative, sidecar_path(self.root / relative)):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
     def quarantine(self, content: bytes, *, reason: str, source: str) -> None:
-        """Keep bytes that could not be taken in, with the reason (a code) and who sent them (an AE title)."""
+        """Keep bytes that could not be taken in, with the reason (a code) and their sender (an AE title)."""
         name = str(uuid4())
         self.keep(Path("quarantine") / f"{name}.reason", [json.dumps({"reason": reason, "source": source}).encode()])
         self.keep(Path("quarantine") / f"{name}.dcm", [content])
 
     def clear(self, job_id: int) -> None:
-        """Remove what a job has made so far; only for one of which nothing was sent."""
+        """Remove all that a job has made so far; only for one that has sent nothing."""
         self.clear_work(job_id)
         shutil.rmtree(self.outbox(job_id), ignore_errors=True)
 
     def clear_work(self, job_id: int) -> None:
-        """Remove what only the stages between needed."""
+        """Remove the files that only the stages needed."""
         shutil.rmtree(self.work(job_id), ignore_errors=True)
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that after a crash it is there whole or not at all; 0600, folders 0700.
+    """Write a file that after a crash is there in full or not at all; 0600, folders 0700.
 
     Raises StorageUnusable.
     """

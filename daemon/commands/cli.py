@@ -124,7 +124,7 @@ def explain(
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     prefer: PreferOption = Prefer.PORTAL,
 ) -> None:
-    """What the network looked at when it drew each lesion: pictures, and maps on the source's grid."""
+    """Show what the network looked at when it drew each lesion: pictures, and maps on the source's grid."""
     from daemon.commands.explanations import WAYS, explain_input
 
     log.configure("warning", "auto")
@@ -156,7 +156,7 @@ def series(
 
 
 def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """All jobs and their deliveries."""
+    """List all jobs and their deliveries."""
     from daemon.commands.status import print_jobs
 
     print_jobs(_configured(config), as_json=as_json)
@@ -167,7 +167,7 @@ def job(
     as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
     config: ConfigOption = None,
 ) -> None:
-    """One job: its state, its deliveries, what its shadows found, its history."""
+    """Show one job: its state, its deliveries, the results of its shadow models, its history."""
     from daemon.commands.status import print_job
 
     print_job(_configured(config), job_id)
@@ -191,7 +191,7 @@ def calibrate(
     evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
     weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
 ) -> None:
-    """Fit how often lesions are real of which the network is so sure, and write it into the card of the weights."""
+    """Fit how probable it is that a lesion of a given confidence is real; write it into the card of the weights."""
     from daemon.workbench.calibrator import calibrate as write_calibration
 
     path, fitted = write_calibration(findable(weights), evaluations)

@@ -210,7 +210,7 @@ def _start_service(directory: Path, port: int, pacs: Pacs) -> "subprocess.Popen[
 
 
 def _wait(directory: Path, service: "subprocess.Popen[bytes]", say: Callable[[str], None]) -> str:
-    """Until the one job is COMMITTED; the study's UID."""
+    """Wait until the one job is COMMITTED; return the study's UID."""
     ledger = Ledger(f"sqlite:///{directory / 'storage' / 'ledger.sqlite'}")
     try:
         deadline = time.monotonic() + LONGEST_WAIT_S

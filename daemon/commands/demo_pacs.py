@@ -22,7 +22,7 @@ Say = Callable[[str], object]
 
 
 class Pacs(Protocol):
-    """What the demonstration needs of a PACS."""
+    """The functions of a PACS that the demonstration uses."""
 
     name: str
     ae_title: str
@@ -80,7 +80,7 @@ class OrthancNode:
 
     @staticmethod
     def available() -> bool:
-        """Whether Orthanc is installed."""
+        """True where Orthanc is installed."""
         return shutil.which("Orthanc") is not None
 
     def start(self, say: Say) -> None:

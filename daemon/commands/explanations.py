@@ -34,7 +34,7 @@ from reports.pages.window import Window, display_window
 
 @dataclass(frozen=True)
 class Way:
-    """One way to explain a lesion: what its files are called, what its pages say, and what makes its map."""
+    """A method to explain a lesion: the names of its files, the words of its pages, the function for its map."""
 
     name: str
     kind: Kind
@@ -115,7 +115,7 @@ def _look(model: Model, volume: Volume, segmentation: Segmentation) -> Scene | N
 
 
 def _heats(scene: Scene, lesions: list[Lesion], methods: tuple[str, ...]) -> Iterator[tuple[Lesion, Way, Heat]]:
-    """One map after another, so that one is in memory at a time."""
+    """Make one map after another, so that only one is in memory."""
     for lesion in lesions:
         for name in methods:
             way = WAYS[name]

@@ -8,14 +8,14 @@ import typer
 
 
 class Modality(StrEnum):
-    """What an image is that does not say it."""
+    """The modality of an image that does not state it."""
 
     CT = "CT"
     MR = "MR"
 
 
 class Prefer(StrEnum):
-    """What a rule's `prefer` may be."""
+    """The values of a rule's `prefer`."""
 
     PORTAL = "portal"
     ARTERIAL = "arterial"
@@ -33,7 +33,7 @@ class Part(StrEnum):
 
 
 class Method(StrEnum):
-    """How a lesion is explained."""
+    """The methods to explain a lesion."""
 
     GRADCAM = "gradcam"
     OCCLUSION = "occlusion"
@@ -41,7 +41,7 @@ class Method(StrEnum):
 
 
 class Pictures(StrEnum):
-    """Whose worst cases the page of a comparison shows."""
+    """The cases whose worst results the page of a comparison shows."""
 
     ALL = "all"
     PHANTOMS = "phantoms"

@@ -92,7 +92,7 @@ def _print_card(card: Card, catalogue: Catalogue) -> None:
 
 
 def verify_models(config: Config | None, name: str | None) -> bool:
-    """Whether one model, or each that is here, is whole: card, sha256 and layers; a line for each.
+    """Verify one model, or all: card, sha256 and layers; print a line for each. False where one is not sound.
 
     Raises UnknownModel.
     """
@@ -164,7 +164,7 @@ def _refuse_clash(card: Card, catalogue: Catalogue, config: Config) -> None:
 
 
 def _is_called(card: Card, other: Path) -> bool:
-    """Whether another card is of the same name and version: then it is not added, or refused for its content."""
+    """True where another card has the same name and version: then this one is not added, or refused for its content."""
     try:
         there = read_card(other)
     except ModelError:
@@ -199,7 +199,7 @@ def findable(name: str) -> str:
 
 
 def print_verified(config: Config) -> None:
-    """A line for each model of the rules, all of which were found whole."""
+    """Print a line for each model of the rules, all of which were verified."""
     names = dict.fromkeys(name for rule in config.rules for name in (rule.model, *rule.shadow))
     for name in names:
         card = read_card(Path(config.card(name)))

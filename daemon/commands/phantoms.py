@@ -33,14 +33,14 @@ _DESCRIPTION = {
 
 
 class PhantomModality(StrEnum):
-    """What phantoms may be images of."""
+    """The modalities of phantoms."""
 
     CT = "CT"
     MR = "MR"
 
 
 class PhantomFormat(StrEnum):
-    """How phantoms are written."""
+    """The file formats of phantoms."""
 
     DICOM = "dicom"
     NIFTI = "nifti"
@@ -58,7 +58,7 @@ def chosen(kind: type[Choice], value: str, option: str) -> Choice:
 
 
 def contrast_of(modality: str, phase: str | None, weighting: str | None) -> Phase | Weighting:
-    """Which image of a patient is asked for: a phase of a CT, or the weighting of an MR. Raises BadRequest."""
+    """Return the kind of image that is asked for: a phase of a CT, or the weighting of an MR. Raises BadRequest."""
     if chosen(PhantomModality, modality, "--modality") is PhantomModality.CT:
         if weighting is not None:
             raise BadRequest("--weighting is for --modality MR")
@@ -119,7 +119,7 @@ class WrittenPhantom:
 
 
 def write_phantoms(out: Path, order: PhantomOrder, *, seed: int, count: int, how: PhantomFormat) -> int:
-    """Phantoms of the seeds from `seed` on; returns how many lesions they have.
+    """Write phantoms of the seeds from `seed` on; return how many lesions they have.
 
     DICOM: see `write_phantom`, several each in a folder `phantom-SEED`. NIfTI: pairs laid out as those of LiTS, so that
     they can be trained on, `volume-SEED.nii.gz` and `segmentation-SEED.nii.gz`, and a dataset.json that calls them

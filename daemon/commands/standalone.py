@@ -43,7 +43,7 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What tells it from the others of one input; "" for the only one of a NIfTI."""
+        """The name that tells it from other volumes of the input; "" for the only one of a NIfTI."""
         if self.stack is None:
             return ""
         uid = f"series {self.stack.series_instance_uid}"
@@ -85,14 +85,14 @@ def segment_input(
 
 
 def is_nifti(source: Path) -> bool:
-    """Whether its name says that it is one."""
+    """True where the name is that of a NIfTI file."""
     return source.name.endswith((".nii", ".nii.gz"))
 
 
 def volumes_of(
     source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str], modality: str = "CT"
 ) -> Iterator[tuple[Path, Task, Volume, bool]]:
-    """Each volume that is to be segmented, the folder for what comes of it, and whether there are several.
+    """Yield each volume to segment, the folder for its results, and whether there are several.
 
     Before the first, the model is loaded and what an earlier run left in `out` (`names`, patterns) removed. Says on
     stderr what is left out. Raises NotDicom, NotNifti, SeriesRejected (when nothing could be read), ModelError.
@@ -156,7 +156,7 @@ def _read(stack: Stack, decode: Decoder) -> Volume:
 
 
 def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
-    """What the model finds, with a bar meanwhile."""
+    """Segment a volume, with a bar meanwhile."""
     network = model_on(fitting(model, volume.modality), engine)
     with progress_bar(f"segmenting on {network.device}") as progress:
         return segment(network, volume, progress)
@@ -211,5 +211,5 @@ def _clear(out: Path, names: Sequence[str]) -> None:
 
 
 def say(line: str) -> None:
-    """One line on stderr."""
+    """Print one line on stderr."""
     print(f"porta: {line}", file=sys.stderr)

@@ -69,7 +69,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
 
 
 def print_jobs(config: Config, *, as_json: bool) -> None:
-    """All jobs, oldest first."""
+    """Print all jobs, the oldest first."""
     ledger = _ledger(config)
     rows = [(job, ledger.deliveries_of(job.id)) for job in ledger.all_jobs()]
     if as_json:
@@ -99,7 +99,7 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
 
 
 def print_job(config: Config, job_id: int) -> None:
-    """One job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
+    """Print one job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
     ledger = _ledger(config)
     content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id), ledger.shadows_of(job_id))
     content["events"] = [
@@ -150,12 +150,12 @@ def _check_peer(config: Config, peer: Peer) -> bool:
 
 
 def _halt_of(deliveries: list[Delivery]) -> str | None:
-    """The halt of the first delivery that has one: something of the job wants a person, whatever else goes on."""
+    """Return the halt of the first delivery that has one: it needs a person, whatever else goes on."""
     return next((delivery.halt for delivery in deliveries if delivery.halt), None)
 
 
 def _ledger(config: Config) -> Ledger:
-    """The ledger as it is: to ask makes no folders and changes no tables. Raises StorageUnusable without one."""
+    """Open the ledger for reading alone: no folder is made, no table changed. Raises StorageUnusable without one."""
     path = Path(config.ledger_url.removeprefix("sqlite:///"))
     if config.ledger_url.startswith("sqlite:///") and not path.exists():
         raise StorageUnusable(f"{path}: no ledger here; the service has not run with this configuration")
@@ -163,7 +163,7 @@ def _ledger(config: Config) -> Ledger:
 
 
 def _owned_ledger(config: Config) -> Ledger:
-    """The same for a change. Raises StorageUnusable for another user than the service's too."""
+    """Open the ledger for a change. Raises StorageUnusable also for another user than the service's."""
     ledger = _ledger(config)
     Spool(config.storage.root).refuse_other_user()
     return ledger

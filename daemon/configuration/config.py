@@ -54,7 +54,7 @@ KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
 
 
 class Section(BaseModel):
-    """What all tables of the file have in common: frozen, no unknown keys, no silent conversions."""
+    """The base of all tables of the file: frozen, no unknown keys, no silent conversions."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
@@ -102,7 +102,7 @@ class Peer(Section):
 
 
 class Destination(Section):
-    """Where results go; it bears the name of its peer.
+    """A destination of results; it bears the name of its peer.
 
     With `priors` it is asked for earlier results, too; with `prior_images` for the images of an earlier study where
     there are none.
@@ -123,7 +123,7 @@ class Destination(Section):
 
     @property
     def profile(self) -> Profile:
-        """What it takes, apart from where it is and how it is asked."""
+        """The objects that it takes, apart from where it is and how it is asked."""
         return Profile(self.objects, self.seg_type, self.sr_class)
 
     @field_validator("objects")
@@ -157,7 +157,7 @@ class Destination(Section):
 
 
 class Rule(Section):
-    """Which series get which model and go where; the first rule that matches wins.
+    """Which series a model is for, and where its results go; the first rule that matches is used.
 
     A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
     matches the attribute, or one of its values where it has several. Of the series of one study that fall under the
@@ -229,7 +229,7 @@ class Ledger(Section):
 
 
 class Series(Section):
-    """When a series counts as complete, where its sender cannot say how many images it has."""
+    """The times after which a series counts as complete, where its sender cannot say how many images it has."""
 
     quiet_s: Seconds = 20.0
     released_quiet_s: Seconds = _RELEASED_QUIET_S
@@ -278,7 +278,7 @@ class Web(Section):
 
 
 class Log(Section):
-    """What is written to stderr; `auto` is for people on a terminal and JSON elsewhere."""
+    """The log on stderr; `auto` means text on a terminal and JSON elsewhere."""
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "json", "console"] = "auto"
@@ -301,13 +301,13 @@ class Config(Section):
     _cards: Mapping[str, Path] = PrivateAttr(default_factory=dict)
 
     def with_cards(self, cards: Mapping[str, Path]) -> "Config":
-        """The same, with what the rules' names of models meant when the service started."""
+        """Return the same with the cards that the rules' names of models meant when the service started."""
         copy = self.model_copy()
         copy._cards = dict(cards)
         return copy
 
     def card(self, name: str) -> str:
-        """What `models.cards.find` takes for a rule's name of a model: the path of its card, or the name as it is."""
+        """Return the path of the card for a rule's name of a model, or the name: `models.cards.find` takes both."""
         return str(self._cards.get(name, name))
 
     @property
@@ -322,11 +322,11 @@ class Config(Section):
         return re.sub(r"^postgresql://", "postgresql+psycopg://", url)
 
     def peer(self, name: str) -> Peer:
-        """The peer called `name`; KeyError where there is none (any more: the ledger may remember older names)."""
+        """Return the peer called `name`; KeyError without one (the ledger may remember older names)."""
         return {peer.name: peer for peer in self.peers}[name]
 
     def destination(self, peer_name: str) -> Destination:
-        """The destination at the peer called `peer_name`; KeyError where there is none (any more)."""
+        """Return the destination at the peer called `peer_name`; KeyError without one."""
         return {destination.peer: destination for destination in self.destinations}[peer_name]
 
 
@@ -351,7 +351,7 @@ def load(
 def find(
     path: Path | None, *, environ: Mapping[str, str] = os.environ, places: Sequence[Path] = DEFAULT_PLACES
 ) -> Path:
-    """The file that `load` reads; raises ConfigurationError where there is none."""
+    """Return the file that `load` reads; raises ConfigurationError where there is none."""
     if path is not None:
         if not path.exists():
             raise ConfigurationError([f"{path}: there is no such file"])
@@ -368,7 +368,7 @@ def find(
 
 
 def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.toml") -> Config:
-    """The configuration in `content`, the bytes of a TOML file that faults call `source`.
+    """Parse `content`, the bytes of a TOML file that faults call `source`.
 
     `known_models` are the names that a rule's `model` and `shadow` may have besides those of `[[model]]`: all of them,
     or what tells them of the folder where the site's own lie; None: the names are not looked at.
@@ -383,7 +383,7 @@ def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.tom
 
 
 def _models_folder(document: Mapping[str, Any]) -> Path:
-    """Where a document says that added models lie, whatever else is wrong with it."""
+    """Return the folder of added models that a document names, whatever else is wrong with it."""
     storage = document.get("storage")
     root = storage.get("root") if isinstance(storage, dict) else None
     return (Path(root) if isinstance(root, str) else Storage().root) / MODELS

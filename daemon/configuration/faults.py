@@ -26,7 +26,7 @@ class Fault(NamedTuple):
 
 
 def key_text(key: KeyPath) -> str:
-    """`key` as it is shown: `rule[0].model`."""
+    """Return `key` as it is shown: `rule[0].model`."""
     text = ""
     for part in key:
         text += f"[{part}]" if isinstance(part, int) else f".{part}" if text else part
@@ -96,7 +96,7 @@ def shown(value: object) -> str:
 
 
 def reference_faults(document: Table, known_models: Collection[str] | None) -> Iterator[Fault]:
-    """Faults between the tables of `document`, which may have faults of its own: what is malformed is passed over.
+    """Yield faults between the tables of `document`; malformed values are passed over.
 
     `known_models`: those that `document` does not name itself; None: names of models are not looked at.
     """

@@ -20,7 +20,7 @@ def checked(
     source: str,
     more_faults: Callable[[dict[str, Any]], Iterable[Fault]] = lambda document: (),
 ) -> Document:
-    """What the bytes of a TOML file say, as `model`; faults call the file `source`.
+    """Parse the bytes of a TOML file as `model`; faults call the file `source`.
 
     `more_faults` are those that `model` does not see. Raises ConfigurationError with all faults, in the order of their
     lines.

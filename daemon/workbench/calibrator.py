@@ -15,7 +15,7 @@ Content = dict[str, Any]
 
 
 def calibrate(weights: str, evaluations: Sequence[Path]) -> tuple[Path, Calibration]:
-    """Fit on what each evaluation.json found, and write it into the card. Returns the card's path.
+    """Fit the probabilities from each evaluation.json and write them into the card; return the card's path.
 
     Raises NotCalibrated for evaluations that cannot be read, are of other weights or of weights that are calibrated
     already, and for too few lesions; UnknownModel.

@@ -208,7 +208,7 @@ def _measure(runs: Mapping[str, Path], test: Sequence[CaseSource], out: Path, as
 
 
 def _is_of(path: Path, of: Mapping[str, Any]) -> bool:
-    """Whether the costs at `path` were measured of these weights, under these conditions."""
+    """True where the costs at `path` were measured with these weights under these conditions."""
     try:
         there = json.loads(path.read_text())
         return all(there[key] == value for key, value in of.items())
@@ -219,7 +219,7 @@ def _is_of(path: Path, of: Mapping[str, Any]) -> bool:
 def _facts(
     runs: Mapping[str, Path], materials: Mapping[str, Material], contents: Mapping[str, Content]
 ) -> dict[str, str]:
-    """What the page says of data and configuration: of each run its own where they differ."""
+    """Return the facts about data and configuration for the page; for each run where runs differ."""
     settings = {label: load_settings(run / CONFIG) for label, run in runs.items()}
     raw = {label: json.loads((run / RUN).read_text()) for label, run in runs.items()}
     parts = {
@@ -248,7 +248,7 @@ def _facts(
 
 
 def _notes(runs: Mapping[str, Path], contents: Mapping[str, Content]) -> list[str]:
-    """What a reader must know before the figures, by the cases that were measured."""
+    """Return the notes that a reader needs before the figures, by the cases that were measured."""
     cases = {(case["collection"], case["name"]): case for own in contents.values() for case in own["cases"]}
     phantoms = [name for collection, name in cases if collection == COLLECTION]
     people = {case["patient"] for case in cases.values() if case["collection"] != COLLECTION}

@@ -23,7 +23,7 @@ EVALUATIONS, COMPLEXITY, STATE, PAGE = "evaluations", "complexity", "comparison.
 
 @dataclass(frozen=True)
 class State:
-    """What a comparison left for its page. `runs`: folders by label, as seen from the comparison's."""
+    """The files that a comparison left for its page. `runs`: folders by label, as seen from the comparison's."""
 
     command: str
     runs: Mapping[str, str]
@@ -32,7 +32,7 @@ class State:
 
 
 def draw_page(out: Path, pictures: str = "all") -> Path:
-    """The page of a comparison that was made in `out`, drawn again from its files.
+    """Draw the page of the comparison in `out` again from its files.
 
     Raises RunMismatch where there is none, where its files are of different weights or data, and where the page cannot
     be written; EvaluationUnreadable for a file that was damaged.
@@ -76,7 +76,7 @@ def _read_state(path: Path) -> State:
 
 
 def _entry(label: str, run: Path, out: Path, pictures: str) -> Entry:
-    """One model of the page. Raises RunMismatch where what was measured is not of the run's weights."""
+    """Return one model of the page. Raises RunMismatch where the figures are not of the run's weights."""
     folder = out / EVALUATIONS / label
     evaluation, card = read_evaluation(folder / EVALUATION), card_of(run)
     complexity = _read_complexity(out / COMPLEXITY / f"{label}.json")
@@ -106,7 +106,7 @@ def _entry(label: str, run: Path, out: Path, pictures: str) -> Entry:
 
 
 def _read_complexity(path: Path) -> dict[str, Any] | None:
-    """What a network costs; None where nobody measured it."""
+    """Read what a network costs; None where that was not measured."""
     try:
         content = json.loads(path.read_text())
     except FileNotFoundError:

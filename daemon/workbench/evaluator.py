@@ -45,7 +45,7 @@ Content = dict[str, Any]
 
 @dataclass(frozen=True)
 class Request:
-    """What was asked for on the command line. `weights`: names of `porta models`, or cards."""
+    """The options of the command line. `weights`: names of `porta models`, or cards."""
 
     weights: tuple[str, ...]
     folders: tuple[Path, ...] = ()
@@ -94,7 +94,7 @@ def _evaluated(request: Request, out: Path) -> dict[str, Content]:
 
 
 def find_sources(request: Request) -> list[CaseSource]:
-    """The cases that a request names; a line on stderr for each file that is none.
+    """Find the cases that a request names; print a line on stderr for each file that is no case.
 
     Raises CaseUnreadable where there is none, SplitInvalid for a split of other cases.
     """
@@ -129,7 +129,7 @@ def refuse_learned(cards: Iterable[Card], sources: Sequence[CaseSource]) -> None
 
 
 def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[CaseSource]:
-    """The cases of one part of a split; phantoms that it names are drawn.
+    """Return the cases of one part of a split; phantoms that it names are drawn.
 
     Raises SplitInvalid for a case that is not there, and for a patient of this part who is in another one too. Cases of
     other parts need not be there.

@@ -40,7 +40,7 @@ HELD_BACK = 1 / 3
 
 @dataclass(frozen=True)
 class Finetuning:
-    """What was asked for on the command line. `base`: a name of `porta models`, or a card."""
+    """The options of the command line. `base`: a name of `porta models`, or a card."""
 
     base: str
     overrides: Overrides
@@ -80,7 +80,7 @@ def _finetuned(asked: Finetuning, out: Path) -> Path:
 
 
 def settings_of(asked: Finetuning, base: Card, out: Path) -> TrainSettings:
-    """Those of the training: architecture and preprocessing are the base's, nothing is validated on.
+    """Return the settings of the training: architecture and preprocessing of the base, no validation.
 
     Raises ConfigurationError, CaseUnreadable, SplitInvalid.
     """

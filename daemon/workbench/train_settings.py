@@ -58,7 +58,7 @@ class Table:
         self.section = create_model(type(defaults).__name__, __base__=Section, **keys)
 
     def __get_pydantic_core_schema__(self, source: type[Any], handler: GetCoreSchemaHandler) -> CoreSchema:
-        """As the section; then an instance of the dataclass, whose own checks come last."""
+        """Read a table as the section, then make an instance of the dataclass, whose own checks come last."""
         return core_schema.no_info_after_validator_function(
             lambda section: source(**dict(section)),
             handler.generate_schema(self.section),
@@ -69,7 +69,7 @@ class Table:
 
 
 class Data(Section):
-    """Where cases lie, and on which side of the split they are."""
+    """The folders of the cases, and their split."""
 
     folders: tuple[FilePath, ...] = Field((), description="A folder of cases with their truth; may be repeated.")
     phantoms: int = Field(0, ge=0, le=MOST_PHANTOMS, description="How many phantoms to learn from as well.")
@@ -104,7 +104,7 @@ class Data(Section):
 
 
 class Network(Section):
-    """What is trained, and what it begins from."""
+    """The architecture that is trained, and its first weights."""
 
     model: str = Field(Recipe.architecture, description=f"One of {', '.join(ARCHITECTURE_NAMES)}.")
     backbone_weights: str = Field("none", description="none, imagenet, or a torchvision state dict.")
@@ -121,7 +121,7 @@ class Network(Section):
 
 
 class CardWords(Section):
-    """What the weights' card says."""
+    """The texts of the weights' card."""
 
     name: Name | None = Field(None, description="Of the new weights, in their card.")
     version: Name | None = None
@@ -129,7 +129,7 @@ class CardWords(Section):
 
 
 class Machine(Section):
-    """What may differ from run to run, and does not change which weights come out but for rounding."""
+    """Settings that may differ from run to run: they change the weights by rounding at most."""
 
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto, cpu or cuda.")
     threads: int | None = Field(None, ge=1, description="CPU threads of the network.")
@@ -151,12 +151,12 @@ class TrainSettings(Section):
 
     @property
     def recipe(self) -> Recipe:
-        """As `models.training.loop` takes it."""
+        """The recipe for `models.training.loop`."""
         return replace(self.training, architecture=self.network.model, balance=self.balance, chances=self.augmentation)
 
     @property
     def identity(self) -> dict[str, Any]:
-        """What decides which weights come out, but for the data, which is told by its hash; JSON values."""
+        """All values that decide which weights come out, without the data, which its hash identifies; JSON values."""
         kept = self.model_dump(mode="json", exclude={"machine": True, "data": True})
         return {f"{table}.{key}": value for table, keys in kept.items() for key, value in keys.items()}
 
@@ -169,7 +169,7 @@ Overrides = Mapping[tuple[str, str], Any]
 
 
 def key_field(table: str, key: str) -> FieldInfo:
-    """What is known of a key: its type, bounds and description."""
+    """Return the type, bounds and description of a key."""
     field = TrainSettings.model_fields[table]
     section: Any = next((mark.section for mark in field.metadata if isinstance(mark, Table)), field.annotation)
     found: FieldInfo = section.model_fields[key]

@@ -126,7 +126,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
 
 
 def find_material(settings: TrainSettings) -> Material:
-    """All cases that the settings name, and their split. Raises ConfigurationError, CaseUnreadable, SplitInvalid."""
+    """Find all cases of the settings and split them. Raises ConfigurationError, CaseUnreadable, SplitInvalid."""
     data = settings.data
     if data.phantoms_mr and settings.preprocessing.window_percentiles is None:
         raise ConfigurationError(["data.phantoms_mr: MR needs preprocessing.window_percentiles"])
@@ -183,7 +183,7 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
 def describe(
     settings: TrainSettings, training: Sequence[PreparedCase], data_sha256: str, initial: Card | None = None
 ) -> dict[str, Any]:
-    """The card's content, but for the weights' sha256 and what was measured.
+    """Return the card's content, without the weights' sha256 and the measured quality.
 
     No version where the settings have none: `RunFolder.save_weights` makes it of the weights.
     """
@@ -215,7 +215,7 @@ def describe(
 
 
 def _origin(card: Card) -> dict[str, Any]:
-    """What a card says of the weights that training began from."""
+    """Return the entries of the card of the weights that training began from."""
     return {name: getattr(card, name) for name in ("name", "version", "sha256", "trained_on", "begun_from")}
 
 

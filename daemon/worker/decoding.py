@@ -26,7 +26,7 @@ class Decoder:
     _executor: LocalExecutor
 
     def read(self, stack: Stack, progress: Progress = ignore_progress) -> Volume:
-        """The volume. `progress` is told of the slices where no child is needed.
+        """Read the volume. `progress` is told of the slices where no child process is needed.
 
         Raises SeriesRejected: a decoder that crashes or hangs is UNREADABLE_PIXELS too.
         """

@@ -52,7 +52,7 @@ class Stage(Generic[Request, Answer]):
 
 
 class Executor(Protocol):
-    """Where stages run: the local worker, or a cluster."""
+    """Runs stages: in a local worker process, or on a cluster."""
 
     def run(self, deadline_s: float, stage: Stage[Request, Answer], request: Request) -> Answer:
         """Return what the stage answers. Raises what it raised, or WorkerFailed."""
@@ -61,7 +61,7 @@ class Executor(Protocol):
 
 @dataclass(frozen=True)
 class Setup:
-    """What a new worker process is given."""
+    """The settings that a new worker process is given."""
 
     log_level: Level = "info"
     log_form: Form = "auto"

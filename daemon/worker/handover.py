@@ -97,7 +97,7 @@ def save_probabilities(probabilities: Probabilities, work: Path) -> None:
 
 
 def load_probabilities(work: Path) -> Probabilities | None:
-    """What `save_probabilities` kept; None where nobody had asked for it when the volume was segmented."""
+    """Load what `save_probabilities` kept; None where no destination had asked for it at that time."""
     path = work / PROBABILITIES
     if not path.exists():
         return None
@@ -117,7 +117,7 @@ def save_explanations(heats: Mapping[int, Heat], work: Path) -> None:
 
 
 def load_explanations(work: Path) -> dict[int, Heat]:
-    """What `save_explanations` kept; empty where nobody had asked for it when the volume was segmented."""
+    """Load what `save_explanations` kept; empty where no destination had asked for it at that time."""
     path = work / EXPLANATIONS
     if not path.exists():
         return {}

@@ -17,7 +17,7 @@ Distance = tuple[bool, Kinship, bool]
 
 
 def superseded_forms(form: Form, forms: Set[Form], sent: Sequence[Form]) -> tuple[Form, ...]:
-    """Which of the forms in `sent` an SR of this form supersedes where all of `forms` are given now.
+    """Return which forms in `sent` an SR of this form supersedes, where all of `forms` are sent now.
 
     Of each that was sent the nearest of `forms` do: itself, else one of its kind, of its class of SR if there is one.
     An SR that is new supersedes what is nearest to it too, though the same is still given elsewhere. Verdicts
@@ -42,14 +42,14 @@ def superseded_forms(form: Form, forms: Set[Form], sent: Sequence[Form]) -> tupl
 
 
 def _distance(before: Form, now: Form) -> Distance | None:
-    """How far one form is from another, the nearest first; None where it never supersedes it."""
+    """Return how far one form is from another, the nearest first; None where it never supersedes it."""
     kinship = KINDS[before.kind].superseded_by.get(now.kind)
     return None if kinship is None else (before != now, kinship, before.sr_class != now.sr_class)
 
 
 @dataclass(frozen=True)
 class Predecessors:
-    """All that the SRs of a job supersede. `volumes` are the indices of those that it reports."""
+    """All objects that the SRs of a job supersede. `volumes` are the indices of those that it reports."""
 
     study_instance_uid: str = ""
     volumes: tuple[int, ...] = (0,)

@@ -59,7 +59,7 @@ UNFIT = frozenset(
 
 @dataclass(frozen=True)
 class Segmenting:
-    """How an earlier volume is segmented, as today's: which of several, in which memory (None: all there is)."""
+    """How an earlier volume is segmented, as today's was: the preferred phase, and the memory for it (None: all)."""
 
     segment: Callable[[Volume], Segmentation]
     prefer: str
@@ -95,7 +95,7 @@ def segmented_prior(
 def likeliest(
     series: Sequence[EarlierSeries], description: str, images: int, *, prefer: str, modality: str
 ) -> EarlierSeries | None:
-    """Which of a study's series is most likely the one that today's, of so many `images`, continues; None for none.
+    """Return the series of a study that today's series of `images` images most likely continues; None without one.
 
     One of the same description before the others, of MR no other; then by phase and kernel, as far as the description
     says them, and by the number of images (0: not known), the nearest first.
@@ -113,7 +113,7 @@ def likeliest(
 
 
 class _Search:
-    """For images that today's series may be compared with: what archives name and give, within LIMIT_S."""
+    """A search in archives for images to compare today's series with, within LIMIT_S."""
 
     def __init__(self, today: Stack, prefer: str, folder: Path) -> None:
         header = read_dataset(today.slices[0].path)
@@ -144,7 +144,7 @@ class _Search:
         return latest_first[:MOST_STUDIES]
 
     def fetched(self, archive: Archive, series: EarlierSeries) -> list[Path]:
-        """The images of a series; none where it cannot be had as a whole.
+        """Fetch the images of a series; none where it cannot be had completely.
 
         Over an association of its own: none waits while a series is segmented.
         """
@@ -207,6 +207,6 @@ def _segmented(images: Sequence[Path], search: _Search, identity: ResultIdentity
 
 
 def _identity(stack: Stack, segmentation: Segmentation, today: ResultIdentity) -> ResultIdentity:
-    """One of its own: results of the series, which may be sent here one day, may number its lesions otherwise."""
+    """Return a separate identity: results of that series that come here one day may number lesions otherwise."""
     seed = f"{stack.study_instance_uid}/{stack.series_instance_uid}/{segmentation.algorithm.weights_sha256}"
     return replace(today, seed=seed, revision=1, volume_index=stack.index, volume_label=stack.label)

@@ -52,9 +52,9 @@ FAILURES = (PeerError, OSError, RuntimeError, ValueError)
 
 @dataclass(frozen=True)
 class Priors:
-    """SEGs and SRs of earlier studies, the latest first; and whether there may be others that could not be fetched.
+    """SEGs and SRs of earlier studies, the latest first. `failed`: there may be others that could not be fetched.
 
-    `from_images`: they are nobody's results, but were made for this comparison from an earlier study's images.
+    `from_images`: they were not fetched, but made for this comparison from the images of an earlier study.
     """
 
     objects: tuple[Path, ...] = ()
@@ -126,7 +126,7 @@ def _emptied(folder: Path) -> Iterator[Path]:
 
 
 def _age(path: Path) -> tuple[str, ...]:
-    """What sorts results by their study, then by when they were made, then by their place among those of one result."""
+    """Return a key that sorts results by study, then by creation, then by their place among those of one result."""
     ds = dcmread(path, stop_before_pixels=True)
     keywords = ("StudyDate", "StudyTime", "StudyInstanceUID", "ContentDate", "ContentTime", "SOPInstanceUID")
     return tuple(str(ds.get(keyword) or "") for keyword in keywords)
@@ -158,7 +158,7 @@ def compared(findings: Findings, segmentation: Segmentation, header: Dataset, pr
 
 @dataclass(frozen=True)
 class _Found:
-    """What was fetched of one earlier study."""
+    """The objects that were fetched of one earlier study."""
 
     segs: tuple[Path, ...]
     reports: tuple[Path, ...]
@@ -178,7 +178,7 @@ def _by_study(paths: Sequence[Path]) -> list[_Found]:
 
 
 def _segs(study: _Found) -> Iterator[Prior]:
-    """What may be tried of a study, read when its turn comes."""
+    """Read one after another the SEGs of a study that may be tried."""
     for path in study.segs[:MOST_TRIES]:
         prior = None
         with guarded(_left_out), suppress(SegmentationUnreadable):
@@ -188,7 +188,7 @@ def _segs(study: _Found) -> Iterator[Prior]:
 
 
 def _reports(studies: Sequence[_Found]) -> list[ReportedStudy]:
-    """Of each study without a SEG the latest report that can be read; of one result's the one that can be measured."""
+    """Return, of each study without a SEG, the latest readable report; of several, the one that can be measured."""
     found: list[ReportedStudy] = []
     for study in studies:
         read: list[tuple[tuple[str, ...], ReportedStudy]] = []

@@ -16,7 +16,7 @@ from reports.objects.profile import Profile
 
 @dataclass(frozen=True)
 class Engine:
-    """Where and how a model runs."""
+    """The device that a model runs on, and its settings."""
 
     device: str = "auto"
     threads: int | None = None
@@ -25,7 +25,7 @@ class Engine:
 
 @dataclass(frozen=True)
 class Archive:
-    """Where earlier results are asked for, as whom, how long each answer may take, and whether images are as well."""
+    """An archive that is asked for earlier results: as whom, the time for each answer, and whether for images too."""
 
     remote: Remote
     calling_ae_title: str
@@ -45,7 +45,7 @@ class SentSr:
 
 @dataclass(frozen=True)
 class Replaced:
-    """What an earlier job sent, an answer or a verdict, that the SRs of this one supersede. Holds one SR at least."""
+    """The objects of an earlier job, an answer or a verdict, that SRs of this job supersede. One at least is an SR."""
 
     srs: tuple[SentSr, ...]
 
@@ -67,7 +67,7 @@ class Result:
 
 @dataclass(frozen=True)
 class Reported:
-    """What the report stage leaves: the objects of all volumes in the order they are to be sent, and the warnings."""
+    """The outcome of the report stage: the objects of all volumes in the order of sending, and the warnings."""
 
     results: tuple[Result, ...]
     warnings: tuple[str, ...]

@@ -86,7 +86,7 @@ def write_results(
 
 
 def _is_awaited(form: Form, profile: Profile, superseded: Sequence[SentSr]) -> bool:
-    """Whether an SR of diameters has a place without a lesion: that of earlier ones, or of the only SR there is."""
+    """True where an SR of diameters is due without a lesion: to supersede an earlier one, or as the only SR."""
     alone = not any(KINDS[name].refers_to_seg for name in profile.objects)
     return any(alone or sr.form.kind == form.kind for sr in superseded)
 

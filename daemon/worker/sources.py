@@ -54,7 +54,7 @@ def refuse_unfit(series: Series, memory_mb: int | None) -> None:
 
 
 def foretold_by_headers(stack: Stack) -> SeriesRejected | None:
-    """Why the pixels of a volume cannot be read (UNSUPPORTED_SYNTAX, UNREADABLE_PIXELS), as far as headers say it."""
+    """Return why the pixels of a volume cannot be read (UNSUPPORTED_SYNTAX, UNREADABLE_PIXELS), as headers tell it."""
     try:
         check_pixels(stack)
     except SeriesRejected as error:
@@ -63,7 +63,7 @@ def foretold_by_headers(stack: Stack) -> SeriesRejected | None:
 
 
 def usable_memory_mb() -> int:
-    """Megabytes that Porta may use here: a share of the machine's memory, or of the container's."""
+    """Return the megabytes that Porta may use: a share of the machine's memory, or of the container's."""
     machine = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     try:
         limit = int(CGROUP_LIMIT.read_text())
@@ -74,7 +74,7 @@ def usable_memory_mb() -> int:
 
 @dataclass
 class Found:
-    """What a person's files hold: series by SeriesInstanceUID, the seconds that each took to read, and the rest."""
+    """The content of a person's files: series by SeriesInstanceUID, the seconds that each took, and the rest."""
 
     groups: dict[str, list[ImageFile]] = field(default_factory=dict)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -99,7 +99,7 @@ def find_series(paths: Sequence[Path], progress: Progress = ignore_progress) -> 
 
 
 def named(error: NotDicom, source: Path, workdir: Path) -> NotDicom:
-    """The error as it is said of what a person gave: of a member of an archive by the archive's own path."""
+    """Return the error with the path that the person gave: for a member of an archive, that of the archive."""
     if not error.path.is_relative_to(workdir):
         return error
     return NotDicom(source, f"file {int(error.path.name) + 1} in it: {error.why}")

@@ -90,7 +90,7 @@ def _memory_short(shortage: Shortage) -> None:
 
 
 def segmented_by(model: str, engine: Engine, volume: Volume) -> Segmentation:
-    """What the model finds in a volume. Raises ModelError."""
+    """Segment a volume. Raises ModelError."""
     return segment(model_on(fitting(model, volume.modality), engine), volume)
 
 
@@ -138,7 +138,7 @@ def segment_series(request: SegmentRequest) -> tuple[str, ...]:
 
 
 def _segment_stack(stack: Stack, model: Model, work: Path, needs: frozenset[Need]) -> tuple[str, ...]:
-    """A function of its own, so that one volume is gone from memory before the next one comes."""
+    """Segment one volume in a separate function, so that its memory is free before the next one comes."""
     volume = read_volume(stack)
     if Need.PROBABILITIES in needs:
         segmentation, probabilities = segment_with_probabilities(model, volume)
@@ -228,7 +228,7 @@ def _has_liver(work: Path, segmented: Segmented) -> bool:
 
 
 def _measured(stack: Stack, segmented: Segmented, work: Path, identity: ResultIdentity, needs: frozenset[Need]) -> Case:
-    """The case of one volume, with what its objects need of what the first stage kept."""
+    """Return the case of one volume, with the results of the first stage that its objects need."""
     segmentation = load_segmentation(work, stack.geometry)
     segmentation = replace(segmentation, warnings=segmentation.warnings + segmented.warnings)
     case = measured_case(stack, read_volume(stack), segmentation, identity=identity, note=segmented.note)
@@ -306,7 +306,7 @@ def _verdict_headers(paths: Sequence[Path]) -> list[Dataset]:
 
 
 def _verdict_sentence(paths: Sequence[Path], code: str, model: str, memory_mb: int | None) -> str:
-    """What the code means, and the figures behind it where the headers still give them."""
+    """Return the meaning of the code, with its figures where the headers still give them."""
     if code not in list(RejectReason):
         return HELD_BACK
     try:
