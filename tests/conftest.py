@@ -14,6 +14,13 @@ from itertools import cycle
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# How many examples of each property are drawn; one whose examples take long draws `settings.default.max_examples // 10`
+# or so. `make test-long` asks for the second profile.
+settings.register_profile("ci", deadline=None, max_examples=100)
+settings.register_profile("long", deadline=None, max_examples=2000)
+settings.load_profile("ci")
 
 
 def _missing(reason: str) -> None:

@@ -47,7 +47,7 @@ def _rotation(*angles: float) -> tuple[np.ndarray, np.ndarray]:
 
 
 @given(stacks(), st.integers(0, 2**32))
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=settings.default.max_examples // 10, suppress_health_check=[HealthCheck.too_slow])
 def test_a_labelled_point_comes_back_at_its_place(geometry: Geometry, seed: int) -> None:
     """From shuffled files: within 0.01 mm, though positions are decimal strings; and each voxel is in its slice."""
     made = content(geometry, seed)
@@ -60,7 +60,6 @@ def test_a_labelled_point_comes_back_at_its_place(geometry: Geometry, seed: int)
 
 
 @given(stacks(), st.lists(st.tuples(*[st.floats(-1, 2)] * 3), min_size=1, max_size=20))
-@settings(max_examples=300, deadline=None)
 def test_index_to_lps_to_index(geometry: Geometry, places: list[tuple[float, float, float]]) -> None:
     """Within 1e-6, between the planes and outside the stack too."""
     indices = np.array(places) * np.array(geometry.shape)
@@ -68,7 +67,6 @@ def test_index_to_lps_to_index(geometry: Geometry, places: list[tuple[float, flo
 
 
 @given(stacks())
-@settings(max_examples=100, deadline=None)
 def test_each_voxel_is_where_the_standard_puts_it(geometry: Geometry) -> None:
     """Equation C.7.6.2.1-1 of PS3.3, for the corners of every plane."""
     for plane in range(geometry.slices):

@@ -51,7 +51,6 @@ def plain(heights: list[float], **changes: object) -> Geometry:
     return Geometry(**(values | changes))  # type: ignore[arg-type]
 
 
-@settings(deadline=None, max_examples=150)
 @given(geometries(), st.lists(st.tuples(*[st.floats(-20, 600)] * 3), min_size=1, max_size=20))
 def test_index_to_lps_and_back(geometry: Geometry, indices: list[tuple[float, float, float]]) -> None:
     """Between planes, beyond them and outside the image: the way back is exact."""
@@ -59,7 +58,7 @@ def test_index_to_lps_and_back(geometry: Geometry, indices: list[tuple[float, fl
     assert np.abs(geometry.lps_to_index(there) - indices).max() <= 1e-6
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(geometries())
 def test_origins_are_the_first_voxels(geometry: Geometry) -> None:
     """Index (slice, 0, 0) is ImagePositionPatient."""
@@ -67,7 +66,7 @@ def test_origins_are_the_first_voxels(geometry: Geometry) -> None:
     assert np.allclose(geometry.index_to_lps(first), geometry.origins_lps_mm, atol=1e-9)
 
 
-@settings(deadline=None, max_examples=50)
+@settings(max_examples=settings.default.max_examples // 2)
 @given(geometries())
 def test_widths_fill_the_stack(geometry: Geometry) -> None:
     """Each plane stands for the space half-way to its neighbours, so the widths sum to the whole."""

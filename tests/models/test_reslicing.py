@@ -125,8 +125,7 @@ def stacks(draw: st.DrawFn) -> Geometry:
 
 
 @settings(
-    max_examples=15,
-    deadline=None,
+    max_examples=settings.default.max_examples // 20,
     suppress_health_check=[HealthCheck.function_scoped_fixture],
     phases=[Phase.explicit, Phase.reuse, Phase.generate],  # half a second each: shrinking would take minutes
 )

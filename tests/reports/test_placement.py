@@ -106,7 +106,9 @@ def by_hand(ds: Dataset) -> dict[int, list[np.ndarray]]:
     return found
 
 
-@settings(max_examples=120, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink])
+@settings(
+    max_examples=settings.default.max_examples // 4, phases=[Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
+)
 @given(placed())
 def test_a_labelled_point_comes_back_at_its_place(case: Placed) -> None:
     """Within 0.01 mm, by hand and by our reader; the object passes the self-check, and names the right image."""

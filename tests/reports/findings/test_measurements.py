@@ -229,7 +229,7 @@ def test_an_organ_on_uneven_slices_is_measured_within_one_percent() -> None:
 
 
 @given(seed=st.integers(0, 10_000), size=st.sampled_from([10.0, 15.0, 20.0, 30.0]), widest=st.floats(2, 8))
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=settings.default.max_examples // 4)
 def test_a_lesion_on_uneven_slices_is_measured_within_the_stated_bound(seed, size, widest) -> None:
     """UNEVEN_VOLUME_ERROR, and half a percent for the pixels of an outline of 60."""
     error, extent = uneven_ellipsoid(seed, (size, 1.4 * size), (1.0, widest))

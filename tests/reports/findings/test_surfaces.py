@@ -29,7 +29,7 @@ def oracle(mask: np.ndarray, geometry: Geometry, corner: np.ndarray) -> tuple[fl
 
 
 @given(seed=st.integers(0, 10_000), kind=st.sampled_from(["even", "uneven", "tilted", "both"]))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=settings.default.max_examples // 5)
 def test_any_shape_on_any_stack_has_the_mesh_of_scikit_image(seed, kind) -> None:
     """The same area and volume to nine digits, wherever the stack turns, leans and widens."""
     rng = np.random.default_rng(seed)
@@ -130,7 +130,7 @@ def test_a_cavity_is_no_capsule_and_neither_is_the_edge_of_the_field() -> None:
 
 
 @given(seed=st.integers(0, 10_000))
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=settings.default.max_examples // 10)
 def test_distances_are_those_of_all_pairs_of_points(seed) -> None:
     """Groups leave none out: on any shapes and stacks, the least of every pair of half-way points."""
     rng = np.random.default_rng(seed)
