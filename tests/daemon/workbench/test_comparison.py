@@ -1,21 +1,26 @@
 """The comparison: made once, gone on with, drawn again, and one line for what cannot be compared."""
 
 import json
+import multiprocessing
+import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from daemon.commands.cli import main
-from daemon.errors import ConfigurationError
+from daemon.errors import ComparisonStopped, ConfigurationError
+from daemon.workbench import comparison
 from daemon.workbench.comparison import Comparison, compare_models
 from daemon.workbench.comparison_page import draw_page
-from daemon.workbench.train_settings import load_settings
+from daemon.workbench.train_settings import TrainSettings, load_settings
 from models.cards import PRETRAINED
 from models.errors import CaseUnreadable, RunMismatch, SplitInvalid
 
@@ -69,6 +74,13 @@ def times(folder: Path) -> dict[str, int]:
     return {str(path.relative_to(folder)): path.stat().st_mtime_ns for path in folder.rglob("*") if path.is_file()}
 
 
+def edit(path: Path, change: Callable[[Any], None]) -> None:
+    """Change a JSON file."""
+    content = json.loads(path.read_text())
+    change(content)
+    path.write_text(json.dumps(content))
+
+
 def test_everything_lies_where_it_is_said_to(made: Made) -> None:
     """Run, evaluation, complexity, page; the command and what the reader must know are on it."""
     out = made.out
@@ -106,13 +118,19 @@ def test_the_same_command_does_nothing_twice(made: Made) -> None:
 
 
 def test_finished_runs_are_compared_without_training(made: Made, tmp_path: Path) -> None:
-    """From their own folders; and the page need not show whose cases may not be published."""
+    """From their own folders, their costs measured again under other conditions, as other threads give other seconds.
+
+    The evaluation, of the same weights, stays; and the page need not show whose cases may not be published.
+    """
     run = made.out / "runs/resnet50"
-    for kept in ("evaluations", "complexity"):  # by the weights' sha256, so that they need not be measured again
+    for kept in ("evaluations", "complexity"):
         shutil.copytree(made.out / kept, tmp_path / kept)
-    before = times(run)
+    edit(tmp_path / "complexity/resnet50.json", lambda content: content["conditions"].update(threads=7))
+    before, measured = times(run), times(tmp_path / "evaluations/resnet50/cases")
     page = compare_models(replace(made.asked, runs=(run,), pictures="none"), tmp_path)
     assert times(run) == before
+    assert times(tmp_path / "evaluations/resnet50/cases") == measured
+    assert json.loads((tmp_path / "complexity/resnet50.json").read_text())["conditions"]["threads"] == 1
     assert not (tmp_path / "runs").exists()
     assert not (page.parent / "worst").exists()
     assert "phantom-1000000" in page.read_text()
@@ -134,21 +152,6 @@ def test_a_page_is_drawn_again_from_its_files(made: Made, monkeypatch, capsys) -
 def copied(made: Made, tmp_path: Path) -> Path:
     """The comparison in a folder where a test may damage it."""
     return shutil.copytree(made.out, tmp_path / "copied", ignore=shutil.ignore_patterns("cache"))
-
-
-def edit(path: Path, change: Callable[[Any], None]) -> None:
-    """Change a JSON file."""
-    content = json.loads(path.read_text())
-    change(content)
-    path.write_text(json.dumps(content))
-
-
-def test_costs_are_measured_again_under_other_conditions(copied: Path, made: Made) -> None:
-    """Other threads: other seconds. The evaluation stays."""
-    edit(copied / "complexity/resnet50.json", lambda content: content["conditions"].update(threads=7))
-    run = copied / "runs/resnet50"
-    compare_models(replace(made.asked, runs=(run,)), copied)
-    assert json.loads((copied / "complexity/resnet50.json").read_text())["conditions"]["threads"] == 1
 
 
 def test_facts_are_said_of_each_run_where_they_differ(copied: Path, made: Made) -> None:
@@ -205,7 +208,6 @@ def test_a_page_of_other_data_is_refused(copied: Path) -> None:
     shutil.copytree(copied / "runs/resnet50", copied / "runs/other")
     shutil.copytree(copied / "evaluations/resnet50", copied / "evaluations/other")
     edit(copied / "comparison.json", lambda content: content["runs"].update(other="runs/other"))
-    assert draw_page(copied)
     other = copied / "evaluations/other/evaluation.json"
     edit(other, lambda content: content.update(data_sha256="1" * 64))
     with pytest.raises(RunMismatch, match="other: was measured on other data than resnet50; run the comparison again"):
@@ -247,32 +249,33 @@ def test_all_models_can_begin_before_the_first_is_trained(asked: Comparison, tmp
     assert not (tmp_path / "out").exists()
 
 
-STOPPED = """
-import os, signal, sys
-from pathlib import Path
-from daemon.workbench import comparison
-from daemon.workbench.comparison import Comparison, compare_models
-from daemon.errors import ComparisonStopped
-from daemon.workbench.train_settings import TrainSettings
+def stopped_while_measuring(answer: Connection) -> None:
+    """Compare, be sent SIGTERM by the first measurement, and tell what came of it."""
 
-def measure(*_):
-    os.kill(os.getpid(), signal.SIGTERM)
-    signal.pause()
+    def measure(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGTERM)
+        signal.pause()
 
-comparison._finished = lambda folders: ({}, {"x": None})
-comparison._held_out = lambda material, count: ()
-comparison._measure = measure
-try:
-    compare_models(Comparison(TrainSettings(), (), "porta compare", runs=(Path("x"),)), Path("x"))
-except ComparisonStopped as stopped:
-    print(stopped)
-"""
+    comparison._finished = lambda folders: ({}, {"x": None})  # type: ignore[assignment,dict-item]
+    comparison._held_out = lambda material, count: ()  # type: ignore[assignment]
+    comparison._measure = measure  # type: ignore[assignment]
+    try:
+        compare_models(Comparison(TrainSettings(), (), "porta compare", runs=(Path("x"),)), Path("x"))
+    except ComparisonStopped as stopped:
+        answer.send(str(stopped))
 
 
 def test_sigterm_while_measuring_is_a_stop() -> None:
-    """Not a death without a word: what was measured is kept."""
-    answer = subprocess.run([sys.executable, "-c", STOPPED], capture_output=True, text=True, timeout=120)
-    assert (answer.returncode, answer.stdout) == (0, "stopped; the same command goes on from there\n"), answer.stderr
+    """Not a death without a word: what was measured is kept. In a process that is a copy of this one."""
+    context = multiprocessing.get_context("fork")
+    ours, theirs = context.Pipe()
+    process = context.Process(target=stopped_while_measuring, args=(theirs,))
+    process.start()
+    theirs.close()
+    assert ours.poll(60)
+    assert ours.recv() == "stopped; the same command goes on from there"
+    process.join(60)
+    assert process.exitcode == 0
 
 
 def test_another_split_is_refused(made: Made, tmp_path: Path) -> None:
