@@ -83,13 +83,27 @@ DIAMETER_CHANGE = Code("DIAMETER_CHANGE", PRIVATE_SCHEME, "Change of the long ax
 VOLUME_CHANGE = Code("VOLUME_CHANGE", PRIVATE_SCHEME, "Change of the volume since the earlier study")
 DOUBLING_TIME = Code("DOUBLING_TIME", PRIVATE_SCHEME, "Volume doubling time")
 CURRENT_RESPONSE = Code("112048", "DCM", "Current Response")
-RESPONSES = {
+TARGET_RESPONSES = {
     "CR": Code("112041", "DCM", "Target Lesion Complete Response"),
     "PR": Code("112042", "DCM", "Target Lesion Partial Response"),
     "PD": Code("112043", "DCM", "Target Lesion Progressive Disease"),
     "SD": Code("112044", "DCM", "Target Lesion Stable Disease"),
 }
-"""CID 6143; a suggestion, which a comment says."""
+NON_TARGET_RESPONSES = {
+    "CR": Code("112045", "DCM", "Non-Target Lesion Complete Response"),
+    "non-CR/non-PD": Code("112046", "DCM", "Non-Target Lesion Incomplete Response or Stable Disease"),
+    "PD": Code("112047", "DCM", "Non-Target Lesion Progressive Disease"),
+}
+"""CID 6143, of the lesions alone; a suggestion, which a comment says."""
+OVERALL_RESPONSE = Code("OVERALL_RESPONSE", PRIVATE_SCHEME, "Overall response (RECIST 1.1), suggested")
+OVERALL_RESPONSES = {
+    "CR": Code("C4870", "NCIt", "Complete Remission"),
+    "PR": Code("C18058", "NCIt", "Partial Remission"),
+    "SD": Code("C18213", "NCIt", "Stable Disease"),
+    "PD": Code("C35571", "NCIt", "Progressive Disease"),
+    "non-CR/non-PD": Code("NEITHER", PRIVATE_SCHEME, "Neither complete response nor progressive disease"),
+}
+NEW_LESIONS = Code("NEW_LESIONS", PRIVATE_SCHEME, "New lesions that count for RECIST 1.1")
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from reports.findings.course import Course, FollowUp, PriorLesion, earlier_by
 from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
 from reports.findings.measurements import Findings, Lesion
-from reports.findings.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Status
+from reports.findings.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Category, Response, Status
 
 NAMED = 5
 """Of how many lesions that are gone the size is said."""
@@ -52,13 +52,23 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     ]
     response = followed.response
     category = response.category
-    named = "no category" if category is None else f"{CATEGORY_NAMES[category]} ({category})"
+    named = "no category" if category is None else _categories(response, category)
     return (
         f"Lesions against {earlier_study(findings)}: {', '.join(parts) if parts else 'none in either study'}.",
         *_all_studies(followed),
         f"RECIST 1.1, suggested: {named}: {'; '.join(response.reasons)}.",
         RESPONSE_CAVEAT,
     )
+
+
+def _categories(response: Response, category: Category) -> str:
+    """The overall category and what it is of: "progressive disease (PD; targets SD, non-targets PD, no new lesion)"."""
+    parts = [
+        f"{which} {of}" for which, of in (("targets", response.target), ("non-targets", response.non_target)) if of
+    ]
+    of = ", ".join([*parts, "new lesions" if response.has_new else "no new lesion"])
+    name = CATEGORY_NAMES[category]
+    return f"{name} ({of})" if category == Category.NEITHER else f"{name} ({category}; {of})"
 
 
 def _all_studies(followed: FollowUp) -> tuple[str, ...]:
@@ -118,9 +128,9 @@ def lesion_course(findings: Findings, lesion: Lesion) -> str:
     return (
         f"{course.status.capitalize()} since {earlier_study(findings)} ({then}{now}): "
         f"long axis from {growth.prior_diameter_mm:.1f} to {growth.diameter_mm:.1f} mm "
-        f"({growth.diameter_change_mm:+.1f} mm, {growth.diameter_percent:+.0f} %), "
+        f"({growth.diameter_change_mm:+.1f} mm, {growth.diameter_percent:+.1f} %), "
         f"volume from {millilitres(growth.prior_volume_ml)} to {millilitres(growth.volume_ml)} mL "
-        f"({growth.volume_percent:+.0f} %){doubled}.{_before(findings, lesion)}"
+        f"({growth.volume_percent:+.1f} %){doubled}.{_before(findings, lesion)}"
     )
 
 

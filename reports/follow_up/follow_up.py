@@ -12,7 +12,16 @@ from reports.findings import criteria
 from reports.findings.caveats import PARTIAL_LIVER_MM2
 from reports.findings.course import Course, FollowUp, PriorLesion
 from reports.findings.findings import Findings, Lesion
-from reports.findings.response import NEW_FROM_MM, Growth, Reference, Response, Status, response_by_new, response_of
+from reports.findings.response import (
+    NEW_FROM_MM,
+    Axes,
+    Growth,
+    Reference,
+    Response,
+    Status,
+    response_by_new,
+    response_of,
+)
 from reports.follow_up.matching import Group, Laid, Matching
 from reports.follow_up.prior import Prior
 from reports.follow_up.registration import Organ
@@ -142,11 +151,12 @@ def response_since(
         return response_by_new(new_mm, reasons=[reason], baseline_when=baseline_when)
     if not lesions and not baseline.lesions:
         return Response(None, ("no lesion then, none now",))
+    beside = [i for i in range(len(baseline.lesions)) if i not in targets and i not in matching.outside]
+    heirs = [index for index in matching.heirs(beside) if index not in followed]
     return response_of(
-        baseline_targets_mm=[baseline.lesions[index].long_axis_mm for index in targets],
-        targets_mm=[lesions[index].size.long_axis_mm for index in followed],
+        Axes([baseline.lesions[i].long_axis_mm for i in targets], [lesions[i].size.long_axis_mm for i in followed]),
+        Axes([baseline.lesions[i].long_axis_mm for i in beside], [lesions[i].size.long_axis_mm for i in heirs]),
         new_mm=new_mm,
-        others=len(lesions) - len(followed),
         baseline_when=baseline_when,
         nadir=nadir,
         unseen=_unseen(today, max(len(matching.outside), outside)),

@@ -202,7 +202,7 @@ def _response(today: Today, baseline: _Fitted, studies: Sequence[EarlierStudy], 
     compared = next(study for study in studies if study.is_compared)
     nadir = None
     if not lowest.is_baseline and lowest.target_sum_mm is not None:
-        nadir = Reference(lowest.target_sum_mm, earlier_by(lowest.days))
+        nadir = Reference(lowest.target_sum_mm, earlier_by(lowest.days), is_complete=not lowest.lesions)
     when = f"{earlier_by(today.days_since(baseline.prior.study_date))} (baseline)"
     response = response_since(
         today,

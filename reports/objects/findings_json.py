@@ -130,6 +130,9 @@ def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
         "outside": [lesion.number for lesion in followed.outside],
         "response": {
             "category": followed.response.category,
+            "target": followed.response.target,
+            "non_target": followed.response.non_target,
+            "new_lesions": followed.response.has_new,
             "reasons": list(followed.response.reasons),
             "prior_sum_mm": _rounded(followed.response.prior_sum_mm),
             "sum_mm": _rounded(followed.response.sum_mm),

@@ -27,6 +27,7 @@ from reports.errors import SourceUnusable
 from reports.findings.caveats import caveat
 from reports.findings.course import Course
 from reports.findings.measurements import Findings
+from reports.findings.response import Response
 from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
 from reports.identity import ResultIdentity
 from reports.measures import CHANGE, SUMMARY, Measure, Whole
@@ -200,8 +201,8 @@ def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIden
         for concept, criterion in ((codes.MILAN, findings.milan), (codes.UP_TO_SEVEN, findings.up_to_seven)):
             if criterion is not None:
                 evaluations.append(QualitativeEvaluation(concept, codes.YES if criterion.met else codes.NO))
-        if findings.follow_up is not None and (category := findings.follow_up.response.category) is not None:
-            evaluations.append(QualitativeEvaluation(codes.CURRENT_RESPONSE, codes.RESPONSES[category]))
+        if findings.follow_up is not None:
+            evaluations += _response_evaluations(findings.follow_up.response)
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         finding_sites=[FindingSite(codes.LIVER)],
@@ -211,6 +212,19 @@ def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIden
     )
     add_comments(group, remarks(findings, volume_note))
     return group
+
+
+def _response_evaluations(response: Response) -> list[QualitativeEvaluation]:
+    """Give the categories of targets, of non-targets and over all apart, and whether there are new lesions."""
+    if response.category is None:
+        return []
+    said = [(codes.OVERALL_RESPONSE, codes.OVERALL_RESPONSES[response.category])]
+    if response.target is not None:
+        said.append((codes.CURRENT_RESPONSE, codes.TARGET_RESPONSES[response.target]))
+    if response.non_target is not None:
+        said.append((codes.CURRENT_RESPONSE, codes.NON_TARGET_RESPONSES[response.non_target]))
+    said.append((codes.NEW_LESIONS, codes.YES if response.has_new else codes.NO))
+    return [QualitativeEvaluation(concept, value) for concept, value in said]
 
 
 def remarks(findings: Findings, volume_note: str) -> list[str]:

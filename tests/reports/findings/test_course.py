@@ -27,7 +27,8 @@ from reports.pages.summary_page import draw_summary
 GONE = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4)
 KNOWN = PriorLesion(2, "1.2.8", 2.0, 16.0, 12.0, (0.0, 0.0, 0.0), 4)
 GROWN = Growth(prior_diameter_mm=16.0, diameter_mm=20.0, prior_volume_ml=2.0, volume_ml=4.0, days=90)
-SD = Response(Category.SD, ("sum of target diameters 30.0 mm then, 31.0 mm now (+3 %)",), 30.0, 31.0)
+REASON = "sum of target diameters 30.0 mm then, 31.0 mm now (+3.3 %)"
+SD = Response(Category.SD, (REASON,), 30.0, 31.0, target=Category.SD, non_target=Category.NEITHER)
 
 
 def followed(findings: Findings, **changes: object) -> Findings:
@@ -45,6 +46,17 @@ def followed(findings: Findings, **changes: object) -> Findings:
 def comments(item: pydicom.Dataset) -> list[str]:
     found = [str(child.TextValue) for child in item.get("ContentSequence", []) if child.get("TextValue")]
     return found + [text for child in item.get("ContentSequence", []) for text in comments(child)]
+
+
+def codes_in(item: pydicom.Dataset) -> list[tuple[str, str]]:
+    """Concept and value of each coded item, in the document's order."""
+    children = item.get("ContentSequence", [])
+    own = [
+        (child.ConceptNameCodeSequence[0].CodeValue, child.ConceptCodeSequence[0].CodeValue)
+        for child in children
+        if child.ValueType == "CODE"
+    ]
+    return own + [pair for child in children for pair in codes_in(child)]
 
 
 def test_one_sum_of_one_name(make_case) -> None:
@@ -74,7 +86,8 @@ def test_findings_json_has_the_course(make_case) -> None:
     assert [lesion["number"] for lesion in prior["lesions"]] == [2, 3]
     assert (prior["disappeared"], prior["outside"], prior["studies"]) == ([3], [], [])
     assert prior["response"] == {
-        "category": "SD", "reasons": list(SD.reasons), "prior_sum_mm": 30.0, "sum_mm": 31.0, "baseline_sum_mm": None,
+        "category": "SD", "target": "SD", "non_target": "non-CR/non-PD", "new_lesions": False,
+        "reasons": list(SD.reasons), "prior_sum_mm": 30.0, "sum_mm": 31.0, "baseline_sum_mm": None,
         "nadir_sum_mm": None, "caveat": RESPONSE_CAVEAT,
     }  # fmt: skip
 
@@ -83,15 +96,16 @@ def test_the_course_in_words(make_case) -> None:
     """The whole, and each lesion; in letters that every character set has."""
     findings = followed(make_case().findings)
     said = assessment(findings)
+    categories = "targets SD, non-targets non-CR/non-PD, no new lesion"
     assert (
         "Lesions against a study of 90 days earlier: 1 new, 1 grown, 1 disappeared (14.0 mm then)." in said
-        and f"RECIST 1.1, suggested: stable disease (SD): {SD.reasons[0]}." in said
+        and f"RECIST 1.1, suggested: stable disease (SD; {categories}): {REASON}." in said
         and RESPONSE_CAVEAT in said
     )
     first, second = findings.lesions
     assert lesion_course(findings, first) == (
-        "Grown since a study of 90 days earlier (lesion 2 then): long axis from 16.0 to 20.0 mm (+4.0 mm, +25 %), "
-        "volume from 2.0 to 4.0 mL (+100 %), doubling time 90 days."
+        "Grown since a study of 90 days earlier (lesion 2 then): long axis from 16.0 to 20.0 mm (+4.0 mm, +25.0 %), "
+        "volume from 2.0 to 4.0 mL (+100.0 %), doubling time 90 days."
     )
     assert lesion_course(findings, second) == "New since a study of 90 days earlier."
     assert [course_cell(findings.course(lesion)) for lesion in findings.lesions] == ["+100 %", "new"]
@@ -215,13 +229,17 @@ def test_the_sr_is_clean_and_has_the_course(make_case, identity, validate, sr_cl
     assert lesion_course(case.findings, case.findings.lesions[0]) in texts
     assert RESPONSE_CAVEAT in texts
     coded = json.dumps(sr.to_json_dict(), default=str)
-    assert all(code in coded for code in ("15454001", "LESION_COURSE", "112048", "112044"))
+    assert all(code in coded for code in ("15454001", "LESION_COURSE"))
+    # Over all, of the targets, of the non-targets, and that there is no new one, each with a code that means just that
+    assert [pair for pair in codes_in(sr) if pair[0] in ("OVERALL_RESPONSE", "112048", "NEW_LESIONS")] == [
+        ("OVERALL_RESPONSE", "C18213"), ("112048", "112044"), ("112048", "112046"), ("NEW_LESIONS", "373067005"),
+    ]  # fmt: skip
 
 
 def test_all_gone_is_said_in_the_sr(make_case, identity, validate) -> None:
     """No lesion now, one then: a complete response, suggested."""
     case = make_case(lesions=False)
-    response = Response(Category.CR, ("all targets have disappeared",), 14.0, 0.0)
+    response = Response(Category.CR, ("all targets have disappeared",), 14.0, 0.0, target=Category.CR)
     gone = FollowUp(90, (), (GONE,), (GONE,), (), response, 0.95, 1.2)
     findings = replace(case.findings, follow_up=gone)
     (sr,) = build_sr(replace(case, findings=findings).reported(identity))
@@ -252,7 +270,7 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     canvas = Noted()
     draw_summary(canvas, findings, case.segmentation.algorithm, identity=identity, modality="CT", series_number="4")
     words = " ".join(canvas.written)
-    assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD)" in words
+    assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD;" in words
     assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
     assert "Confidence" not in canvas.written
     ds = build_pdf(replace(case, findings=findings).under(identity))[0]
