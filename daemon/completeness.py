@@ -247,7 +247,7 @@ def is_open(found: Series | Exception) -> bool:
     return is_refused_for_want_of_slices(found) or (
         isinstance(found, Series)
         and any(
-            SeriesWarning.MISSING_SLICES in warnings
+            {SeriesWarning.MISSING_SLICES, SeriesWarning.SEPARATE_RANGES} & set(warnings)
             for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))
         )
     )

@@ -117,6 +117,8 @@ class SeriesWarning(StrEnum):
     LEFT_OUT = "LEFT_OUT"
     SEVERAL_VOLUMES = "SEVERAL_VOLUMES"
     DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
+    DUPLICATE_SLICES = "DUPLICATE_SLICES"
+    SEPARATE_RANGES = "SEPARATE_RANGES"
     THICK_SLICES = "THICK_SLICES"
     NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
     NO_RESCALE = "NO_RESCALE"
@@ -130,6 +132,8 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.LEFT_OUT: "Images of the series that belong to no volume were left out.",
     SeriesWarning.SEVERAL_VOLUMES: "The series holds several volumes.",
     SeriesWarning.DUPLICATE_DIFFERENT: "Images came twice under one UID with different content; the first were used.",
+    SeriesWarning.DUPLICATE_SLICES: "Images came twice, with the same pixels at the same place; one of each was used.",
+    SeriesWarning.SEPARATE_RANGES: "The slices lie in ranges far apart; what is between them was not seen.",
     SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
     SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
     SeriesWarning.NO_RESCALE: "The images state no rescale intercept; their values were taken as Hounsfield units.",

@@ -12,6 +12,13 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
+SAME_PLACE_MM = 0.01
+"""Planes nearer to one another along their normal lie at the same place."""
+
+SAME_GRID_MM = 0.15
+"""How far apart the last pixels of the rows and columns of two images, laid on one another, may be in one grid: what
+a spacing cut to three decimals makes of 512 pixels (0.13), a quarter of a pixel; other reconstructions differ by 1."""
+
 COSINE_TOLERANCE = 1e-4
 """How far orientation cosines may be from unit length or a right angle (files carry six decimals, some four)."""
 

@@ -4,8 +4,9 @@ Different positions are one volume, whatever ImageType says. Where several image
 that tell them apart there tell the volumes apart everywhere.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import combinations, pairwise
 from typing import Generic, TypeVar
@@ -14,13 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.geometry import SPACING_TOLERANCE_MM, Float
+from dicom_io.geometry import SAME_PLACE_MM, SPACING_TOLERANCE_MM, Float
 from dicom_io.image_file import SPLITTING
 
 T = TypeVar("T")
-
-SAME_PLACE_MM = 0.01
-"""Images nearer to one another along the normal lie at the same position."""
 
 MOST_KEYS = 3
 """By how many attributes at once volumes are told apart (echo, component and time point, say)."""
@@ -32,6 +30,20 @@ TIMES = ("AcquisitionDateTime", "ContentTime")
 
 INTERLEAVING = ("AcquisitionNumber", "TemporalPositionIdentifier", "EchoNumbers")
 """What tells apart volumes that lie between one another's slices, as two breath-holds of free position do."""
+
+NUMBERS = frozenset(
+    (
+        *("EchoTime", "DiffusionBValue", "DiffusionGradientOrientation", "TriggerTime", "InversionTime"),
+        *("FlipAngle", "KVP", "SliceThickness"),
+    )
+)
+"""Attributes that are measured: values that differ by less than NUMBER_TOLERANCE are one value, however written."""
+
+NUMBER_TOLERANCE = 1e-3
+"""In the unit of the attribute: milliseconds, degrees, kV, mm."""
+
+NEAREST = 64
+"""With how many values before it, in their order, a value is compared; each of a thousand slices may have its own."""
 
 SPOKEN = frozenset(SPLITTING) - {"ContrastBolusAgent", "AcquisitionDateTime", "ContentTime", "StackID"}
 """Attributes whose values are numbers and codes, and may stand in a label."""
@@ -55,6 +67,31 @@ class Part(Generic[T]):
     label: str
 
 
+def clusters(points_mm: Float, tolerance_mm: float) -> list[NDArray[np.intp]]:
+    """Indices of things that are one thing, the largest group first; `points_mm` (n, points, 3) says where each lies.
+
+    No point of a member is further than `tolerance_mm` from that of another: a chain of small differences joins
+    nothing, and who comes first decides nothing.
+    """
+    groups = []
+    left = np.arange(len(points_mm))
+    while len(left):
+        points = points_mm[left]
+        seed = points[_distances(points, np.median(points, axis=0)).argmin()]
+        around = points[_distances(points, seed) <= tolerance_mm]
+        member = _distances(points, (around.min(axis=0) + around.max(axis=0)) / 2) <= tolerance_mm / 2
+        if not member.any():
+            member = _distances(points, seed) <= tolerance_mm / 2
+        groups.append(left[member])
+        left = left[~member]
+    return sorted(groups, key=lambda group: (-len(group), group[0]))
+
+
+def _distances(points_mm: Float, from_mm: Float) -> Float:
+    """(n,) the largest distance of any point of each."""
+    return np.asarray(np.linalg.norm(points_mm - from_mm, axis=-1).max(axis=-1))
+
+
 def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
     """The volumes that parallel images on one grid make up; some may be too small to be read.
 
@@ -67,6 +104,7 @@ def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
         return _interleaved(images, min_slices) or [Part(tuple(images), "")]
     if len(counts) < min_slices:  # too few slices in any case: no need to know which is which
         return [Part(tuple(images[int(np.flatnonzero(places == place)[0])] for place in range(len(counts))), "")]
+    images = _with_one_value_each(images)
     keys = [key for key in SPLITTING if _varies_at_one_place(images, places, key)]
     splits = []
     for size in range(1, min(MOST_KEYS, len(keys)) + 1):
@@ -85,6 +123,36 @@ def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
     raise SeriesRejected(RejectReason.DUPLICATE_POSITIONS, f"{counts.max()} at one position.")
 
 
+def each_once(images: Sequence[Placed[T]], content: Callable[[T], Hashable]) -> list[Placed[T]]:
+    """The images without those that came again: at one place, of one content, told apart by a time at most.
+
+    `content` is asked only of images that a place and these marks leave alike. The first of several stays.
+    """
+    keys = [key for key in SPLITTING if key not in TIMES]
+    marks = [tuple(_mark(image, key) for key in keys) for image in _with_one_value_each(images)]
+    alike = list(zip(_places(images).tolist(), marks, strict=True))
+    counts = Counter(alike)
+    seen: set[Hashable] = set()
+    kept = []
+    for image, key in zip(images, alike, strict=True):
+        if counts[key] > 1:
+            whole = key, content(image.slice)
+            if whole in seen:
+                continue
+            seen.add(whole)
+        kept.append(image)
+    return kept
+
+
+def ranges(images: Sequence[Placed[T]], max_gap_mm: float) -> list[list[Placed[T]]]:
+    """Parallel images by the ranges that they lie in, with more than `max_gap_mm` between them along the normal."""
+    orientation = images[0].orientation
+    positions = np.array([image.origin for image in images]) @ np.cross(orientation[:3], orientation[3:])
+    order = np.argsort(positions, kind="stable")
+    ends = np.flatnonzero(np.diff(positions[order]) > max_gap_mm) + 1
+    return [[images[index] for index in part] for part in np.split(order, ends)]
+
+
 def _places(images: Sequence[Placed[T]]) -> NDArray[np.intp]:
     """The number of the position along the normal at which each image lies."""
     orientation = images[0].orientation
@@ -99,6 +167,36 @@ def _varies_at_one_place(images: Sequence[Placed[T]], places: NDArray[np.intp], 
     values: dict[int, str] = {}
     pairs = zip(places.tolist(), (_mark(image, key) for image in images), strict=True)
     return any(values.setdefault(place, value) != value for place, value in pairs)
+
+
+def _with_one_value_each(images: Sequence[Placed[T]]) -> list[Placed[T]]:
+    """The images, with one spelling of each measured value: 2.30 and 2.3000001 ms are one echo time."""
+    spelling: dict[tuple[str, str], str] = {}
+    for key in NUMBERS:
+        texts = {_mark(image, key) for image in images}
+        texts.discard("")
+        kept: list[tuple[tuple[float, ...], str]] = []
+        for values, text in sorted((_numbers(text), text) for text in texts):
+            same = next((known for known in kept[-NEAREST:] if _is_same(known[0], values)), None)
+            spelling[key, text] = same[1] if same else text
+            kept += [] if same else [(values, text)]
+    return [
+        replace(image, marks={key: spelling.get((key, text), text) for key, text in image.marks.items()})
+        for image in images
+    ]
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    """The values of a multi-valued attribute; () where one is no finite number."""
+    try:
+        values = tuple(float(value) for value in text.split("\\"))
+    except ValueError:
+        return ()
+    return values if np.isfinite(values).all() else ()
+
+
+def _is_same(one: tuple[float, ...], other: tuple[float, ...]) -> bool:
+    return 0 < len(one) == len(other) and bool(np.abs(np.subtract(one, other)).max() <= NUMBER_TOLERANCE)
 
 
 def _grouped(images: Sequence[Placed[T]], keys: Sequence[str]) -> dict[tuple[str, ...], list[int]]:

@@ -50,7 +50,15 @@ def chosen_stacks(series: Series, prefer: str) -> tuple[tuple[Stack, ...], str]:
     """
     stacks = series.stacks
     if len(stacks) == 1:
-        return stacks, ""
+        return stacks, series.note
+    if all(stack.is_range for stack in stacks):
+        return stacks, f"{series.note} Each range was segmented for itself."
+    taken, note = _chosen_of_several(series, prefer)
+    return taken, " ".join(filter(None, (series.note, note)))
+
+
+def _chosen_of_several(series: Series, prefer: str) -> tuple[tuple[Stack, ...], str]:
+    stacks = series.stacks
     images = tuple(stack for stack in stacks if not _is_phase_map(stack)) or stacks
     phases = phases_of(images)
     wanted = tuple(stack for stack, phase in zip(images, phases, strict=True) if phase == prefer)

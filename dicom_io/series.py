@@ -5,20 +5,22 @@ series; single-frame and Enhanced images. What is left out is counted, what a re
 """
 
 import filecmp
-from collections.abc import Iterable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from hashlib import sha256
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset
+from pydicom import Dataset, dcmread
 
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
-from dicom_io.geometry import Float, Geometry, is_orthonormal
+from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
 from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
-from dicom_io.partition import Placed, volumes_of
+from dicom_io.partition import Part, Placed, clusters, each_once, ranges, volumes_of
 from dicom_io.uids import derive_uid
 
 MIN_SLICES = 5
@@ -32,8 +34,6 @@ THICK_MM = 5.0
 """RECIST 1.1 asks for slices of at most 5 mm."""
 THICK_QUANTILE = 0.75
 """Slices count as thick when a quarter of them are: a part of the stack that may hold the liver."""
-ORIENTATION_TOLERANCE = 1e-3
-"""How far the orientation cosines of two images may differ and still be the same plane direction."""
 
 MODALITIES = ("CT", "MR")
 
@@ -62,6 +62,8 @@ class Stack:
     index: int = 0
     label: str = ""
     warnings: tuple[str, ...] = ()
+    is_range: bool = False
+    """Whether it is one of several ranges along the patient, and so is of interest where it holds a liver."""
 
     @property
     def modality(self) -> str:
@@ -96,6 +98,8 @@ class Series:
     stacks: tuple[Stack, ...]
     left_out: int = 0
     warnings: tuple[str, ...] = ()
+    note: str = ""
+    """What a report has to say of what was left out, in sentences."""
 
     @property
     def series_instance_uid(self) -> str:
@@ -153,16 +157,21 @@ def arrange(files: Sequence[ImageFile]) -> Series:
         np.isnan([p.slice.plane.rescale_slope or 0.0, p.slice.plane.rescale_intercept or 0.0]).any() for p in placed
     ):
         raise SeriesRejected(RejectReason.UNREADABLE_PIXELS, "The rescale values are no numbers.")
-    stacks = _stacks(_by_direction(_in_the_only_frame(placed)))
+    placed.sort(key=lambda item: item.slice.header.sop_instance_uid)  # which of two is used hangs on no order
+    parts = [each_once(part, _content) for part in _by_grid(_in_the_only_frame(placed))]
+    twins = len(placed) - sum(map(len, parts))
+    stacks, note = _stacks(parts)
     used = {uid for stack in stacks for uid in stack.sop_instance_uids}
     left_out = sum(file.header.sop_instance_uid not in used for file in files)
     found = [SeriesWarning.DUPLICATE_DIFFERENT] if conflicting else []
-    found += [SeriesWarning.LEFT_OUT] if left_out else []
+    found += [SeriesWarning.DUPLICATE_SLICES] if twins else []
+    found += [SeriesWarning.LEFT_OUT] if left_out > twins else []
+    found += [SeriesWarning.SEPARATE_RANGES] if note else []
     found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
     found += [SeriesWarning.UNUSABLE_VALUES] if any(file.header.unusable for file in images) else []
     codes = tuple(map(str, found))
     stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
-    return Series(tuple(stacks), left_out, codes)
+    return Series(tuple(stacks), left_out, codes, note)
 
 
 def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
@@ -263,29 +272,55 @@ def _as_if(item: Placed[Slice], **stated: Any) -> Placed[Slice]:
     return replace(item, slice=replace(item.slice, header=replace(item.slice.header, **stated)))
 
 
-def _by_direction(placed: Sequence[Placed[Slice]]) -> list[list[Placed[Slice]]]:
+def _by_grid(placed: Sequence[Placed[Slice]]) -> list[list[Placed[Slice]]]:
     """Images that share plane direction, size, spacing and frame of reference; the largest group first."""
-    parts: list[list[Placed[Slice]]] = []
+    alike: dict[tuple[object, ...], list[Placed[Slice]]] = {}
     for item in placed:
-        for part in parts:
-            near = np.abs(part[0].orientation - item.orientation).max() <= ORIENTATION_TOLERANCE
-            if near and _grid(part[0].slice) == _grid(item.slice):
-                part.append(item)
-                break
-        else:
-            parts.append([item])
+        header = item.slice.header
+        alike.setdefault((header.rows, header.columns, header.frame_of_reference_uid), []).append(item)
+    parts = [
+        [members[index] for index in group]
+        for members in alike.values()
+        for group in clusters(np.array([_ends_mm(item) for item in members]), SAME_GRID_MM)
+    ]
     return sorted(parts, key=len, reverse=True)
 
 
-def _grid(item: Slice) -> tuple[object, ...]:
-    row_spacing, column_spacing = (round(float(value), 4) for value in item.plane.pixel_spacing)
-    header = item.header
-    return row_spacing, column_spacing, header.rows, header.columns, header.frame_of_reference_uid
+def _ends_mm(item: Placed[Slice]) -> Float:
+    """(2, 3) where the ends of the first row and column lie, seen from the first pixel."""
+    header = item.slice.header
+    row_spacing, column_spacing = (float(value) for value in item.slice.plane.pixel_spacing)
+    along = item.orientation[:3] * column_spacing * (header.columns - 1)
+    down = item.orientation[3:] * row_spacing * (header.rows - 1)
+    return np.stack([along, down])
 
 
-def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> list[Stack]:
-    """The volumes of a series, from its images by direction and grid. Raises SeriesRejected when there are none."""
+def _content(item: Slice) -> Hashable:
+    """What two slices share whose pixels are the same: all of PixelData, and how it is read.
+
+    Of the frames of compressed images each is one of its own.
+    """
+    pixels, plane = item.header.pixels, item.plane
+    if pixels is None or (pixels.offset is None and plane.frame_number is not None):
+        return item.header.sop_instance_uid, plane.frame_number
+    with item.path.open("rb") as file:
+        if pixels.offset is None:
+            dcmread(file, stop_before_pixels=True, force=True, specific_tags=[])
+            stored = file.read()
+        else:
+            size = item.header.rows * item.header.columns * pixels.bits_allocated // 8
+            file.seek(pixels.offset + size * ((plane.frame_number or 1) - 1))
+            stored = file.read(size)
+    return replace(pixels, offset=None), plane.rescale_slope, plane.rescale_intercept, sha256(stored).digest()
+
+
+def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> tuple[list[Stack], str]:
+    """The volumes of a series, from its images by direction and grid, and what is to be said of their ranges.
+
+    Raises SeriesRejected when there are none.
+    """
     stacks: list[Stack] = []
+    notes: list[str] = []
     refusals: list[tuple[bool, int, SeriesRejected]] = []
     for part in parts:
         try:
@@ -295,7 +330,9 @@ def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> list[Stack]:
             continue
         for volume in volumes:
             try:
-                stacks.append(_stack(volume.placed, volume.label))
+                found, note = _ranges(volume)
+                stacks += found
+                notes += [note] if note else []
             except SeriesRejected as error:
                 original = not _is_derived([item.slice for item in volume.placed])
                 refusals.append((original, len(volume.placed), error))
@@ -303,7 +340,38 @@ def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> list[Stack]:
     original, count, refusal = max(refusals, key=lambda item: item[:2], default=(False, 0, None))
     if refusal is not None and (original, count) > read:
         raise SeriesRejected(_to_blame(refusal.reason, parts), refusal.detail)
-    return _without_reformats(stacks)
+    return _without_reformats(stacks), " ".join(dict.fromkeys(notes))
+
+
+def _ranges(volume: Part[Slice]) -> tuple[list[Stack], str]:
+    """The stack of a volume, or of each of its ranges that is long enough, and what is to be said of them.
+
+    Ranges are more than MAX_GAP_MM apart: chest and pelvis in one series, or an abdomen that was scanned in two parts.
+    Raises SeriesRejected where no range can be read.
+    """
+    parts = ranges(volume.placed, MAX_GAP_MM)
+    if len(parts) == 1 or len(volume.placed) < MIN_SLICES:
+        return [_stack(volume.placed, volume.label)], ""
+    normal = np.cross(volume.placed[0].orientation[:3], volume.placed[0].orientation[3:])
+    spans = [(min(part), max(part)) for part in ([float(item.origin @ normal) for item in part] for part in parts)]
+    gap_mm = max(after[0] - before[1] for before, after in pairwise(spans))
+    stacks: list[Stack] = []
+    incomplete: list[tuple[int, SeriesRejected]] = []
+    for number, part in enumerate(parts, start=1):
+        label = ", ".join(filter(None, (volume.label, f"range {number} of {len(parts)}")))
+        try:
+            stacks.append(replace(_stack(part, label), is_range=True))
+        except SeriesRejected as error:
+            incomplete += [(len(part), error)] if error.reason == RejectReason.MISSING_SLICES else []
+    longest, refusal = max(incomplete, key=lambda item: item[0], default=(0, None))
+    if refusal and longest > max((stack.geometry.slices for stack in stacks), default=0):
+        raise refusal
+    if not stacks:
+        raise SeriesRejected(RejectReason.MISSING_SLICES, f"A gap of {gap_mm:.1f} mm.")
+    left_out = len(volume.placed) - sum(stack.geometry.slices for stack in stacks)
+    said = f"The slices lie in {len(parts)} ranges, up to {gap_mm:.0f} mm apart."
+    said += f" {left_out} slices in ranges too short or incomplete to be read were left out." if left_out else ""
+    return stacks, said
 
 
 def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:
@@ -317,7 +385,7 @@ def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) ->
         (RejectReason.MIXED_FRAMES_OF_REFERENCE, in_one_frame),
         (RejectReason.MIXED_GRIDS, on_one_grid),
     ):
-        largest, *others = _by_direction(images)
+        largest, *others = _by_grid(images)
         if len(others) + 1 < apart and _holds_a_volume(largest):
             return mixed
         apart = len(others) + 1
@@ -326,7 +394,7 @@ def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) ->
 
 def _on_any_grid(item: Placed[Slice]) -> Placed[Slice]:
     plane = replace(item.slice.plane, pixel_spacing=("1", "1"))
-    return _as_if(replace(item, slice=replace(item.slice, plane=plane)), rows=2, columns=2)
+    return _as_if(replace(item, slice=replace(item.slice, plane=plane)), rows=512, columns=512)
 
 
 def _holds_a_volume(placed: Sequence[Placed[Slice]]) -> bool:
@@ -358,9 +426,11 @@ def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
     """One volume in slice order, with what must be known of it. Raises SeriesRejected."""
     if len(placed) < MIN_SLICES:
         raise SeriesRejected(RejectReason.TOO_FEW_SLICES, f"{len(placed)} of at least {MIN_SLICES}.")
-    first = placed[0]
-    normal = np.cross(first.orientation[:3], first.orientation[3:])
-    ordered = sorted(placed, key=lambda item: float(item.origin @ normal))
+    ordered = placed
+    for _ in range(2):  # orientations differ a little: that of the first slice is the one of them all
+        first = ordered[0]
+        normal = np.cross(first.orientation[:3], first.orientation[3:])
+        ordered = sorted(placed, key=lambda item: float(item.origin @ normal))
     items = tuple(item.slice for item in ordered)
     header, plane = items[0].header, items[0].plane
     frame_of_reference_uid = header.frame_of_reference_uid

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.image import imsave
 
-from daemon.commands.standalone import Task, say, segmented, volumes_of
+from daemon.commands.standalone import Task, numbered, say, segmented, volumes_of
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
 from daemon.worker.requests import Engine
@@ -73,7 +73,9 @@ def explain_input(
     """
     engine = Engine(device=device, threads=threads)
     counts: list[int] = []
-    for folder, task, volume, several in volumes_of(source, out, model, engine, prefer, names=WRITTEN):
+    volumes = volumes_of(source, out, model, engine, prefer, names=WRITTEN)
+    for number, (task, volume, several) in enumerate(volumes, start=1):
+        folder = numbered(out, number)
         counts.append(_explain_volume(task, volume, folder, model, engine, lesion=lesion, methods=methods))
         if several:
             print(f"  {task.name}")

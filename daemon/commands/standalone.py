@@ -2,7 +2,7 @@
 
 import sys
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,9 +14,9 @@ from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.requests import Engine
 from daemon.worker.results import FINDINGS, findings_bytes, write_results
 from daemon.worker.sources import find_series, named, refuse_unfit
-from daemon.worker.stages import model_on, refuse_without_model
+from daemon.worker.stages import model_on, refuse_without_model, said_of_empty
 from dicom_io.archive import dicom_files
-from dicom_io.errors import NotDicom, NotNifti, SeriesRejected
+from dicom_io.errors import NotDicom, NotNifti, SeriesRejected, SeriesWarning
 from dicom_io.image_file import ImageFile
 from dicom_io.nifti import has_affine, read_nifti, write_labels
 from dicom_io.preference import chosen_stacks
@@ -74,14 +74,74 @@ def segment_input(
     engine = Engine(device=device, threads=threads)
     if is_nifti(source) and source.resolve() == (out / LABELS).resolve():
         raise NotNifti(f"{source}: lies where the labels are to be written; choose another folder with --out")
-    for folder, task, volume, several in volumes_of(
+    written = 0
+    ranges: list[_Done] = []
+    for task, volume, several in volumes_of(
         source, out, model, engine, prefer, names=WRITTEN, modality=modality or "CT"
     ):
-        segmentation = segmented(volume, model, engine)
-        findings = _write_task(task, volume, segmentation, folder)
-        _write_pictures(volume, segmentation, findings, folder)
-        if several:
-            print(f"  {task.name}")
+        done = _Done(task, volume, segmented(volume, model, engine), several)
+        if ranges and not done.is_range_beside(ranges[0]):
+            written = _write_all(_with_liver(ranges), out, written)
+            ranges = []
+        if done.is_range:
+            ranges.append(done)
+        else:
+            written = _write_all([done], out, written)
+    _write_all(_with_liver(ranges), out, written)
+
+
+@dataclass(frozen=True, eq=False)
+class _Done:
+    """A volume that is segmented, and whether its input has others."""
+
+    task: Task
+    volume: Volume
+    segmentation: Segmentation
+    several: bool
+
+    @property
+    def is_range(self) -> bool:
+        return self.task.stack is not None and self.task.stack.is_range
+
+    def is_range_beside(self, other: "_Done") -> bool:
+        return self.is_range and self.volume.series_instance_uid == other.volume.series_instance_uid
+
+
+def _with_liver(ranges: Sequence[_Done]) -> list[_Done]:
+    """The ranges of one series that hold a liver, with a note of those that hold none; all where none does."""
+    empty = [each.task.stack for each in ranges if not each.segmentation.labels.any()]
+    if not 0 < len(empty) < len(ranges):
+        return list(ranges)
+    said = " ".join(said_of_empty(stack) for stack in empty if stack)
+    say(said)
+    return [
+        replace(
+            each,
+            task=replace(each.task, note=f"{each.task.note} {said}".strip()),
+            segmentation=replace(
+                each.segmentation, warnings=(*each.segmentation.warnings, str(SeriesWarning.LEFT_OUT))
+            ),
+        )
+        for each in ranges
+        if each.segmentation.labels.any()
+    ]
+
+
+def _write_all(done: Iterable[_Done], out: Path, written: int) -> int:
+    """Write the results of volumes behind those that are `written`; returns how many there are now."""
+    for each in done:
+        written += 1
+        folder = numbered(out, written)
+        findings = _write_task(each.task, each.volume, each.segmentation, folder)
+        _write_pictures(each.volume, each.segmentation, findings, folder)
+        if each.several:
+            print(f"  {each.task.name}")
+    return written
+
+
+def numbered(out: Path, number: int) -> Path:
+    """The folder of one of the volumes of an input: the first has `out` itself."""
+    return out if number == 1 else out / str(number)
 
 
 def is_nifti(source: Path) -> bool:
@@ -91,8 +151,8 @@ def is_nifti(source: Path) -> bool:
 
 def volumes_of(
     source: Path, out: Path, model: str, engine: Engine, prefer: str, *, names: Sequence[str], modality: str = "CT"
-) -> Iterator[tuple[Path, Task, Volume, bool]]:
-    """Yield each volume to segment, the folder for its results, and whether there are several.
+) -> Iterator[tuple[Task, Volume, bool]]:
+    """Yield each volume to segment, and whether there are several.
 
     Before the first, the model is loaded and what an earlier run left in `out` (`names`, patterns) removed. Says on
     stderr what is left out. Raises NotDicom, NotNifti, SeriesRejected (when nothing could be read), ModelError.
@@ -101,7 +161,7 @@ def volumes_of(
         volume = replace(read_nifti(source), modality=modality)
         model_on(fitting(model, modality), engine)
         _clear(out, names)
-        yield out, Task(None), volume, False
+        yield Task(None), volume, False
         return
     with tempfile.TemporaryDirectory(prefix="porta-segment-") as workdir:
         files = dicom_files(source, Path(workdir))
@@ -130,7 +190,7 @@ def volumes_of(
                     refused[task.name] = error
                     continue
                 done += 1
-                yield out if done == 1 else out / str(done), task, volume, len(tasks) > 1
+                yield task, volume, len(tasks) > 1
     if not done and len(refused) == 1:
         raise next(iter(refused.values()))
     for name, refusal in refused.items():

@@ -119,22 +119,38 @@ def segment_series(request: SegmentRequest) -> tuple[str, ...]:
     refuse_without_model(series, request.model)
     stacks, note = chosen_stacks(series, request.prefer)
     needs = frozenset(need for profile in request.profiles for need in profile.needs)
-    segmented: list[int] = []
-    warnings: list[str] = []
+    segmented: dict[int, tuple[str, ...]] = {}
     unread: list[tuple[Stack, SeriesRejected]] = []
     for stack in stacks:
         try:
             model = model_on(fitting(request.model, series.modality), request.engine)
-            warnings += _segment_stack(stack, model, work / str(stack.index), needs)
-            segmented.append(stack.index)
+            found = _segment_stack(stack, model, work / str(stack.index), needs)
         except SeriesRejected as error:
             unread.append((stack, error))
+            continue
+        segmented[stack.index] = found
     if not segmented:
         raise unread[0][1]
-    left_out = (str(SeriesWarning.LEFT_OUT),) if unread else ()
+    empty = _ranges_without_liver([stack for stack in stacks if stack.index in segmented], work)
+    reported = [index for index in segmented if index not in {stack.index for stack in empty}]
+    warnings = [code for index in reported for code in segmented[index]]
+    left_out = (str(SeriesWarning.LEFT_OUT),) if unread or empty else ()
     notes = [note, *(f"Volume {stack.index + 1} could not be read ({error.reason})." for stack, error in unread)]
-    save_segmented(Segmented(tuple(segmented), " ".join(filter(None, notes)), left_out), work)
+    notes += [said_of_empty(stack) for stack in empty]
+    save_segmented(Segmented(tuple(reported), " ".join(filter(None, notes)), left_out), work)
     return tuple(dict.fromkeys([*warnings, *left_out]))
+
+
+def _ranges_without_liver(stacks: Sequence[Stack], work: Path) -> list[Stack]:
+    """The ranges in which no liver was found, where there is one in another: of these nothing is reported."""
+    empty = [stack for stack in stacks if stack.is_range and not load_labels(work / str(stack.index)).any()]
+    return empty if len(empty) < len(stacks) else []
+
+
+def said_of_empty(stack: Stack) -> str:
+    """Return what a report says of a range in which there is no liver."""
+    length_mm = float(stack.geometry.slice_widths_mm.sum())
+    return f"There is no liver in {stack.label} ({stack.geometry.slices} slices, {length_mm:.0f} mm): left out."
 
 
 def _segment_stack(stack: Stack, model: Model, work: Path, needs: frozenset[Need]) -> tuple[str, ...]:

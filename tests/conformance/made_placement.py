@@ -174,8 +174,27 @@ def too_many_missing(out: Path) -> list[Made]:
 
 
 def hole_of_25_mm(out: Path) -> list[Made]:
-    """Four of 45 slices were lost, less than a tenth, but all in one place."""
-    _on(out, _without(45, 5.0, 20, 21, 22, 23))
+    """Four of 45 slices were lost, all in one place: what lies on either side is read by itself."""
+    (made,) = _on(out, _without(45, 5.0, 20, 21, 22, 23))
+    return [_but(made, *range(20, 41)), _but(made, *range(20))]
+
+
+def two_ranges(out: Path) -> list[Made]:
+    """Abdomen and pelvis in one series, 60 mm apart, of another slice distance each."""
+    (made,) = _on(out, stack(positions_mm=[*np.arange(0, 60, 4.0), *np.arange(116, 180, 5.0)]))
+    return [_but(made, *range(15, 28)), _but(made, *range(15))]
+
+
+def two_ranges_one_short(out: Path) -> list[Made]:
+    """Fourteen slices of the abdomen, and 44 mm further on five of the pelvis: too short, left out and said."""
+    (made,) = _on(out, stack(positions_mm=[*np.arange(14) * 5.0, *(np.arange(5) * 5.0 + 109)]))
+    return [_but(made, *range(14, 19))]
+
+
+def hole_in_the_larger_range(out: Path) -> list[Made]:
+    """Of the longer of two ranges too many slices are missing: the other is no answer for it."""
+    longer = [2.5 * index for index in range(40) if index not in (5, 9, 10, 20, 30)]
+    _on(out, stack(positions_mm=[*longer, *(np.arange(12) * 5.0 + 160)]))
     return []
 
 
@@ -250,6 +269,19 @@ def slice_on_another_grid(out: Path) -> list[Made]:
     return [_but(made, 6)]
 
 
+def decimals_cut_off(out: Path) -> list[Made]:
+    """An archive rewrote every other header: spacing and orientation with other decimals, which move no pixel."""
+    made = content(stack(15, orientation=turned(1, 2, 3)))
+
+    def rewritten(ds: Dataset, index: int) -> None:
+        if index % 2:
+            ds.PixelSpacing = ["0.90004", "0.69996"]
+            ds.ImageOrientationPatient = [f"{float(value):.4f}" for value in ds.ImageOrientationPatient]
+
+    write(out, made, rewritten)
+    return [made]
+
+
 def slice_of_another_frame_of_reference(out: Path) -> list[Made]:
     """One slice lies in another coordinate system: left out, and missing where it was."""
     made = content(stack(15))
@@ -285,8 +317,8 @@ def _lying(orientation: tuple[int, ...], change: Change = lambda ds, index: None
     return altered
 
 
-def _but(made: Made, missing: int) -> Made:
-    """Without one slice."""
+def _but(made: Made, *missing: int) -> Made:
+    """Without some slices."""
     grid = made.geometry
     origins = np.delete(grid.origins_lps_mm, missing, axis=0)
     cosines = grid.row_cosines, grid.column_cosines

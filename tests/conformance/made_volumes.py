@@ -1,11 +1,13 @@
 """Series that hold several volumes, and Enhanced images, which may hold several too."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import (
     EnhancedMRImageStorage,
+    JPEGLSLossless,
     LegacyConvertedEnhancedCTImageStorage,
     RawDataStorage,
     RLELossless,
@@ -144,6 +146,55 @@ def a_slice_taken_again(out: Path) -> list[Made]:
     again = content(stack(1, start_mm=30.0), "again")
     write(out, again, setting(AcquisitionNumber=2), seed="again")
     return [made]
+
+
+def a_slice_twice(out: Path) -> list[Made]:
+    """A router made one slice again under another UID and number, at another time: the same pixels are used once."""
+    made = content(stack())
+    write(out, made)
+    again = setting(InstanceNumber=999, ContentTime="235959", AcquisitionTime="235959")
+    write(out, _only(made, 6), again, seed="again")
+    return [made]
+
+
+def a_slice_twice_in_jpeg_ls(out: Path) -> list[Made]:
+    """The same of a compressed series."""
+    made = content(stack())
+    write(out, made, _in_jpeg_ls)
+    write(out, _only(made, 6), _in_jpeg_ls, seed="again")
+    return [made]
+
+
+def every_slice_twice(out: Path) -> list[Made]:
+    """An archive has the whole series twice, under other UIDs."""
+    made = content(stack())
+    write(out, made)
+    write(out, made, seed="again")
+    return [made]
+
+
+def a_slice_twice_with_other_pixels(out: Path) -> list[Made]:
+    """One slice came twice, and one pixel of it differs: which one is right nobody knows."""
+    made = content(stack())
+    write(out, made)
+    other = _only(made, 6)
+    other.array[0, 3, 3] += 1
+    write(out, other, seed="again")
+    return []
+
+
+def _in_jpeg_ls(ds: Dataset, index: int) -> None:
+    ds.compress(JPEGLSLossless, generate_instance_uid=False)
+
+
+def _only(made: Made, number: int) -> Made:
+    """One slice of a volume."""
+    grid = made.geometry
+    return replace(
+        made,
+        array=made.array[number : number + 1].copy(),
+        geometry=replace(grid, origins_lps_mm=grid.origins_lps_mm[number : number + 1], slice_spacing_mm=grid.step_mm),
+    )
 
 
 def interleaved_breath_holds(out: Path) -> list[Made]:

@@ -56,17 +56,21 @@ every made series with what was written, and a labelled point of each with its p
 |---|---|
 {limits}
 Different positions are one volume, whatever ImageType says. Slices are sorted by position, never by name or number.
-Where nothing tells two images at one position apart, nothing is guessed: DUPLICATE_POSITIONS.
+Where nothing tells two images at one position apart, nothing is guessed: DUPLICATE_POSITIONS. Only if their pixels are
+the same too is one of them dropped, with a warning. Of several ranges those with a liver are reported.
 """
 
 LIMITS = (
     ("slices of a volume, at least", "{series.MIN_SLICES}"),
     ("extent of a volume across its slices, at least", "{series.MIN_EXTENT_MM:g} mm"),
-    ("distance of neighbouring slices, at most", "{series.MAX_GAP_MM:g} mm"),
+    ("slices further apart begin another range, which is a volume of its own", "{series.MAX_GAP_MM:g} mm"),
     ("missing slices, of those that belong to the grid, at most (one always)", "{series.MAX_MISSING_SHARE:.0%}"),
     ("slices further apart are warned of as thick", "{series.THICK_MM:g} mm"),
-    ("orientation cosines that differ by less are the same orientation", "{series.ORIENTATION_TOLERANCE:g}"),
-    ("images nearer to one another than this lie at one position", "{partition.SAME_PLACE_MM:g} mm"),
+    (
+        "images on one another whose rows and columns end nearer than this are on one grid",
+        "{geometry.SAME_GRID_MM:g} mm",
+    ),
+    ("images nearer to one another than this lie at one position", "{geometry.SAME_PLACE_MM:g} mm"),
     ("slice distances that differ by less from their median are even", "{geometry.SPACING_TOLERANCE_MM:g} mm"),
     ("in-plane drift per mm beyond which a stack is tilted", "{geometry.SHEAR_TOLERANCE:g}"),
 )

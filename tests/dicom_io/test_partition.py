@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.partition import Part, Placed, volumes_of
+from dicom_io.partition import Part, Placed, clusters, volumes_of
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 
@@ -135,3 +135,35 @@ def test_two_acquisitions_that_share_a_seam_are_one_volume() -> None:
     parts = volumes_of(images([*PLACES, 25.0, 30, 35, 40, 45, 50], AcquisitionNumber=[1] * 6 + [2] * 6), 5)
     assert [part.label for part in parts] == [""]
     assert [len(part.placed) for part in parts] == [11]
+
+
+def test_one_number_in_two_spellings_is_one_value() -> None:
+    """What is measured is compared as a number: 2.3 ms, 2.30 and 2.3000001 are one echo."""
+    echo = ["2.3", "2.30", "2.3000001"] * 2 + ["4.6", "4.600", "4.6000002"] * 2
+    assert numbers(volumes_of(images(PLACES * 2, EchoTime=echo), 5)) == [[*range(6)], [*range(6, 12)]]
+
+
+def points(*values_mm: float) -> np.ndarray:
+    return np.array([[[value, 0.0, 0.0]] for value in values_mm])
+
+
+@pytest.mark.parametrize(
+    ("values_mm", "groups"),
+    [
+        ((0.0, 0.09, 0.0, 0.09), [[0, 1, 2, 3]]),
+        ((0.0, 1.0, 0.0, 1.0, 1.0), [[1, 3, 4], [0, 2]]),
+        ((0.5,), [[0]]),
+        ((0.04, 0.0, 0.02, 0.05, 7.0), [[0, 1, 2, 3], [4]]),
+    ],
+)
+def test_what_is_near_is_one(values_mm: tuple[float, ...], groups: list[list[int]]) -> None:
+    assert [sorted(group.tolist()) for group in clusters(points(*values_mm), 0.1)] == groups
+
+
+def test_a_chain_of_small_differences_joins_nothing() -> None:
+    """Each is near the next; the ends are far apart, and in no common group, in whatever order they come."""
+    values = np.arange(40) * 0.05
+    for order in (values, values[::-1], np.random.default_rng(1).permutation(values)):
+        found = clusters(points(*order), 0.1)
+        assert max(float(np.ptp(order[group])) for group in found) <= 0.1 + 1e-9
+        assert sorted(index for group in found for index in group.tolist()) == list(range(40))

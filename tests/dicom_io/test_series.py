@@ -244,6 +244,46 @@ def test_every_direction_is_read(make_series: MakeSeries, cosines: list[float], 
     assert stack.geometry.is_regular
 
 
+TURNED = [0.99999, 0.0003, 0, -0.0003, 0.99999, 0]
+
+
+@pytest.mark.parametrize(
+    ("rows", "change"),
+    [
+        (512, {"PixelSpacing": ["0.7813", "0.7813"]}),
+        (512, {"PixelSpacing": ["0.781", "0.781"]}),
+        (512, {"PixelSpacing": ["0.78125000", "0.7812500001"]}),
+        (512, {"ImageOrientationPatient": [1, 0.0001, 0, -0.0001, 1, 0]}),
+        (256, {"ImageOrientationPatient": TURNED}),
+    ],
+)
+@pytest.mark.parametrize("every", [2, 3])
+def test_what_is_written_otherwise_is_the_same(
+    make_series: MakeSeries, rows: int, change: dict[str, list[object]], every: int
+) -> None:
+    """An archive rewrote some of the headers with fewer decimals: one grid, on which no pixel moved."""
+
+    def rewritten(ds: Dataset, index: int) -> None:
+        ds.Rows = ds.Columns = rows
+        ds.PixelSpacing = ["0.78125", "0.78125"]
+        if index % every == 0:
+            setting(**change)(ds, index)
+
+    series = open_series(make_series(rewritten))
+    assert [stack.geometry.slices for stack in series.stacks] == [12]
+    assert (series.left_out, series.warnings) == (0, ())
+
+
+def test_another_reconstruction_is_another_grid(make_series: MakeSeries) -> None:
+    """A field of view that is 1 mm larger; what would be 0.4 mm off over the image is no rounding."""
+
+    def larger(ds: Dataset, index: int) -> None:
+        ds.Rows = ds.Columns = 512
+        ds.PixelSpacing = ["0.78320", "0.78320"] if index == 11 else ["0.78125", "0.78125"]
+
+    assert open_series(make_series(larger)).left_out == 1
+
+
 def test_slices_are_sorted_by_position(make_series: MakeSeries) -> None:
     """Not by file name, order of arrival, or InstanceNumber."""
     paths = make_series(lambda ds, index: setattr(ds, "InstanceNumber", 100 - index))

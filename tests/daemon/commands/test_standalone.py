@@ -135,6 +135,24 @@ def test_several_volumes_of_one_series(tmp_path: Path, capsys: pytest.CaptureFix
         assert f"AcquisitionNumber {number}" in dcmread(tmp_path / prefer / "seg.dcm").SeriesDescription
 
 
+def test_of_two_ranges_the_one_with_the_liver_is_written(tmp_path: Path, capsys: pytest.CaptureFixture[str]):
+    """It lies in the folder itself, though the other range comes first; what was left out is said everywhere."""
+    lower = stack(np.arange(11) * 5.0 - 150)
+    write(tmp_path / "in" / "1", "1", geometry=lower, change=volume_of_one_series(1))
+    for path in (tmp_path / "in" / "1").iterdir():
+        ds = dcmread(path)
+        ds.PixelData = bytes(len(ds.PixelData))
+        ds.save_as(path)
+    write(tmp_path / "in" / "2", "2", change=volume_of_one_series(2))
+    run(tmp_path / "in", tmp_path / "out")
+    assert names(tmp_path / "out") == ALL
+    assert len(read_seg(tmp_path / "out" / "seg.dcm")) == 1
+    said = "There is no liver in range 1 of 2 (11 slices, 55 mm): left out."
+    assert said in capsys.readouterr().err
+    assert said in json.dumps(dcmread(tmp_path / "out" / "sr.dcm").to_json_dict())
+    assert "LEFT_OUT" in json.loads((tmp_path / "out" / "findings.json").read_text())["warnings"]
+
+
 def test_a_series_for_which_there_is_no_model(tmp_path: Path):
     """MR with weights for CT: one clear reason; beside a CT it is a line, and the CT goes on."""
     write(tmp_path / "in" / "mr", "mr", change=to_mr)

@@ -167,6 +167,23 @@ def texts(ds: Dataset) -> str:
     return json.dumps(ds.to_json_dict())
 
 
+def test_of_two_ranges_the_one_with_the_liver_is_reported(make: Callable[..., list[Path]], tmp_path: Path):
+    """The pelvis of the same series is left out, and SR and findings say so; without a liver both are reported."""
+    pelvis = np.c_[np.zeros(12), np.zeros(12), 200 + 5.0 * np.arange(12)]
+    paths = make(1) + make(2, geometry=stack(pelvis), first=20, change=lambda ds: setattr(ds, "AcquisitionNumber", 1))
+    reported = walk(paths, tmp_path)
+    assert objects(reported) == [(0, "seg"), (0, "sr")]
+    assert set(reported.warnings) >= {"SEPARATE_RANGES", "LEFT_OUT"}
+    said = texts(dcmread(reported.results[1].path))
+    assert "The slices lie in 2 ranges, up to 135 mm apart." in said
+    assert "There is no liver in range 2 of 2 (12 slices, 60 mm): left out." in said
+
+
+def test_ranges_without_a_liver_are_all_reported(make: Callable[..., list[Path]], tmp_path: Path):
+    paths = make(1, first=20) + make(2, geometry=stack(np.c_[np.zeros((12, 2)), 200 + 5.0 * np.arange(12)]), first=20)
+    assert {index for index, _ in objects(walk(paths, tmp_path))} == {0, 1}
+
+
 def test_an_only_volume(make: Callable[..., list[Path]], tmp_path: Path):
     """Its labels, then SEG, SR and findings, in folders with its index; the SEG lies where the block lies."""
     paths = make()
