@@ -28,7 +28,7 @@ def dicom_files(path: Path, workdir: Path) -> list[Path]:
 
 
 def named_files(path: Path, workdir: Path) -> list[tuple[PurePosixPath, Path]]:
-    """The same files, each with its name below `path`; that of a member may be anything. Raises NotDicom."""
+    """Yield the same files, each with its name below `path`; that of a member may be anything. Raises NotDicom."""
     if path.is_dir():
         files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
         return [(PurePosixPath(file.relative_to(path)), file) for file in files]
@@ -65,7 +65,7 @@ def _unpacked(path: Path, workdir: Path) -> list[tuple[PurePosixPath, Path]]:
 
 
 def _is_plain(member: zipfile.ZipInfo) -> bool:
-    """Whether a member is a regular file with a path inside the archive."""
+    """True for a member that is a regular file with a path inside the archive."""
     name = _name(member)
     kind = member.external_attr >> 16 & 0o170000
     is_file = not member.is_dir() and kind in (0, 0o100000)

@@ -44,7 +44,7 @@ class Axes:
 
 
 def size_class_of(long_axis_mm: float) -> str:
-    """One of SIZE_CLASSES, of a length that counts as it is written, to a tenth of a millimetre."""
+    """Return which of SIZE_CLASSES a length is in; it counts as it is written, to a tenth of a millimetre."""
     written = round(long_axis_mm, 1)
     if written < MEASURABLE_MM:
         return SIZE_CLASSES[0]
@@ -84,7 +84,7 @@ def diameter_3d_mm(mask: Bool, to_lps_mm: Callable[[Float], Float]) -> float:
 
 
 def _corners(mask: Bool) -> Float:
-    """(n, 3) the voxels of `mask` that may be corners of a convex hull, slice by slice.
+    """(n, 3) voxels of `mask` that may be corners of a convex hull, slice by slice.
 
     No others than the ends of each row can be; nor those that do not stand out beyond the line between the ends of the
     row before and the row after: they are a mixture of other voxels of their slice, whatever the distance of slices.
@@ -104,7 +104,7 @@ def _corners(mask: Bool) -> Float:
 
 
 def _longest_possible_mm(corners: Float, starts: NDArray[np.intp], spacing_mm: Float) -> Float:
-    """(slices,) what the longest axis of each slice cannot exceed; `starts` says where its corners begin.
+    """(slices,) upper limits of the longest axis of each slice; `starts` says where its corners begin.
 
     A line is as long as its shadow on a direction, divided by the cosine of the angle between: at most half the angle
     between two of the directions that are tried.

@@ -22,7 +22,7 @@ from typing import ClassVar
 
 
 class Cure(StrEnum):
-    """What may make a series that is refused one that is processed."""
+    """The kinds of help that may turn a refused series into a processed one."""
 
     MORE_SLICES = "MORE_SLICES"
     CONFIGURATION = "CONFIGURATION"
@@ -33,7 +33,7 @@ TOLD, SILENT = True, False
 
 
 class RejectReason(StrEnum):
-    """Why a series, or the job that holds it, is not processed: the only place that says what a reason means.
+    """The reasons why a series, or its job, is not processed; the only place that says what a reason means.
 
     `sentence` is what the SR and the command line say. `is_told`: whether the study gets an SR with it where no other
     series of it is answered; scouts, secondary captures and what no rule matches stay silent, as does what lacks the
@@ -109,7 +109,7 @@ class RejectReason(StrEnum):
 
 
 class SeriesWarning(StrEnum):
-    """What a reader of the results must know of the series. Each has a sentence in `WARNING_SENTENCES`."""
+    """Facts about a series that a reader of the results must know. Each has a sentence in `WARNING_SENTENCES`."""
 
     TILT = "TILT"
     UNEVEN_SPACING = "UNEVEN_SPACING"
@@ -159,7 +159,7 @@ class SeriesRejected(DicomIOError):
 
     @property
     def sentence(self) -> str:
-        """What the reason says, and the counts behind it."""
+        """The sentence of the reason, and the counts behind it."""
         return " ".join(filter(None, (self.reason.sentence, self.detail)))
 
     def __reduce__(self) -> tuple[type["SeriesRejected"], tuple[RejectReason, str]]:
@@ -193,7 +193,7 @@ class SegmentationUnreadable(DicomIOError):
 
 
 class InvalidUID(DicomIOError):
-    """A value where a UID belongs is none (PS3.5 section 9), so it must not become a path or a key."""
+    """A value in the place of a UID is not a UID (PS3.5 section 9), so it must not become a path or a key."""
 
     exit_code = 2
 
@@ -203,7 +203,7 @@ class PeerError(DicomIOError):
 
 
 class PeerUnreachable(PeerError):
-    """No TCP connection to the peer, or it broke during the association."""
+    """No TCP connection to the peer could be made, or it broke during the association."""
 
 
 class AssociationLost(PeerUnreachable):

@@ -79,7 +79,7 @@ class Geometry:
 
     @property
     def slices(self) -> int:
-        """How many planes."""
+        """The number of planes."""
         return len(self.origins_lps_mm)
 
     @property
@@ -104,7 +104,7 @@ class Geometry:
 
     @cached_property
     def is_even(self) -> bool:
-        """Whether neighbouring planes lie equally far apart, within SPACING_TOLERANCE_MM."""
+        """True where neighbouring planes lie equally far apart, within SPACING_TOLERANCE_MM."""
         if self.slices == 1:
             return True
         ideal = np.linspace(self.positions_mm[0], self.positions_mm[-1], self.slices)
@@ -138,7 +138,7 @@ class Geometry:
 
     @cached_property
     def missing_slices(self) -> int:
-        """How many planes are missing from the grid that the others lie on; 0 when there is no such grid.
+        """The number of planes that are missing from the grid of the others; 0 where there is no such grid.
 
         Three and more equal wide gaps in a row are no holes: a scanner was told to go on in wider steps.
         """
@@ -150,13 +150,13 @@ class Geometry:
 
     @cached_property
     def plane_name(self) -> str:
-        """How the planes lie in the patient: axial, sagittal, coronal; oblique when over 30 degrees from all three."""
+        """The orientation of the planes: axial, sagittal, coronal; oblique when over 30 degrees from all three."""
         axis = int(np.abs(self.normal).argmax())
         return ("sagittal", "coronal", "axial")[axis] if abs(self.normal[axis]) >= np.cos(np.pi / 6) else "oblique"
 
     @cached_property
     def is_tilted(self) -> bool:
-        """Whether the first pixels drift in the plane from slice to slice (gantry tilt, or a shifted table)."""
+        """True where the first pixels drift in the plane from slice to slice (gantry tilt, or a shifted table)."""
         if self.slices == 1:
             return False
         steps = self.origins_lps_mm - self.origins_lps_mm[0]
@@ -244,7 +244,7 @@ class Geometry:
 
 
 def is_orthonormal(row_cosines: Float, column_cosines: Float) -> bool:
-    """Whether two direction cosines (3,) are of unit length and at a right angle, within COSINE_TOLERANCE."""
+    """True for two direction cosines (3,) of unit length at a right angle, within COSINE_TOLERANCE."""
     return bool(
         np.isfinite(row_cosines).all()
         and np.isfinite(column_cosines).all()

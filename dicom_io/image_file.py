@@ -81,14 +81,14 @@ UNREAD = (None, "", ())
 
 @dataclass(frozen=True)
 class ImageFile:
-    """A file, and what it says of its images."""
+    """A file and the header of its images."""
 
     path: Path
     header: ImageHeader
 
 
 def read_dataset(path: Path) -> Dataset:
-    """The data set of a DICOM file without its pixel data. Raises NotDicom when there is none to read.
+    """Read the data set of a DICOM file without its pixel data. Raises NotDicom where there is none.
 
     OSError goes through when the disk failed, as it says nothing about the file.
     """
@@ -133,12 +133,12 @@ def modality(ds: Dataset) -> str:
 
 
 def is_of_the_disk(error: Exception) -> bool:
-    """Whether an error is the operating system's, which says nothing about the file; pydicom's own have no errno."""
+    """True for an error of the operating system, which says nothing about the file; pydicom's own have no errno."""
     return isinstance(error, OSError) and error.errno is not None and not isinstance(error, IsADirectoryError)
 
 
 def native_offset(file: IO[bytes], ds: FileDataset) -> int | None:
-    """Where the value of native PixelData begins; `file` stands where `dcmread(stop_before_pixels=True)` left it.
+    """Return where native PixelData begins; `file` stands where `dcmread(stop_before_pixels=True)` left it.
 
     None where there is none, or it is compressed or deflated (PS3.5 sections 7.1 and A.4).
     """

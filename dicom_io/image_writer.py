@@ -92,7 +92,7 @@ def _write(
     sop_class: UID,
     identity: Callable[[int], tuple[str | int, ...]],
 ) -> list[Path]:
-    """One file a slice: the template, its own place and its pixels."""
+    """Write one file a slice: the template, with the place and the pixels of that slice."""
     if stored.shape != geometry.shape:
         raise ValueError(f"array is {stored.shape}, its geometry {geometry.shape}")
     directory.mkdir(parents=True, exist_ok=True)

@@ -41,7 +41,7 @@ UNREADABLE = (ImageFileError, HeaderDataError, OSError, EOFError, ValueError, gz
 
 
 def read_nifti(path: Path) -> Volume:
-    """A 3-D NIfTI image as a Volume, int16 where every value fits exactly, else float32.
+    """Read a 3-D NIfTI image as a Volume, int16 where every value fits exactly, else float32.
 
     A fourth axis of one time point is no axis. Values are HU if the file's author wrote a CT: NIfTI does not say. The
     Volume's `modality` is therefore CT, its SeriesInstanceUID is derived from the file name, and it names no source
@@ -87,7 +87,7 @@ def write_image(array: NDArray[np.int16] | NDArray[np.float32], geometry: Geomet
 
 
 def write_fractions(values: NDArray[np.float32], first: int, geometry: Geometry, path: Path) -> None:
-    """Write values from 0 to 1 (slice, row, column), of which the first lies on slice `first`, placed as labels are.
+    """Write values from 0 to 1 (slice, row, column), the first of them on slice `first`, placed as labels are.
 
     Stored as uint16 with a slope of 1/65535, which readers apply; slices beyond the values are 0. Raises ValueError
     when the values reach beyond the geometry, or its slices are not even.
@@ -123,7 +123,7 @@ def _write(
 
 
 def has_affine(geometry: Geometry) -> bool:
-    """Whether one affine, sheared or not, places all slices: they are even, and drift evenly if they drift."""
+    """True where one affine, sheared or not, places all slices: they are even, and drift evenly if they drift."""
     if not geometry.is_even:
         return False
     ideal = np.linspace(geometry.origins_lps_mm[0], geometry.origins_lps_mm[-1], geometry.slices)
@@ -143,7 +143,7 @@ def _stack_affine(geometry: Geometry) -> Float:
 
 
 def read_labels(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
-    """Labels (slice, row, column) of a NIfTI file that lies on the grid of `geometry`, whatever its axis order.
+    """Read labels (slice, row, column) of a NIfTI file that lies on the grid of `geometry`, in any order of axes.
 
     The voxels are placed by the file's own affine, never by their order. (The truth masks of ../shared/data may be
     read so: their affines agree with their series within 0.01 voxel. LiTS 0's file counts its slices upward, its
@@ -167,7 +167,7 @@ def read_labels(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
 
 
 def read_labels_like(path: Path, image: Path) -> NDArray[np.uint8]:
-    """Labels (slice, row, column) in the voxel order of another file, whatever their own affine says.
+    """Read labels (slice, row, column) in the voxel order of another file, whatever their own affine says.
 
     For collections whose masks lost their place, and are voxel by voxel those of their image; who calls this must
     prove it. Raises NotNifti when either is no NIfTI image, or their shapes differ.
@@ -250,7 +250,7 @@ def _as_stack(values: NDArray[np.generic], affine: Float) -> tuple[NDArray[np.ge
 
 
 def _same_corners(to_index: Float, shape: tuple[int, ...], target: tuple[int, ...]) -> bool:
-    """Whether the corner voxels of one grid fall on corner voxels of the other."""
+    """True where the corner voxels of one grid fall on corner voxels of the other."""
     corners = np.array(np.meshgrid(*[[0, size - 1] for size in shape], indexing="ij")).reshape(3, -1)
     index = (to_index[:3, :3] @ corners).T + to_index[:3, 3]
     last = np.array(target) - 1

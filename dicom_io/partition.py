@@ -207,7 +207,7 @@ def _grouped(images: Sequence[Placed[T]], keys: Sequence[str]) -> dict[tuple[str
 
 
 def _by_time(images: Sequence[Placed[T]], key: str, count: int) -> dict[tuple[str, ...], list[int]]:
-    """Images in `count` runs of time, divided by the longest pauses; {} where not all of them have a time.
+    """Divide images into `count` runs of time by the longest pauses; {} where not all of them have a time.
 
     Scanners give every slice a time of its own: those of one phase lie close together, phases do not.
     """
@@ -236,7 +236,7 @@ def _seconds(text: str) -> float:
 def _end_to_end(
     images: Sequence[Placed[T]], places: NDArray[np.intp], groups: Mapping[tuple[str, ...], Sequence[int]]
 ) -> list[Part[T]]:
-    """One volume, where groups follow one another along the normal and share a seam at most; [] where they do not."""
+    """Join groups into one volume where they follow one another along the normal, with a seam at most; else []."""
     held: dict[int, int] = {}
     shared = 0
     for group in sorted(groups.values(), key=len, reverse=True):

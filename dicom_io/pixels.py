@@ -174,7 +174,7 @@ def _cut(item: Slice, value: bytes) -> Integers:
 
 
 def _encapsulated(path: Path, pixels: PixelFormat) -> tuple[Fragments, ...]:
-    """Where the fragments of each frame lie in the file, (offset, length) each (PS3.5 section A.4)."""
+    """List where the fragments of each frame lie in the file, (offset, length) each (PS3.5 section A.4)."""
     with path.open("rb") as file:
         ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["ExtendedOffsetTable"])
         head = file.read(12)
@@ -336,7 +336,7 @@ def _wrapped(number: float) -> np.int16:
 
 
 def _padding(stored: Integers, item: Slice) -> NDArray[np.bool_] | None:
-    """Where a CT image is padded with what would be more than PADDED_HU; None for nowhere.
+    """Mark where a CT image is padded with a value that would be more than PADDED_HU; None where it is not.
 
     Padding (PS3.3 section C.7.5.1.1.2) begins at the border. Elsewhere its value counts as a measured one: files exist
     that state a padding of 0 and use none.

@@ -15,7 +15,7 @@ from dicom_io.series import THICK_MM, Series, Stack
 
 
 class Phase(StrEnum):
-    """When after the contrast bolus a volume was acquired."""
+    """The contrast phases, by the time after the bolus."""
 
     NATIVE = "native"
     ARTERIAL = "arterial"
@@ -120,7 +120,7 @@ def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
 
 
 def suitability_by_words(description: str, prefer: str) -> tuple[int, int]:
-    """The same of a series of which nothing but its description is known: phase, and no kernel for lung or bone."""
+    """Judge a series of which only the description is known: its phase, and no kernel for lung or bone."""
     words = description.casefold()
     phase = _named_phase(words)
     in_phase = 2 if phase == prefer or prefer == ALL else int(phase is None)
@@ -144,7 +144,7 @@ def _stated_phase(stack: Stack) -> Phase | None:
 
 
 def _words(stack: Stack) -> str:
-    """What people wrote of a volume, in small letters."""
+    """Return the free texts about a volume, in small letters."""
     return " ".join(_mark(stack, key) for key in ("SeriesDescription", "ProtocolName", "ConvolutionKernel")).casefold()
 
 
@@ -172,7 +172,7 @@ def _acquisition_order(stacks: Sequence[Stack]) -> list[int] | None:
 
 
 def _is_phase_map(stack: Stack) -> bool:
-    """Whether a volume holds the phase of the MR signal (PS3.3 section C.8.13.3.1.1)."""
+    """True for a volume that holds the phase of the MR signal (PS3.3 section C.8.13.3.1.1)."""
     plane = stack.slices[0].plane
     kinds = {value.upper() for value in (*plane.image_type[2:], plane.marks.get("ComplexImageComponent", ""))}
     return stack.modality == "MR" and bool(kinds & {"PHASE", "PHASE MAP", "P"})

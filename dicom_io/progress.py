@@ -7,4 +7,4 @@ Progress = Callable[[int, int], None]
 
 
 def ignore_progress(done: int, of: int) -> None:
-    """Take no notice: a Progress where nobody waits."""
+    """Do nothing: the Progress for a caller that shows none."""

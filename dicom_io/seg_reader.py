@@ -110,7 +110,7 @@ def _ends(filled: Bool) -> tuple[int, int]:
 
 
 def read_seg(source: Path | Dataset) -> list[SegmentMask]:
-    """Every segment of a SEG, by number; segments without a voxel are there, with no frames.
+    """Read every segment of a SEG, by number; segments without a voxel have no frames.
 
     BINARY, FRACTIONAL (half of the maximum and more counts as inside) and LABELMAP objects, little and big
     endian. Raises SegmentationUnreadable when the object is no SEG or cannot be placed in patient space.
@@ -119,7 +119,7 @@ def read_seg(source: Path | Dataset) -> list[SegmentMask]:
 
 
 def read_fractions(source: Path | Dataset) -> list[SegmentMask]:
-    """Every segment of a FRACTIONAL SEG, by number, with its fractions; its masks are where these are above 0.
+    """Read every segment of a FRACTIONAL SEG, by number, with its fractions; its masks are where these are above 0.
 
     Raises SegmentationUnreadable when the object is none, or cannot be placed in patient space.
     """
@@ -168,7 +168,7 @@ def _read(source: Path | Dataset, *, is_fractional: bool) -> list[SegmentMask]:
 
 @dataclass(frozen=True, eq=False)
 class _Frame:
-    """Where one frame lies, and what it was derived from. `segment` is None in a label map."""
+    """The place of one frame, and the images that it was derived from. `segment` is None in a label map."""
 
     segment: int | None
     origin: Float

@@ -15,7 +15,7 @@ MAX_LESIONS = 254
 
 @dataclass(frozen=True)
 class Algorithm:
-    """Who made a segmentation: the model's name, its version, and the sha256 of its weights file."""
+    """The model that made a segmentation: its name, its version, and the sha256 of its weights file."""
 
     name: str
     version: str
@@ -58,5 +58,5 @@ class Segmentation:
 
     @property
     def lesion_count(self) -> int:
-        """How many lesions are numbered."""
+        """The number of lesions."""
         return max(0, int(self.labels.max(initial=0)) - LIVER)

@@ -42,7 +42,7 @@ FUNCTIONAL_GROUPS = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroups
 
 @dataclass(frozen=True)
 class Slice:
-    """One plane of a volume: the file that holds its pixels, and what is said of it."""
+    """One plane of a volume: the file that holds its pixels, and its header."""
 
     path: Path
     header: ImageHeader
@@ -93,7 +93,7 @@ class Stack:
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """What a series holds: its volumes, and how many of its objects belong to none."""
+    """The volumes of a series, and how many of its objects belong to none."""
 
     stacks: tuple[Stack, ...]
     left_out: int = 0
@@ -175,7 +175,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
 
 
 def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
-    """A data set without pixels for each slice: the first with all that its file says, the others with their plane.
+    """Read a data set without pixels for each slice: the first with all of its file, the others with their plane.
 
     Decimal strings are those of the files. The frames of an Enhanced image look like images of their own that share
     its SOPInstanceUID. Raises NotDicom.
@@ -200,7 +200,7 @@ def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
 
 
 def _each_once(files: Sequence[ImageFile]) -> tuple[list[ImageFile], int]:
-    """Each SOP instance once, the first of its files, and how many came again with other bytes."""
+    """Return each SOP instance once, the first of its files, and how many came again with other bytes."""
     first: dict[str, ImageFile] = {}
     conflicting = 0
     for file in files:
@@ -238,7 +238,7 @@ def _is_localizer(plane: Plane) -> bool:
 
 
 def _placed(item: Slice) -> Placed[Slice]:
-    """Where an image lies. Raises SeriesRejected(NO_POSITION) when that is not usable."""
+    """Return the place of an image. Raises SeriesRejected(NO_POSITION) where it is not usable."""
     plane = item.plane
     try:
         origin = np.array([float(value) for value in plane.image_position_patient])
@@ -375,7 +375,7 @@ def _ranges(volume: Part[Slice]) -> tuple[list[Stack], str]:
 
 
 def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:
-    """What keeps images apart of which there are too few: that which, ignored, would make a volume of them."""
+    """Return the property that splits the images into too small groups: without it they would make a volume."""
     if reason not in (RejectReason.TOO_FEW_SLICES, RejectReason.TOO_SHORT, RejectReason.MISSING_SLICES):
         return reason
     in_one_frame = [_as_if(item, frame_of_reference_uid="") for part in parts for item in part]
@@ -407,7 +407,7 @@ def _holds_a_volume(placed: Sequence[Placed[Slice]]) -> bool:
 
 
 def _without_reformats(stacks: list[Stack]) -> list[Stack]:
-    """The stacks without those that were computed from another one of the series, each with a label of its own."""
+    """Return the stacks without those that were computed from another one of the series, each with its label."""
     kept = [stack for stack in stacks if not _is_derived(stack.slices)] or stacks
     labels = [stack.label for stack in kept]
     if len({stack.geometry.plane_name for stack in kept}) > 1:
@@ -418,12 +418,12 @@ def _without_reformats(stacks: list[Stack]) -> list[Stack]:
 
 
 def _is_derived(slices: Sequence[Slice]) -> bool:
-    """Whether most of the images say DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2)."""
+    """True where most of the images are DERIVED or SECONDARY (PS3.3 section C.7.6.1.1.2)."""
     return 2 * sum(bool({"DERIVED", "SECONDARY"} & set(item.plane.image_type[:2])) for item in slices) > len(slices)
 
 
 def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
-    """One volume in slice order, with what must be known of it. Raises SeriesRejected."""
+    """Return one volume in slice order, with its warnings. Raises SeriesRejected."""
     if len(placed) < MIN_SLICES:
         raise SeriesRejected(RejectReason.TOO_FEW_SLICES, f"{len(placed)} of at least {MIN_SLICES}.")
     ordered = placed
@@ -460,7 +460,7 @@ def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
 
 
 def _spacing_warnings(geometry: Geometry) -> list[SeriesWarning]:
-    """What the distances between neighbouring slices say. Raises SeriesRejected(MISSING_SLICES) beyond the limits."""
+    """Return warnings about the distances between slices. Raises SeriesRejected(MISSING_SLICES) beyond the limits."""
     if geometry.is_even:
         return []
     gaps: Float = np.diff(geometry.positions_mm)

@@ -9,7 +9,7 @@ _NAMESPACE = UUID("b4a1d1f6-0c2e-5b0e-9a55-6f7a70686570")
 
 
 def derive_uid(*parts: str | int) -> str:
-    """The same UID for the same parts, whenever and wherever (2.25 + UUIDv5, PS3.5 section B.2)."""
+    """Return the same UID for the same parts, always and everywhere (2.25 + UUIDv5, PS3.5 section B.2)."""
     return f"2.25.{uuid5(_NAMESPACE, '/'.join(str(part) for part in parts)).int}"
 
 

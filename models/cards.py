@@ -22,7 +22,7 @@ LONGEST_NAME = 64
 
 @dataclass(frozen=True)
 class Preprocessing:
-    """How a volume becomes the network's input, the same in training and inference.
+    """The steps that turn a volume into the network's input, the same in training and inference.
 
     `coarse_spacing_mm`, `fine_spacing_mm`: in-plane pixel of the pass that finds the liver, and of the one
     that segments inside its box. `coarse_step_mm`, `fine_step_mm`: distance between predicted slices.
@@ -87,7 +87,7 @@ class Card:
         return self.weights.with_suffix(".json")
 
     def takes(self, modality: str) -> bool:
-        """Whether the weights are for this modality; for MR the card must also say how values are normalised."""
+        """True where the weights are for this modality; for MR the card must also say how values are normalised."""
         return modality in self.modalities and (modality == "CT" or self.preprocessing.window_percentiles is not None)
 
 
@@ -122,7 +122,7 @@ def read_card(path: Path) -> Card:
 
 
 def _values(raw: object, kind: type, file: Path, *, within: str = "", but: str = "") -> dict[str, Any]:
-    """What a JSON object says of the fields of a dataclass, each of its type, lists as tuples. Raises CardInvalid."""
+    """Return the values of a JSON object for the fields of a dataclass, lists as tuples. Raises CardInvalid."""
     if not isinstance(raw, dict):
         raise CardInvalid(f"{file}: not a card of weights: no JSON object")
     known = {field.name: field for field in fields(kind) if field.name != but}
@@ -165,13 +165,13 @@ _KINDS: dict[Any, tuple[type, str]] = {str: (str, "text"), bool: (bool, "true or
 
 
 def sha256_of(weights: Path) -> str:
-    """What a card says of its file of weights. Raises OSError."""
+    """Return the sha256 of a file of weights, as a card states it. Raises OSError."""
     with weights.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
-    """All cards of a folder by model name."""
+    """Return all cards of a folder by model name."""
     return {card.name: card for card in map(read_card, sorted(directory.glob("*.json")))}
 
 
@@ -214,7 +214,7 @@ LICENCES = {
 
 
 def licences_of(collections: Iterable[str], begun_from: str = "") -> str:
-    """What a card says of the licence of weights that learned from these collections.
+    """Return the licence for a card of weights that learned from these collections.
 
     `begun_from`: the name and licence of the weights that training began from.
     """

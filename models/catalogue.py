@@ -27,7 +27,7 @@ ADDED = re.compile(rf"({PLAIN}){AT}({PLAIN})\.json")
 
 @dataclass(frozen=True)
 class Catalogue:
-    """All models by the names that a rule may write.
+    """All models by the names that a rule may use.
 
     `folder`: where added ones lie; there may be none yet. `given`: the cards that the configuration gave names to.
     A name alone means the model that ships, else the only added version of that name; NAME@VERSION means that one.
@@ -39,7 +39,7 @@ class Catalogue:
 
     @property
     def names(self) -> frozenset[str]:
-        """All that `card` takes, but for paths. Raises CardInvalid for a folder that cannot be read."""
+        """All names that `card` takes, without paths. Raises CardInvalid for a folder that cannot be read."""
         own = shipped(self.pretrained).values()
         known = {card.name for card in own} | {f"{card.name}{AT}{card.version}" for card in own}
         for name, versions in added(self.folder).items():
@@ -145,7 +145,7 @@ def _alone(folder: Path) -> Iterator[None]:
 
 
 def _is_of(path: Path, card: Card) -> bool:
-    """Whether a card that is here bears the name and version of another one; a damaged one by its file's name."""
+    """True where a card that is here bears the name and version of another; for a damaged one its file name decides."""
     try:
         there = read_card(path)
     except CardInvalid:
@@ -161,7 +161,7 @@ def _holds(weights: Path, sha256: str) -> bool:
 
 
 def _copy(source: Path, target: Path) -> str:
-    """As `_keep` does; the sha256 of what was kept."""
+    """Copy a file as `_keep` does; return its sha256."""
     digest = hashlib.sha256()
     with source.open("rb") as given:
 
@@ -175,7 +175,7 @@ def _copy(source: Path, target: Path) -> str:
 
 
 def _keep(chunks: Iterable[bytes], target: Path, mode: int = 0o644) -> None:
-    """Whole or not at all, and on the disk when this returns. By default others may read it: so the service may."""
+    """Write a file in full or not at all, durably. By default others may read it: so the service may."""
     with open_whole(target, mode=mode) as kept:
         os.fchmod(kept.fileno(), mode)  # whatever the umask
         kept.writelines(chunks)

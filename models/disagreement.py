@@ -13,7 +13,7 @@ from dicom_io.segmentation import LIVER, Segmentation
 
 @dataclass(frozen=True)
 class Disagreement:
-    """Of a job's own segmentation and that of a shadow. Dice are None where neither found anything.
+    """How a job's own segmentation and that of a shadow differ. Dice are None where neither found anything.
 
     The liver counts its lesions in. `liver_rvd`, `lesion_rvd`: the shadow's volume less the job's own, over the
     latter; None where that is nothing. `lesions_met`: how many of the job's own lesions share a voxel with one of the

@@ -55,7 +55,7 @@ def volume_ml(volume: Volume, labels: NDArray[np.uint8]) -> float:
 
 
 def are_no_hu(volume: Volume) -> bool:
-    """Whether a volume that says it is CT has values of something else: MR in a NIfTI, a window burnt in."""
+    """True for a CT whose values are something else than HU: MR in a NIfTI, or a window burnt in."""
     if volume.modality != "CT":
         return False
     every = max(1, int((volume.array.size / SAMPLED_VOXELS) ** (1 / 3)))
@@ -63,7 +63,7 @@ def are_no_hu(volume: Volume) -> bool:
 
 
 def is_unlike_liver(volume: Volume, labels: NDArray[np.uint8]) -> bool:
-    """Whether what was drawn as a liver in a CT has values that no liver has: bone and brain, bowel and its gas."""
+    """True where the liver that was drawn in a CT has values that no liver has: bone and brain, bowel and its gas."""
     if volume.modality != "CT":
         return False
     count, total, squares = 0, 0.0, 0.0

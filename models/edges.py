@@ -63,7 +63,7 @@ def _settled(
     liver: NDArray[np.bool_],
     spacing_mm: tuple[float, float, float],
 ) -> NDArray[np.bool_]:
-    """A lesion in a box of `values` with its edge moved within `liver`, or as it is."""
+    """Return a lesion in a box of `values` with its edge moved within `liver`, or unchanged."""
     depth_mm = _depth_mm(lesion, spacing_mm)
     inside = lesion & (depth_mm >= min(BAND_MM, float(depth_mm.max()) / 2))
     about = liver & (depth_mm < -ABOUT_MM[0]) & (depth_mm > -ABOUT_MM[1])

@@ -73,14 +73,14 @@ class _Part:
 
     @property
     def met(self) -> NDArray[np.intp]:
-        """Which of the slices hold some of the lesion."""
+        """The slices that hold some of the lesion."""
         return np.flatnonzero(self.own.flatten(1).amax(dim=1).numpy() > 0)
 
 
 def look(
     model: Model, volume: Volume, segmentation: Segmentation, progress: Progress = ignore_progress
 ) -> Scene | None:
-    """What the lesions of a volume are explained from; None where the model finds no liver. Raises WrongModality.
+    """Return what lesions of a volume are explained from; None where the model finds no liver. Raises WrongModality.
 
     `segmentation` is what `models.inference.segment` gave for the same model and volume.
     """
@@ -107,7 +107,7 @@ def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
 
 @told_apart()
 def occlusion(scene: Scene, segment: int, progress: Progress = ignore_progress) -> Heat:
-    """How much tumour probability of the lesion with this segment number each patch around it carries.
+    """Measure how much tumour probability of the lesion with this segment number each patch around it carries.
 
     Raises MemoryError, DeviceLost.
     """
@@ -147,7 +147,7 @@ def _part(scene: Scene, segment: int) -> _Part:
 
 
 def _share(scene: Scene, segment: int, centres_mm: NDArray[np.float64]) -> Tensor:
-    """(slice, row, column) 0..1: how much of each pixel of the fine pass is of this segment."""
+    """(slice, row, column) 0..1: the share of each pixel of the fine pass that belongs to this segment."""
     mask = (scene.segmentation.labels == segment).astype(np.int16)
     # As MR, whose outside is 0 and whose values are taken as they are
     drawn = Volume(mask, scene.volume.geometry, "MR", scene.volume.series_instance_uid)
@@ -214,7 +214,7 @@ def _patches(scene: Scene, own: Tensor) -> tuple[list[int], list[int]]:
 
 
 def _liver_mean(part: _Part) -> float:
-    """What a patch is painted with: the mean of the liver around the lesion; of all, where the lesion fills it."""
+    """Return the value that patches are painted with: the mean of the liver around the lesion, or of all of it."""
     centre = part.images[:, 1]
     weight = float(part.liver.sum())
     return float((centre * part.liver).sum()) / weight if weight > 0 else float(centre.mean())

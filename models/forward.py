@@ -62,7 +62,7 @@ class Model:
 
     @property
     def algorithm(self) -> Algorithm:
-        """What a Segmentation says of who made it."""
+        """The entry of a Segmentation that says which model made it."""
         card = self.card
         return Algorithm(card.name, card.version, card.sha256, card.modalities, card.trained_on)
 
@@ -96,7 +96,7 @@ def load_model(
 
 
 def usable_cores(groups: Path = CGROUPS, own: Path = OWN_CGROUP) -> int:
-    """How many processors this process may use: by its affinity, and by the quotas of its cgroup and those above it.
+    """Return how many processors this process may use: by its affinity and the quotas of its cgroup and its parents.
 
     A container has one, and so has a unit of systemd with CPUQuota.
     """
@@ -128,7 +128,7 @@ def named_device(name: str) -> torch.device:
 
 
 def without_batch_norms(network: nn.Module) -> nn.Module:
-    """The same function with each batch norm folded into the convolution before it; `network` itself is changed.
+    """Fold each batch norm into the convolution before it; `network` itself is changed.
 
     They follow one another in the order of their module, in every architecture here. In evaluation mode a batch norm
     is a factor and a summand for each channel: nothing is lost but the reading and writing of every map.
@@ -164,7 +164,7 @@ def _compiled(network: nn.Module, device: torch.device) -> Callable[[Tensor], Te
 
 
 def computes_bfloat16(device: torch.device) -> bool:
-    """Whether bfloat16 is quicker than float32 there: on CUDA, and on processors with instructions for it."""
+    """True where bfloat16 is faster than float32: on CUDA, and on processors with instructions for it."""
     if device.type != "cpu":
         return True
     capabilities: dict[str, object] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch we allow
@@ -172,12 +172,12 @@ def computes_bfloat16(device: torch.device) -> bool:
 
 
 def batch_size(rows: int, columns: int) -> int:
-    """How many slices of this size are shown to the network at a time."""
+    """Return how many slices of this size are shown to the network at a time."""
     return max(1, BATCH_PIXELS // (rows * columns))
 
 
 def placed(model: Model) -> torch.device:
-    """Where the network is now: on its device, or on the CPU while its weights find no room there."""
+    """Return where the network is now: on its device, or on the CPU while the GPU has no room for its weights."""
     try:
         model.network.to(model.device)
         return model.device
@@ -189,7 +189,7 @@ def placed(model: Model) -> torch.device:
 
 
 def warm_up(model: Model) -> None:
-    """Show the network an empty abdomen, coarse and fine, for a first pass prepares what later ones of its size find.
+    """Show the network an empty abdomen, coarse and fine: the first pass prepares what later ones of its size use.
 
     Raises MemoryError, DeviceLost.
     """
@@ -248,7 +248,7 @@ def _logits(forward: Callable[[Tensor], Tensor], images: Tensor, device: torch.d
 
 @contextmanager
 def told_apart() -> Iterator[None]:
-    """What torch raises here is MemoryError where memory does not suffice, and DeviceLost where the GPU fails."""
+    """Raise MemoryError where memory does not suffice and DeviceLost where the GPU fails, for what torch raises."""
     try:
         yield
     except (RuntimeError, MemoryError) as error:

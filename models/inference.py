@@ -48,7 +48,7 @@ MARGIN_MM = 15.0
 
 @dataclass(frozen=True, eq=False)
 class Field:
-    """Where the fine pass looks: slices at `centres_mm` of a canonical stack, within its `rows` and `columns`."""
+    """The field of the fine pass: slices at `centres_mm` of a canonical stack, within its `rows` and `columns`."""
 
     canonical: Canonical
     centres_mm: NDArray[np.float64]
@@ -56,7 +56,7 @@ class Field:
     columns: slice
 
     def shrunk(self, centres_mm: NDArray[np.float64], how: Preprocessing) -> Shrunk:
-        """What the fine pass is shown of some of the centres, or of places between them."""
+        """The input of the fine pass at some of the centres, or at places between them."""
         return shrunk_stack(
             self.canonical, centres_mm, how, target_mm=how.fine_spacing_mm, rows=self.rows, columns=self.columns
         )
@@ -64,7 +64,7 @@ class Field:
 
 @dataclass(frozen=True, eq=False)
 class Found:
-    """What the fine pass says: `probabilities` (slice, class, row, column) float16 of a box in a canonical stack.
+    """The result of the fine pass: `probabilities` (slice, class, row, column) float16 of a box in a canonical stack.
 
     Its slices lie at `centres_mm`; its pixels fill `rows` and `columns` of the stack, whatever their own number.
     """
@@ -83,7 +83,7 @@ def segment(model: Model, volume: Volume, progress: Progress = ignore_progress) 
 def segment_with_probabilities(
     model: Model, volume: Volume, progress: Progress = ignore_progress
 ) -> tuple[Segmentation, Probabilities]:
-    """What `segment` gives, and the probabilities that it was made from. Raises WrongModality."""
+    """Segment a volume; return the probabilities too. Raises WrongModality."""
     liver = np.zeros(volume.geometry.shape, np.uint8)
     seen = _look(model, volume, progress, liver)
     return _numbered(model, volume, seen), Probabilities(liver, seen.tumour)
@@ -207,7 +207,7 @@ def carry_back(
     tumour: NDArray[np.uint8],
     liver: NDArray[np.uint8] | None = None,
 ) -> None:
-    """The same on the `source` of a resliced stack: each voxel reads its own centre in the network's `grid`."""
+    """Carry labels back to the `source` of a resliced stack: each voxel reads its centre in the network's `grid`."""
     step = found.centres_mm[1] - found.centres_mm[0]
     rows, columns = found.rows, found.columns
     first = grid.index_to_lps([0, rows.start - 0.5, columns.start - 0.5])
@@ -238,7 +238,7 @@ def _in_255(probability: Tensor) -> Tensor:
 def _fine_centres(
     positions_mm: NDArray[np.float64], first_mm: float, last_mm: float, how: Preprocessing
 ) -> NDArray[np.float64]:
-    """Where the fine pass predicts: at slices of the source, as far apart as `fine_step_mm` allows, else at every one.
+    """Return where the fine pass predicts: at slices of the source, as far apart as `fine_step_mm` allows.
 
     A centre between two slices would show the network a blend of both, in which what ends between them is smaller. Even
     stacks have even centres, with the one beyond the last slice that this may ask for: there the last slice is shown.

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, eq=False)
 class Probabilities:
-    """What the network thought of each voxel (slice, row, column) of the source's grid, in 1/255, uint8.
+    """The network's probabilities of each voxel (slice, row, column) of the source's grid, in 1/255, uint8.
 
     `liver` counts its tumours in. Before postprocessing: a component that was left out of the labels has its
     probability here. 0 where the fine pass did not look.

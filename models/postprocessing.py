@@ -74,7 +74,7 @@ def number_segments(classes: NDArray[np.uint8], tumour: NDArray[np.uint8], geome
 
 
 def by_volume(numbered: Numbered, geometry: Geometry) -> Numbered:
-    """The same with its lesions numbered anew by falling volume, in place: their edges were moved."""
+    """Number the lesions anew by falling volume, in place: their edges were moved."""
     widths, volumes = geometry.slice_widths_mm, []
     for number, box in enumerate(find_objects(numbered.labels)[LIVER:], start=LIVER + 1):
         voxels = np.count_nonzero(numbered.labels[box] == number, axis=(1, 2))
@@ -105,7 +105,7 @@ def component_volumes_mm3(
 
 
 def largest_component(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """The largest connected part of a mask by voxels; all False when there is none."""
+    """Return the largest connected part of a mask by voxels; all False where the mask is empty."""
     components, count = _components(mask)
     if count == 0:
         return mask
@@ -127,7 +127,7 @@ def _bounding_box(classes: NDArray[np.uint8]) -> tuple[slice, slice, slice] | No
 
 
 def _without_holes(mask: NDArray[np.bool_]) -> NDArray[np.bool_]:
-    """A mask with what it encloses. In a box that fits it, what reaches the border of the box is not enclosed."""
+    """Fill the holes of a mask. In a box that fits it, background that reaches the border of the box is no hole."""
     image = BinaryFillhole(GetImageFromArray(mask.view(np.uint8)))  # type: ignore[no-untyped-call]
     return np.asarray(GetArrayFromImage(image).view(np.bool_))
 

@@ -55,7 +55,7 @@ class Canonical:
 
     @property
     def array(self) -> NDArray[np.float32]:
-        """All values as float32, which are four bytes a voxel. Inference reads slabs with `planes`."""
+        """All values as float32, four bytes a voxel. Inference reads slabs with `planes`."""
         return np.asarray(np.maximum(self.values, np.float32(self.floor), dtype=np.float32))
 
     def planes(self, slices: NDArray[np.intp], rows: slice, columns: slice) -> Tensor:
@@ -111,7 +111,7 @@ def spread(first_mm: float, last_mm: float, step_mm: float) -> NDArray[np.float6
 
 
 def interpolation(sources_mm: NDArray[np.float64], targets_mm: NDArray[np.float64]) -> tuple[Tensor, Tensor]:
-    """For each target position the source slice below it and the part of the one above, clamped at the ends."""
+    """Return for each target position the source slice below it and the part of the one above, clamped at the ends."""
     below = _below(sources_mm, targets_mm)
     part = (targets_mm - sources_mm[below]) / (sources_mm[below + 1] - sources_mm[below])
     return torch.from_numpy(below), torch.from_numpy(np.clip(part, 0.0, 1.0).astype(np.float32))
@@ -145,7 +145,7 @@ def resize(planes: Tensor, rows: int, columns: int) -> Tensor:
 
 @dataclass(frozen=True, eq=False)
 class Drift:
-    """How the slices of a tilted stack are displaced in their plane, along rows and columns.
+    """The displacement of the slices of a tilted stack in their plane, along rows and columns.
 
     `offsets_mm` (slices, 2) of the slices at `positions_mm`; `extent_mm` (2,) of the planes that are to be shifted.
     """

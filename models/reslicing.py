@@ -29,12 +29,12 @@ x 400 mm needs 45 million."""
 
 
 def is_axial(geometry: Geometry) -> bool:
-    """Whether the network can be shown the slices of this stack as they are."""
+    """True where the network can be shown the slices of this stack without reslicing."""
     return bool(abs(geometry.normal[2]) >= MIN_AXIAL_COSINE)
 
 
 def axial_grid(geometry: Geometry, how: Preprocessing) -> Geometry:
-    """The axial grid that covers the field of a stack (its voxels to their outer edges), with the network's pixels.
+    """Return the axial grid that covers a stack (its voxels to their outer edges), with the network's pixels.
 
     Its slices lie as close as the source resolves along the patient, but not closer than the network can use. Columns
     run to the patient's left, rows to the back, slices up: `to_canonical` leaves it as it is.
@@ -120,7 +120,7 @@ class Box:
 
 
 def read_back(box: Box, geometry: Geometry) -> Iterator[tuple[tuple[int, slice, slice], Tensor, Tensor]]:
-    """For each plane that meets the box: which voxels, their values (channel, row, column), and which lie in the box.
+    """Yield, for each plane that meets the box, its voxels, their values (channel, row, column), and which lie inside.
 
     Linear between the centres of the cells, constant from the outermost centres to the edges of the box.
     """
@@ -144,5 +144,5 @@ def read_back(box: Box, geometry: Geometry) -> Iterator[tuple[tuple[int, slice, 
 
 
 def _meeting(indices: Float, count: int) -> slice:
-    """The whole indices between the least and the greatest of `indices` that an axis of `count` has."""
+    """Return the whole indices between the least and the greatest of `indices` that an axis of `count` has."""
     return slice(max(0, int(np.ceil(indices.min()))), min(count, int(np.floor(indices.max())) + 1))

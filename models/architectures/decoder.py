@@ -29,7 +29,7 @@ def enlarge(x: Tensor, times: int, like: Tensor) -> Tensor:
 
 
 class Joint(nn.Module):
-    """One step up: both paths are brought to `out_channels` by 1x1 before the 3x3, which keeps it light."""
+    """A step up: both paths are brought to `out_channels` by 1x1 before the 3x3, which keeps it light."""
 
     def __init__(self, in_channels: int, skip_channels: int, out_channels: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Joint(nn.Module):
 
 
 class Decoder(nn.Module):
-    """From the deepest feature map to logits (N, classes, row, column) on the input's own grid.
+    """The path from the deepest feature map to logits (N, classes, row, column) on the input's own grid.
 
     `skips` are the channels of the encoder's maps from fine to coarse, the first at stride 1.
     """

@@ -26,7 +26,7 @@ def separable(in_channels: int, out_channels: int, rate: int = 1) -> nn.Sequenti
 
 
 class ImagePooling(nn.Module):
-    """The mean of the whole image, through 1x1 and batch norm, at every place.
+    """The mean of the whole image, through 1x1 and batch norm, repeated at every place.
 
     One value an image and channel: of a batch of one no variance can be had. There, and there alone, training uses
     the running statistics and leaves them as they are.

@@ -39,7 +39,7 @@ class Case:
 
 
 class CaseSource(Protocol):
-    """Where a Case lies, known before a voxel is read."""
+    """The source of a Case, known before a voxel is read."""
 
     @property
     def name(self) -> str:
@@ -53,7 +53,7 @@ class CaseSource(Protocol):
 
     @property
     def collection(self) -> str:
-        """Of which collection, in words that a card may print: "LiTS", "CHAOS CT", "phantoms"."""
+        """The name of the collection, as a card may print it: "LiTS", "CHAOS CT", "phantoms"."""
         ...
 
     @property

@@ -176,7 +176,7 @@ def _series_of(
 
 
 def _is_dicom(path: Path) -> bool:
-    """By the mark behind the preamble (PS3.10 section 7.1); what has none is not looked at."""
+    """True for a file with the mark behind the preamble (PS3.10 section 7.1); others are not looked at."""
     try:
         with path.open("rb") as file:
             return file.read(132)[128:] == b"DICM"

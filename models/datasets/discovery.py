@@ -55,7 +55,7 @@ def find_cases(folder: Path, tumours_not_drawn: Collection[str] = ()) -> Found:
 
 
 def find_all(folders: Sequence[Path], tumours_not_drawn: Collection[str] = ()) -> Found:
-    """The cases below several folders, each name once.
+    """Find the cases below several folders, each name once.
 
     Raises CaseUnreadable where there is no such folder, no case in any of them, or none that a name of
     `tumours_not_drawn` is of.

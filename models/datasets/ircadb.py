@@ -112,7 +112,7 @@ def _slices_by_position(images: Sequence[ImageFile], geometry: Geometry) -> list
 
 
 def _values(images: Sequence[ImageFile], said: Path) -> NDArray[np.int16] | NDArray[np.float32]:
-    """The values of images in the order of the files, wherever they say that they lie."""
+    """Read the values of images in the order of the files, whatever place they state."""
     header = images[0].header
     pile = Geometry(
         origins_lps_mm=np.arange(len(images))[:, None] * np.array([0.0, 0.0, 1.0]),

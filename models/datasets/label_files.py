@@ -105,7 +105,7 @@ def read_with_dicom(source: FileSource) -> Case:
 
 
 def _phantom(folder: Folder) -> tuple[str, str] | None:
-    """Collection and patient of a phantom that was written here; None for what is none."""
+    """Return collection and patient of a phantom that Porta wrote; None for anything else."""
     try:
         seed = json.loads((folder.path / PHANTOM_TRUTH).read_text())["seed"]
     except (OSError, ValueError, KeyError, TypeError):
@@ -114,7 +114,7 @@ def _phantom(folder: Folder) -> tuple[str, str] | None:
 
 
 def is_archive(path: Path) -> bool:
-    """By its name."""
+    """True where the name is that of an archive."""
     return path.suffix.casefold() == ".zip"
 
 

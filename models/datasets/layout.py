@@ -15,7 +15,7 @@ NIFTI = (".nii", ".nii.gz")
 
 @dataclass(frozen=True)
 class Folder:
-    """What lies in a folder and was claimed by no reader yet; nothing that is hidden (macOS leaves `._NAME` behind)."""
+    """The entries of a folder that no reader has claimed yet, without hidden ones (macOS leaves `._NAME` behind)."""
 
     path: Path
     root: Path
@@ -24,11 +24,11 @@ class Folder:
 
     @property
     def name(self) -> str:
-        """What it is called where it was found, also as `.`; a link by its own name."""
+        """The name under which it was found, also for `.`; a link has its own name."""
         return Path(os.path.abspath(self.path)).name
 
     def said(self, path: Path) -> str:
-        """How a line names a file: from the folder that was asked for."""
+        """Name a file as messages do: from the folder that was asked for."""
         return path.relative_to(self.root.parent if path == self.root else self.root).as_posix()
 
     def labelled(self, *names: str, among: Sequence[str] = NIFTI) -> list[Path]:
@@ -37,7 +37,7 @@ class Folder:
         return [path for path in self.files if path.name.casefold() in wanted]
 
     def child(self, name: str) -> Path | None:
-        """A folder or zip of this name, whatever its letters' case; the folder if both are there."""
+        """Return the folder or zip of this name, whatever its letters' case; the folder if both are there."""
         for paths, wanted in ((self.folders, name), (self.files, f"{name}.zip")):
             for path in paths:
                 if path.name.casefold() == wanted.casefold():
@@ -55,7 +55,7 @@ class Claim:
 
 
 def is_nifti(path: Path) -> bool:
-    """By its name."""
+    """True where the name is that of a NIfTI file."""
     return path.name.casefold().endswith(NIFTI)
 
 
@@ -69,7 +69,7 @@ def stem(path: Path) -> str:
 
 
 def dataset_description(folder: Path) -> dict[str, Any]:
-    """The content of dataset.json; nothing where there is none, or it is no JSON object."""
+    """Return the content of dataset.json; empty where there is none, or it is no JSON object."""
     try:
         content = json.loads((folder / "dataset.json").read_text())
     except (OSError, ValueError):

@@ -19,7 +19,7 @@ TEST_SEEDS = range(TRAINING_SEEDS.stop, TRAINING_SEEDS.stop + 1000)
 
 @dataclass(frozen=True)
 class PhantomSource:
-    """The phantom of a seed, a patient of its own; its CT and its MR are of one."""
+    """The phantom of a seed; each seed is a patient, and its CT and its MR are of the same."""
 
     seed: int
     modality: str = "CT"
@@ -31,17 +31,17 @@ class PhantomSource:
 
     @property
     def patient(self) -> str:
-        """No two seeds share one."""
+        """The patient; no two seeds share one."""
         return phantom_patient(self.seed)
 
     @property
     def collection(self) -> str:
-        """The same for all."""
+        """The collection; the same for all."""
         return COLLECTION
 
     @property
     def fingerprint(self) -> str:
-        """Of the seed and of the code that draws it: other code draws another phantom."""
+        """Hash the seed and the code that draws it: other code draws another phantom."""
         return sha256(f"{self.seed} {self.modality} {_code()}".encode()).hexdigest()
 
     def read(self) -> Case:
@@ -56,7 +56,7 @@ def phantom_patient(seed: int) -> str:
 
 
 def is_for_tests(source: CaseSource) -> bool:
-    """Whether it is a phantom of TEST_SEEDS, drawn or in files."""
+    """True for a phantom of TEST_SEEDS, drawn or in files."""
     collection, _, seed = source.patient.rpartition("/")
     return collection == COLLECTION and seed.isdecimal() and int(seed) in TEST_SEEDS
 

@@ -29,7 +29,7 @@ def each(
     processes: int,
     first: Callable[[], None] | None = None,
 ) -> Iterator[tuple[Item, Result | Ended]]:
-    """Every item with what `task` made of it, in the order in which they are done.
+    """Yield every item with the result of `task`, in the order in which they are done.
 
     With one process the work is done here, else in `processes` new ones (spawn), which functions and items must be able
     to travel to; each begins with `first`. They end with this one, whatever ends it: at the end of their pipe.
@@ -89,7 +89,7 @@ def each(
 
 
 def alone(task: Callable[[Item], Result], item: Item) -> Result | Ended:
-    """What `task` makes of one item in a new process (spawn) that has done nothing before; it ends with this one."""
+    """Run `task` on one item in a new process (spawn) that has done nothing before; it ends with this one."""
     context = multiprocessing.get_context("spawn")
     pipe, theirs = context.Pipe()
     process = context.Process(target=_work, args=(theirs, task, None), daemon=True)

@@ -38,7 +38,7 @@ class FileSource:
 
     @cached_property
     def fingerprint(self) -> str:
-        """Of names, sizes and times of change of all files, and of how they are read. No file is opened.
+        """Hash names, sizes and times of change of all files, and how they are read. No file is opened.
 
         What cannot be looked at is no fault yet: `read` will name it.
         """

@@ -111,7 +111,7 @@ def write_split(split: Split, path: Path) -> None:
 
 
 def _split(sources: Sequence[CaseSource], patients: Sequence[str], tested: set[str], validation: float) -> Split:
-    """With the patients of the test known: those for validation are the next in order."""
+    """Split with the patients of the test given: those for validation are the next in order."""
     rest = [patient for patient in patients if patient not in tested]
     validated = set(rest[: _share(validation, len(rest))])
     split = Split(

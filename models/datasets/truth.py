@@ -26,7 +26,7 @@ def labels_on(path: Path, geometry: Geometry, values: Sequence[tuple[int, int]])
 
 
 def label_volume(path: Path, geometry: Geometry) -> NDArray[np.uint8]:
-    """A label volume on `geometry`, its values as they are. Raises CaseUnreadable, NotNifti."""
+    """Read a label volume on `geometry`, its values unchanged. Raises CaseUnreadable, NotNifti."""
     if not path.is_file():
         raise CaseUnreadable(f"{path}: no such file")
     if not geometry.is_regular:
@@ -77,7 +77,7 @@ def spread_hu(volume: Volume, mask: Bool) -> float:
 
 
 def require_best_fit(volume: Volume, mask: Bool, path: Path, axes: Sequence[int]) -> None:
-    """Raise CaseUnreadable when the mask would lie on more even tissue if it were turned round along one of `axes`.
+    """Raise CaseUnreadable where the mask would lie on more even tissue if it were reversed along one of `axes`.
 
     For truth that says nothing of where it lies, so that an order of slices (or of rows) is proven on every case. The
     spread of the three real cases here is 22 to 34 HU, turned along any axis 96 to 134. Turning it is a question: what

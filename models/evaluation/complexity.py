@@ -35,7 +35,7 @@ MIB = 2**20
 
 @dataclass(frozen=True)
 class Speed:
-    """How quick a network is on one device, in a process that does nothing else.
+    """The speed of a network on one device, in a process that does nothing else.
 
     `seconds_per_slice` is wall-clock, `cpu_seconds_per_slice` what all threads together worked, which other processes
     disturb less. `peak_memory_mb`: the most that the process held, torch and the weights with it; on CUDA what was
@@ -53,7 +53,7 @@ class Speed:
 
 @dataclass(frozen=True)
 class Complexity:
-    """What a network costs for one slice of (rows, columns).
+    """The cost of a network for one slice of (rows, columns).
 
     `flops` counts a multiplication and its addition as two, in convolutions and matrix products, which are all but a
     few parts in a thousand. `cuda` is None where there is none.
@@ -68,7 +68,7 @@ class Complexity:
     cuda: Speed | None
 
     def to_json(self) -> dict[str, Any]:
-        """All of it, as it stands in complexity.json."""
+        """Return all of it, as in complexity.json."""
         return asdict(self)
 
 
@@ -109,7 +109,7 @@ def count(architecture: str, rows: int, columns: int) -> tuple[int, int]:
 
 
 def measure(card: Card, device: str, threads: int | None, runs: int) -> Speed:
-    """The speed of a card's network on a device, in this process; `complexity` gives it one of its own."""
+    """Measure the speed of a card's network on a device, in this process; `complexity` starts a separate one."""
     model = load_model(card, device=device, threads=threads)
     rows, columns = typical_size(card.preprocessing)
     batch = batch_size(rows, columns)
@@ -151,7 +151,7 @@ def _in_own_process(card: Card, device: str, threads: int | None, runs: int) -> 
 
 
 def _measured(asked: tuple[Card, str, int | None, int]) -> Speed | ModelError:
-    """What `measure` gives or raises: as an answer, which comes through a pipe."""
+    """Return what `measure` returns or raises, as an answer for a pipe."""
     try:
         return measure(*asked)
     except ModelError as error:

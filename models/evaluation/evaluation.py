@@ -65,7 +65,7 @@ Report = Callable[[int, int, str], None]
 
 @dataclass(frozen=True)
 class Asked:
-    """What evaluation.json says of how it came to be: the software, the command, and which part of a split it is of."""
+    """The origin of an evaluation as evaluation.json states it: the software, the command, and the part of a split."""
 
     software: str
     command: str
@@ -110,7 +110,7 @@ def evaluate(
 def _measure_all(
     model: Model, sources: Sequence[CaseSource], out: Path, software: str, report: Report
 ) -> tuple[list[tuple[CaseSource, Measured]], list[str]]:
-    """What each case measured, now or before, and a line on each that could not be."""
+    """Yield what each case measured, now or before, and a line on each that could not be measured."""
     measured: list[tuple[CaseSource, Measured]] = []
     skipped: list[str] = []
     by_key = {_key(model, source, software): source for source in sources}  # the same case twice is one witness
@@ -146,7 +146,7 @@ def measure_case(model: Model, case: Case, collection: str) -> tuple[Measured, N
 def compare(
     case: Case, segmentation: Segmentation, probabilities: Probabilities, *, collection: str, seconds: float
 ) -> Measured:
-    """Every figure of a case. Those of tumours are None where the truth has none or nobody drew them."""
+    """Return every figure of a case. Those of tumours are None where the truth has none, or they were not drawn."""
     geometry, drawn = case.volume.geometry, case.tumours_drawn
     counts = confusion(case.labels, segmentation.labels)
     histograms: dict[str, Counts] = {"liver": histogram(case.labels > 0, probabilities.liver)}
@@ -240,7 +240,7 @@ def _percent(part: float | None, whole: float | None) -> float | None:
 
 
 def found_labels(model: Model, source: CaseSource, out: Path, software: str) -> NDArray[np.uint8]:
-    """What an evaluation in `out` by `software` found in a case (0, 1, 2), as it kept it.
+    """Read the labels (0, 1, 2) that an evaluation in `out` by `software` found in a case and kept.
 
     Raises RunMismatch where it did not.
     """
@@ -262,7 +262,7 @@ def _key(model: Model, source: CaseSource, software: str) -> str:
 
 @cache
 def code_sha256(folder: Path = Path(__file__).parents[1]) -> str:
-    """Of the modules that decide which labels are found, as they lie in `folder`."""
+    """Return the sha256 of the modules in `folder` that decide which labels are found."""
     return hashlib.sha256(b"\0".join((folder / name).read_bytes() for name in LABELS_BY)).hexdigest()
 
 
@@ -279,7 +279,7 @@ def _keep(folder: Path, key: str, measured: Measured, labels: NDArray[np.uint8])
 
 
 def _read_kept(path: Path) -> Measured | None:
-    """What was kept, if it is all there and whole."""
+    """Read a case that was measured before, if its files are complete."""
     try:
         _read_labels(path.with_suffix(".npz"))
         return Measured.from_json(path.read_text())

@@ -28,7 +28,7 @@ Labels = NDArray[np.integer]
 
 @dataclass(frozen=True)
 class Size:
-    """Of one lesion: its voxels' volume and its longest diameter in one slice (RECIST 1.1, as reports have it)."""
+    """The size of one lesion: volume, and longest diameter in one slice (RECIST 1.1, as in the reports)."""
 
     volume_ml: float
     diameter_mm: float
@@ -55,7 +55,7 @@ class TrueLesion:
 
 @dataclass(frozen=True)
 class FalseLesion:
-    """What was found where the truth has no lesion that is not paired with another one. `confidence` as in the SR."""
+    """A lesion that was found and is paired with none of the truth. `confidence` as in the SR."""
 
     size: Size
     confidence: float | None
@@ -127,7 +127,7 @@ def _common_mm3(truth: Labels, found: Labels, shape: tuple[int, int], voxel_volu
 
 
 def _pairs(common: NDArray[np.float64]) -> dict[int, int]:
-    """Which found lesion each true one is paired with, by falling common volume."""
+    """Pair true lesions with found ones, by falling common volume."""
     pairs: dict[int, int] = {}
     for index in np.argsort(-common, axis=None, kind="stable").tolist():
         true, found = divmod(index, common.shape[1])
@@ -139,7 +139,7 @@ def _pairs(common: NDArray[np.float64]) -> dict[int, int]:
 
 
 def _sizes(labels: Labels, count: int, voxel_volumes_mm3: Float, geometry: Geometry) -> list[Size]:
-    """Of the labels 1 to `count`, each of which has a voxel."""
+    """Measure the labels 1 to `count`, each of which has a voxel."""
     sizes = []
     boxes: list[Box] = find_objects(labels)[:count]
     for number, box in enumerate(boxes, start=1):

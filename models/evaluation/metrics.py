@@ -74,7 +74,7 @@ def voxel_scores(counts: Counts) -> dict[str, float | None]:
 
 
 def volume_ml(mask: Bool, geometry: Geometry) -> float:
-    """Voxels of each slice times what one of them holds: right for uneven stacks too."""
+    """Add up the voxels of each slice times the volume of one of them: right for uneven stacks too."""
     return float(np.count_nonzero(mask, axis=(1, 2)) @ geometry.voxel_volumes_mm3) / 1000
 
 
@@ -103,7 +103,7 @@ class Distances:
 
 
 def surface_distances(found: Bool, truth: Bool, geometry: Geometry) -> Distances | None:
-    """Distances between the surfaces of two masks (slice, row, column); None when one of them is empty.
+    """Measure distances between the surfaces of two masks (slice, row, column); None where one of them is empty.
 
     A surface is the voxels of a mask that have a face in common with what is outside of it; the image's edge is
     outside. SimpleITK measures on the grid's own spacing. Slices that lie unevenly, or whose pixels drift (a tilted
@@ -124,7 +124,7 @@ def surface_distances(found: Bool, truth: Bool, geometry: Geometry) -> Distances
 
 
 def _distances_mm(of: Bool, to: Bool, spacing_mm: tuple[float, float, float]) -> Float:
-    """From each voxel of a surface to the nearest one of another; spacing as SimpleITK has it (column, row, slice)."""
+    """Measure from each voxel of a surface to the nearest of another; spacing as in SimpleITK (column, row, slice)."""
     image: Any = sitk.GetImageFromArray(to.view(np.uint8))
     image.SetSpacing(spacing_mm)
     away: Any = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=True)  # type: ignore[no-untyped-call]

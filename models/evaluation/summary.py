@@ -22,7 +22,7 @@ Record = dict[str, Any]
 
 @dataclass(frozen=True, eq=False)
 class Measured:
-    """What evaluation keeps of a case: its `record` in evaluation.json, and counts that are pooled over cases.
+    """The figures of a case: its `record` in evaluation.json, and counts that are pooled over cases.
 
     `confusion` (3, 3) also where the record has none, because nobody drew the tumours: the liver's is right there too.
     `histograms` by structure, "tumour" only where tumours were drawn.
@@ -33,7 +33,7 @@ class Measured:
     histograms: dict[str, Counts]
 
     def to_json(self) -> str:
-        """For `from_json`."""
+        """Write it as JSON for `from_json`."""
         counts = {name: counted.tolist() for name, counted in self.histograms.items()}
         return json.dumps({"case": self.record, "confusion": self.confusion.tolist(), "histograms": counts})
 
@@ -73,7 +73,7 @@ def _pooled_curve(measured: Sequence[Measured], structure: str) -> dict[str, Any
 
 
 def _means(records: Sequence[Record], structure: str) -> dict[str, Any]:
-    """Of each figure its mean over the cases that have it, every case counted alike."""
+    """Return the mean of each figure over the cases that have it, every case counted alike."""
     means = {}
     for name in records[0][structure]:
         known = [record for record in records if record[structure][name] is not None]
@@ -125,7 +125,7 @@ def _lesions(records: Sequence[Record]) -> dict[str, Any]:
 
 
 def _drawn_found(record: Record) -> int:
-    """How many lesions the model drew."""
+    """Return how many lesions the model drew."""
     return sum(1 for lesion in record["lesions"] if lesion["found"]) + len(record["false_lesions"])
 
 

@@ -85,7 +85,7 @@ class Augmentation:
         self.values = Compose(changes)
 
     def __call__(self, patch: Sample, draw: np.random.Generator) -> Sample:
-        """One sample out of a patch, which stays as it is."""
+        """Make one sample of a patch, which is left unchanged."""
         state = np.random.RandomState(int(draw.integers(2**32)))
         for transform in (self.turned, self.bent, self.values):
             _draw_from(state, transform)
@@ -111,7 +111,7 @@ class Augmentation:
         return Sample(image, labels, patch.merged, patch.spacing_mm)
 
     def _reshape(self, patch: Sample) -> tuple[Tensor, Tensor]:
-        """Turned, scaled, sheared and bent. Image and masks are read at the same places, all linearly, at once.
+        """Turn, scale, shear and bend a sample. Image and masks are read at the same places, all linearly, at once.
 
         This is MONAI's Rand2DElastic but for the way in which the places are interpolated between its control points:
         as products of matrices, that are cut to the sample at once, it takes a twentieth of the time.
@@ -141,7 +141,7 @@ def _draw_from(state: np.random.RandomState, transform: Randomizable) -> None:
 
 
 def remap(image: Tensor, window: tuple[float, float], draw: np.random.Generator) -> Tensor:
-    """What a CT might look like as MR: HU through a random curve into `window`, where the values of an MR are put too.
+    """Make a CT look like an MR: HU through a random curve into `window`, where the values of an MR are put too.
 
     Air stays dark. Fat and bone get any value; soft tissue keeps or turns its order, with up to twice its contrasts.
     """

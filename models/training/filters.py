@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 @cache
 def cubic(values: int, size: int) -> Tensor:
-    """(size, values) weights that interpolate so many values over `size` places: PyTorch's bicubic along one axis.
+    """(size, values) weights that interpolate `values` values over `size` places: PyTorch's bicubic along one axis.
 
     As two products of matrices an interpolation takes a fifteenth of the time.
     """

@@ -73,7 +73,7 @@ def insert_lesions(
 
 
 def draw_look(draw: np.random.Generator, radius_mm: float, *, bright: bool) -> Look:
-    """How a lesion looks: small ones are plain."""
+    """Draw how a lesion looks: small ones are plain."""
     specks_hu = 0.0
     if radius_mm > 5 and draw.random() < 0.1:
         specks_hu = float(draw.uniform(80, 400))
@@ -117,7 +117,7 @@ def _insert(
     apart_mm: tuple[float, float],
     draw: np.random.Generator,
 ) -> None:
-    """One lesion, cut anywhere by the middle plane, in place."""
+    """Insert one lesion, cut anywhere by the middle plane, in place."""
     spacing_mm, planes_mm = apart_mm
     semi = radius_mm * np.exp(draw.normal(0, 0.18, 3))  # across the planes, and along two directions in them
     angle, height = float(draw.uniform(0, np.pi)), float(draw.uniform(-0.75, 0.75)) * semi[0]

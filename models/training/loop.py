@@ -41,7 +41,7 @@ SYNC_STEPS = 10
 
 @dataclass(frozen=True)
 class Watch:
-    """Who is told: `step(step, loss, seconds_left)` and `epoch(quality)`; `stop()` says to end after this step."""
+    """Callbacks: `step(step, loss, seconds_left)` and `epoch(quality)`; `stop()` is True to end after this step."""
 
     step: Callable[[int, float, float], None] = lambda step, loss, seconds_left: None
     epoch: Callable[[Quality], None] = lambda quality: None
@@ -50,7 +50,7 @@ class Watch:
 
 @dataclass(frozen=True)
 class Trained:
-    """How far a run came; `best` is None where nothing was validated."""
+    """The outcome of a run; `best` is None where nothing was validated."""
 
     step: int
     best: Quality | None
@@ -129,7 +129,7 @@ class _Learner:
         self.scaler = torch.amp.GradScaler(rank.device.type, enabled=self.dtype is torch.float16)
 
     def state(self) -> dict[str, Any]:
-        """What `load` goes on from."""
+        """Return the state that `load` goes on from."""
         parts = {"network": self.network, "average": self.average, "optimiser": self.optimiser, "scaler": self.scaler}
         return {name: part.state_dict() for name, part in parts.items()}
 
@@ -171,7 +171,7 @@ class _Losses:
         self.waiting: list[tuple[int, Tensor, float]] = []
 
     def tell(self) -> None:
-        """Read all that wait, the last of which is of the step that has just been taken."""
+        """Read all losses that wait; the last one is of the step that has just been taken."""
         step_s = (time.monotonic() - self.started) / (self.waiting[-1][0] - self.first)
         for number, value, rate in self.waiting:
             if self.rank.first:
@@ -208,7 +208,7 @@ def frozen_modules(network: nn.Module, recipe: Recipe) -> list[nn.Module]:
 
 
 def autocast_dtype(device: torch.device) -> torch.dtype | None:
-    """What the forward pass computes in: bfloat16 where it is quick, else float16 on CUDA and float32 on the CPU."""
+    """Return the type of the forward pass: bfloat16 where it is fast, else float16 on CUDA and float32 on the CPU."""
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     return torch.bfloat16 if computes_bfloat16(device) else None
@@ -217,7 +217,7 @@ def autocast_dtype(device: torch.device) -> torch.dtype | None:
 def batch_loss(
     network: nn.Module, batch: Batch, how: Preprocessing, *, dtype: torch.dtype | None, rank: Rank
 ) -> Tensor:
-    """The loss of the whole batch, of which this process has a part."""
+    """Return the loss of the whole batch; this process computes its part."""
     device = rank.device
     image = batch.image.to(device, non_blocking=True)
     image = normalise(image, how.window_hu).contiguous(memory_format=torch.channels_last)
@@ -264,7 +264,7 @@ def validate(
 def batches(
     cases: Sequence[PreparedCase], how: Preprocessing, recipe: Recipe, first: int, *, rank: Rank, workers: int
 ) -> DataLoader[Batch]:
-    """This process's parts of the batches from step `first` on, made by `workers` processes of their own.
+    """Yield this process's parts of the batches from step `first` on, made by `workers` worker processes.
 
     In a thread beside the network's, the samples' small operations wait for its cores.
     """
@@ -281,7 +281,7 @@ def batches(
 
 
 def _serve(worker: int) -> None:
-    """One core; and to the end: Ctrl-C and a service manager signal the whole group, and the loop still wants batches.
+    """Use one core, and ignore Ctrl-C and SIGTERM: both reach the whole group, and the loop still needs batches.
 
     The worker ends with the loop that asks it, or with its parent (PyTorch's watchdog).
     """

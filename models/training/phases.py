@@ -36,7 +36,7 @@ def change_enhancement(image: Tensor, labels: Tensor, draw: np.random.Generator)
 
 
 def change_phase(image: Tensor, labels: Tensor, draw: np.random.Generator) -> Tensor:
-    """A portal phase made arterial, native or of equilibrium; a sample whose liver is pale already stays as it is.
+    """Make a portal phase arterial, native or of equilibrium; a sample with a pale liver is left unchanged.
 
     Arterial: a liver of 48 to 78 HU, whose veins are as dark or darker, with vessels and organs beside it brighter or
     not yet enhanced. Native: everything alike, veins darker than the liver. Equilibrium: half of all contrast. The
@@ -70,7 +70,7 @@ def change_phase(image: Tensor, labels: Tensor, draw: np.random.Generator) -> Te
 
 
 def insert_effusion(image: Tensor, labels: Tensor, draw: np.random.Generator) -> Tensor:
-    """Fluid behind the lung, and in some of it lung that collapsed; a sample without lung stays as it is.
+    """Insert fluid behind the lung, in some of it collapsed lung; a sample without lung is left unchanged.
 
     A patient lies on the back: fluid fills up the lowest part. Neither it nor collapsed lung, which takes up contrast
     medium, is liver.

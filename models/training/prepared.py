@@ -81,7 +81,7 @@ class PreparedCase:
 
 @dataclass(frozen=True, eq=False)
 class Prepared:
-    """What training draws from, in the order of the sources.
+    """The cases that training draws from, in the order of the sources.
 
     `skipped`: a line for each case that could not be prepared. `sha256` of all arrays, and of what else training asks
     of a case (name, patient, collection, whether tumours are drawn, distances): the data's hash.
@@ -100,7 +100,7 @@ def prepare(
     processes: int = 1,
     progress: Progress = ignore_progress,
 ) -> Prepared:
-    """Every case as inference would see it, from `cache` or made there. `progress` is told cases done, and of how many.
+    """Prepare every case as inference sees it, or take it from `cache`. `progress` is told cases done, and of how many.
 
     A case that cannot be read, or is not for this preprocessing, is named in `skipped`. Raises RunMismatch when the
     cache cannot be written, or two sources have one name.
@@ -142,7 +142,7 @@ def folder_name(source: CaseSource, how: Preprocessing) -> str:
 
 
 def read_prepared(folder: Path) -> PreparedCase:
-    """The case of a complete folder. Raises CaseUnreadable for one that somebody changed."""
+    """Read the case of a complete folder. Raises CaseUnreadable for one that was changed."""
     facts = _facts(folder)
     try:
         return _mapped_case(facts, folder)
@@ -175,7 +175,7 @@ def _mapped_case(facts: dict[str, Any], folder: Path) -> PreparedCase:
 
 
 def _alone() -> None:
-    """One thread for a process of several."""
+    """Use one thread: this process is one of several."""
     torch.set_num_threads(1)
 
 
@@ -244,7 +244,7 @@ def _lock(part: Path) -> int:
 
 
 def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled, float], folder: Path) -> None:
-    """All files of a case, on the disk before this returns."""
+    """Write all files of a case; they are on the disk when this returns."""
     fine, coarse, step_mm = resampled
     facts: dict[str, Any] = {
         "name": source.name,
@@ -276,9 +276,9 @@ def _write(source: CaseSource, case: Case, resampled: tuple[Resampled, Resampled
 
 
 def _is_whole(folder: Path, how: Preprocessing) -> bool:
-    """Whether a case can be mapped from there; one that somebody damaged is made again.
+    """True where a case can be mapped from there; a damaged one is made again.
 
-    So is one that does not say of which modality it is, unless none but CT could be prepared in this way.
+    So is one that does not state its modality, unless only CT could be prepared in this way.
     """
     try:
         read_prepared(folder)

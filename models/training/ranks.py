@@ -27,7 +27,7 @@ PATIENCE = timedelta(hours=12)
 
 @dataclass(frozen=True)
 class Rank:
-    """Which of `world` processes this one is, from 0; the first one writes all there is to write."""
+    """The number of this process, from 0, among `world` ones; the first one writes all files."""
 
     number: int
     world: int
@@ -35,16 +35,16 @@ class Rank:
 
     @property
     def first(self) -> bool:
-        """Whether this is the process that writes."""
+        """True for the process that writes."""
         return self.number == 0
 
     def wait(self) -> None:
-        """Until all have come this far."""
+        """Wait until all processes have come to this call."""
         if self.world > 1:
             dist.barrier()
 
     def told(self, names: Sequence[str]) -> Sequence[str]:
-        """What the first process says, once it does; what the others pass is not looked at."""
+        """Return what the first process passes; what the others pass is ignored."""
         if self.world == 1:
             return names
         said = [list(names)]
@@ -52,7 +52,7 @@ class Rank:
         return said[0]
 
     def any(self, flag: bool) -> bool:  # noqa: FBT001  the flag is what it is about
-        """Whether any of the processes says so."""
+        """True where any of the processes passes True."""
         if self.world == 1:
             return flag
         flags = torch.tensor([int(flag)], device=self.device)
@@ -60,7 +60,7 @@ class Rank:
         return bool(flags.item())
 
     def spread(self, network: nn.Module) -> nn.Module:
-        """The network as it is called in training: gradients are the mean over all processes."""
+        """Wrap the network for training: gradients are the mean over all processes."""
         if self.world == 1:
             return network
         if self.device.type == "cuda":

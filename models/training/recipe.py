@@ -31,7 +31,7 @@ def _share(default: float, description: str) -> Any:
 
 @dataclass(frozen=True)
 class Balance:
-    """How often what is drawn; the rest of each share is drawn evenly from all there is."""
+    """The shares of samples that are drawn by kind; the rest is drawn evenly from all there is."""
 
     real: float = _share(0.6, "Samples of real cases, where there are phantoms too.")
     fine: float = _share(0.45, "Samples at the resolution of the fine pass, about the liver but for `beyond`.")
@@ -45,7 +45,7 @@ class Balance:
 
 @dataclass(frozen=True)
 class Chances:
-    """How often each change of `models.training.augmentation` is made; 0 switches it off."""
+    """The chance of each change in `models.training.augmentation`; 0 switches it off."""
 
     shape: float = _share(1.0, "Turned, scaled, sheared, bent.")
     phase: float = _share(0.0, "A portal phase made arterial, native or of equilibrium.")
@@ -66,7 +66,7 @@ class Chances:
 
 @dataclass(frozen=True)
 class Recipe:
-    """All that decides which weights come out, beside the data and the preprocessing."""
+    """All values that decide which weights come out, apart from the data and the preprocessing."""
 
     architecture: str = "resnet50"
     steps: int = _key(1000, "Steps of the training.", ge=1)

@@ -52,7 +52,7 @@ Describe = Callable[[str], dict[str, Any]]
 
 @dataclass(frozen=True)
 class Quality:
-    """What a validation measured at a step: Dice over all `slices` as one; None where no tumour was drawn."""
+    """The result of a validation at a step: Dice over all `slices` as one; None where no tumour was drawn."""
 
     step: int
     liver_dice: float
@@ -61,19 +61,19 @@ class Quality:
 
     @property
     def score(self) -> float:
-        """By what the best weights are chosen: the mean of what was measured."""
+        """The figure that decides which weights are the best: the mean of what was measured."""
         return self.liver_dice if self.tumour_dice is None else (self.liver_dice + self.tumour_dice) / 2
 
 
 @dataclass(frozen=True)
 class RunFolder:
-    """A folder that `claim` gave to one run. `card` is what the weights' card says, but for sha256 and quality."""
+    """The folder of one run, from `claim`. `card` is the weights' card without sha256 and quality."""
 
     path: Path
     card: Mapping[str, Any]
 
     def read_checkpoint(self) -> dict[str, Any] | None:
-        """What `write_checkpoint` wrote, on the CPU; None at the start of a run. Raises RunMismatch for a damaged file.
+        """Read the checkpoint onto the CPU; None at the start of a run. Raises RunMismatch for a damaged file.
 
         On a GPU a second copy of everything would lie beside the first until the run's first step.
         """
@@ -89,7 +89,7 @@ class RunFolder:
         return state
 
     def write_checkpoint(self, state: Mapping[str, Any]) -> None:
-        """Whole or not at all, and on the disk when this returns; before it the logs that it is the end of."""
+        """Write a checkpoint in full or not at all, durably; the logs that lead to it are synced first."""
         for name in COLUMNS:
             if (self.path / name).exists():
                 with (self.path / name).open("a") as file:
@@ -108,16 +108,16 @@ class RunFolder:
             write_whole(path, ("\n".join(kept) + "\n").encode())
 
     def log_loss(self, step: int, loss: float, learning_rate: float) -> None:
-        """One line of loss.csv."""
+        """Append a line to loss.csv."""
         self._append(LOSSES, f"{step},{loss:.6f},{learning_rate:.6g}")
 
     def log_dice(self, quality: Quality) -> None:
-        """One line of dice.csv; empty where no tumour was drawn."""
+        """Append a line to dice.csv; empty where no tumour was drawn."""
         tumour = "" if quality.tumour_dice is None else f"{quality.tumour_dice:.4f}"
         self._append(DICES, f"{quality.step},{quality.liver_dice:.4f},{tumour}")
 
     def note(self, event: str) -> None:
-        """A line of the log, with the time."""
+        """Append a line to the log, with the time."""
         self._append(LOG, f"{datetime.now(UTC).isoformat(timespec='seconds')} {event}")
 
     def _append(self, name: str, line: str) -> None:
@@ -129,7 +129,7 @@ class RunFolder:
         return self.path / f"{self.card['architecture']}{which}.json"
 
     def save_weights(self, network: nn.Module, which: str, quality: Quality | None) -> None:
-        """Weights in half precision, and their card with what the validation measured.
+        """Save weights in half precision, and their card with the figures of the validation.
 
         Unless somebody chose a version it is made of the weights: no two that differ (in data, base, seed, steps, in
         being the best or the last, in when the run was stopped) have the same name and version, which SEG and SR bear.
@@ -160,7 +160,7 @@ def claim(
     texts: Mapping[str, str],
     patients: Iterable[str] = (),
 ) -> RunFolder:
-    """Make the folder of a run, or find that it is this run's, which then goes on from its checkpoint.
+    """Make the folder of a run, or accept the one that is there: then the run goes on from its checkpoint.
 
     `identity`: JSON values that decide which weights come out. `texts`: files to be written beside it by name.
     `patients`: whom its weights know from training or validation, for `learned_from`. Raises RunMismatch: going on with
@@ -195,7 +195,7 @@ def refuse_another(path: Path, identity: Mapping[str, Any]) -> None:
 
 
 def learned_from(card: Card) -> frozenset[str]:
-    """Patients whom weights know from training or validation; nobody where nothing says it.
+    """Return the patients whom weights know from training or validation; none where nothing states them.
 
     It is said by the run that they lie in, or by the list that `catalogue.add` brought with them. Raises CardInvalid
     for one that may not be read: it is there, and says who must not be measured on.
@@ -212,7 +212,7 @@ def learned_from(card: Card) -> frozenset[str]:
 
 
 def versions() -> dict[str, str]:
-    """What the numbers of a run may depend on besides its configuration."""
+    """Return the versions of all software that the weights may depend on."""
     packages = ("porta-hepatis", "torch", "torchvision", "monai", "numpy")
     return {"python": platform.python_version()} | {package: version(package) for package in packages}
 
