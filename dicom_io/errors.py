@@ -81,6 +81,18 @@ class RejectReason(StrEnum):
         TOLD,
         Cure.MORE_SLICES,
     )
+    MIXED_IDENTITY = (
+        "MIXED_IDENTITY",
+        "The images of the series do not agree on their patient, study or series: whose they are is not certain.",
+        TOLD,
+        Cure.MORE_SLICES,
+    )
+    REASSIGNED = (
+        "REASSIGNED",
+        "The images were sent again as those of another patient or study: results of the series do not belong here.",
+        TOLD,
+        None,
+    )
     DUPLICATE_POSITIONS = (
         "DUPLICATE_POSITIONS",
         "Several images lie at the same position, and nothing tells their volumes apart.",
@@ -123,6 +135,7 @@ class SeriesWarning(StrEnum):
     NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
     NO_RESCALE = "NO_RESCALE"
     UNUSABLE_VALUES = "UNUSABLE_VALUES"
+    IDENTITY_SPELLING = "IDENTITY_SPELLING"
 
 
 WARNING_SENTENCES: dict[SeriesWarning, str] = {
@@ -136,6 +149,7 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.SEPARATE_RANGES: "The slices lie in ranges far apart; what is between them was not seen.",
     SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
     SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
+    SeriesWarning.IDENTITY_SPELLING: "Some images write patient, study or series differently, and mean the same.",
     SeriesWarning.NO_RESCALE: "The images state no rescale intercept; their values were taken as Hounsfield units.",
     SeriesWarning.UNUSABLE_VALUES: "Attributes of the images hold values that cannot be used; they count as absent.",
 }

@@ -24,6 +24,7 @@ from pydicom.uid import (
 
 from dicom_io import values
 from dicom_io.errors import NotDicom
+from dicom_io.identity import identity_of
 from dicom_io.image_header import ImageHeader, PixelFormat, Plane
 from dicom_io.values import DAMAGED
 
@@ -124,6 +125,7 @@ def image_header(ds: Dataset, offset: int | None) -> ImageHeader:
         pixels=pixels,
         planes=tuple(planes),
         unusable=tuple(keyword for keyword, read in stated.items() if read(ds, keyword) in UNREAD),
+        identity=identity_of(ds),
     )
 
 

@@ -6,8 +6,11 @@ can lie as JSON beside the file and be had again without parsing.
 
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
+
+Identity = Mapping[str, tuple[str, str]]
+"""By keyword the digests of what an attribute means and of how it is written; without those that say nothing."""
 
 
 @dataclass(frozen=True)
@@ -70,6 +73,8 @@ class ImageHeader:
     pixels: PixelFormat | None
     planes: tuple[Plane, ...]
     unusable: tuple[str, ...] = ()
+    identity: Identity = field(default_factory=dict)
+    """Whose it is and of which study and series: digests, which name nobody."""
 
     def to_json(self) -> str:
         """As text; `from_json` gives it back."""
@@ -82,7 +87,8 @@ def from_json(text: str) -> ImageHeader:
         raw: dict[str, Any] = json.loads(text)
         pixels = None if raw["pixels"] is None else PixelFormat(**raw["pixels"])
         planes = tuple(Plane(**_with_tuples(plane)) for plane in raw["planes"])
-        return ImageHeader(**_with_tuples(raw) | {"pixels": pixels, "planes": planes})
+        identity = {keyword: (meaning, text) for keyword, (meaning, text) in raw["identity"].items()}
+        return ImageHeader(**_with_tuples(raw) | {"pixels": pixels, "planes": planes, "identity": identity})
     except (TypeError, KeyError, AttributeError) as error:
         raise ValueError("not a stored image header") from error
 

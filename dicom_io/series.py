@@ -18,6 +18,7 @@ from pydicom import Dataset, dcmread
 
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
+from dicom_io.identity import disagreement
 from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
 from dicom_io.partition import Part, Placed, clusters, each_once, ranges, volumes_of
@@ -143,6 +144,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     Slices are sorted by the projection of ImagePositionPatient on the normal (PS3.3 section C.7.6.2.1.1), never by
     InstanceNumber or file name. Volumes are in the order of what tells them apart.
     """
+    identity = disagreement(file.header.identity for file in files if file.header.planes)
     files, conflicting = _each_once(files)
     images = _images(files)
     placed = [
@@ -153,6 +155,8 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     ]
     if not placed:
         raise SeriesRejected(RejectReason.LOCALIZER_ONLY)
+    if identity.differing:
+        raise SeriesRejected(RejectReason.MIXED_IDENTITY, f"They differ in {', '.join(identity.differing)}.")
     if any(
         np.isnan([p.slice.plane.rescale_slope or 0.0, p.slice.plane.rescale_intercept or 0.0]).any() for p in placed
     ):
@@ -169,6 +173,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     found += [SeriesWarning.SEPARATE_RANGES] if note else []
     found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
     found += [SeriesWarning.UNUSABLE_VALUES] if any(file.header.unusable for file in images) else []
+    found += [SeriesWarning.IDENTITY_SPELLING] if identity.spelled else []
     codes = tuple(map(str, found))
     stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
     return Series(tuple(stacks), left_out, codes, note)

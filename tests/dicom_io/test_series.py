@@ -128,6 +128,11 @@ REFUSED: dict[RejectReason, list[Change]] = {
     RejectReason.MIXED_ORIENTATION: [three_directions],
     RejectReason.MIXED_FRAMES_OF_REFERENCE: [frame_of_each, frame_of_every_third],
     RejectReason.MIXED_GRIDS: [spacing_of_each, spacing_of_every_third],
+    RejectReason.MIXED_IDENTITY: [
+        only(0, PatientID="ANOTHER"),
+        only(11, PatientName="Another^Person"),
+        only(3, StudyInstanceUID="1.2.3"),
+    ],
     RejectReason.DUPLICATE_POSITIONS: [at_one_place],
     RejectReason.MISSING_SLICES: [
         at_heights(0, 5, 10, 15, 20, 45, 50, 55, 60, 65, 70, 75),
@@ -160,6 +165,7 @@ def test_every_reason_is_tested() -> None:
         RejectReason.TOO_FEW_SLICES,
         RejectReason.UNSUPPORTED_SYNTAX,
         RejectReason.TOO_LARGE,
+        RejectReason.REASSIGNED,
         RejectReason.NO_RULE,
         RejectReason.NO_MODEL,
         RejectReason.SUPERSEDED_BY_BETTER,
@@ -193,6 +199,7 @@ WARNED: dict[SeriesWarning, list[Change]] = {
         stating("Modality", "CS", b"CT\\MR "),
         stating("ImageType", "DS", b"4.0 "),
     ],
+    SeriesWarning.IDENTITY_SPELLING: [only(3, AccessionNumber="A1"), only(3, PatientSex="other")],
     SeriesWarning.NO_RESCALE: [setting(RescaleIntercept=None), only(3, RescaleIntercept="")],
 }
 
