@@ -26,6 +26,9 @@ The invariants:
 6. One verdict a study, and none where a series is or will be answered. It is that of the refused series with the
    most images that has a reason to be told (`candidates_for_verdict`); a later answer supersedes it. A late slice
    that changes the reason has it told anew. A verdict is no candidate, and takes no place among `per_study`.
+7. What concerns whose images these are is told in any case, whatever else the study is told: that those of a series do
+   not agree on it (MIXED_IDENTITY), and that they came again as another patient's or study's (REASSIGNED). The latter
+   takes back all that the series' earlier jobs said; neither it nor they take part any more.
 """
 
 from collections.abc import Iterable, Mapping
@@ -39,6 +42,8 @@ Suitability = tuple[float | int | str | bool, ...]
 """How well a series suits, the larger the better (`dicom_io.preference.suitability`)."""
 
 TOLD = frozenset(reason for reason in RejectReason if reason.is_told)
+TAKING_BACK = (RejectReason.MIXED_IDENTITY, RejectReason.REASSIGNED)
+"""Reasons that are told in any case, and that take back the findings of the series' earlier revisions."""
 
 
 class Standing(StrEnum):
@@ -85,18 +90,28 @@ class Choice:
     superseded: tuple[Job, ...] = ()
     refused: tuple[Job, ...] = ()
     """Jobs that are not to be processed, which end in silence."""
-    verdict: Job | None = None
-    """The refused job that reports its reason."""
+    verdicts: tuple[Job, ...] = ()
+    """The refused jobs that report their reason."""
 
     @property
     def is_empty(self) -> bool:
         """True where nothing changes."""
-        return not (self.chosen or self.superseded or self.refused or self.verdict)
+        return not (self.chosen or self.superseded or self.refused or self.verdicts)
 
 
 def awaits_choice(job: Job) -> bool:
     """True for a job that the next round decides about."""
     return job.state in WORKABLE and not job.chosen and job.halt is None
+
+
+def not_taken_back(jobs: Iterable[Job]) -> list[Job]:
+    """Those of `jobs` that a job for REASSIGNED has not taken back, and that are none themselves."""
+    jobs = list(jobs)
+    taken_back: dict[str, int] = {}
+    for job in jobs:
+        if job.before_instance is not None:
+            taken_back[job.series_instance_uid] = max(job.revision, taken_back.get(job.series_instance_uid, 0))
+    return [job for job in jobs if job.revision > taken_back.get(job.series_instance_uid, 0)]
 
 
 def taking_part(jobs: Iterable[Job]) -> list[Job]:
@@ -156,12 +171,24 @@ def candidates_for_verdict(jobs: Iterable[Job], choice: Choice) -> list[Job]:
     return sorted(refused, key=lambda job: (not job.chosen, -job.instances, job.id))
 
 
-def with_verdict(choice: Choice, verdict: Job | None) -> Choice:
-    """Return the choice in which this job tells its reason; one that was chosen for that before goes on undisturbed."""
-    if verdict is None:
-        return choice
-    refused = tuple(job for job in choice.refused if job.id != verdict.id)
-    return replace(choice, refused=refused, verdict=None if verdict.chosen else verdict)
+def told_in_any_case(jobs: Iterable[Job]) -> list[Job]:
+    """The jobs that tell whose images those of a series are, unless an earlier one of the series said the same."""
+    jobs = list(jobs)
+    told = {(job.series_instance_uid, job.reject_reason) for job in _standing_verdicts(not_taken_back(jobs))}
+    return [
+        job
+        for job in jobs
+        if standing_of(job) == Standing.REFUSED
+        and job.reject_reason in TAKING_BACK
+        and (job.series_instance_uid, job.reject_reason) not in told
+    ]
+
+
+def with_verdicts(choice: Choice, verdicts: Iterable[Job]) -> Choice:
+    """The choice in which these jobs tell their reason; one that was chosen for that before goes on undisturbed."""
+    told = {job.id: job for job in verdicts}
+    refused = tuple(job for job in choice.refused if job.id not in told)
+    return replace(choice, refused=refused, verdicts=tuple(job for job in told.values() if not job.chosen))
 
 
 def is_answered(jobs: Iterable[Job]) -> bool:

@@ -5,9 +5,10 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
+from pathlib import Path
 
 from pydicom import Dataset, FileDataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
@@ -20,13 +21,18 @@ from daemon.log import get_logger
 from daemon.process import make_files_private
 from daemon.sidecar import write_sidecar
 from daemon.spool import Spool
+from dicom_io.differences import Difference, difference
 from dicom_io.errors import InvalidUID
+from dicom_io.identity import identity_of, place
 from dicom_io.image_file import MODALITY_OF, PIXEL_DATA, image_header
 from dicom_io.image_header import ImageHeader
 from dicom_io.uids import checked_uid
 from dicom_io.values import DAMAGED
 
 LOCKS = 64
+
+ATTEMPTS = 5
+"""How often an instance is compared with what another process has recorded meanwhile."""
 
 IDENTIFYING = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -38,9 +44,14 @@ log = get_logger()
 
 
 class Verdict(StrEnum):
-    """What became of an instance. The last five are kept in quarantine under this reason."""
+    """What became of an instance. The last five are kept in quarantine under this reason.
+
+    REPLACED: stored in the place of an earlier version, which had other pixels or another identity.
+    DUPLICATE_DIFFERENT: other bytes under the same UIDs, and nothing in them that matters for the results.
+    """
 
     STORED = "STORED"
+    REPLACED = "REPLACED"
     ALREADY_STORED = "ALREADY_STORED"
     NO_ROOM = "NO_ROOM"
     DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
@@ -60,6 +71,7 @@ QUARANTINED = (
 
 STATUS: dict[Verdict, int] = {
     Verdict.STORED: 0x0000,
+    Verdict.REPLACED: 0x0000,
     Verdict.ALREADY_STORED: 0x0000,
     Verdict.DUPLICATE_DIFFERENT: 0x0000,
     Verdict.NO_IMAGE: 0x0000,
@@ -77,6 +89,14 @@ class Accepted:
 
     verdict: Verdict
     series_instance_uid: str | None = None
+
+
+@dataclass(frozen=True)
+class Change:
+    """What a later version of an instance changes, and whether an archive files it under another patient or study."""
+
+    difference: Difference
+    is_elsewhere: bool
 
 
 class Intake:
@@ -143,21 +163,54 @@ class Intake:
             sha256=sha256,
         )
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
-            known = self._ledger.instance(instance.sop_instance_uid)
-            if known is None:
-                described = self._describers.submit(_described, ds)
-                self._spool.keep(path, [content])
-                if self._ledger.record_instance(instance, now=self._clock()):
-                    if header := described.result():
-                        write_sidecar(self._spool.root / path, header, size=len(content))
-                    return Accepted(Verdict.STORED, instance.series_instance_uid)
-                # Another process was faster.
-                known = self._ledger.instance(instance.sop_instance_uid)
-                if known and known.path != instance.path:
-                    self._spool.discard(path)
-            if known and known.sha256 == instance.sha256:
-                return Accepted(Verdict.ALREADY_STORED, known.series_instance_uid)
-        return self._set_aside(content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title)
+            for _ in range(ATTEMPTS):  # again only where another process was faster
+                versions = self._ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)
+                if not versions:
+                    taken = self._store(instance, content, ds)
+                elif versions[-1].sha256 == instance.sha256:
+                    return Accepted(Verdict.ALREADY_STORED, instance.series_instance_uid)
+                elif change := self._change(versions[-1], ds):
+                    taken = self._store(replace(instance, version=len(versions) + 1), content, ds, change)
+                else:
+                    return self._set_aside(content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title)
+                if taken:
+                    return taken
+        raise LedgerUnavailable("other processes keep recording the same instance")
+
+    def _store(
+        self, instance: Instance, content: bytes, ds: FileDataset, change: Change | None = None
+    ) -> Accepted | None:
+        """Keep an instance, or a version that takes the place of another; None where another process kept one."""
+        path = Path(instance.path)
+        described = self._describers.submit(_described, ds)
+        self._spool.keep(path, [content])
+        recorded = self._ledger.record_instance(
+            instance,
+            now=self._clock(),
+            difference=change.difference if change else None,
+            is_elsewhere=change is not None and change.is_elsewhere,
+        )
+        if not recorded:
+            known = self._ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)
+            if instance.path not in {version.path for version in known}:
+                self._spool.discard(path)
+            return None
+        if header := described.result():
+            write_sidecar(self._spool.root / path, header, size=len(content))
+        if change:
+            log.info("instance.replaced", code=change.difference, calling_ae_title=instance.calling_ae_title)
+        return Accepted(Verdict.REPLACED if change else Verdict.STORED, instance.series_instance_uid)
+
+    def _change(self, known: Instance, ds: FileDataset) -> Change | None:
+        """What a later version of an instance changes; None where nothing that matters. What is unreadable is gone."""
+        try:
+            before = decode((self._spool.root / known.path).read_bytes())
+            changed = difference(before, ds)
+            if changed is None:
+                return None
+            return Change(changed, place(identity_of(before)) != place(identity_of(ds)))
+        except (*DAMAGED, OSError, Undecodable):
+            return Change(Difference.PIXELS, known.study_instance_uid != str(ds.StudyInstanceUID))
 
     def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
         self._spool.quarantine(content, reason=verdict, source=calling_ae_title)

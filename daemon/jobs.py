@@ -162,6 +162,8 @@ class Job:
     `chosen`: it is of the series of its study that are reported. `reject_reason`: why the series is refused, also where
     that is what is reported. `replaces_series_instance_uid` and
     `replaces_revision` name the job, of another series of the study, whose results those of this one supersede.
+    `before_instance`: it takes back what was sent of the images as they were before this one (the id of its row in the
+    ledger) came as those of another patient or study.
     """
 
     id: int
@@ -183,6 +185,7 @@ class Job:
     chosen: bool = False
     replaces_series_instance_uid: str | None = None
     replaces_revision: int | None = None
+    before_instance: int | None = None
 
 
 @dataclass(frozen=True)

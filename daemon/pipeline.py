@@ -3,9 +3,10 @@
 import random
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TypeVar
 
@@ -18,9 +19,11 @@ from daemon.choice import (
     choose,
     has_verdict,
     is_answered,
+    not_taken_back,
     standing_of,
     taking_part,
-    with_verdict,
+    told_in_any_case,
+    with_verdicts,
 )
 from daemon.configuration.config import Config
 from daemon.errors import WorkDamaged, WorkerFailed, WorkerStopped
@@ -100,7 +103,7 @@ class Pipeline:
         """Choose among all jobs of one study under one rule; return how many were chosen."""
         suitabilities: dict[str, Suitability | None] = {}
         settled: dict[int, Job] = {}
-        for job in taking_part(jobs):
+        for job in taking_part(not_taken_back(jobs)):
             judged, standing = self.judge.suitability(job), standing_of(job)
             if not isinstance(judged, Exception):
                 suitabilities[job.series_instance_uid] = judged
@@ -116,21 +119,23 @@ class Pipeline:
         if rule is None:  # nobody knows where to send anything
             choice = Choice(refused=tuple(job for job in jobs if standing_of(job) == Standing.REFUSED))
         else:
-            choice = choose(jobs, suitabilities, per_study=rule.per_study)
-            told = (job for job in candidates_for_verdict(jobs, choice) if not self.judge.is_computed(job))
-            choice = with_verdict(choice, next(told, None))
+            current = not_taken_back(jobs)
+            choice = choose(current, suitabilities, per_study=rule.per_study)
+            told = (job for job in candidates_for_verdict(current, choice) if not self.judge.is_computed(job))
+            whose = [job for job in told_in_any_case(jobs) if job.before_instance or not self.judge.is_computed(job)]
+            choice = with_verdicts(choice, [*whose, *islice(told, 1)])
         if not self.ledger.choose(choice, jobs, now=self.clock()):
             return 0
         self._tell(choice)
-        return len(choice.chosen) + (choice.verdict is not None)
+        return len(choice.chosen) + len(choice.verdicts)
 
     def _tell(self, choice: Choice) -> None:
         for chosen in choice.chosen:
             with bound_job(chosen.job.id):
                 log.info("job.chosen", rule=chosen.job.rule)
-        if choice.verdict:
-            with bound_job(choice.verdict.id):
-                log.info("verdict.chosen", rule=choice.verdict.rule, reason=choice.verdict.reject_reason)
+        for job in choice.verdicts:
+            with bound_job(job.id):
+                log.info("verdict.chosen", rule=job.rule, reason=job.reject_reason)
         superseded = [(job, str(RejectReason.SUPERSEDED_BY_BETTER)) for job in choice.superseded]
         for job, reason in (*((job, job.reject_reason) for job in choice.refused), *superseded):
             with bound_job(job.id):
@@ -180,7 +185,7 @@ class Pipeline:
         self._clear(job)
         rule = self.judge.rule(job)
         request = SegmentRequest(
-            paths=self._paths(job.series_instance_uid),
+            paths=self._paths(job),
             model=self.config.card(rule.model),
             engine=self._engine,
             work=self.spool.work(job.id),
@@ -192,7 +197,7 @@ class Pipeline:
     def _report(self, job: Job) -> bool:
         rule = self.judge.rule(job)
         request = ReportRequest(
-            paths=self._paths(job.series_instance_uid),
+            paths=self._paths(job),
             model=self.config.card(rule.model),
             engine=self._engine,
             work=self.spool.work(job.id),
@@ -238,7 +243,7 @@ class Pipeline:
 
     def _verdict(self, job: Job, code: str) -> list[Outgoing]:
         request = VerdictRequest(
-            paths=self._paths(job.series_instance_uid),
+            paths=self._paths(job),
             model=self.config.card(self.judge.rule(job).model),
             outbox=self.spool.outbox(job.id),
             identity=self._identity(job),
@@ -246,6 +251,7 @@ class Pipeline:
             profiles=self._profiles(job),
             replaced=self._replaced_by(job),
             memory_mb=self.config.engine.memory_mb,
+            current=self._paths(replace(job, before_instance=None)) if job.before_instance else (),
         )
         reported = self._run(VERDICT, request)
         return self._outgoing(job, reported.results)
@@ -283,23 +289,34 @@ class Pipeline:
     def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:
         """What was sent that the SRs of a job supersede, and that does not change any more.
 
-        The series' last revision that sent an SR, the answer or verdict of another series that the job takes the place
-        of, and its own word that the SEG was held back.
+        The series' last revision that sent an SR (all of them, where its images came again as another patient's or
+        study's: the worker knows which SR lies where), the answer or verdict of another series that the job takes the
+        place of, and its own word that the SEG was held back.
         """
-        jobs = self.ledger.jobs_of_study(job.study_instance_uid)
-        ours = [other for other in jobs if other.series_instance_uid == job.series_instance_uid]
-        earlier = sorted((other for other in ours if other.revision < job.revision), key=lambda other: -other.revision)
-        sent = next((srs for other in earlier if (srs := self._sent_srs(other))), ())
+        ours = self.ledger.jobs_of_series(job.series_instance_uid)
+        earlier = [other for other in reversed(ours) if other.revision < job.revision]
+        sent = [srs for other in earlier if (srs := self._sent_srs(other))]
+        if not any(other.before_instance for other in ours):
+            sent = sent[:1]
+        sent = [tuple(sr for srs in sent for sr in srs)]
         named = (job.replaces_series_instance_uid, job.replaces_revision)
+        jobs = self.ledger.jobs_of_study(job.study_instance_uid)
         others = [other for other in jobs if (other.series_instance_uid, other.revision) == named]
-        found = [sent, *(self._sent_srs(other) for other in (*others, job))]
+        found = [*sent, *(self._sent_srs(other) for other in (*others, job))]
         return tuple(Replaced(srs) for srs in found if srs)
 
     def _sent_srs(self, job: Job) -> tuple[SentSr, ...]:
         """List the SRs of a job that a destination gets, each once."""
         return tuple(
             dict.fromkeys(
-                SentSr(item.form, item.volume_index, item.series_instance_uid, item.sop_instance_uid)
+                SentSr(
+                    item.form,
+                    item.volume_index,
+                    item.series_instance_uid,
+                    item.sop_instance_uid,
+                    self.spool.root / item.path,
+                    job.revision,
+                )
                 for item in self.ledger.deliveries_of(job.id)
                 if KINDS[item.form.kind].is_sr
             )
@@ -316,6 +333,7 @@ class Pipeline:
                 confirm=destination.confirm,
                 volume_index=result.volume_index,
                 sha256=result.sha256,
+                study_instance_uid=result.study_instance_uid or None,
             )
             for destination in map(self.config.destination, self.judge.rule(job).destinations)
             for result in results
@@ -358,8 +376,9 @@ class Pipeline:
     def _run(self, stage: Stage[Request, Answer], request: Request) -> Answer:
         return self.executor.run(self.config.engine.deadline_s, stage, request)
 
-    def _paths(self, series_instance_uid: str) -> tuple[Path, ...]:
-        return tuple(self.spool.root / path for path in self.ledger.instance_paths(series_instance_uid))
+    def _paths(self, job: Job) -> tuple[Path, ...]:
+        paths = self.ledger.instance_paths(job.series_instance_uid, before_instance=job.before_instance)
+        return tuple(self.spool.root / path for path in paths)
 
     @property
     def _engine(self) -> Engine:

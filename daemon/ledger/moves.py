@@ -15,8 +15,8 @@ from sqlalchemy.dialects import postgresql, sqlite
 from daemon.choice import Choice
 from daemon.jobs import DeliveryState, Event, Job, Shadow, ShadowState, State, advance, opens_revision
 from daemon.ledger.queries import awaits_confirmation, job_of
-from daemon.ledger.rows import Compared
-from daemon.ledger.schema import deliveries, events, jobs, series, shadows
+from daemon.ledger.rows import Compared, Instance
+from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
 from dicom_io.errors import RejectReason
 
 NOT_CHOSEN: dict[str, Any] = {
@@ -68,67 +68,99 @@ def note(
     )
 
 
-def count_in_series(
-    connection: sa.Connection,
-    series_instance_uid: str,
-    *,
-    study_instance_uid: str,
-    calling_ae_title: str,
-    now: float,
-) -> None:
-    """One more instance of a series, which may be its first. A pause counts while the series is being received."""
+def count_in_series(connection: sa.Connection, instance: Instance, *, now: float, is_elsewhere: bool) -> None:
+    """Note that an instance of a series came, its first or not. A pause counts while the series is being received.
+
+    One that takes the place of another is none more; where it `is_elsewhere`, the series is of its study now. Until the
+    transaction ends, no other instance of the series is recorded: the ids of their rows are in the order in which they
+    count.
+    """
     pause_s = now - series.c.last_received_at
-    of_series = jobs.c.series_instance_uid == series_instance_uid
+    of_series = jobs.c.series_instance_uid == instance.series_instance_uid
     receiving = sa.exists().where(of_series, jobs.c.state == State.RECEIVING)
     longest = sa.case((pause_s > series.c.longest_pause_s, pause_s), else_=series.c.longest_pause_s)
     insert = postgresql.insert if connection.dialect.name == "postgresql" else sqlite.insert
+    changed: dict[str, Any] = {
+        "instances": series.c.instances + int(instance.version == 1),
+        "last_received_at": now,
+        "longest_pause_s": sa.case((receiving, longest), else_=0.0),
+    }
     connection.execute(
         insert(series)
         .values(
-            series_instance_uid=series_instance_uid,
-            study_instance_uid=study_instance_uid,
-            calling_ae_title=calling_ae_title,
+            series_instance_uid=instance.series_instance_uid,
+            study_instance_uid=instance.study_instance_uid,
+            calling_ae_title=instance.calling_ae_title,
             instances=1,
             last_received_at=now,
         )
         .on_conflict_do_update(
             index_elements=["series_instance_uid"],
-            set_={
-                "instances": series.c.instances + 1,
-                "last_received_at": now,
-                "longest_pause_s": sa.case((receiving, longest), else_=0.0),
-            },
+            set_=changed | ({"study_instance_uid": instance.study_instance_uid} if is_elsewhere else {}),
         )
     )
 
 
+def add_instance(connection: sa.Connection, instance: Instance, *, now: float) -> int:
+    """Add the row of an instance, in the place of the version before it; return its id."""
+    columns = [column.name for column in instances.c if column.name not in ("id", "replaced_by")]
+    values = {name: getattr(instance, name, now) for name in columns}
+    added = int(connection.execute(sa.insert(instances).values(values).returning(instances.c.id)).scalar_one())
+    connection.execute(
+        sa.update(instances)
+        .where(
+            instances.c.series_instance_uid == instance.series_instance_uid,
+            instances.c.sop_instance_uid == instance.sop_instance_uid,
+            instances.c.version == instance.version - 1,
+        )
+        .values(replaced_by=added)
+    )
+    return added
+
+
 def open_job(
     connection: sa.Connection,
-    series_instance_uid: str,
+    instance: Instance,
     *,
-    study_instance_uid: str,
-    calling_ae_title: str,
     now: float,
+    difference: str | None,
+    elsewhere_from: int | None,
 ) -> None:
-    """What an instance of a series means for its jobs: the first opens one, a late one reopens it or the next."""
-    row = connection.execute(
-        sa.select(jobs.c.id, jobs.c.state, jobs.c.revision)
-        .where(jobs.c.series_instance_uid == series_instance_uid)
-        .order_by(jobs.c.revision.desc())
-        .limit(1)
-        .with_for_update()
-    ).one_or_none()
+    """Open the job of a series at its first instance; at a late one reopen it, or open the next.
+
+    `elsewhere_from`: this instance, the id of its row, is of another patient or study now. What was sent of the series
+    before is taken back, and the job goes on under the new one.
+    """
+    of_series = jobs.c.series_instance_uid == instance.series_instance_uid
+    query = sa.select(jobs).where(of_series).order_by(jobs.c.revision).with_for_update()
+    rows: Sequence[sa.Row[Any]] = connection.execute(query).all()
+    row = next((row for row in reversed(rows) if row.before_instance is None), None)
+    revision = rows[-1].revision + 1 if rows else 1
+    moved: dict[str, Any] = {}
+    if row and elsewhere_from is not None:
+        moved = {"study_instance_uid": instance.study_instance_uid}
+        if told := _told_since_taken_back(connection, rows):
+            _take_back(connection, told, revision, elsewhere_from, now=now)
+            revision += 1
+            moved["revision"] = revision
     state = State(row.state) if row else None
+    one_more = jobs.c.instances + int(instance.version == 1)
     if row and state == State.RECEIVING:
-        # What failed with fewer images, as the reading of a damaged one, is tried again with this one
-        values = {"instances": jobs.c.instances + 1, "halt": None, "attempts": 0, "not_before": None}
-        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values))
-    elif row and state == State.CANCELLED:
+        # What failed with other images, as the reading of a damaged one, is tried again with this one
+        values = {"instances": one_more, "halt": None, "attempts": 0, "not_before": None}
+        connection.execute(sa.update(jobs).where(jobs.c.id == row.id).values(values | moved))
+    elif row and state == State.CANCELLED and "revision" not in moved:
         return
-    elif row and state and not opens_revision(state) and not _any_delivery(connection, row.id, sa.true()):
-        # What was learned of fewer slices, be it a warning, a reason or a failure, says nothing of these.
+    elif (
+        row
+        and state
+        and state != State.CANCELLED
+        and not opens_revision(state)
+        and not _any_delivery(connection, row.id, sa.true())
+    ):
+        # What was learned of other slices, be it a warning, a reason or a failure, says nothing of these.
         values = NOT_CHOSEN | {
-            "instances": jobs.c.instances + 1,
+            "instances": one_more,
             "lease": None,
             "lease_until": None,
             "reject_reason": None,
@@ -137,16 +169,16 @@ def open_job(
             "halt": None,
             "warnings": "[]",
         }
-        move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values)
+        move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values | moved, code=difference)
     else:
-        count = sa.select(series.c.instances).where(series.c.series_instance_uid == series_instance_uid)
+        count = sa.select(series.c.instances).where(series.c.series_instance_uid == instance.series_instance_uid)
         job_id = connection.execute(
             sa.insert(jobs)
             .values(
-                series_instance_uid=series_instance_uid,
-                study_instance_uid=study_instance_uid,
-                revision=row.revision + 1 if row else 1,
-                calling_ae_title=calling_ae_title,
+                series_instance_uid=instance.series_instance_uid,
+                study_instance_uid=row.study_instance_uid if row and not moved else instance.study_instance_uid,
+                revision=revision,
+                calling_ae_title=instance.calling_ae_title,
                 priority=0,
                 state=State.RECEIVING,
                 attempts=0,
@@ -156,7 +188,37 @@ def open_job(
             )
             .returning(jobs.c.id)
         ).scalar_one()
-        note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING)
+        note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING, code=difference)
+
+
+def _told_since_taken_back(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any] | None:
+    """The last job of a series that sent anything, unless that was taken back; `rows` are all, by revision."""
+    last = next((index for index, row in reversed(list(enumerate(rows))) if row.before_instance is not None), -1)
+    told = [row for row in rows[last + 1 :] if _any_delivery(connection, row.id, sa.true())]
+    return told[-1] if told else None
+
+
+def _take_back(
+    connection: sa.Connection, told: sa.Row[Any], revision: int, before_instance: int, *, now: float
+) -> None:
+    """Open the job that says, where a job of the series has told something, that it does not hold any more."""
+    copied = ("series_instance_uid", "study_instance_uid", "calling_ae_title", "rule", "priority", "instances")
+    values = {name: told._mapping[name] for name in copied}
+    job_id = connection.execute(
+        sa.insert(jobs)
+        .values(
+            revision=revision,
+            state=State.REFUSED,
+            reject_reason=RejectReason.REASSIGNED,
+            attempts=0,
+            warnings="[]",
+            created_at=now,
+            before_instance=before_instance,
+            **values,
+        )
+        .returning(jobs.c.id)
+    ).scalar_one()
+    note(connection, job_id, "OPENED", now=now, to_state=State.REFUSED, code=RejectReason.REASSIGNED)
 
 
 def lock_study(connection: sa.Connection, study_instance_uid: str) -> list[Job]:
@@ -201,8 +263,8 @@ def apply_choice(connection: sa.Connection, choice: Choice, *, now: float) -> No
             )
         )
         note(connection, job.id, "CHOSEN", now=now, from_state=job.state)
-    if choice.verdict:
-        _choose_verdict(connection, choice.verdict, now=now)
+    for job in choice.verdicts:
+        _choose_verdict(connection, job, now=now)
     ended = [(job, job.reject_reason) for job in choice.refused]
     ended += [(job, RejectReason.SUPERSEDED_BY_BETTER) for job in choice.superseded]
     for job, reason in ended:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
-from daemon.ledger.schema import deliveries, jobs, series, shadows
+from daemon.ledger.schema import deliveries, instances, jobs, series, shadows
 from reports.objects.kinds import Form
 
 PATIENCE = 2
@@ -135,8 +135,19 @@ def job_of(row: sa.Row[Any]) -> Job:
 
 
 def select_deliveries() -> sa.Select[Any]:
-    """Deliveries with the study of their job."""
-    return sa.select(deliveries, jobs.c.study_instance_uid).join(jobs)
+    """Deliveries with the study that their object is of: its own, or that of their job."""
+    study = sa.func.coalesce(deliveries.c.study_instance_uid, jobs.c.study_instance_uid)
+    others = [column for column in deliveries.c if column.name != "study_instance_uid"]
+    return sa.select(*others, study.label("study_instance_uid")).join_from(deliveries, jobs)
+
+
+def select_paths(series_instance_uid: str, *, before_instance: int | None) -> sa.Select[Any]:
+    """Paths of the instances of a series, in the order of their UIDs: now, or before one of them was replaced."""
+    current: sa.ColumnElement[bool] = instances.c.replaced_by.is_(None)
+    if before_instance is not None:
+        current = sa.and_(instances.c.id < before_instance, sa.or_(current, instances.c.replaced_by >= before_instance))
+    of_series = instances.c.series_instance_uid == series_instance_uid
+    return sa.select(instances.c.path).where(of_series, current).order_by(instances.c.sop_instance_uid)
 
 
 def delivery_of(row: sa.Row[Any]) -> Delivery:

@@ -9,7 +9,7 @@ from reports.objects.kinds import Form
 
 @dataclass(frozen=True)
 class Instance:
-    """A received instance; `path` is relative to the storage root."""
+    """A received instance; `path` is relative to the storage root. `version` counts what came under its UIDs."""
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -20,6 +20,7 @@ class Instance:
     path: str
     bytes: int
     sha256: str
+    version: int = 1
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,10 @@ class Incoming:
 
 @dataclass(frozen=True)
 class Outgoing:
-    """An object to be delivered, before the ledger knows it; `sha256` is that of its file."""
+    """An object to be delivered, before the ledger knows it; `sha256` is that of its file.
+
+    `study_instance_uid` is that of the study that it is of, where that is not its job's.
+    """
 
     destination: str
     form: Form
@@ -59,6 +63,7 @@ class Outgoing:
     confirm: str
     volume_index: int = 0
     sha256: str | None = None
+    study_instance_uid: str | None = None
 
 
 @dataclass(frozen=True)

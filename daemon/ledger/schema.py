@@ -54,14 +54,19 @@ series = Table(
 instances = Table(
     "instances",
     metadata,
-    Column("sop_instance_uid", UID, primary_key=True),
+    Column("id", Integer, primary_key=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False),
+    Column("sop_instance_uid", UID, nullable=False),
+    Column("version", Integer, nullable=False, server_default="1"),
+    Column("replaced_by", Integer, ForeignKey("instances.id")),
     Column("sop_class_uid", UID, nullable=False),
     Column("transfer_syntax_uid", UID, nullable=False),
-    Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False, index=True),
     Column("path", Text, nullable=False),
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("received_at", Double, nullable=False),
+    UniqueConstraint("series_instance_uid", "sop_instance_uid", "version"),
 )
 
 jobs = Table(
@@ -87,6 +92,7 @@ jobs = Table(
     Column("chosen", Boolean, nullable=False, server_default=false()),
     Column("replaces_series_instance_uid", UID),
     Column("replaces_revision", Integer),
+    Column("before_instance", Integer),
     UniqueConstraint("series_instance_uid", "revision"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
     CheckConstraint("state NOT IN ('REFUSED', 'REJECTED') OR reject_reason IS NOT NULL", name="reason"),
@@ -127,6 +133,7 @@ deliveries = Table(
     Column("waited_s", Double, nullable=False, server_default="0"),
     Column("halt", CODE),
     Column("sha256", String(64)),
+    Column("study_instance_uid", UID),
     UniqueConstraint("job_id", "destination", "sop_instance_uid"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in DeliveryState)), name="state"),
     Index("ix_deliveries_state_not_before", "state", "not_before"),

@@ -18,6 +18,7 @@ from daemon.jobs import ENDED, WORKABLE, Delivery, DeliveryState, Event, Evidenc
 from daemon.ledger.database import Database
 from daemon.ledger.moves import (
     NOT_CHOSEN,
+    add_instance,
     apply_choice,
     cast_shadows,
     count_in_series,
@@ -39,6 +40,7 @@ from daemon.ledger.queries import (
     select_due_deliveries,
     select_due_shadows,
     select_incoming,
+    select_paths,
     select_shadows,
     select_studies_to_choose,
     shadow_of,
@@ -60,41 +62,39 @@ class Ledger:
         self._reading, self._transaction = database.reading, database.transaction
         self.migrate, self.close = database.migrate, database.close
 
-    def instance(self, sop_instance_uid: str) -> Instance | None:
-        """The instance of this UID, if it was received."""
+    def versions(self, series_instance_uid: str, sop_instance_uid: str) -> list[Instance]:
+        """What came under these UIDs, the oldest first: the last is what counts."""
         with self._reading() as connection:
-            row = connection.execute(
-                sa.select(instances, series.c.study_instance_uid, series.c.calling_ae_title)
+            rows = connection.execute(
+                sa.select(instances, series.c.calling_ae_title)
                 .join(series)
-                .where(instances.c.sop_instance_uid == sop_instance_uid)
-            ).one_or_none()
-        return Instance(**{field: row._mapping[field] for field in Instance.__dataclass_fields__}) if row else None
+                .where(
+                    instances.c.series_instance_uid == series_instance_uid,
+                    instances.c.sop_instance_uid == sop_instance_uid,
+                )
+                .order_by(instances.c.version)
+            ).all()
+        return [Instance(**{field: row._mapping[field] for field in Instance.__dataclass_fields__}) for row in rows]
 
-    def record_instance(self, instance: Instance, *, now: float) -> bool:
-        """Commit a new instance to its series and job; False when its UID was there already.
+    def record_instance(
+        self, instance: Instance, *, now: float, difference: str | None = None, is_elsewhere: bool = False
+    ) -> bool:
+        """Commit an instance to its series and job; False when this version of it was there already.
 
-        The first instance opens the job of the series; a late one reopens it, or opens its next revision.
+        The first instance opens the job of the series; a late one reopens it, or opens its next revision. So does a
+        later version, which takes the place of the one before: `difference` is what changed, `is_elsewhere` says that
+        an archive files it under another patient or study. There, what was sent is to be taken back by a job.
         """
         try:
             with self._transaction() as connection:
-                count_in_series(
-                    connection,
-                    instance.series_instance_uid,
-                    study_instance_uid=instance.study_instance_uid,
-                    calling_ae_title=instance.calling_ae_title,
-                    now=now,
-                )
-                connection.execute(
-                    sa.insert(instances).values(
-                        {column.name: getattr(instance, column.name, now) for column in instances.c}
-                    )
-                )
+                count_in_series(connection, instance, now=now, is_elsewhere=is_elsewhere)
+                instance_id = add_instance(connection, instance, now=now)
                 open_job(
                     connection,
-                    instance.series_instance_uid,
-                    study_instance_uid=instance.study_instance_uid,
-                    calling_ae_title=instance.calling_ae_title,
+                    instance,
                     now=now,
+                    difference=difference,
+                    elsewhere_from=instance_id if is_elsewhere else None,
                 )
         except IntegrityError:
             return False
@@ -196,6 +196,12 @@ class Ledger:
             query = sa.select(jobs).where(jobs.c.study_instance_uid == study_instance_uid)
             return [job_of(row) for row in connection.execute(query.order_by(jobs.c.id))]
 
+    def jobs_of_series(self, series_instance_uid: str) -> list[Job]:
+        """Every job of a series, by revision."""
+        with self._reading() as connection:
+            query = sa.select(jobs).where(jobs.c.series_instance_uid == series_instance_uid)
+            return [job_of(row) for row in connection.execute(query.order_by(jobs.c.revision))]
+
     def choose(self, choice: Choice, seen: Sequence[Job], *, now: float) -> bool:
         """Commit a choice that was made of `seen`, all jobs of one study under one rule.
 
@@ -208,16 +214,14 @@ class Ledger:
             apply_choice(connection, choice, now=now)
         return True
 
-    def instance_paths(self, series_instance_uid: str) -> list[str]:
-        """Paths, relative to the storage root, of a series' instances, in the order of their UIDs."""
+    def instance_paths(self, series_instance_uid: str, *, before_instance: int | None = None) -> list[str]:
+        """Paths, relative to the storage root, of a series' instances, in the order of their UIDs.
+
+        Those that count now, or that counted before this instance, the id of its row, took the place of another.
+        """
         with self._reading() as connection:
-            return list(
-                connection.execute(
-                    sa.select(instances.c.path)
-                    .where(instances.c.series_instance_uid == series_instance_uid)
-                    .order_by(instances.c.sop_instance_uid)
-                ).scalars()
-            )
+            query = select_paths(series_instance_uid, before_instance=before_instance)
+            return list(connection.execute(query).scalars())
 
     def claim_job(self, lease: str, *, now: float) -> Job | None:
         """Take the most urgent chosen job that a worker can go on with, for LEASE_S seconds; None if there is none.

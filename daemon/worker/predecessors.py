@@ -1,8 +1,8 @@
-"""Which SRs that were sent the new ones supersede, so that none of them goes on looking like the latest word. Pure.
+"""Which SRs that were sent the new ones supersede, so that none of them goes on looking like the latest word.
 
 What a destination takes may have changed between two jobs, and where an SR went is not known here: its form alone says
 what it tells. So what is sent no more falls to what tells most of the same now; and an SR that is new stands, at its
-destination, in the place of the nearest that there was.
+destination, in the place of the nearest that there was. Under another patient or study it supersedes nothing.
 """
 
 from collections.abc import Sequence, Set
@@ -11,6 +11,9 @@ from dataclasses import dataclass
 from pydicom import Dataset
 
 from daemon.worker.requests import Replaced, SentSr
+from dicom_io.errors import NotDicom
+from dicom_io.identity import Place, identity_of, place
+from dicom_io.image_file import read_dataset
 from reports.objects.kinds import KINDS, SR_SOP_CLASS_UIDS, Form, Kinship
 
 Distance = tuple[bool, Kinship, bool]
@@ -85,3 +88,23 @@ class Predecessors:
 
 
 NO_PREDECESSORS = Predecessors()
+
+
+def replaced_at(where: Place, replaced: Sequence[Replaced]) -> tuple[Replaced, ...]:
+    """Return what is superseded by an SR that an archive files there: what it files there too, of the last revision.
+
+    An SR whose file is gone counts as filed there: it is of the same series.
+    """
+    found = []
+    for item in replaced:
+        near = [sr for sr in item.srs if _place_of(sr) in (None, where)]
+        last = max((sr.revision for sr in near), default=0)
+        found.append(tuple(sr for sr in near if sr.revision == last))
+    return tuple(Replaced(srs) for srs in found if srs)
+
+
+def _place_of(sr: SentSr) -> Place | None:
+    try:
+        return None if sr.path is None else place(identity_of(read_dataset(sr.path)))
+    except (NotDicom, OSError):
+        return None

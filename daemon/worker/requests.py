@@ -3,7 +3,7 @@
 The service imports this module and no stage: torch, highdicom, Matplotlib and SimpleITK are loaded by the worker alone.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from daemon.ledger.rows import Compared
@@ -35,17 +35,22 @@ class Archive:
 
 @dataclass(frozen=True)
 class SentSr:
-    """An SR that was sent: its form, its volume and its UIDs."""
+    """An SR that was sent: its form, its volume and its UIDs; where it lies, and by which revision of its series."""
 
     form: Form
     volume_index: int
     series_instance_uid: str
     sop_instance_uid: str
+    path: Path | None = field(default=None, compare=False)
+    revision: int = field(default=0, compare=False)
 
 
 @dataclass(frozen=True)
 class Replaced:
-    """The objects of an earlier job, an answer or a verdict, that SRs of this job supersede. One at least is an SR."""
+    """What earlier jobs of a series sent, answers or verdicts, that the SRs of this one supersede: one at least.
+
+    Of several revisions the last counts that sent any under the same patient and study.
+    """
 
     srs: tuple[SentSr, ...]
 
@@ -54,7 +59,7 @@ class Replaced:
 class Result:
     """One object that was written, proved, and is to be sent; `volume_index` is that of its volume in the series.
 
-    `sha256` is that of the file.
+    `sha256` is that of the file. `study_instance_uid`: "" where it is of the study of its job.
     """
 
     form: Form
@@ -63,6 +68,7 @@ class Result:
     path: Path
     volume_index: int = 0
     sha256: str | None = None
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -120,8 +126,10 @@ class ReportRequest:
 
 @dataclass(frozen=True)
 class VerdictRequest:
-    """Write to `outbox`/0 the SR that says why the series has no results, in each class that `profiles` ask for.
+    """Write the SR that says why the series has no results, in each class that `profiles` ask for.
 
+    Where its images are filed under several patients or studies, each gets one, to `outbox`/0, `outbox`/1, …; but not
+    one where the `current` images are, which took the place of these.
     `code` is a RejectReason, or GEOMETRY_NOT_PROVED; `model` and `memory_mb` are what the series was judged for.
     """
 
@@ -133,6 +141,7 @@ class VerdictRequest:
     profiles: tuple[Profile, ...] = (Profile(),)
     replaced: tuple[Replaced, ...] = ()
     memory_mb: int | None = None
+    current: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)

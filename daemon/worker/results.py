@@ -121,7 +121,7 @@ def _held_back_unless_proved(path: Path) -> Iterator[None]:
 def write_once(path: Path, build: Callable[[], Dataset], form: Form, *, volume_index: int = 0) -> Result:
     """The object at `path`, built and written durably if no earlier walk did."""
     if path.exists():
-        ds: Dataset = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID"])
+        ds: Dataset = dcmread(path, specific_tags=["SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID"])
         sha256 = file_sha256(path)
     else:
         ds = build()
@@ -129,7 +129,8 @@ def write_once(path: Path, build: Callable[[], Dataset], form: Form, *, volume_i
         dcmwrite(buffer, ds, enforce_file_format=True)
         write_durably(path, buffer.getbuffer())
         sha256 = hashlib.sha256(buffer.getbuffer()).hexdigest()
-    return Result(form, str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID), path, volume_index, sha256)
+    uids = str(ds.SOPInstanceUID), str(ds.SeriesInstanceUID)
+    return Result(form, *uids, path, volume_index, sha256, str(ds.StudyInstanceUID))
 
 
 def keep_sums(outbox: Path) -> None:

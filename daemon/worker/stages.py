@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 
+from daemon.choice import TAKING_BACK
 from daemon.errors import FileDamaged
 from daemon.integrity import check_spooled
 from daemon.ledger.rows import Compared
@@ -30,7 +31,7 @@ from daemon.worker.handover import (
     save_segmentation,
     save_segmented,
 )
-from daemon.worker.predecessors import Predecessors
+from daemon.worker.predecessors import Predecessors, replaced_at
 from daemon.worker.prior_images import Segmenting, segmented_prior
 from daemon.worker.priors import Priors, compared, fetch_priors
 from daemon.worker.requests import (
@@ -46,6 +47,7 @@ from daemon.worker.requests import (
 from daemon.worker.results import discard_unsound, keep_sums, write_once, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.identity import Place, place
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
@@ -212,7 +214,8 @@ def report_series(request: ReportRequest) -> Reported:
     segmented = load_segmented(work)
     first = stacks[segmented.volumes[0]]
     priors = _priors(first, segmented, request)
-    predecessors = Predecessors(first.study_instance_uid, segmented.volumes, request.replaced)
+    replaced = replaced_at(place(first.slices[0].header.identity), request.replaced)
+    predecessors = Predecessors(first.study_instance_uid, segmented.volumes, replaced)
     needs = frozenset(need for profile in request.profiles for need in profile.needs)
     results: list[Result] = []
     warnings: list[str] = []
@@ -268,40 +271,61 @@ def _explanations(findings: Findings, heats: Mapping[int, Heat]) -> dict[int, Ex
 
 
 def report_verdict(request: VerdictRequest) -> Reported:
-    """Write the SR that says why a series has no results. Raises SourceUnusable, NotDicom, FileNotFoundError."""
-    outbox, code, identity = request.outbox, request.code, request.identity
-    headers = _verdict_headers(request.paths)
-    sentence = _verdict_sentence(request.paths, code, request.model, request.memory_mb)
-    study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
-    predecessors = Predecessors(study, replaced=request.replaced)
+    """Write the SRs that say why a series has no results: one for each patient and study that its images name.
+
+    Raises SourceUnusable, NotDicom, FileNotFoundError.
+    """
+    sentence = _verdict_sentence(request.paths, request.code, request.model, request.memory_mb)
+    results: list[Result] = []
+    for index, (at, headers) in enumerate(_headers_by_place(request.paths, request.current).items()):
+        study = next((str(ds.StudyInstanceUID) for ds in headers if "StudyInstanceUID" in ds), "")
+        results += _write_verdict(
+            headers,
+            sentence,
+            replace(request, identity=replace(request.identity, volume_index=index)),
+            Predecessors(study, (index,), replaced_at(at, request.replaced)),
+        )
+    if results:
+        sync_folder(request.outbox.parent)
+    return Reported(tuple(results), ())
+
+
+def _write_verdict(
+    headers: Sequence[Dataset], sentence: str, request: VerdictRequest, predecessors: Predecessors
+) -> list[Result]:
+    """Write the SR of the images with these headers, in each form that it is taken in."""
     results: dict[Form, Result] = {}
-    discard_unsound(outbox / "0")
+    index = request.identity.volume_index
+    outbox = request.outbox / str(index)
+    discard_unsound(outbox)
     forms = {profile.form_of("verdict") for profile in request.profiles if profile.takes_verdicts}
-    for profile in request.profiles:
-        form = profile.form_of("verdict")
-        if form in results or not profile.takes_verdicts:
-            continue
+    takes_back = [sr for item in predecessors.replaced for sr in item.srs] if request.code in TAKING_BACK else []
+    for form in dict.fromkeys(profile.form_of("verdict") for profile in request.profiles if profile.takes_verdicts):
 
         def build(form: Form = form) -> Dataset:
             return build_rejection_sr(
                 headers,
                 sentence,
-                code,
-                identity=identity,
-                predecessors=predecessors.references(predecessors.of(form, forms, 0)),
+                request.code,
+                identity=request.identity,
+                predecessors=predecessors.references(takes_back or predecessors.of(form, forms, index)),
                 form=form,
             )
 
-        results[form] = write_once(outbox / "0" / f"{form.name}.dcm", build, form)
+        results[form] = write_once(outbox / f"{form.name}.dcm", build, form, volume_index=index)
     if results:
-        keep_sums(outbox / "0")
-        sync_folder(outbox.parent)
-    return Reported(tuple(results.values()), ())
+        keep_sums(outbox)
+    return list(results.values())
 
 
-def _verdict_headers(paths: Sequence[Path]) -> list[Dataset]:
-    """The UIDs of every object that has all of them, the first with all that its file says."""
-    headers: list[Dataset] = []
+def _headers_by_place(paths: Sequence[Path], current: Sequence[Path]) -> dict[Place, list[Dataset]]:
+    """The UIDs of every object that has all of them, the first of each patient and study with all that its file says.
+
+    Without those that are filed where one of `current` is. Where no object has the UIDs, one entry holds nothing.
+    """
+    taken = {place(read_spooled(path).header.identity) for path in current}
+    found: dict[Place, list[Dataset]] = {}
+    nothing = True
     for path in paths:
         with suppress(FileDamaged, NotDicom):
             check_spooled(path)
@@ -312,19 +336,26 @@ def _verdict_headers(paths: Sequence[Path]) -> list[Dataset]:
                 header.series_instance_uid,
                 header.study_instance_uid,
             )
+            at = place(header.identity)
             if not all(uids):
                 continue
+            nothing = False
+            if at in taken:
+                continue
+            headers = found.setdefault(at, [])
             ds = Dataset() if headers else read_dataset(path)
             ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = uids
             ds.Modality = header.modality
             headers.append(ds)
-    return headers
+    return {(): []} if nothing else found
 
 
 def _verdict_sentence(paths: Sequence[Path], code: str, model: str, memory_mb: int | None) -> str:
     """Return the meaning of the code, with its figures where the headers still give them."""
     if code not in list(RejectReason):
         return HELD_BACK
+    if code == RejectReason.REASSIGNED:
+        return RejectReason.REASSIGNED.sentence
     try:
         refuse_without_model(open_spooled(paths, memory_mb), model)
     except SeriesRejected as error:

@@ -178,7 +178,8 @@ KINDS = table_of(
 """All kinds by their names, in the order in which a configuration's faults list them.
 
 A predecessor's content is included "wholly or partially" (PS3.3 section C.17.2): of findings and diameters each
-supersedes the other where there is none nearer. A verdict does not take back the findings of an earlier revision."""
+supersedes the other where there is none nearer. A verdict does not take back the findings of an earlier revision,
+unless it says that they may not be the patient's."""
 
 CHOICES = tuple(kind.name for kind in KINDS.values() if kind.build)
 """What a destination may ask for. Verdicts are not asked for: whoever takes any SR is told."""

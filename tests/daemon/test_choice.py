@@ -16,7 +16,7 @@ from daemon.choice import (
     is_answered,
     standing_of,
     taking_part,
-    with_verdict,
+    with_verdicts,
 )
 from daemon.jobs import OUT, WORKABLE, HaltCode, Job, State
 from dicom_io.errors import RejectReason
@@ -298,7 +298,7 @@ TOO_SHORT, UNREADABLE, SCOUT = RejectReason.TOO_SHORT, RejectReason.UNREADABLE_P
 def verdict_of(jobs: list[Job], suits: dict[str, tuple[int]] | None = None) -> tuple[int | None, set[int]]:
     """The id of the job that is to tell its reason now, and the ids of those that end in silence."""
     choice = settled(jobs, suits or {}, 1)
-    return choice.verdict.id if choice.verdict else None, {job.id for job in choice.refused}
+    return choice.verdicts[0].id if choice.verdicts else None, {job.id for job in choice.refused}
 
 
 def test_of_several_refused_that_of_the_most_images_is_told():
@@ -422,7 +422,7 @@ def studies(draw: st.DrawFn) -> tuple[list[Job], dict[str, tuple[int]], int]:
 def settled(jobs: list[Job], suits: dict[str, tuple[int]], per_study: int) -> Choice:
     """The choice, and the verdict where there is nothing to choose."""
     choice = choose(jobs, suits, per_study=per_study)
-    return with_verdict(choice, next(iter(candidates_for_verdict(jobs, choice)), None))
+    return with_verdicts(choice, candidates_for_verdict(jobs, choice)[:1])
 
 
 @given(studies())
@@ -452,7 +452,7 @@ def test_a_choice_settles_everything_and_is_the_same_again(study: tuple[list[Job
             before = replace(
                 before, state=State.REJECTED, reject_reason=RejectReason.SUPERSEDED_BY_BETTER, chosen=False
             )
-        elif before == choice.verdict:
+        elif before in choice.verdicts:
             before = replace(before, state=State.REFUSED, chosen=True)
         elif before in choice.refused:
             before = replace(before, state=State.REJECTED, chosen=False)

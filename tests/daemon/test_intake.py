@@ -71,7 +71,7 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
     answer = intake.take(content, calling_ae_title="MODALITY", sop_instance_uid=derive_uid("instance", 1, 1))
     assert answer == Accepted(Verdict.STORED, derive_uid("series", 1))
     assert STATUS[answer.verdict] == 0x0000
-    instance = ledger.instance(derive_uid("instance", 1, 1))
+    instance = ledger.versions(derive_uid("series", 1), derive_uid("instance", 1, 1))[-1]
     assert instance is not None
     name = f"{derive_uid('instance', 1, 1)}-{instance.sha256[:16]}.dcm"
     assert instance.path == f"spool/{derive_uid('series', 1)}/{name}"
@@ -84,7 +84,7 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
 def test_every_verdict_has_an_answer():
     """0x0000 for what is kept for good, failures of PS3.4 table B.2-1 for the rest."""
     assert set(STATUS) == set(Verdict)
-    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.DUPLICATE_DIFFERENT, Verdict.NO_IMAGE}
+    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.REPLACED, Verdict.DUPLICATE_DIFFERENT, Verdict.NO_IMAGE}
     assert {verdict for verdict, status in STATUS.items() if status == 0x0000} == kept
     assert STATUS[Verdict.NO_ROOM] == 0xA700
     assert STATUS[Verdict.MISMATCH] & 0xFF00 == 0xA900
@@ -174,16 +174,17 @@ def change_pixels(ds: Dataset) -> None:
     ds.PixelData = bytes(128)
 
 
-def move_to_another_series(ds: Dataset) -> None:
-    ds.SeriesInstanceUID = "1.2.3"
+def change_institution(ds: Dataset) -> None:
+    ds.InstitutionName = "Elsewhere"
 
 
-@pytest.mark.parametrize("change", [change_pixels, move_to_another_series])
-def test_the_same_uid_with_other_bytes(
-    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, change: Callable[[Dataset], None]
-):
-    """The first wins; the second is kept aside, and its sender told that it was taken."""
-    first, second = make_ct(), make_ct(change=change)
+def setting(keyword: str, value: object) -> Callable[[Dataset], None]:
+    return lambda ds: setattr(ds, keyword, value)
+
+
+def test_the_same_uid_with_other_bytes_of_no_matter(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """The first stays; the second is kept aside, and its sender told that it was taken."""
+    first, second = make_ct(), make_ct(change=change_institution)
     assert take(intake, first) == Verdict.STORED
     answer = intake.take(second, calling_ae_title="OTHER")
     assert answer == Accepted(Verdict.DUPLICATE_DIFFERENT, None)
@@ -194,9 +195,85 @@ def test_the_same_uid_with_other_bytes(
     assert quarantined(spool.root) == [(second, {"reason": "DUPLICATE_DIFFERENT", "source": "OTHER"})]
 
 
+@pytest.mark.parametrize(
+    ("change", "code"),
+    [
+        (change_pixels, "PIXELS"),
+        (setting("RescaleIntercept", -1024), "IMAGE"),
+        (setting("ImagePositionPatient", [0, 0, 6]), "IMAGE"),
+        (setting("PatientID", "ANOTHER"), "PATIENT"),
+        (setting("PatientName", "Another^Person"), "PATIENT"),
+        (setting("PatientBirthDate", "19610309"), "PATIENT"),
+        (setting("StudyInstanceUID", "1.2.3"), "STUDY"),
+        (setting("AccessionNumber", "A1"), "STUDY"),
+        (setting("SeriesDescription", "Arterial"), "SERIES"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_same_uid_with_what_matters_changed(
+    intake: Intake,
+    spool: Spool,
+    ledger: Ledger,
+    make_ct: MakeCT,
+    read_log: Any,
+    change: Callable[[Dataset], None],
+    code: str,
+):
+    """The second takes the place of the first, which stays in the spool; and back again it does the same."""
+    first, second = make_ct(), make_ct(change=change)
+    for number, content in enumerate((first, second, first), start=1):
+        answer = intake.take(content, calling_ae_title="OTHER")
+        assert answer == Accepted(Verdict.REPLACED if number > 1 else Verdict.STORED, derive_uid("series", 1))
+        (path,) = ledger.instance_paths(derive_uid("series", 1))
+        assert (spool.root / path).read_bytes() == content
+        assert take(intake, content) == Verdict.ALREADY_STORED
+    known = ledger.versions(derive_uid("series", 1), derive_uid("instance", 1, 1))
+    assert [version.version for version in known] == [1, 2, 3]
+    assert all((spool.root / version.path).exists() for version in known)
+    assert [line["code"] for line in read_log.named("instance.replaced")] == [code] * 2
+    (job,) = ledger.all_jobs()
+    assert (job.instances, job.study_instance_uid) == (1, derive_uid("study", 1))
+    assert quarantined(spool.root) == []
+
+
+def test_another_lossless_syntax_is_the_same_image(intake: Intake, shared_data: Path):
+    """A sender and an archive compress as they like; lossy compression has other pixels."""
+    files = {file.stem: file.read_bytes() for file in (shared_data / "ct_transfer_syntaxes").glob("CTImage.dcm_*.dcm")}
+    lossless = [
+        name for name in files if decode(files[name]).SOPInstanceUID == decode(files[min(files)]).SOPInstanceUID
+    ]
+    assert len(lossless) >= 8
+    verdicts = [take(intake, files[name]) for name in lossless]
+    assert set(verdicts) == {Verdict.STORED, Verdict.DUPLICATE_DIFFERENT}
+
+
+def test_two_series_share_their_instances_uids(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """As a bad anonymiser writes them: each series has its job and its images."""
+    for series in (1, 2):
+        uids = {"SOPInstanceUID": "1.2.3.4", "StudyInstanceUID": "1.2.3"}
+        change = lambda ds, uids=uids: [setattr(ds, keyword, uid) for keyword, uid in uids.items()]  # noqa: E731
+        assert take(intake, make_ct(series, change=change)) == Verdict.STORED
+        assert take(intake, make_ct(series, change=change)) == Verdict.ALREADY_STORED
+    assert [job.instances for job in ledger.all_jobs()] == [1, 1]
+    assert all(len(ledger.instance_paths(derive_uid("series", series))) == 1 for series in (1, 2))
+    assert quarantined(spool.root) == []
+
+
+@pytest.mark.parametrize("damage", [Path.unlink, lambda path: path.write_bytes(b"gone")], ids=["gone", "damaged"])
+def test_what_cannot_be_compared_is_replaced(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, damage: Callable[[Path], object]
+):
+    """A copy that is whole is better than one that was."""
+    take(intake, make_ct())
+    (path,) = ledger.instance_paths(derive_uid("series", 1))
+    damage(spool.root / path)
+    assert take(intake, make_ct(change=change_institution)) == Verdict.REPLACED
+    assert read_spooled(spool.root / ledger.instance_paths(derive_uid("series", 1))[0]).header.rows == 8
+
+
 def test_the_same_instance_from_many_threads(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
-    """One stores it, the others find it stored; half of them bring other bytes, and one of the two wins."""
-    contents = [make_ct(), make_ct(change=change_pixels)]
+    """One stores it, the others find it stored; half of them bring other bytes, and one of the two stays."""
+    contents = [make_ct(), make_ct(change=change_institution)]
     start = threading.Barrier(8)
     verdicts: list[Verdict] = []
 
@@ -507,12 +584,12 @@ class LedgerAway:
         self._ledger = ledger
         self._reads = reads
 
-    def instance(self, sop_instance_uid: str) -> Any:
+    def versions(self, series_instance_uid: str, sop_instance_uid: str) -> Any:
         if not self._reads:
             raise LedgerUnavailable("OperationalError")
-        return self._ledger.instance(sop_instance_uid)
+        return self._ledger.versions(series_instance_uid, sop_instance_uid)
 
-    def record_instance(self, instance: Any, *, now: float) -> bool:
+    def record_instance(self, instance: Any, **values: Any) -> bool:
         raise LedgerUnavailable("OperationalError")
 
 
@@ -524,24 +601,24 @@ class SlowLedger:
         self._asking = 0
         self.overtaken = threading.Event()
 
-    def instance(self, sop_instance_uid: str) -> Any:
-        found = self._ledger.instance(sop_instance_uid)
-        if found is None:
+    def versions(self, series_instance_uid: str, sop_instance_uid: str) -> Any:
+        found = self._ledger.versions(series_instance_uid, sop_instance_uid)
+        if not found:
             self._asking += 1
             if self._asking > 1:
                 self.overtaken.set()
             self.overtaken.wait(0.3)
         return found
 
-    def record_instance(self, instance: Any, *, now: float) -> bool:
-        return self._ledger.record_instance(instance, now=now)
+    def record_instance(self, instance: Any, **values: Any) -> bool:
+        return self._ledger.record_instance(instance, **values)
 
 
 def test_nobody_overtakes_between_the_question_and_the_row(spool: Spool, ledger: Ledger, make_ct: MakeCT):
     """Or the file of the one would lie under the row of the other."""
     slow = SlowLedger(ledger)
     intake = Intake(spool, slow)  # type: ignore[arg-type]
-    contents = (make_ct(), make_ct(change=change_pixels))
+    contents = (make_ct(), make_ct(change=change_institution))
     threads = [threading.Thread(target=take, args=(intake, content)) for content in contents]
     for thread in threads:
         thread.start()

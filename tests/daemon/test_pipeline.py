@@ -988,7 +988,7 @@ def test_every_volume_is_delivered(make_bench: Callable[..., Bench]):
 @pytest.mark.parametrize(
     "company", ["alone", "computed", "beside a refused one", "beside a better", "beside an answer"]
 )
-@pytest.mark.parametrize("reason", RejectReason)
+@pytest.mark.parametrize("reason", [reason for reason in RejectReason if reason != RejectReason.REASSIGNED])
 def test_every_reason_in_every_company(make_bench: Callable[..., Bench], reason: RejectReason, company: str, by: str):
     """Who is told and who is not: one verdict where nothing answers, silence where something does."""
     bench = make_bench()
@@ -1017,6 +1017,7 @@ def test_every_reason_in_every_company(make_bench: Callable[..., Bench], reason:
     verdicts = [item for job in bench.ledger.all_jobs() for item in bench.ledger.deliveries_of(job.id)]
     verdicts = [item for item in verdicts if item.object == "verdict"]
     told = reason.is_told and company in ("alone", "beside a refused one")
+    told = told or (reason == RejectReason.MIXED_IDENTITY and company != "computed")
     assert bench.states()[1] == ("REPORTED" if told else "REJECTED", reason)
     assert len(verdicts) == told
     if company in ("beside a better", "beside an answer"):
@@ -1303,3 +1304,154 @@ def test_a_late_slice_after_a_seg_was_held_back(make_bench: Callable[..., Bench]
     bench.pipeline.work_off()
     assert [(job.revision, str(job.state)) for job in bench.ledger.all_jobs()] == [(1, "SEGMENTED"), (2, "REPORTED")]
     assert sent_by(bench.stages.replaced[-1]) == [["verdict"]]
+
+
+# --- images that come again as another patient's or study's
+
+
+def another_patient(ds: Any) -> None:
+    ds.PatientID = "EX-222"
+
+
+def another_study(ds: Any) -> None:
+    ds.StudyInstanceUID = derive_uid("study", 9)
+
+
+@pytest.mark.parametrize("change", [another_patient, another_study])
+def test_a_corrected_patient_or_study_gets_the_results_and_the_old_one_is_told(
+    make_bench: Callable[..., Bench], change: Callable[[Any], None], read_log: Any
+):
+    """Of the images as they were a note, which supersedes what was sent; of the corrected ones new results."""
+    bench = make_bench()
+    bench.receive(1, 2, 3)
+    bench.close()
+    bench.pipeline.work_off()
+    before = bench.stages.requests[0].paths
+    bench.receive(1, 2, change=change)
+    bench.receive(3, 3, change=change)
+    first, note, second = bench.ledger.all_jobs()
+    assert [(job.revision, str(job.state)) for job in (first, note, second)] == [
+        (1, "REPORTED"),
+        (2, "REFUSED"),
+        (3, "RECEIVING"),
+    ]
+    assert (note.reject_reason, note.rule) == ("REASSIGNED", "liver-ct")
+    assert note.study_instance_uid == first.study_instance_uid
+    assert (second.instances, second.chosen) == (3, False)
+    assert (second.study_instance_uid == first.study_instance_uid) == (change is another_patient)
+    bench.close()
+    bench.pipeline.work_off()
+    assert [str(job.state) for job in bench.ledger.all_jobs()] == ["REPORTED"] * 3
+    (verdict,) = bench.stages.asked(VerdictRequest)
+    segmented = bench.stages.asked(SegmentRequest)[1]
+    assert (verdict.code, verdict.paths, verdict.current) == ("REASSIGNED", before, segmented.paths)
+    assert set(before).isdisjoint(segmented.paths)
+    assert sent_by(verdict.replaced) == [["sr"]]
+    assert sent_by(bench.stages.asked(ReportRequest)[1].replaced) == [["verdict", "sr"]]
+    assert [sr.revision for sr in bench.stages.asked(ReportRequest)[1].replaced[0].srs] == [2, 1]
+    assert {line["reason"] for line in read_log.named("verdict.chosen")} == {"REASSIGNED"}
+    # Sent a third time it changes nothing
+    bench.receive(1, 2, 3, change=change)
+    assert len(bench.ledger.all_jobs()) == 3
+
+
+def test_a_correction_before_the_results_opens_no_revision(make_bench: Callable[..., Bench]):
+    """Nothing was told, so that there is nothing to take back: the job goes over to the other study."""
+    bench = make_bench()
+    bench.receive(1, 2)
+    bench.close()
+    bench.receive(1, 2, change=another_study)
+    assert (bench.job.state, bench.job.revision) == (State.RECEIVING, 1)
+    assert bench.job.study_instance_uid == derive_uid("study", 9)
+    bench.close()
+    bench.pipeline.work_off()
+    assert len(bench.stages.asked(SegmentRequest)[0].paths) == 2
+    assert not bench.stages.asked(VerdictRequest)
+
+
+def test_a_correction_while_a_late_slice_is_awaited(make_bench: Callable[..., Bench]):
+    """What the first revision told is taken back before the second tells anything: its number is a later one."""
+    bench = make_bench()
+    bench.receive(1, 2)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(3)
+    bench.receive(1, 2, 3, change=another_patient)
+    assert [(job.id, job.revision, str(job.state)) for job in bench.ledger.all_jobs()] == [
+        (1, 1, "REPORTED"),
+        (2, 4, "RECEIVING"),
+        (3, 3, "REFUSED"),
+    ]
+    bench.close()
+    bench.pipeline.work_off()
+    assert [str(job.state) for job in bench.ledger.all_jobs()] == ["REPORTED"] * 3
+
+
+def test_other_pixels_are_a_revision_like_a_late_slice(make_bench: Callable[..., Bench]):
+    """In the same place: the new SR supersedes the old one, and no note is needed."""
+    bench = make_bench()
+    bench.receive(1, 2)
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(2, change=lambda ds: setattr(ds, "PixelData", bytes(128)))
+    assert [(job.revision, job.instances) for job in bench.ledger.all_jobs()] == [(1, 2), (2, 2)]
+    bench.close()
+    bench.pipeline.work_off()
+    assert [sent_by(replaced) for replaced in bench.stages.replaced] == [[], [["sr"]]]
+
+
+def test_a_series_that_has_left_gives_its_place_to_another(make_bench: Callable[..., Bench]):
+    """It was the best of its study; the next best answers there now."""
+    bench = make_bench()
+    bench.judge.sayings.update({1: (2,), 2: (1,)})
+    bench.receive(1, series=1, study=1)
+    bench.receive(1, series=2, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {1: ("REPORTED",), 2: ("REJECTED", "SUPERSEDED_BY_BETTER")}
+    bench.receive(1, series=1, study=1, change=another_study)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states()[2] == ("REPORTED",)
+    assert [(job.revision, str(job.state)) for job in bench.ledger.jobs_of_series(derive_uid("series", 1))] == [
+        (1, "REPORTED"),
+        (2, "REPORTED"),
+        (3, "REPORTED"),
+    ]
+
+
+def test_a_cancelled_job_that_has_told_something_is_taken_back(make_bench: Callable[..., Bench]):
+    """What a person ended before it told anything stays ended."""
+    for number, told in ((1, True), (2, False)):
+        bench = make_bench()
+        bench.receive(1, series=number)
+        bench.close()
+        if told:
+            bench.pipeline.work_off()
+        (job,) = bench.ledger.jobs_of_series(derive_uid("series", number))
+        bench.ledger.cancel(job.id, now=bench.clock())
+        bench.receive(1, series=number, change=another_study)
+        states = [str(job.state) for job in bench.ledger.jobs_of_series(derive_uid("series", number))]
+        assert states == (["CANCELLED", "REFUSED", "RECEIVING"] if told else ["CANCELLED"])
+
+
+def test_images_that_disagree_are_told_of_whatever_else_is_answered(make_bench: Callable[..., Bench]):
+    """Once for a series; another that is refused beside an answer stays silent."""
+    bench = make_bench()
+    bench.judge.sayings.update(
+        {2: SeriesRejected(RejectReason.MIXED_IDENTITY), 3: SeriesRejected(RejectReason.TOO_SHORT)}
+    )
+    for series in (1, 2, 3):
+        bench.receive(1, series=series, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states() == {
+        1: ("REPORTED",),
+        2: ("REPORTED", "MIXED_IDENTITY"),
+        3: ("REJECTED", "TOO_SHORT"),
+    }
+    assert [request.code for request in bench.stages.asked(VerdictRequest)] == ["MIXED_IDENTITY"]
+    bench.receive(2, series=2, study=1)
+    bench.close()
+    bench.pipeline.work_off()
+    assert bench.states()[2] == ("REJECTED", "MIXED_IDENTITY")

@@ -147,7 +147,7 @@ def test_success_is_said_after_the_commit(site: Site):
     assert answered.wait(PATIENCE_S)
     thread.join()
     assert statuses == [0x0000]
-    instance = site.ledger.instance(derive_uid("instance", 1, 1))
+    instance = site.ledger.versions(derive_uid("series", 1), derive_uid("instance", 1, 1))[-1]
     assert instance is not None
     assert site.spool.root / instance.path == path
     assert data_set(path.read_bytes()) == data_set(site.make_ct(1, 1))

@@ -3,6 +3,7 @@
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -135,10 +136,19 @@ FIRST_ROWS = [
 """A ledger as version 0001 leaves it: a job in every state, and deliveries."""
 
 
-def rows_of(connection: sa.Connection) -> dict[str, list[tuple[object, ...]]]:
+def columns_of(connection: sa.Connection) -> dict[str, list[str]]:
+    inspector = sa.inspect(connection)
+    there = sorted(set(metadata.tables) & tables(connection))
+    return {table: [str(column["name"]) for column in inspector.get_columns(table)] for table in there}
+
+
+def rows_of(
+    connection: sa.Connection, columns: dict[str, list[str]] | None = None
+) -> dict[str, list[tuple[object, ...]]]:
+    """Every row of these columns, or of all that there are."""
     return {
-        table: sorted(tuple(row) for row in connection.execute(sa.text(f"SELECT * FROM {table} ORDER BY 1")))
-        for table in sorted(set(metadata.tables) & tables(connection))
+        table: sorted(map(tuple, connection.execute(sa.text(f"SELECT {', '.join(names)} FROM {table} ORDER BY 1"))))
+        for table, names in (columns or columns_of(connection)).items()
     }
 
 
@@ -148,7 +158,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
         command.upgrade(settings, "0001")
         for statement in FIRST_ROWS:
             connection.execute(sa.text(statement))
-        before = rows_of(connection)
+        before, columns = rows_of(connection), columns_of(connection)
     ledger = Ledger(database)
     ledger.migrate()
     jobs = {str(job.state): job for job in ledger.all_jobs()}
@@ -157,10 +167,9 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
     assert {item.volume_index for item in ledger.deliveries_of(4)} == {0}
     ledger.close()
     with foreign_keys_on(database) as connection:
-        after = rows_of(connection)
-        widths = {table: len(rows[0]) for table, rows in before.items()}
-        assert {table: [row[: widths[table]] for row in after[table]] for table in before} == before
-        assert {table for table in after if table not in before} == {"shadows"}
+        columns["deliveries"][columns["deliveries"].index("object")] = "kind"
+        assert rows_of(connection, columns) == before
+        assert set(columns_of(connection)) - set(before) == {"shadows"}
         connection.execute(sa.text(of_today(delivery(4, "seg", "9.1.3"))))  # of another volume
     for fault in (
         delivery(5, "seg", "9.1.3"),
@@ -236,6 +245,33 @@ def test_the_names_of_objects_of_an_older_ledger_become_forms(database: str):
     with alembic_on(database) as (settings, connection):
         command.downgrade(settings, "0007")
         assert rows_of(connection) == before
+
+
+def test_instances_of_an_older_ledger_get_a_study_and_a_version(database: str):
+    """In the order in which they came; the way down keeps the first version of each, and one where series share it."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0001")
+        for statement in FIRST_ROWS[:2]:
+            connection.execute(sa.text(statement))
+        connection.execute(sa.text(FIRST_ROWS[1].replace("1.2.3.4", "1.2.3.1").replace("1000.5", "1001.5")))
+        command.upgrade(settings, "0008")
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    (first,) = ledger.versions("1.2.3", "1.2.3.4")
+    assert (first.version, first.study_instance_uid, first.bytes) == (1, "1.2", 5_000_000_000)
+    assert ledger.instance_paths("1.2.3", before_instance=2) == ["spool/1.dcm"]
+    later = replace(first, version=2, sha256="def", path="spool/2.dcm", study_instance_uid="1.9")
+    assert ledger.record_instance(later, now=2000, difference="STUDY", is_elsewhere=True)
+    assert not ledger.record_instance(later, now=2000)
+    assert ledger.record_instance(replace(first, series_instance_uid="1.2.4"), now=2001)
+    assert ledger.versions("1.2.3", "1.2.3.4") == [first, later]
+    assert sorted(ledger.instance_paths("1.2.3")) == ["spool/1.dcm", "spool/2.dcm"]
+    assert ledger.instance_paths("1.2.3", before_instance=3) == ["spool/1.dcm"] * 2
+    ledger.close()
+    with alembic_on(database) as (settings, connection):
+        command.downgrade(settings, "0008")
+        assert rows_of(connection)["instances"] == before["instances"]
 
 
 def test_references_are_looked_at_after_a_migration(tmp_path: Path):

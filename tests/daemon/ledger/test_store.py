@@ -130,6 +130,10 @@ def events(ledger: Ledger, job_id: int) -> list[tuple[str, str | None, str | Non
     return [(row["event"], row["from_state"], row["to_state"]) for row in ledger.history(job_id)]
 
 
+def uids_of(instance: Instance) -> tuple[str, str]:
+    return instance.series_instance_uid, instance.sop_instance_uid
+
+
 # --- what comes in
 
 
@@ -161,8 +165,8 @@ def test_an_instance_is_read_back_as_it_was_recorded(any_ledger: Ledger, make_in
     """Also one that is larger than a 32-bit number can say."""
     instance = make_instance(bytes=5_000_000_000)
     any_ledger.record_instance(instance, now=NOW)
-    assert any_ledger.instance(instance.sop_instance_uid) == instance
-    assert any_ledger.instance(derive_uid("never seen")) is None
+    assert any_ledger.versions(*uids_of(instance)) == [instance]
+    assert any_ledger.versions(instance.series_instance_uid, derive_uid("never seen")) == []
     assert any_ledger.instance_paths(instance.series_instance_uid) == [instance.path]
 
 
@@ -171,7 +175,7 @@ def test_the_same_instance_twice_is_one_row(any_ledger: Ledger, make_instance: M
     assert any_ledger.record_instance(make_instance(), now=NOW)
     assert not any_ledger.record_instance(make_instance(sha256="f" * 64), now=NOW + 50)
     assert only_job(any_ledger).instances == 1
-    assert any_ledger.instance(derive_uid("instance", 1, 1)) == make_instance()
+    assert any_ledger.versions(*uids_of(make_instance())) == [make_instance()]
     # Nor does it put off the closing.
     assert len(due(any_ledger, now=NOW + 21)) == 1
 
@@ -224,7 +228,7 @@ def test_a_late_instance_of_a_cancelled_job_is_kept_and_opens_nothing(any_ledger
     before = in_state(any_ledger, make_instance(index=1), State.CANCELLED)
     assert any_ledger.record_instance(make_instance(index=2), now=NOW + 200)
     assert only_job(any_ledger) == before
-    assert any_ledger.instance(derive_uid("instance", 1, 2)) is not None
+    assert any_ledger.versions(*uids_of(make_instance(index=2)))
 
 
 def test_a_late_instance_takes_the_job_from_its_worker(any_ledger: Ledger, make_instance: MakeInstance):
@@ -730,7 +734,7 @@ def test_a_verdict_is_chosen_and_goes_out_with_its_reason(
     reason = job.reject_reason or "TOO_SHORT"
     assert state == State.REJECTED or any_ledger.refuse(job, reason, now=NOW + 199)
     refused = any_ledger.job(job.id)
-    assert any_ledger.choose(Choice(verdict=refused), [refused], now=NOW + 200)
+    assert any_ledger.choose(Choice(verdicts=(refused,)), [refused], now=NOW + 200)
     pending = claimed(any_ledger, now=NOW + 201)
     assert (pending.state, pending.reject_reason, pending.chosen) == (State.REFUSED, reason, True)
     assert events(any_ledger, job.id)[-2:] == [("REFUSED", state, "REFUSED"), ("CHOSEN", "REFUSED", None)]
@@ -755,7 +759,7 @@ def test_a_late_instance_forgets_a_refusal_or_opens_a_revision(any_ledger: Ledge
         closed(any_ledger, make_instance(number))
         assert any_ledger.refuse(claimed(any_ledger), "TOO_SHORT", now=NOW + 101)
         (refused,) = any_ledger.jobs_of_study(derive_uid("study", number))
-        assert any_ledger.choose(Choice(verdict=refused), [refused], now=NOW + 102)
+        assert any_ledger.choose(Choice(verdicts=(refused,)), [refused], now=NOW + 102)
         job = claimed(any_ledger, now=NOW + 102)
         if event:
             assert any_ledger.finish_stage(job, event, now=NOW + 103, outgoing=[outgoing("verdict")])
@@ -1142,14 +1146,14 @@ def test_history_is_only_ever_added_to(any_ledger: Ledger, make_instance: MakeIn
 COLUMNS = {
     "series": """series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at
         expected expected_at longest_pause_s""",
-    "instances": """sop_instance_uid sop_class_uid transfer_syntax_uid series_instance_uid path bytes sha256
-        received_at""",
+    "instances": """id study_instance_uid series_instance_uid sop_instance_uid version replaced_by sop_class_uid
+        transfer_syntax_uid path bytes sha256 received_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
         attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
-        replaces_revision""",
+        replaces_revision before_instance""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination kind seg_type sr_class sop_instance_uid series_instance_uid path confirm
-        state attempts not_before last_status volume_index waited_s halt sha256""",
+        state attempts not_before last_status volume_index waited_s halt sha256 study_instance_uid""",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
 }
 """UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
@@ -1207,7 +1211,7 @@ def test_a_reader_does_not_wait_for_a_writer(any_ledger: Ledger, make_instance: 
     with any_ledger._transaction() as writing:
         writing.execute(sa.text("UPDATE jobs SET attempts = 7"))
         assert only_job(any_ledger).attempts == 0
-        assert any_ledger.instance(make_instance().sop_instance_uid) == make_instance()
+        assert any_ledger.versions(*uids_of(make_instance())) == [make_instance()]
         assert any_ledger.due_deliveries(now=NOW) == []
     assert only_job(any_ledger).attempts == 7
 
@@ -1217,7 +1221,8 @@ def test_a_reader_does_not_wait_for_a_writer(any_ledger: Ledger, make_instance: 
 
 def every_call(ledger: Ledger, instance: Instance) -> list[Callable[[], object]]:
     return [
-        lambda: ledger.instance(instance.sop_instance_uid),
+        lambda: ledger.versions(*uids_of(instance)),
+        lambda: ledger.jobs_of_series(instance.series_instance_uid),
         lambda: ledger.record_instance(instance, now=NOW),
         lambda: ledger.release_series([instance.series_instance_uid], now=NOW),
         lambda: ledger.hold_series([instance.series_instance_uid], calling_ae_title="MODALITY"),
@@ -1317,7 +1322,7 @@ def test_two_processes_write_at_once(database: str, make_instance: MakeInstance)
     assert [job.instances for job in ledger.all_jobs()] == [100, 100, 100]
     for series in range(3):
         assert len(ledger.instance_paths(derive_uid("series", series))) == 100
-    assert all(ledger.instance(instance.sop_instance_uid) == instance for batch in batches for instance in batch[::10])
+    assert all(ledger.versions(*uids_of(instance)) == [instance] for batch in batches for instance in batch[::10])
     ledger.close()
 
 

@@ -228,7 +228,8 @@ def test_a_spooled_file_is_read_as_it_was_received(make: Callable[..., list[Path
         segment(paths, tmp_path)
     with pytest.raises(FileDamaged):
         report(paths, tmp_path)
-    assert len(stages._verdict_headers(paths)) == len(paths) - 1
+    (headers,) = stages._headers_by_place(paths, ()).values()
+    assert len(headers) == len(paths) - 1
 
 
 @pytest.mark.parametrize(
@@ -824,6 +825,52 @@ def test_a_verdict_in_each_class_that_is_asked_for(make: Callable[..., list[Path
     for result, sr_class in zip(reported.results, SR_CLASSES, strict=True):
         assert dcmread(result.path).SOPClassUID == SR_CLASSES[sr_class]
         assert predecessor(result.path) == uids_of("before", result.form.name, 0)
+
+
+@pytest.mark.parametrize("keyword", ["PatientID", "StudyInstanceUID"])
+def test_each_patient_and_study_is_told(make: Callable[..., list[Path]], tmp_path: Path, keyword: str):
+    """Whose the images are is not certain: an SR in each place, of the images that are filed there."""
+    other = {"PatientID": "EX-002", "StudyInstanceUID": f"{STUDY}.2"}[keyword]
+    paths = make()
+    for path in paths[9:]:
+        ds = dcmread(path)
+        setattr(ds, keyword, other)
+        ds.save_as(path)
+    results = verdict(paths, tmp_path, "MIXED_IDENTITY").results
+    told = [dcmread(result.path) for result in results]
+    assert [ds[keyword].value for ds in told] == [dcmread(paths[0])[keyword].value, other]
+    assert [result.study_instance_uid for result in results] == [ds.StudyInstanceUID for ds in told]
+    assert len({ds.SOPInstanceUID for ds in told} | {ds.SeriesInstanceUID for ds in told}) == 4
+    for ds, images in zip(told, (9, 5), strict=True):
+        assert f"NOT PROCESSED. {RejectReason.MIXED_IDENTITY.sentence} They differ in {keyword}." in texts(ds)
+        (study,) = ds.CurrentRequestedProcedureEvidenceSequence
+        assert study.StudyInstanceUID == ds.StudyInstanceUID
+        assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == images
+    assert verdict(paths, tmp_path, "MIXED_IDENTITY").results == results
+
+
+def test_what_was_sent_elsewhere_is_not_superseded(make: Callable[..., list[Path]], tmp_path: Path):
+    """The images came again as another patient's. What takes back the results of the first is filed with them."""
+
+    def corrected(ds: Dataset) -> None:
+        ds.PatientID = "EX-002"
+
+    before = [Path(shutil.copy(path, tmp_path / f"before-{path.name}")) for path in make()]
+    after = make(change=corrected)
+    first = walk(before, tmp_path / "1")
+    (sr,) = (result for result in first.results if result.form.name == "sr")
+    told = Replaced((SentSr(sr.form, 0, sr.series_instance_uid, sr.sop_instance_uid, sr.path, 1),))
+    (back,) = verdict(before, tmp_path / "2", "REASSIGNED", replaced=(told,), current=tuple(after)).results
+    assert predecessor(back.path) == (sr.series_instance_uid, sr.sop_instance_uid)
+    assert RejectReason.REASSIGNED.sentence in texts(dcmread(back.path))
+    assert dcmread(back.path).PatientID == dcmread(before[0]).PatientID
+    taken_back = SentSr(back.form, 0, back.series_instance_uid, back.sop_instance_uid, back.path, 2)
+    all_told = Replaced((taken_back, *told.srs))
+    (new,) = srs(walk(after, tmp_path / "3", revision=3, replaces=[all_told]))
+    assert (dcmread(new).PatientID, predecessor(new)) == ("EX-002", None)
+    (again,) = srs(walk(before, tmp_path / "4", revision=4, replaces=[all_told]))
+    assert predecessor(again) == (back.series_instance_uid, back.sop_instance_uid)
+    assert verdict(after, tmp_path / "5", "REASSIGNED", current=tuple(after)).results == ()
 
 
 def test_a_verdict_is_written_once(make: Callable[..., list[Path]], tmp_path: Path):
