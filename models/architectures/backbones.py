@@ -3,13 +3,19 @@
 Beside a CPU-only torch the registry's torchvision (built for CUDA) cannot load its compiled ops, and importing it
 stops at `operator torchvision::nms does not exist`. Nothing here uses those ops: declaring their schemas is enough.
 
+Importing torchvision also imports torch's compiler, for one question about a layer that nothing here uses. It is not
+imported before somebody compiles: it would take two seconds and 70 MiB of every process that has a network.
+
 Weights of a backbone are never needed: they shorten a training where the machine can load them.
 """
 
 import pickle
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from http.client import HTTPException
 from pathlib import Path
+from types import ModuleType
 from typing import Literal, NamedTuple
 
 import torch
@@ -19,14 +25,34 @@ from torch import Tensor, nn
 
 from models.errors import ModelError, WeightsCorrupt
 
-try:
-    from torchvision import models as vision
-except RuntimeError as error:
-    if "torchvision::nms" not in str(error):
-        raise
-    for op in ("nms", "qnms"):
-        torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    from torchvision import models as vision
+COMPILER = "torch._dynamo"
+
+
+@contextmanager
+def _without_compiler() -> Iterator[None]:
+    """Answer torchvision's question for torch's compiler, where that is not imported yet; afterwards it can be."""
+    if COMPILER in sys.modules:
+        yield
+        return
+    stand_ins = {name: ModuleType(name) for name in (COMPILER, f"{COMPILER}.utils")}
+    stand_ins[f"{COMPILER}.utils"].__dict__["is_compile_supported"] = lambda device: False
+    sys.modules |= stand_ins
+    try:
+        yield
+    finally:
+        for name in stand_ins:
+            del sys.modules[name]
+
+
+with _without_compiler():
+    try:
+        from torchvision import models as vision
+    except RuntimeError as error:
+        if "torchvision::nms" not in str(error):
+            raise
+        for op in ("nms", "qnms"):
+            torch.library.define(f"torchvision::{op}", "(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+        from torchvision import models as vision
 
 BackboneWeights = Literal["none", "imagenet"] | Path
 """Random, the ones that torchvision fetches, or a file: a torchvision state dict, .pth or .safetensors."""

@@ -364,12 +364,22 @@ def run_python(code: str, *paths: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
+IMPORTED = """
+import sys
+from models.architectures.backbones import resnet
+print(resnet(50, "none").stem[0].out_channels, "torch._dynamo" in sys.modules)
+import torch._dynamo.utils
+print(torch._dynamo.utils.is_compile_supported("cpu"))
+"""
+
+
 def test_torchvision_is_imported_in_a_fresh_interpreter() -> None:
-    """Beside a CPU-only torch torchvision's own import stops; through the one place that imports it, it works."""
-    done = run_python(
-        "from models.architectures.backbones import resnet; print(resnet(50, 'none').stem[0].out_channels)"
-    )
-    assert done.stdout.strip() == "64", done.stderr
+    """Beside a CPU-only torch torchvision's own import stops; through the one place that imports it, it works.
+
+    Torch's compiler is not imported with it, and is itself once it is asked for.
+    """
+    done = run_python(IMPORTED)
+    assert done.stdout.split() == ["64", "False", "True"], done.stderr
 
 
 def test_another_fault_of_torchvision_is_not_hidden(tmp_path: Path) -> None:
