@@ -1,5 +1,6 @@
 # make run      install, then Porta with a PACS beside it, a study sent, its results verified
 # make test     install with what the tests need, then all checks and tests
+# make test-long    the tests of properties, with twenty times as many examples
 # make install  install only
 
 PYTHON ?= python3
@@ -9,19 +10,26 @@ OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test install install-test debian viewer lint clean
+.PHONY: run test test-long pytest install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
 
 install: .venv/.installed
 
-# Two at a time have one thread each: more wait for each other, spinning. The acceptance tests, which drive whole services,
-# come last, so that a quick failure is not waited for; those of one file are driven by one process, which shares an archive.
+test:
+	@$(MAKE) --no-print-directory --jobs 2 install-test viewer
+	@$(MAKE) --no-print-directory --jobs 2 lint pytest
+
+# Two at a time have one thread each: more wait for each other, spinning. Those of one file are run by one process, which makes
+# once what they share; files with many tests come first, those of the acceptance tests, which drive whole services, last.
 PYTEST = OMP_NUM_THREADS=1 ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS=1 PORTA_OHIF=$(OHIF) .venv/bin/pytest --numprocesses 2
-test: install-test debian viewer lint
-	$(PYTEST) --ignore tests/acceptance
-	$(PYTEST) --dist loadfile tests/acceptance
+pytest: install-test
+	$(PYTEST) --dist loadfile
+
+PROPERTIES = $(shell grep -rl --include='*.py' '^@given' tests)
+test-long: install-test
+	$(PYTEST) --hypothesis-profile long --timeout 3600 $(PROPERTIES)
 
 lint: install-test
 	.venv/bin/ruff check .
