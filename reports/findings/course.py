@@ -71,7 +71,7 @@ class EarlierStudy:
 
 @dataclass(frozen=True)
 class FollowUp:
-    """A study against an earlier one: `courses` of today's lesions in their order, `prior_lesions` of the earlier one.
+    """A study against an earlier one, whose lesions are `prior_lesions`; what became of each is its `Lesion.course`.
 
     `disappeared` are the earlier ones that are gone, `outside` those that today's images do not reach. `days` lie
     between the studies, None where a date is missing. `dice` and `surface_mm` say how well the livers fit. `studies`
@@ -79,7 +79,6 @@ class FollowUp:
     """
 
     days: int | None
-    courses: tuple[Course, ...]
     prior_lesions: tuple[PriorLesion, ...]
     disappeared: tuple[PriorLesion, ...]
     outside: tuple[PriorLesion, ...]

@@ -21,7 +21,8 @@ class Lesion:
 
     `confidence` is the model's mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is
     real.
-    `certain` is False where the model is unsure of the liver's outline and the lesion lies at it.
+    `certain` is False where the model is unsure of the liver's outline and the lesion lies at it. `course` is what has
+    become of it since the earlier study, None where there is none to compare with.
     """
 
     number: int
@@ -33,6 +34,7 @@ class Lesion:
     place: Place
     confidence: float | None
     certain: bool = True
+    course: Course | None = None
 
 
 @dataclass(frozen=True)
@@ -54,7 +56,8 @@ class Findings:
 
     `expected_dice`: how well the network expects to have drawn the liver, 0..1 (`dicom_io.segmentation`).
 
-    `follow_up` is the course since an earlier study (docs/follow-up.md), None where there is none to compare with.
+    `follow_up` is what has changed since an earlier study (docs/follow-up.md), None where there is none to compare
+    with; each lesion has its own `course`.
     """
 
     liver_volume_ml: float
@@ -97,10 +100,6 @@ class Findings:
     def lesion_count(self) -> int:
         """How many lesions were found."""
         return len(self.lesions)
-
-    def course(self, lesion: Lesion) -> Course | None:
-        """What has become of a lesion since the earlier study; None where there is none to compare with."""
-        return self.follow_up.courses[lesion.number - 1] if self.follow_up else None
 
     def history(self, lesion: Lesion) -> list[tuple[EarlierStudy, Course]]:
         """All earlier studies, the first of them first, each with what this lesion was then."""

@@ -43,7 +43,7 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
     followed = findings.follow_up
     if followed is None:
         return ()
-    counts = Counter(course.status for course in followed.courses)
+    counts = Counter(lesion.course.status for lesion in findings.lesions if lesion.course)
     parts = [f"{counts[status]} {words}" for status, words in _STATUS_WORDS.items() if counts[status]]
     parts += [
         f"{len(gone)} {words} ({_axes(gone)} then)"
@@ -115,7 +115,7 @@ _STATUS_WORDS = {
 
 def lesion_course(findings: Findings, lesion: Lesion) -> str:
     """What has become of a lesion since the earlier study: "" where there is none to compare with."""
-    course = findings.course(lesion)
+    course = lesion.course
     if course is None:
         return ""
     if course.growth is None:

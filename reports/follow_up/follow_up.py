@@ -62,10 +62,9 @@ class Today:
 
 
 def follow_up(today: Today, prior: Prior, matching: Matching) -> FollowUp:
-    """What has become of the lesions of `prior`, over which `matching` has laid today's study."""
+    """Compare today's study with `prior`, over which `matching` has laid it."""
     return FollowUp(
         days=today.days_since(prior.study_date),
-        courses=courses_of(today, prior.lesions, matching, today.days_since(prior.study_date)),
         prior_lesions=prior.lesions,
         disappeared=tuple(prior.lesions[index] for index in matching.gone),
         outside=tuple(prior.lesions[index] for index in matching.outside),
@@ -75,11 +74,11 @@ def follow_up(today: Today, prior: Prior, matching: Matching) -> FollowUp:
     )
 
 
-def with_follow_up(findings: Findings, followed: FollowUp) -> Findings:
-    """The findings with their course, and with the tracking UIDs that the lesions had in the earlier study."""
+def with_follow_up(findings: Findings, followed: FollowUp, courses: Sequence[Course]) -> Findings:
+    """Give the lesions their courses, in their order, and the tracking UIDs that they had in the earlier study."""
     lesions = tuple(
-        replace(lesion, tracking_uid=course.tracking_uid)
-        for lesion, course in zip(findings.lesions, followed.courses, strict=True)
+        replace(lesion, tracking_uid=course.tracking_uid, course=course)
+        for lesion, course in zip(findings.lesions, courses, strict=True)
     )
     return replace(findings, lesions=lesions, follow_up=followed)
 

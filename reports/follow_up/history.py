@@ -48,7 +48,8 @@ def with_history(
     """
     compared = _Fitted(latest, match(today.laid, latest.laid))
     followed = follow_up(today, latest, compared.matching)
-    today = today.with_findings(with_follow_up(today.findings, followed))
+    since = courses_of(today, latest.lesions, compared.matching, followed.days)
+    today = today.with_findings(with_follow_up(today.findings, followed, since))
     studies: list[tuple[date | None, EarlierStudy]] = []
     baseline: _Fitted | None = None
     for tries in others:
@@ -61,8 +62,7 @@ def with_history(
         courses = courses_of(today, fitted.prior.lesions, fitted.matching, days)
         studies.append((fitted.prior.study_date, _study(today, fitted, baseline, courses)))
     baseline = baseline or (compared if _is_measurable(latest) else None)
-    # Its courses are those of the follow-up, which also gave today's lesions their tracking UIDs
-    newest = replace(_study(today, compared, baseline, followed.courses), is_compared=True)
+    newest = replace(_study(today, compared, baseline, since), is_compared=True)
     studies.append((latest.study_date, newest))
     known = _Known.of(today, [study for _, study in studies], reported)
     studies += [(report.study_date, _reported(today, report, baseline, known)) for report in reported]

@@ -44,7 +44,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
             LIVER_KEYS, _numbers(LIVER, findings) | {"centroid_lps_mm": _rounded(findings.liver_centroid_lps_mm)}
         ),
         "lesions": [
-            _lesion_json(lesion) | _course_json(findings.course(lesion)) | {"history": _history_json(findings, lesion)}
+            _lesion_json(lesion) | _course_json(lesion.course) | {"history": _history_json(findings, lesion)}
             for lesion in findings.lesions
         ],
         "lesion_count": summary.pop("lesion_count"),

@@ -158,9 +158,9 @@ def segment_groups(
             TrackingIdentifier(lesion.tracking_uid, lesion_tracking_id(lesion.number)),
             codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
             codes.MASS,
-            measurements=[*_measured(LESION_MEASURES, lesion), *_changes(findings.course(lesion))],
+            measurements=[*_measured(LESION_MEASURES, lesion), *_changes(lesion.course)],
             sites=[FindingSite(codes.LIVER)],
-            evaluations=_course_evaluations(findings.course(lesion)),
+            evaluations=_course_evaluations(lesion.course),
         )
         for lesion in findings.lesions
     ]

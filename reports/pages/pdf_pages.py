@@ -237,7 +237,7 @@ def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
         f"{lesion.size.diameter_3d_mm:.1f}",
         millilitres(lesion.size.volume_ml),
         "-" if lesion.values.hu_mean is None else f"{lesion.values.hu_mean:.0f}",
-        course_cell(findings.course(lesion))
+        course_cell(lesion.course)
         if findings.follow_up
         else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),
     )
@@ -303,19 +303,18 @@ def _volumes(axes: Axes, findings: Findings, lesions: Sequence[Lesion], numbers:
         return
     days = findings.follow_up.days
     then = "then" if days is None else f"{days} d earlier"
-    axes.bar(numbers - 0.2, _prior_volumes(findings, lesions), color=SOFT, width=0.38, label=then)
+    axes.bar(numbers - 0.2, _prior_volumes(lesions), color=SOFT, width=0.38, label=then)
     axes.bar(numbers + 0.2, now, color=LESION_INK, width=0.38, label="now")
     _dress(axes, f"Volume then and now, mL, {which}", numbers)
     axes.set_ylim(top=1.25 * axes.get_ylim()[1])
     axes.legend(fontsize=SMALL_SIZE - 1, frameon=False, loc="upper right", ncols=2, handlelength=1)
 
 
-def _prior_volumes(findings: Findings, lesions: Sequence[Lesion]) -> list[float]:
+def _prior_volumes(lesions: Sequence[Lesion]) -> list[float]:
     """Of lesions that merged or split, all that was there then stands at the first of them."""
-    courses = [findings.course(lesion) for lesion in lesions]
     return [
         course.growth.prior_volume_ml if course and course.growth and course.numbers[0] == course.number else 0.0
-        for course in courses
+        for course in (lesion.course for lesion in lesions)
     ]
 
 

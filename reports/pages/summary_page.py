@@ -158,7 +158,7 @@ def _columns(findings: Findings) -> tuple[_Column, ...]:
     """Where there is an earlier study, its comparison takes the place of the confidence."""
     if findings.follow_up is None:
         return COLUMNS
-    return (*COLUMNS[:-1], _Column("Change", COLUMNS[-1].right, lambda lesion: course_cell(findings.course(lesion))))
+    return (*COLUMNS[:-1], _Column("Change", COLUMNS[-1].right, lambda lesion: course_cell(lesion.course)))
 
 
 def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:

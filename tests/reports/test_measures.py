@@ -32,8 +32,11 @@ def case(make_case):
     gone = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4)
     response = Response(Category.SD, ("stable",), 30.0, 31.0, 30.0, 30.0)
     study = EarlierStudy(90, (PriorSize(3, "1.2.9", 1.5, 14.0, 12.0),), courses, 30.0, is_compared=True)
-    follow_up = FollowUp(90, courses, (gone,), (gone,), (), response, 0.95, 1.2, (study,))
-    lesions = tuple(replace(lesion, confidence=0.8) for lesion in case.findings.lesions)
+    follow_up = FollowUp(90, (gone,), (gone,), (), response, 0.95, 1.2, (study,))
+    lesions = tuple(
+        replace(lesion, confidence=0.8, course=course)
+        for lesion, course in zip(case.findings.lesions, courses, strict=True)
+    )
     return replace(case, findings=replace(case.findings, lesions=lesions, follow_up=follow_up, expected_dice=0.97))
 
 

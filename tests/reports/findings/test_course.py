@@ -2,6 +2,7 @@
 
 import io
 import json
+from collections.abc import Sequence
 from dataclasses import replace
 
 import pydicom
@@ -31,16 +32,17 @@ REASON = "sum of target diameters 30.0 mm then, 31.0 mm now (+3.3 %)"
 SD = Response(Category.SD, (REASON,), 30.0, 31.0, target=Category.SD, non_target=Category.NEITHER)
 
 
-def followed(findings: Findings, **changes: object) -> Findings:
+def followed(findings: Findings, courses: Sequence[Course] = (), **changes: object) -> Findings:
     """The two lesions of a case: the first has grown, the second is new; another one has gone."""
     first, second = findings.lesions
-    courses = (
+    grown, new = courses or (
         Course(1, Status.GROWN, "1.2.8", (1,), (2,), GROWN),
         Course(2, Status.NEW, second.tracking_uid),
     )
-    values = {"days": 90, "courses": courses, "prior_lesions": (KNOWN, GONE), "disappeared": (GONE,), "outside": ()}
+    values = {"days": 90, "prior_lesions": (KNOWN, GONE), "disappeared": (GONE,), "outside": ()}
     follow_up = FollowUp(**(values | {"response": SD, "dice": 0.95, "surface_mm": 1.2} | changes))
-    return replace(findings, lesions=(replace(first, tracking_uid="1.2.8"), second), follow_up=follow_up)
+    lesions = (replace(first, tracking_uid="1.2.8", course=grown), replace(second, course=new))
+    return replace(findings, lesions=lesions, follow_up=follow_up)
 
 
 def comments(item: pydicom.Dataset) -> list[str]:
@@ -108,7 +110,7 @@ def test_the_course_in_words(make_case) -> None:
         "volume from 2.0 to 4.0 mL (+100.0 %), doubling time 90 days."
     )
     assert lesion_course(findings, second) == "New since a study of 90 days earlier."
-    assert [course_cell(findings.course(lesion)) for lesion in findings.lesions] == ["+100 %", "new"]
+    assert [course_cell(lesion.course) for lesion in findings.lesions] == ["+100 %", "new"]
     assert " ".join(said).isascii() and lesion_course(findings, first).isascii()
 
 
@@ -173,7 +175,7 @@ def test_all_gone_has_a_way_too(make_case, identity) -> None:
     case = make_case(lesions=False)
     way = several(make_case().findings).follow_up
     studies = tuple(replace(study, courses=()) for study in way.studies)
-    gone = replace(way, courses=(), studies=studies, response=Response(Category.CR, (), 16.0, 0.0, 18.0, 0.0))
+    gone = replace(way, studies=studies, response=Response(Category.CR, (), 16.0, 0.0, 18.0, 0.0))
     findings = replace(case.findings, follow_up=gone)
     assert target_course(findings)[-1] == (0, 0.0)
     ds = build_pdf(replace(case, findings=findings).under(identity))[0]
@@ -240,7 +242,7 @@ def test_all_gone_is_said_in_the_sr(make_case, identity, validate) -> None:
     """No lesion now, one then: a complete response, suggested."""
     case = make_case(lesions=False)
     response = Response(Category.CR, ("all targets have disappeared",), 14.0, 0.0, target=Category.CR)
-    gone = FollowUp(90, (), (GONE,), (GONE,), (), response, 0.95, 1.2)
+    gone = FollowUp(90, (GONE,), (GONE,), (), response, 0.95, 1.2)
     findings = replace(case.findings, follow_up=gone)
     (sr,) = build_sr(replace(case, findings=findings).reported(identity))
     assert validate(sr) == []
@@ -287,9 +289,8 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
 def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, warned) -> None:
     """However much there is to say of today, of then, and of the volume."""
     findings = make_case().findings
-    lesions = tuple(replace(findings.lesions[0], number=n, segment=n + 1) for n in range(1, count + 1))
-    courses = tuple(
-        Course(n, status, "1.2.8", (n,), (n,), GROWN)
+    lesions = tuple(
+        replace(findings.lesions[0], number=n, segment=n + 1, course=Course(n, status, "1.2.8", (n,), (n,), GROWN))
         for n, status in zip(range(1, count + 1), list(Status) * 37, strict=False)
     )
     reasons = (
@@ -301,7 +302,6 @@ def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, wa
     findings = several(
         replace(findings, lesions=(findings.lesions[0],) * 2),
         studies=(*way, *(replace(study, days=study.days - 150) for study in way), way[1]),
-        courses=courses,
         disappeared=(GONE,) * 5,
         outside=(GONE,) * 5,
         response=Response(Category.PD, reasons, 123.4, 156.7),

@@ -14,12 +14,11 @@ from numpy.typing import NDArray
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Segmentation
 from models.phantom import grid
-from reports.findings.course import FollowUp
+from reports.findings.course import Course
 from reports.findings.findings import Findings
 from reports.findings.response import Category, Status
 from reports.follow_up.follow_up import Today
 from reports.follow_up.history import with_history
-from reports.follow_up.prior import Prior
 from tests.reports.follow_up import balls
 from tests.reports.follow_up.balls import GRID, NOW, Ball, drawn, earlier, study, turned
 
@@ -38,22 +37,21 @@ def places() -> list[NDArray[np.float64]]:
     return balls.places()
 
 
-Followed = Callable[..., FollowUp]
+Followed = Callable[..., Findings]
 
 
-def follow_up(today: Today, prior: Prior) -> FollowUp:
-    followed = with_history(today, prior).follow_up
-    assert followed is not None
-    return followed
+def courses(findings: Findings) -> list[Course]:
+    """Of its lesions, in their order."""
+    return [lesion.course for lesion in findings.lesions]
 
 
 @pytest.fixture
 def followed(liver) -> Followed:
     """`followed(balls then, balls now)`: the earlier patient lay turned by 12 degrees and elsewhere."""
 
-    def follow(then: Sequence[Ball], now: Sequence[Ball]) -> FollowUp:
+    def follow(then: Sequence[Ball], now: Sequence[Ball]) -> Findings:
         prior = earlier(drawn(liver, then), turned(12.0, (40.0, -25.0, 300.0)))
-        return follow_up(Today.of(*study(drawn(liver, now)), NOW), prior)
+        return with_history(Today.of(*study(drawn(liver, now)), NOW), prior)
 
     return follow
 
@@ -67,10 +65,10 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
     )
     findings, segmentation = study(now)
     prior = earlier(then, turned(-18.0, (60.0, 30.0, -400.0)))
-    result = follow_up(Today.of(findings, segmentation, NOW), prior)
-    assert result.days == DAYS
-    assert result.disappeared == result.outside == ()
-    for lesion, course in zip(findings.lesions, result.courses, strict=True):
+    result = with_history(Today.of(findings, segmentation, NOW), prior)
+    assert result.follow_up.days == DAYS
+    assert result.follow_up.disappeared == result.follow_up.outside == ()
+    for lesion, course in zip(findings.lesions, courses(result), strict=True):
         centre = np.array(lesion.place.centroid_lps_mm)
         place = min(radii, key=lambda index: float(np.linalg.norm(places[index] - centre)))
         assert course.prior_numbers == (place + 1,)
@@ -85,10 +83,8 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
         assert course.status == {0: "grown", 1: "stable", 2: "shrunk", 3: "stable", 4: "grown", 5: "shrunk"}[place]
         if counted > 1.25:
             assert growth.doubling_days == pytest.approx(DAYS * log(2) / log(counted))
-    tracked = with_history(Today.of(findings, segmentation, NOW), prior)
-    assert tracked.follow_up == result
-    assert sorted(lesion.tracking_uid for lesion in tracked.lesions) == [f"1.{n}" for n in range(1, 7)]
-    assert [lesion.size.volume_ml for lesion in tracked.lesions] == [
+    assert sorted(lesion.tracking_uid for lesion in result.lesions) == [f"1.{n}" for n in range(1, 7)]
+    assert [lesion.size.volume_ml for lesion in result.lesions] == [
         lesion.size.volume_ml for lesion in findings.lesions
     ]
 
@@ -96,43 +92,43 @@ def test_every_lesion_is_known_again_and_measured(liver, places) -> None:
 def test_new_and_gone(followed, places) -> None:
     """One stays, one goes, one comes; a new one of 18 mm is progression."""
     result = followed([(places[0], 10), (places[1], 8)], [(places[0], 10), (places[2], 9)])
-    assert [(course.status, course.prior_numbers) for course in result.courses] == [("stable", (1,)), ("new", ())]
-    assert [lesion.number for lesion in result.disappeared] == [2]
-    assert result.courses[1].growth is None
-    assert result.courses[1].tracking_uid != "1.2"
-    assert result.response.category == Category.PD
+    assert [(course.status, course.prior_numbers) for course in courses(result)] == [("stable", (1,)), ("new", ())]
+    assert [lesion.number for lesion in result.follow_up.disappeared] == [2]
+    assert courses(result)[1].growth is None
+    assert courses(result)[1].tracking_uid != "1.2"
+    assert result.follow_up.response.category == Category.PD
 
 
 def test_two_that_merge(followed, places) -> None:
     """The larger gives its tracking UID; volumes and diameters are compared with those of both together."""
     middle, apart = places[0], np.array([11.0, 0.0, 0.0])
     result = followed([(middle - apart, 7), (middle + apart, 8)], [(middle + apart / 5, 20)])
-    (course,) = result.courses
+    (course,) = courses(result)
     assert (course.status, course.tracking_uid) == (Status.MERGED, "1.2")
     assert set(course.prior_numbers) == {1, 2}
     assert course.growth is not None
     assert course.growth.prior_diameter_mm == pytest.approx(30, abs=6)
     assert course.growth.diameter_mm == pytest.approx(40, abs=4)
-    assert result.disappeared == ()
+    assert result.follow_up.disappeared == ()
 
 
 def test_one_that_splits(followed, places) -> None:
     """The larger part goes on under the tracking UID, the other has its own; both have the course of the whole."""
     middle, apart = places[0], np.array([11.0, 0.0, 0.0])
     result = followed([(middle + apart / 5, 20)], [(middle - apart, 7), (middle + apart, 8)])
-    assert [course.status for course in result.courses] == [Status.SPLIT, Status.SPLIT]
-    assert [course.numbers for course in result.courses] == [(1, 2), (1, 2)]
-    assert [course.tracking_uid == "1.1" for course in result.courses] == [True, False]
-    assert result.courses[0].growth == result.courses[1].growth
-    assert result.response.sum_mm == pytest.approx(30, abs=6)
+    assert [course.status for course in courses(result)] == [Status.SPLIT, Status.SPLIT]
+    assert [course.numbers for course in courses(result)] == [(1, 2), (1, 2)]
+    assert [course.tracking_uid == "1.1" for course in courses(result)] == [True, False]
+    assert courses(result)[0].growth == courses(result)[1].growth
+    assert result.follow_up.response.sum_mm == pytest.approx(30, abs=6)
 
 
 def test_neighbours_are_not_mistaken(followed, places) -> None:
     """Small lesions 14 mm apart, each its own; the middle one has gone."""
     row = [places[0] + np.array([14.0 * step, 0.0, 0.0]) for step in (-1, 0, 1)]
     result = followed([(row[0], 5), (row[1], 5.5), (row[2], 6)], [(row[0], 5), (row[2], 6)])
-    assert {course.tracking_uid for course in result.courses} == {"1.1", "1.3"}
-    assert [lesion.number for lesion in result.disappeared] == [2]
+    assert {course.tracking_uid for course in courses(result)} == {"1.1", "1.3"}
+    assert [lesion.number for lesion in result.follow_up.disappeared] == [2]
 
 
 @pytest.mark.parametrize(
@@ -150,7 +146,7 @@ def test_neighbours_are_not_mistaken(followed, places) -> None:
 def test_the_category(followed, places, then, now, category) -> None:
     """From the sum of the earlier targets' diameters, and from what is new."""
     result = followed(list(zip(places, then, strict=False)), list(zip(places, now, strict=False)))
-    assert result.response.category == category
+    assert result.follow_up.response.category == category
 
 
 def test_thick_slices_and_missing_dates(liver, places) -> None:
@@ -158,11 +154,11 @@ def test_thick_slices_and_missing_dates(liver, places) -> None:
     labels = drawn(liver, [(places[0], 12)])
     prior = earlier(np.ascontiguousarray(labels[::2]), _every_second(GRID), when=None)
     findings, segmentation = study(drawn(liver, [(places[0], 16)]))
-    result = follow_up(Today.of(findings, segmentation, NOW), prior)
-    assert result.response.category is None
-    assert "too thick" in result.response.reasons[0]
-    assert result.days is None
-    (course,) = result.courses
+    result = with_history(Today.of(findings, segmentation, NOW), prior)
+    assert result.follow_up.response.category is None
+    assert "too thick" in result.follow_up.response.reasons[0]
+    assert result.follow_up.days is None
+    (course,) = courses(result)
     assert (course.status, course.prior_numbers) == (Status.GROWN, (1,))
     assert course.growth is not None
     assert course.growth.doubling_days is None
@@ -187,11 +183,13 @@ def test_no_complete_response_of_a_liver_that_was_not_seen_whole(liver, places, 
     planes = np.flatnonzero(liver.any(axis=(1, 2)))
     prior = earlier(drawn(liver, [(places[4], 10.0), (at_the_end(liver, end), 4.0)]))
     first, last = (planes[0] + 6, GRID.slices) if end > 0 else (0, planes[-1] - 5)
-    result = follow_up(Today.of(*cut_at(first, last, []), NOW), prior)
-    assert result.response.category == Category.PR
-    assert any("outside of the images" in each or "edge of the images" in each for each in result.response.reasons)
-    whole = follow_up(Today.of(*study(drawn(liver, [])), NOW), prior)
-    assert whole.response.category == Category.CR
+    result = with_history(Today.of(*cut_at(first, last, []), NOW), prior)
+    assert result.follow_up.response.category == Category.PR
+    assert any(
+        "outside of the images" in each or "edge of the images" in each for each in result.follow_up.response.reasons
+    )
+    whole = with_history(Today.of(*study(drawn(liver, [])), NOW), prior)
+    assert whole.follow_up.response.category == Category.CR
 
 
 def test_what_is_new_is_progression_where_targets_cannot_be_measured(liver, places) -> None:
@@ -200,7 +198,7 @@ def test_what_is_new_is_progression_where_targets_cannot_be_measured(liver, plac
     prior = earlier(drawn(liver, [(at_the_end(liver, 1), 8.0)]))
     for radius, category in ((10.0, Category.PD), (4.0, None)):
         now = cut_at(planes[0] + 6, GRID.slices, [(places[4], radius)])
-        response = follow_up(Today.of(*now, NOW), prior).response
+        response = with_history(Today.of(*now, NOW), prior).follow_up.response
         assert "outside of the images" in response.reasons[0]
         assert response.category == category
         assert "new" in response.reasons[1]
@@ -208,7 +206,7 @@ def test_what_is_new_is_progression_where_targets_cannot_be_measured(liver, plac
     before = earlier(np.ascontiguousarray(drawn(liver, [(places[0], 12)])[::2]), _every_second(GRID))
     for radius, category in ((12.0, Category.PD), (8.0, None)):
         now = study(drawn(liver, [(places[0], 12), (places[4], radius)]))
-        response = follow_up(Today.of(*now, NOW), before).response
+        response = with_history(Today.of(*now, NOW), before).follow_up.response
         assert "too thick" in response.reasons[0]
         assert response.category == category
 
@@ -230,7 +228,7 @@ def test_thick_slices_are_those_of_the_targets(liver, places) -> None:
     today = Today.of(findings, segmentation, NOW)
     assert not today.slices_are_thick()
     assert today.slices_are_thick([1])
-    assert follow_up(today, earlier(labels)).response.category == Category.SD
+    assert with_history(today, earlier(labels)).follow_up.response.category == Category.SD
 
 
 def _every_second(geometry: Geometry) -> Geometry:
@@ -293,10 +291,10 @@ def test_a_real_liver_moved_bent_and_its_lesions_grown(real_case, wave_mm) -> No
     for number, (centre, radius) in enumerate(zip(centres, then_mm, strict=True), start=2):
         before[(before > 0) & (np.linalg.norm(mapped - centre, axis=1) < radius)] = number
     prior = earlier(before.reshape(there.shape), there)
-    result = follow_up(Today.of(findings, segmentation, NOW), prior)
-    assert result.dice > 0.93
-    assert [lesion.number for lesion in result.disappeared] == [3]
-    for lesion, course in zip(findings.lesions, result.courses, strict=True):
+    result = with_history(Today.of(findings, segmentation, NOW), prior)
+    assert result.follow_up.dice > 0.93
+    assert [lesion.number for lesion in result.follow_up.disappeared] == [3]
+    for lesion, course in zip(findings.lesions, courses(result), strict=True):
         place = min(kept, key=lambda i: float(np.linalg.norm(centres[i] - np.array(lesion.place.centroid_lps_mm))))
         assert course.prior_numbers == (place + 1,)
         assert course.growth is not None

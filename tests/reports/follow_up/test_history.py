@@ -78,7 +78,7 @@ def test_response_is_measured_from_the_baseline() -> None:
 def test_what_was_new_once_is_new_since_the_baseline() -> None:
     """A lesion that came with the latest study has not been there at the baseline; each lesion has its own way."""
     found = with_history(today((9, 9)), prior(90, (9, 8), "7"), [[prior(270, (9,))]])
-    assert [course.status for course in found.follow_up.courses] == ["stable", "stable"]
+    assert [lesion.course.status for lesion in found.lesions] == ["stable", "stable"]
     assert found.follow_up.response.category == Category.PD
     assert any("new since the baseline" in reason for reason in found.follow_up.response.reasons)
     ways = {

@@ -64,8 +64,12 @@ def test_what_has_become_of_the_lesions_comes_back(make_case, identity) -> None:
 
     def read(*statuses: Status):
         courses = tuple(Course(n, status, "") for n, status in enumerate(statuses, start=1))
-        followed = FollowUp(90, courses, (), (), (), Response(None, ("",)), 0.95, 1.2)
-        return read_reported(sr_of(replace(case, findings=replace(case.findings, follow_up=followed)), identity))
+        lesions = tuple(
+            replace(lesion, course=course) for lesion, course in zip(case.findings.lesions, courses, strict=True)
+        )
+        followed = FollowUp(90, (), (), (), Response(None, ("",)), 0.95, 1.2)
+        findings = replace(case.findings, lesions=lesions, follow_up=followed)
+        return read_reported(sr_of(replace(case, findings=findings), identity))
 
     first, second = (lesion.tracking_uid for lesion in case.findings.lesions)
     plain = read_reported(sr_of(case, identity))
