@@ -48,7 +48,7 @@ def contributing_equipment(algorithm: Algorithm, identity: ResultIdentity) -> Co
 
 
 def series_description(result: str, identity: ResultIdentity) -> str:
-    """SeriesDescription of a result: what it is, and of which volume of the series if there are several (LO)."""
+    """Return SeriesDescription of a result: its kind, and its volume of the series if there are several (LO)."""
     room = LONG_STRING - len(f"{result} ()")
     return _long_string(f"{result} ({identity.volume_label[:room]})" if identity.volume_label else result)
 

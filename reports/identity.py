@@ -16,7 +16,7 @@ def software_version() -> str:
 
 @dataclass(frozen=True)
 class ResultIdentity:
-    """What the SEG and the SR of one job, revision and volume are called.
+    """The UIDs, numbers and time of the SEG and the SR of one job, revision and volume.
 
     `seed` names the job; every UID derives from it, so that walking an edge twice makes the same objects.
     `volume_index` counts the volumes of one series. `created` is UTC; in the objects it is written in the
@@ -82,7 +82,7 @@ class ResultIdentity:
 
     @property
     def tracking_seed(self) -> str:
-        """What the tracking UIDs of a volume's lesions derive from: other volumes, other lesions."""
+        """The seed of the tracking UIDs of a volume's lesions: other volumes, other lesions."""
         return f"{self.seed}/{self.volume_index}" if self.volume_index else self.seed
 
     @property
@@ -106,6 +106,6 @@ class ResultIdentity:
 def identity_of(
     study_instance_uid: str, series_instance_uid: str, *, revision: int, created: datetime, software_version: str
 ) -> ResultIdentity:
-    """The identity of a series' results: the same whenever and wherever the same revision is made."""
+    """Return the identity of a series' results: always the same for the same revision."""
     seed = f"{study_instance_uid}/{series_instance_uid}"
     return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)

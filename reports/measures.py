@@ -160,5 +160,5 @@ for all numbers below it."""
 
 
 def rounded(value: float | None) -> float | None:
-    """Round to a thousandth, below which a voxel grid says nothing; a count stays as it is."""
+    """Round to a thousandth, below which a voxel grid says nothing; a count is left unchanged."""
     return value if value is None or isinstance(value, int) else round(float(value), 3)

@@ -24,7 +24,7 @@ class SourceFrame:
 
 
 def source_frames(sources: Sequence[Dataset], frame_numbers: Sequence[int | None]) -> list[SourceFrame]:
-    """What each plane is. `frame_numbers` has one for each, or is empty for single-frame images alone.
+    """Return the source of each plane. `frame_numbers` has one for each, or is empty for single-frame images alone.
 
     Raises ValueError when it has another length.
     """
@@ -56,7 +56,7 @@ def _renamed_copy(source: Dataset, sop_instance_uid: str, frame_number: int) -> 
 
 
 def name_true_sources(seg: Dataset, meant: Mapping[str, SourceFrame]) -> None:
-    """Put the true references into a SEG that was made of `as_single_frames`: a frame for each frame, and the images.
+    """Put the true references into a SEG made of `as_single_frames`: a frame for each frame, and the images.
 
     ReferencedSeriesSequence lists each image once; SourceImageSequence says which of its frames were used. Where no
     image has frames, every reference is true already.

@@ -61,7 +61,7 @@ def quietly() -> Iterator[None]:
 
 
 def usable_headers(headers: Sequence[Dataset], frame_of_reference_uid: str | None) -> list[Dataset]:
-    """Copies of a volume's headers: the first with patient, study and equipment, all with plane and UIDs.
+    """Copy a volume's headers: the first with patient, study and equipment, all with plane and UIDs.
 
     They lie in `frame_of_reference_uid`, which is the source's own wherever it has one. Decimal strings keep
     the source's characters where PS3.5 allows them (at most 16), so that positions are copied bit by bit. A
@@ -120,7 +120,7 @@ def study_header(header: Dataset) -> Dataset:
 
 
 def character_set(header: Dataset) -> str | list[str] | None:
-    """The SpecificCharacterSet to write the source's text in: its own, or Unicode where that is none at all.
+    """Return the SpecificCharacterSet for the source's text: its own, or Unicode where that is not valid.
 
     None, the default repertoire, stays: pydicom reads and writes stray bytes over 127 alike there.
     """
@@ -224,7 +224,7 @@ def _repaired_item(item: Dataset) -> Dataset:
 
 
 def _is_meaningful(item: Dataset, keyword: str) -> bool:
-    """Whether a sequence's item says what its macro requires (PS3.3 tables 8.8-1 and 10-11)."""
+    """True where a sequence's item has what its macro requires (PS3.3 tables 8.8-1 and 10-11)."""
     if keyword.endswith("CodeSequence"):
         coded = "CodeValue" in item or "LongCodeValue" in item
         return (coded and "CodingSchemeDesignator" in item or "URNCodeValue" in item) and "CodeMeaning" in item

@@ -98,7 +98,7 @@ def _panel(
     grid: PictureGrid,
     name: str,
 ) -> None:
-    """One slice with both outlines, the truth's wider and below the other."""
+    """Draw one slice with both outlines, the truth's wider and below the other."""
     geometry = volume.geometry
     corner = np.array([picture.left, picture.top])
     canvas.image(picture, sampled(volume, plane, grid, window))

@@ -55,7 +55,7 @@ _STYLE = {
 
 @dataclass(frozen=True)
 class Look:
-    """What tells one series of a chart from the others: never the colour alone."""
+    """The look of one series of a chart: colour, dash and marker, so that colour is never all that differs."""
 
     colour: str
     dash: Any
@@ -110,13 +110,13 @@ def new_chart(
 
 
 def grid_size(panels: int, *, widest: int = 3) -> tuple[int, int]:
-    """Rows and columns for so many panels, not more than `widest` beside one another."""
+    """Return rows and columns of a grid of panels, at most `widest` beside one another."""
     columns = min(panels, widest) if panels != 4 else 2
     return -(-panels // columns), columns
 
 
 def legend_below(chart: Chart, handles: list[Any], labels: list[str], *, widest: int = 5) -> None:
-    """One legend for all panels, under them."""
+    """Draw one legend for all panels, below them."""
     columns = min(len(labels), widest)
     chart.figure.legend(
         handles, labels, loc="outside lower center", ncols=columns, handlelength=2.4, fontsize=TEXT_SIZE, frameon=False
@@ -134,7 +134,7 @@ def halo() -> list[Stroke]:
 
 
 def signed(value: float, digits: int = 0) -> str:
-    """With its sign, and a minus as long as a plus."""
+    """Format a number with its sign, and a minus as long as a plus."""
     return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
 
 

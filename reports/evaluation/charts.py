@@ -16,7 +16,7 @@ from reports.evaluation.metric_charts import draw_dice, draw_metrics, draw_size_
 
 @dataclass(frozen=True)
 class Drawn:
-    """A chart that was written: its file, and what somebody who cannot see it is told."""
+    """A chart that was written: its file, and its description for readers who cannot see it."""
 
     path: Path
     alt: str

@@ -62,7 +62,7 @@ class Entry:
 
 @dataclass(frozen=True)
 class Told:
-    """What the page says besides figures. `facts`: names and values in order; `notes`: what a reader must know."""
+    """The texts of the page. `facts`: names and values in order; `notes`: what a reader must know."""
 
     title: str
     command: str
@@ -208,7 +208,7 @@ def _case_seconds(entry: Entry) -> float | None:
 
 
 def _leaders(entries: Sequence[Entry]) -> list[tuple[str, str, Estimate]]:
-    """For liver and tumour the model with the highest mean Dice; nobody where they have it of different cases."""
+    """Return, for liver and tumour, the model with the highest mean Dice; none where it is of different cases."""
     leaders = []
     for structure in STRUCTURES:
         found = {entry.label: estimate(entry.evaluation, structure, "dice") for entry in entries}
@@ -221,7 +221,7 @@ def _leaders(entries: Sequence[Entry]) -> list[tuple[str, str, Estimate]]:
 
 
 def _copied(entries: Sequence[Entry], folder: Path) -> list[dict[str, Any]]:
-    """The pictures of the worst cases, beside the page, under names of our own."""
+    """Copy the pictures of the worst cases beside the page, under new names."""
     shutil.rmtree(folder, ignore_errors=True)
     shown = []
     for entry in entries:
@@ -237,7 +237,7 @@ def _copied(entries: Sequence[Entry], folder: Path) -> list[dict[str, Any]]:
 
 
 def _numbers(entries: Sequence[Entry], told: Told) -> dict[str, Any]:
-    """What the page shows, for scripts; without the points of the curves, which are in evaluation.json."""
+    """Return the content of the page for scripts, without the points of the curves, which evaluation.json has."""
     return {
         "schema": 1,
         "title": told.title,

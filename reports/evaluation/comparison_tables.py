@@ -20,7 +20,7 @@ Over = Mapping[str, frozenset[Any]]
 
 @dataclass(frozen=True)
 class Cell:
-    """What stands in a table for one model: a figure, its interval, of how many where not of all; whether the best."""
+    """A cell of a table for one model: a figure, its interval, how many cases where not all, whether the best."""
 
     text: str
     beside: str = ""
@@ -39,7 +39,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Figure:
-    """How one figure is shown. `better`: "high", "low", or "" where none is better."""
+    """The way one figure is shown. `better`: "high", "low", or "" where none is better."""
 
     key: str
     name: str
@@ -72,7 +72,7 @@ LESION_SCORES = (
 
 
 def score_rows(evaluations: Evaluations, structure: str) -> list[Row]:
-    """All scores of the liver or the tumour: means over cases with their intervals."""
+    """Return all scores of the liver or the tumour: means over cases with their intervals."""
     rows = []
     for figure in SCORES:
         over = {label: frozenset(values(found, structure, figure.key)) for label, found in evaluations.items()}
@@ -153,7 +153,7 @@ def plain_row(
 
 
 def number(value: float, digits: int) -> str:
-    """With a minus as long as a plus."""
+    """Format a number with a minus as long as a plus."""
     text = f"{value:.{digits}f}"
     return text.replace("-", MINUS) if float(text) else text.replace("-", "")
 
@@ -166,7 +166,7 @@ def _row(evaluations: Evaluations, figure: Figure, structure: str, over: Over, w
 
 
 def comparable(estimates: Mapping[str, Estimate | None], over: Over) -> bool:
-    """Whether there are two models or more, all have the figure, and have it of the same cases."""
+    """True where there are two models or more, and all have the figure, for the same cases."""
     return len(estimates) > 1 and None not in estimates.values() and len(set(over.values())) <= 1
 
 

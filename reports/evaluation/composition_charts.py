@@ -116,7 +116,7 @@ def _levels(evaluation: Evaluation, *, true: bool) -> dict[str, int]:
 
 
 def _truths(found: Mapping[str, dict[str, int]]) -> dict[str, dict[str, int]]:
-    """One pie of the truth, or one for each group of models that were measured on another."""
+    """Return one pie of the truth, or one for each group of models that were measured on the same truth."""
     labels: dict[tuple[int, ...], list[str]] = {}
     for label, parts in found.items():
         labels.setdefault(tuple(parts.values()), []).append(label)

@@ -92,7 +92,7 @@ def values(evaluation: Evaluation, structure: str, metric: str) -> dict[CaseName
 
 
 def patients(evaluation: Evaluation) -> int:
-    """How many patients the cases are of."""
+    """The number of patients of the cases."""
     return len({case["patient"] for case in evaluation["cases"]})
 
 
@@ -112,7 +112,7 @@ def common_counts(evaluations: Evaluations) -> str:
 
 
 def shared(said: Mapping[str, str]) -> str:
-    """What is said of all labels alike; of each its own where that differs: "a, b: 4 cases; c: 1 case"."""
+    """Return what all labels have in common; where they differ, each with its own: "a, b: 4 cases; c: 1 case"."""
     labels: dict[str, list[str]] = {}
     for label, words in said.items():
         labels.setdefault(words, []).append(label)

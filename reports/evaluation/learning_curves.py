@@ -20,7 +20,7 @@ SMOOTHED_OVER = 0.02
 
 @dataclass(frozen=True, eq=False)
 class Learning:
-    """How one run went. `losses` (step, loss) of its steps; `dices` (step, liver Dice, tumour Dice), NaN unknown."""
+    """The course of a run. `losses` (step, loss) of its steps; `dices` (step, liver Dice, tumour Dice), NaN unknown."""
 
     losses: NDArray[np.float64]
     dices: NDArray[np.float64]
@@ -40,7 +40,7 @@ def read_learning(folder: Path) -> Learning:
 
 
 def step_seconds(log: str) -> float | None:
-    """Seconds a step, by the lines of a run's train.log: the median over the times from one validation to the next.
+    """Return the seconds a step, by a run's train.log: the median over the times from one validation to the next.
 
     A stop and what came before the next start is no part of it. None where the log shows no two such times.
     """
@@ -110,7 +110,7 @@ def draw_learning(runs: Mapping[str, Learning], path: Path) -> Path:
 
 
 def _smoothed(loss: NDArray[np.float64]) -> NDArray[np.float64]:
-    """A centred mean over SMOOTHED_OVER of the run, over what there is of it at the ends."""
+    """Return a centred mean over SMOOTHED_OVER of the run, shorter at the ends."""
     width = max(1, round(SMOOTHED_OVER * len(loss)))
     ones = np.ones(width)
     return np.asarray(np.convolve(loss, ones, "same") / np.convolve(np.ones(len(loss)), ones, "same"))

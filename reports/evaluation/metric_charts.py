@@ -61,7 +61,7 @@ def draw_dice(evaluations: Evaluations, path: Path) -> Path:
 
 
 def draw_metrics(evaluations: Evaluations, structure: str, path: Path) -> Path:
-    """All METRICS of the liver or the tumour, a panel each and a bar for each model."""
+    """Draw all METRICS of the liver or the tumour, a panel each and a bar for each model."""
     note = f"{common_counts(evaluations)}; {INTERVAL}; n: the cases that have the figure"
     height = 1.6 + 2 * (0.82 + 0.27 * len(evaluations))
     title = f"{structure.capitalize()}: overlap, classification of voxels and surface distance"
@@ -126,7 +126,7 @@ class Cost:
 
 
 def draw_costs(costs: Sequence[Cost], note: str, path: Path) -> Path:
-    """What each model costs, a panel for each kind of cost; shorter is cheaper."""
+    """Draw the costs of each model, a panel for each kind of cost; shorter is cheaper."""
     labels = list(costs[0].values)
     rows, columns = grid_size(len(costs), widest=4)
     size = (min(13.0, 3.3 * columns + 1.6), 1.1 + rows * (0.7 + 0.27 * len(labels)))

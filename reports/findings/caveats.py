@@ -6,7 +6,7 @@ from dicom_io.errors import WARNING_SENTENCES
 
 
 class FindingsWarning(StrEnum):
-    """What a reader must know of the findings. Each has a sentence in `SENTENCES`."""
+    """Facts about the findings that a reader must know. Each has a sentence in `SENTENCES`."""
 
     NO_LIVER = "NO_LIVER"
     PARTIAL_LIVER = "PARTIAL_LIVER"

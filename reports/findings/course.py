@@ -23,7 +23,7 @@ class PriorLesion:
 
 @dataclass(frozen=True)
 class Course:
-    """What has become of one lesion: `number` is today's, `prior_numbers` are those of the earlier study.
+    """The course of one lesion: `number` is today's, `prior_numbers` are those of the earlier study.
 
     `growth` is None for a new one, or one that the earlier images do not reach; of lesions that merged or split it is
     that of all of them together, `numbers` today.
@@ -39,7 +39,7 @@ class Course:
 
 @dataclass(frozen=True)
 class PriorSize:
-    """What a lesion of an earlier study measured; `number` and `tracking_uid` ("" for none) are those of that study."""
+    """The size of a lesion in an earlier study; `number` and `tracking_uid` ("" for none) are those of that study."""
 
     number: int
     tracking_uid: str
@@ -89,7 +89,7 @@ class FollowUp:
 
 
 def earlier_by(days: int | None) -> str:
-    """How long before today's a study was: "90 days earlier"."""
+    """Say how long before today's a study was: "90 days earlier"."""
     if days is None:
         return "in an earlier study"
     return f"{days} day{'s' * (days != 1)} earlier" if days else "earlier on the same day"

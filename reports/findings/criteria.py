@@ -34,14 +34,14 @@ UNILOBAR, BILOBAR = "unilobar", "bilobar"
 
 @dataclass(frozen=True)
 class Criterion:
-    """Whether a criterion is met by the numbers, and which numbers these were. CRITERIA_CAVEAT belongs beside it."""
+    """The result of a criterion, and the numbers that gave it. CRITERIA_CAVEAT belongs beside it."""
 
     met: bool
     computed: str
 
 
 def target_indices(long_axes_mm: Sequence[float]) -> tuple[int, ...]:
-    """Which lesions RECIST 1.1 would follow in this organ: of at least TARGET_MM, largest first, no more than two."""
+    """Return which lesions RECIST 1.1 would follow in this organ: at least TARGET_MM, largest first, two at most."""
     order = sorted(range(len(long_axes_mm)), key=lambda index: -long_axes_mm[index])
     return tuple(index for index in order if round(long_axes_mm[index], 1) >= TARGET_MM)[:TARGETS_PER_ORGAN]
 
@@ -62,12 +62,12 @@ def spread_of(lesion_count: int) -> str:
 
 
 def lobes_of(halves: Sequence[str]) -> str | None:
-    """Whether the lesions' centres, of which these are the halves, lie on one side or both; None without lesions."""
+    """Return whether the lesions' centres, given by their halves, lie on one side or both; None without lesions."""
     return None if not halves else (UNILOBAR if len(set(halves)) == 1 else BILOBAR)
 
 
 def size_category_of(long_axes_mm: Sequence[float]) -> str | None:
-    """Of the longest, a class of `dicom_io.axes` as a sentence has it: "< 10", "10-20", …; None without lesions."""
+    """Return the class of `dicom_io.axes` of the longest, in words: "< 10", "10-20", …; None without lesions."""
     if not long_axes_mm:
         return None
     return size_class_of(max(long_axes_mm)).replace("<", "< ").replace(">", "> ")

@@ -10,7 +10,7 @@ from dicom_io.geometry import Float, Geometry
 
 
 def distance_to_edge_mm(geometry: Geometry, first: tuple[int, int, int], stop: tuple[int, int, int]) -> float:
-    """From the box of voxels `first` to before `stop` (slice, row, column) to the nearest side of the field.
+    """Measure from the box of voxels `first` to before `stop` (slice, row, column) to the nearest side of the field.
 
     0 where the box holds a voxel of the edge. Distances are those at a right angle to the side, on a tilted stack
     too, between the border of the outermost voxels and the border of the field.
@@ -52,7 +52,7 @@ def _ends(organ: Bool, geometry: Geometry, first: tuple[int, int, int]) -> list[
 
 
 def _leans(geometry: Geometry) -> tuple[float, float]:
-    """How much longer the sides of the field are than they would be upright: those along a row, and a column."""
+    """Return how much longer the sides of the field are than upright ones: those along a row, and a column."""
     line: Float = geometry.normal
     if geometry.slices > 1:
         line = geometry.origins_lps_mm[-1] - geometry.origins_lps_mm[0]

@@ -39,7 +39,7 @@ class Lesion:
 
 @dataclass(frozen=True)
 class Findings:
-    """What was found. The liver includes its lesions; no lesion, and no liver, are findings too.
+    """All findings. The liver includes its lesions; no lesion, and no liver, are findings too.
 
     `plane` is the one that the slices lie in, and the lesions' axes with them (`Geometry.plane_name`).
 
@@ -83,25 +83,25 @@ class Findings:
 
     @property
     def confidence_note(self) -> str:
-        """What kind of number a confidence is."""
+        """The kind of number that a confidence is."""
         return "calibrated" if self.is_calibrated else "uncalibrated"
 
     @property
     def has_liver(self) -> bool:
-        """Whether a liver was found."""
+        """True where a liver was found."""
         return self.liver_volume_ml > 0
 
     @property
     def is_judged(self) -> bool:
-        """Whether the images are such that lesions are reported."""
+        """True where lesions are reported: the images are such as the model knows."""
         return not NOT_JUDGED & set(self.warnings)
 
     @property
     def lesion_count(self) -> int:
-        """How many lesions were found."""
+        """The number of lesions."""
         return len(self.lesions)
 
     def history(self, lesion: Lesion) -> list[tuple[EarlierStudy, Course]]:
-        """All earlier studies, the first of them first, each with what this lesion was then."""
+        """Return all earlier studies, the first of them first, each with the course of this lesion since then."""
         studies = self.follow_up.studies if self.follow_up else ()
         return [(study, study.courses[lesion.number - 1]) for study in studies]

@@ -52,7 +52,7 @@ Index = tuple[int, int, int]
 
 @dataclass(frozen=True, eq=False)
 class _Liver:
-    """What lesions are measured against: the values and the surface of the liver that they lie in, and its parts."""
+    """The liver that lesions are measured against: its values, its surface and its parts."""
 
     mean_and_sd: tuple[float, float] | None
     capsule: Capsule
@@ -197,7 +197,7 @@ def _lesion(
 
 
 def _filled_box(labels: NDArray[np.uint8]) -> Box | None:
-    """The box of all labels, and one voxel more on each side within the grid; None where there are none."""
+    """Return the box of all labels, and one voxel more on each side within the grid; None without labels."""
     by_row = labels.max(axis=2) > 0
     planes, rows = np.flatnonzero(by_row.any(axis=1)), np.flatnonzero(by_row.any(axis=0))
     if len(planes) == 0:

@@ -18,7 +18,7 @@ Diagn Interv Radiol 2020, PMC7075578)."""
 
 @dataclass(frozen=True)
 class Place:
-    """Where one lesion lies.
+    """The place of one lesion.
 
     `key_slice` is the slice of the long and short axis; `key_sop_instance_uid` and, in an Enhanced image,
     `key_frame_number` name its image. `centroid_lps_mm` is the centre of volume.
@@ -40,12 +40,12 @@ class Place:
 
     @property
     def subcapsular(self) -> bool | None:
-        """Whether the lesion lies near the liver's surface; None where that is not known."""
+        """True where the lesion lies near the liver's surface; None where that is not known."""
         return None if self.distance_to_capsule_mm is None else self.distance_to_capsule_mm < SUBCAPSULAR_MM
 
     @property
     def touches_border(self) -> bool:
-        """Whether the lesion reaches the edge of the images."""
+        """True where the lesion reaches the edge of the images."""
         return self.distance_to_edge_mm == 0
 
     @property

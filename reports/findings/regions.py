@@ -23,7 +23,7 @@ CRANIAL, MIDDLE, CAUDAL = "cranial", "middle", "caudal"
 
 @dataclass(frozen=True)
 class Regions:
-    """How a liver is divided, in LPS: a sagittal plane, and thirds between its lowest and highest voxels' centres."""
+    """The division of a liver, in LPS: a sagittal plane, and thirds between its lowest and highest voxels' centres."""
 
     divide_x_mm: float
     lowest_z_mm: float
@@ -34,7 +34,7 @@ class Regions:
         return LEFT if point_lps_mm[0] > self.divide_x_mm else RIGHT
 
     def third(self, point_lps_mm: tuple[float, float, float]) -> str:
-        """Which of three equal parts of the liver's extent along the body; on a border, the middle one."""
+        """Return which third of the liver's extent along the body; on a border, the middle one."""
         third_mm = (self.highest_z_mm - self.lowest_z_mm) / 3
         if point_lps_mm[2] > self.highest_z_mm - third_mm:
             return CRANIAL
@@ -70,7 +70,7 @@ def regions_of(organ: Bool, geometry: Geometry, first: tuple[int, int, int]) -> 
 
 
 def _quantile(places: Float, weights: Float) -> float:
-    """Where RIGHT_SHARE of the weight lies below: LPS grows towards the left."""
+    """Return the place below which RIGHT_SHARE of the weight lies: LPS grows towards the left."""
     order = np.argsort(places, kind="stable")
     share = np.cumsum(weights[order])
     return float(places[order[np.searchsorted(share, RIGHT_SHARE * share[-1])]])

@@ -37,7 +37,7 @@ RESPONSE_CAVEAT = (
 
 
 class Status(StrEnum):
-    """What a lesion is, seen from the earlier study."""
+    """The state of a lesion, seen from the earlier study."""
 
     NEW = "new"
     GROWN = "grown"
@@ -69,7 +69,7 @@ CATEGORY_NAMES = {
 
 @dataclass(frozen=True)
 class Growth:
-    """From an earlier size to this one; `days` between them, None where unknown.
+    """The change from an earlier size to this one; `days` between them, None where unknown.
 
     Diameters are long axes: of lesions that merged or split the sum of the parts (RECIST 1.1, section 4.3.2).
     """
@@ -102,7 +102,7 @@ class Growth:
 
     @property
     def doubling_days(self) -> float | None:
-        """In how many days the volume doubles (Schwartz 1961); None where it hardly grows or the days are unknown."""
+        """The days in which the volume doubles (Schwartz 1961); None where it hardly grows or the days are unknown."""
         if not self.days or self.days < 0 or self.volume_percent < DOUBLING_FROM_PERCENT:
             return None
         return self.days * log(2) / log(self.volume_ml / self.prior_volume_ml)
@@ -136,7 +136,7 @@ class Response:
 
 
 def sum_of(axes_mm: Sequence[float]) -> float:
-    """Long axes added up as they are written, to a tenth of a millimetre."""
+    """Add up long axes as they are written, to a tenth of a millimetre."""
     return round(sum(round(axis, 1) for axis in axes_mm), 1)
 
 

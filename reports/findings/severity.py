@@ -17,7 +17,7 @@ class Level(StrEnum):
 
 
 class Aspect(StrEnum):
-    """What is judged: the largest long axis, how many lesions, their part of the liver, in how many halves they lie."""
+    """The aspects that are judged: largest long axis, number of lesions, their part of the liver, halves."""
 
     SIZE = "size"
     NUMBER = "number"
@@ -75,7 +75,7 @@ NO_LESION = Severity(Level.NONE, ("no lesion was found",))
 
 
 def severity_of(*, largest_mm: float, lesion_count: int, burden_percent: float, halves: int) -> Severity:
-    """The severity of at least one lesion in a liver.
+    """Return the severity of at least one lesion in a liver.
 
     `largest_mm` is the longest long axis, `halves` in how many halves of the liver lesions lie. Millimetres and percent
     are compared as they are written, to a tenth.

@@ -76,7 +76,7 @@ def _cells(mask: Bool) -> NDArray[np.uint8]:
 
 @cache
 def _triangles() -> tuple[NDArray[np.intp], Float]:
-    """The triangles of all cases: (n,) which case each is of, and (n, 3, 3) its corners (slice, row, column)."""
+    """Return the triangles of all cases: (n,) the case of each, and (n, 3, 3) its corners (slice, row, column)."""
     cases, triangles = [], []
     for case in range(1, 255):
         voxels = (case >> np.arange(8) & 1).reshape(2, 2, 2).astype(np.float32)
@@ -118,7 +118,7 @@ class Capsule:
     points_lps_mm: Float
 
     def distance_mm(self, mask: Bool, geometry: Geometry, corner: Float) -> float | None:
-        """The least distance from the surface of `mask` to this one: 0 where they touch; None where there is none."""
+        """Return the least distance from the surface of `mask` to this one: 0 where they touch; None without one."""
         if len(self.points_lps_mm) == 0:
             return None
         coarse, *finer = GROUP_MM
@@ -147,7 +147,7 @@ class _Groups:
 
     @property
     def counts(self) -> NDArray[np.intp]:
-        """How many points each group has."""
+        """The number of points of each group."""
         return np.diff(np.append(self.starts, len(self.points)))
 
     def members(self, group: int) -> Float:

@@ -76,7 +76,7 @@ def values_of(values: NDArray[np.generic], *, is_hu: bool = True, liver_hu_mean:
 
 
 def parenchyma_mean_and_sd(volume: Volume, liver: Bool, first: tuple[int, int, int]) -> tuple[float, float] | None:
-    """Mean and standard deviation of the values of `liver`, away from its edge; None where nothing is left of it.
+    """Return mean and standard deviation of `liver` away from its edge; None where nothing is left of it.
 
     `liver` is a box of the grid from index `first`, without lesions; what it does not hold is taken to be no liver,
     but what lies beyond the field of view is not known and takes nothing away.
@@ -106,7 +106,7 @@ def parenchyma_mean_and_sd(volume: Volume, liver: Bool, first: tuple[int, int, i
 
 
 def _eroded(plane: Bool, geometry: Geometry) -> Bool:
-    """What lies at least the margin away from the border within its own slice; beyond the plane there is no border."""
+    """Return what lies at least the margin away from the border within its slice; beyond the plane is no border."""
     result = plane.copy()
     for axis, spacing_mm in enumerate((geometry.row_spacing_mm, geometry.column_spacing_mm)):
         lines, before = np.moveaxis(result, axis, 0), np.moveaxis(result.copy(), axis, 0)

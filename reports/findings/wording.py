@@ -39,7 +39,7 @@ def assessment(findings: Findings) -> tuple[str, ...]:
 
 
 def course_assessment(findings: Findings) -> tuple[str, ...]:
-    """What has become of the lesions since an earlier study, and RECIST's category with its caveat."""
+    """Say what has become of the lesions since an earlier study, and RECIST's category with its caveat."""
     followed = findings.follow_up
     if followed is None:
         return ()
@@ -114,7 +114,7 @@ _STATUS_WORDS = {
 
 
 def lesion_course(findings: Findings, lesion: Lesion) -> str:
-    """What has become of a lesion since the earlier study: "" where there is none to compare with."""
+    """Say what has become of a lesion since the earlier study: "" where there is none to compare with."""
     course = lesion.course
     if course is None:
         return ""
@@ -135,7 +135,7 @@ def lesion_course(findings: Findings, lesion: Lesion) -> str:
 
 
 def _before(findings: Findings, lesion: Lesion) -> str:
-    """What the lesion was in the further studies."""
+    """Say what the lesion was in the further studies."""
     parts = [
         f"{earlier_by(study.days)} {course.growth.prior_diameter_mm:.1f} mm, "
         f"{millilitres(course.growth.prior_volume_ml)} mL"
@@ -157,7 +157,7 @@ def _criterion(name: str, criterion: Criterion) -> str:
 
 
 def lesion_place(lesion: Lesion) -> str:
-    """Where a lesion lies, as far as it is known: its region, how deep, and that it reaches the edge of the images."""
+    """Say where a lesion lies, as far as known: its region, how deep, and that it reaches the edge of the images."""
     parts = [lesion.place.region]
     if lesion.place.distance_to_capsule_mm is not None:
         where = "subcapsular, " if lesion.place.subcapsular else ""
@@ -172,5 +172,5 @@ def lesion_place(lesion: Lesion) -> str:
 
 
 def millilitres(volume_ml: float) -> str:
-    """A volume as it is written: small ones with a decimal more."""
+    """Write a volume: small ones with a decimal more."""
     return f"{volume_ml:.1f}" if volume_ml >= 1 else f"{volume_ml:.2f}"

@@ -31,7 +31,7 @@ TOO_THICK = "slices of over 5 mm: too thick for RECIST 1.1"
 
 @dataclass(frozen=True, eq=False)
 class Today:
-    """What was found in the study that is reported, as it lies in space. `study_date` None where it has none."""
+    """The findings of the study that is reported, in space. `study_date` is None where it has none."""
 
     findings: Findings
     laid: Laid
@@ -46,15 +46,15 @@ class Today:
         return cls(findings, laid, study_date)
 
     def with_findings(self, findings: Findings) -> "Today":
-        """The same study with its lesions called otherwise."""
+        """Return the same study with lesions under other names."""
         return replace(self, findings=findings, laid=replace(self.laid, lesions=findings.lesions))
 
     def days_since(self, earlier: date | None) -> int | None:
-        """How many days lie between; None where a date is missing."""
+        """Return the days between; None where a date is missing."""
         return (self.study_date - earlier).days if self.study_date and earlier else None
 
     def slices_are_thick(self, further: Sequence[int] = ()) -> bool:
-        """Whether slices are too thick for RECIST 1.1: those of its targets, or of the `further` lesions, by place."""
+        """True where slices are too thick for RECIST 1.1: of its targets, or of the `further` lesions, by place."""
         lesions = self.findings.lesions
         planes = {lesion.place.key_slice for lesion in lesions if lesion.number in self.findings.targets}
         planes |= {lesions[index].place.key_slice for index in further}
@@ -86,7 +86,7 @@ def with_follow_up(findings: Findings, followed: FollowUp, courses: Sequence[Cou
 def courses_of(
     today: Today, earlier: Sequence[PriorLesion], matching: Matching, days: int | None
 ) -> tuple[Course, ...]:
-    """What has become of each lesion of today, in their order."""
+    """Return the course of each lesion of today, in their order."""
     lesions = today.findings.lesions
     courses = [Course(lesion.number, Status.NEW, lesion.tracking_uid) for lesion in lesions]
     for index in matching.unseen:
@@ -132,7 +132,7 @@ def response_since(
     nadir: Reference | None = None,
     outside: int = 0,
 ) -> Response:
-    """By the targets of the baseline, and what they are now; `matching` lays today's study over the baseline.
+    """Judge the response by the targets of the baseline, over which `matching` lays today's study.
 
     `outside` is how many lesions of the study that is compared with today's images do not reach.
     """
@@ -167,7 +167,7 @@ def _widest_mm(laid: Laid) -> float:
 
 
 def _unseen(today: Today, outside: int) -> list[str]:
-    """Why a lesion that was there may be there still."""
+    """Return the reasons why an earlier lesion may still be there unseen."""
     reasons = (
         [f"{outside} earlier lesion{'s lie' if outside > 1 else ' lies'} outside of the images"] if outside else []
     )

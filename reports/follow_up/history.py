@@ -39,7 +39,7 @@ def with_history(
     *,
     left_out: int = 0,
 ) -> Findings:
-    """The findings of today, compared with `latest`, and with the sizes of all earlier studies.
+    """Compare the findings of today with `latest`, and add the sizes of all earlier studies.
 
     `others` are the further ones, the first study first, of each the SEGs that may be tried until one fits; they may
     come one by one, so that not all lie in memory. `reported` are those of which there is only a report, `left_out` is
@@ -77,7 +77,7 @@ def with_history(
 
 
 def _first_fit(today: Today, tries: Iterable[Prior]) -> _Fitted | None:
-    """Of one study the first SEG that fits."""
+    """Return the first SEG of a study that fits."""
     for prior in tries:
         with suppress(LiversDiffer):
             return _Fitted(prior, match(today.laid, prior.laid))
@@ -85,7 +85,7 @@ def _first_fit(today: Today, tries: Iterable[Prior]) -> _Fitted | None:
 
 
 def _is_measurable(prior: Prior) -> bool:
-    """Whether it may be a baseline: slices thin enough, and a lesion large enough (RECIST 1.1)."""
+    """True for a possible baseline: slices thin enough, and a lesion large enough (RECIST 1.1)."""
     return not prior.slices_are_thick() and bool(prior.targets)
 
 
@@ -123,7 +123,7 @@ def _target_sum(prior: Prior, baseline: Prior) -> float | None:
 
 @dataclass(frozen=True)
 class _Known:
-    """What the SEGs tell of tracking UIDs, and the reports of those that have come since.
+    """The tracking UIDs that SEGs and later reports tell of.
 
     `uids` are those whose place is known from a SEG, or that were new in a report. `alone` are those of today's lesions
     that, as far as the SEGs show, have never been more than one lesion.
@@ -150,7 +150,7 @@ class _Known:
 
 
 def _reported(today: Today, report: ReportedStudy, baseline: _Fitted | None, known: _Known) -> EarlierStudy:
-    """A study of which there is only a report: what bears the tracking UID of a lesion of today was that lesion."""
+    """Return a study of which only a report exists: a lesion is known again by its tracking UID."""
     sizes = {size.tracking_uid: size for size in report.lesions if size.tracking_uid}
     days = today.days_since(report.study_date)
     is_whole = report.is_whole(known.uids)

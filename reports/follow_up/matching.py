@@ -44,7 +44,7 @@ SAMPLES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """One study as it lies in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by number.
+    """One study in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by number.
 
     `centroids_lps_mm` are those of the lesions, in their order.
     """
@@ -66,7 +66,7 @@ class Group:
 
 @dataclass(frozen=True, eq=False)
 class Matching:
-    """What the lesions of a study are to those of an earlier one, by their places in the tuples of both.
+    """Which lesions of a study are which of an earlier one, by their places in the tuples of both.
 
     `groups` are in the order of the later lesions. `new` and `unseen` are the later ones that no earlier one is, the
     second where the earlier images do not reach; `gone` and `outside` are the earlier ones that are left, the second
@@ -81,7 +81,7 @@ class Matching:
     registration: Registration
 
     def heirs(self, before: Sequence[int]) -> tuple[int, ...]:
-        """Which later lesions these earlier ones are now, in their order."""
+        """Return which later lesions these earlier ones have become, in their order."""
         return tuple(sorted({now for group in self.groups if set(group.before) & set(before) for now in group.now}))
 
 
@@ -159,7 +159,7 @@ def _points(points_lps_mm: Sequence[Point]) -> Float:
 
 
 def _reached(geometry: Geometry, points_lps_mm: Float) -> list[bool]:
-    """Whether each point (n, 3) lies within the stack, or less than NEAR_MM beyond its first and last plane."""
+    """Return for each point (n, 3) whether it lies in the stack, or less than NEAR_MM beyond its ends."""
     if len(points_lps_mm) == 0:
         return []
     beyond = np.array([NEAR_MM / geometry.step_mm, 0.5, 0.5])

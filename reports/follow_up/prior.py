@@ -46,7 +46,7 @@ class Prior:
 
     @cached_property
     def laid(self) -> Laid:
-        """What is laid over another study."""
+        """The study in space, to be laid over another."""
         centroids = [lesion.centroid_lps_mm for lesion in self.lesions]
         return Laid(self.labels, self.geometry, self.lesions, centroids, Organ(self.labels > 0, self.geometry).surface)
 
@@ -56,7 +56,7 @@ class Prior:
         return criteria.target_indices([lesion.long_axis_mm for lesion in self.lesions])
 
     def slices_are_thick(self, further: Sequence[int] = ()) -> bool:
-        """Whether slices are too thick for RECIST 1.1: those of its targets, or of the `further` lesions, by place."""
+        """True where slices are too thick for RECIST 1.1: of its targets, or of the `further` lesions, by place."""
         return criteria.slices_are_thick(
             self.geometry, [self.lesions[index].key_slice for index in {*self.targets, *further}]
         )
@@ -119,7 +119,7 @@ def read_prior(source: Path | Dataset) -> Prior:
 
 
 def _first_uses(uids: Sequence[str]) -> list[str]:
-    """The same, "" where one has been used before: two lesions of today must not bear one tracking UID."""
+    """Replace a UID that was used before by "": no two lesions of today may have one tracking UID."""
     return [uid if uid not in uids[:index] else "" for index, uid in enumerate(uids)]
 
 

@@ -66,7 +66,7 @@ class Organ:
 
 @dataclass(frozen=True, eq=False)
 class Registration:
-    """Where places of a study lie in an earlier one.
+    """The map from places in a study to places in an earlier one.
 
     `matrix` (4, 4) maps LPS mm of this study to LPS mm of the earlier. `dice` is the overlap of the livers once mapped,
     `surface_mm` the mean distance of this liver's surface from the other's.
@@ -86,7 +86,7 @@ class Registration:
 
 
 def register(fixed: "Surface", moving: "Surface") -> Registration:
-    """Map a liver onto the same one in an earlier study, wherever that lay and however it was turned (to 30 degrees).
+    """Map a liver onto the same one in an earlier study, wherever it lay and however it was turned (to 30 degrees).
 
     `fixed` is the surface of the one, `moving` that of the earlier. Raises LiversDiffer when the livers do not fit
     (LEAST_DICE, MOST_SURFACE_MM, MOST_STRETCH).
@@ -121,7 +121,7 @@ class Surface:
 
     @property
     def image(self) -> Any:
-        """The same as SimpleITK has it."""
+        """The same as a SimpleITK image."""
         image = itk.GetImageFromArray(self.distances)
         image.SetOrigin(self.start_lps_mm.tolist())
         image.SetSpacing([GRID_MM] * 3)

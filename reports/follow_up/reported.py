@@ -39,7 +39,7 @@ class ReportedStudy:
     merged: frozenset[str] = frozenset()
 
     def is_whole(self, known: Collection[str]) -> bool:
-        """Whether no lesion of it can be a part of one of `known`, tracking UIDs.
+        """True where no lesion of it can be a part of one of `known`, tracking UIDs.
 
         A part that has split off bears a tracking UID of its own, and where it lay is not said: so every lesion must be
         one of those, or have been new.

@@ -38,7 +38,7 @@ class SourceImages:
 def source_images(
     headers: Sequence[Dataset], frame_numbers: Sequence[int | None], frame_of_reference_uid: str | None
 ) -> SourceImages:
-    """The images with these headers; `frame_numbers` is empty where none is a frame.
+    """Return the images with these headers; `frame_numbers` is empty where none is a frame.
 
     `frame_of_reference_uid` is that of the SEG, None where there is none. Raises SourceUnusable, and ValueError where
     the numbers of headers and frames differ.
@@ -49,7 +49,7 @@ def source_images(
 
 @dataclass(frozen=True, eq=False)
 class Case:
-    """One volume with what was found in it, for destinations of one profile.
+    """One volume with its findings, for destinations of one profile.
 
     `note` is a sentence that says which volume of the series was segmented. `probabilities` are the network's, by
     segment number, in 1/255 on the volume's grid, and `explanations` what it looked at to draw a lesion, by the
@@ -78,7 +78,7 @@ class Case:
 
     @property
     def has(self) -> frozenset[Need]:
-        """What there is for objects that need it."""
+        """The needs of objects that this case meets."""
         there = {
             Need.LIVER: self.findings.liver_volume_ml > 0,
             Need.LESIONS: bool(self.findings.lesions),
@@ -110,7 +110,7 @@ def measured_case(
 
 
 def build(case: Case, kind: Kind) -> Sequence[Dataset]:
-    """The objects of a kind that a case gives. Raises SourceUnusable, and ValueError for a kind that nobody builds."""
+    """Build the objects of a kind for a case. Raises SourceUnusable, and ValueError for a kind without a builder."""
     if kind.build is None:
         raise ValueError(f"{kind.name} is not built of a case")
     objects: Sequence[Dataset] = resolve_name(kind.build)(case)

@@ -19,7 +19,7 @@ KIND = KINDS["explain"]
 
 
 def build_explanation_images(case: Case) -> list[Dataset]:
-    """A page for each lesion of which the case has an explanation, the largest first.
+    """Build a page for each lesion that the case has an explanation of, the largest first.
 
     The same case gives the same bytes. Raises SourceUnusable.
     """

@@ -102,7 +102,7 @@ def _in_order(keys: Sequence[str], content: dict[str, Any]) -> dict[str, Any]:
 
 
 def _history_json(findings: Findings, lesion: Lesion) -> list[dict[str, Any]] | None:
-    """What the lesion was in each earlier study that knows it, the first of them first."""
+    """Return the sizes of the lesion in each earlier study that knows it, the first of them first."""
     if findings.follow_up is None:
         return None
     return [
@@ -118,7 +118,7 @@ def _history_json(findings: Findings, lesion: Lesion) -> list[dict[str, Any]] | 
 
 
 def _prior_json(followed: FollowUp | None) -> dict[str, Any] | None:
-    """No date: how many days lie between says as much."""
+    """Return the earlier study, without its date: the days between say as much."""
     if followed is None:
         return None
     return {

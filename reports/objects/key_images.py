@@ -41,7 +41,7 @@ LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompr
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """What one object shows: pixels (row, column, 3), what they were drawn from, and where if it is a slice."""
+    """The content of one object: pixels (row, column, 3), the source frames they were drawn from, and their place."""
 
     pixels: NDArray[np.uint8]
     frames: Sequence[SourceFrame]
@@ -50,7 +50,7 @@ class Page:
 
 
 def build_key_images(case: Case) -> list[Dataset]:
-    """The key images of one volume, in one series of their own of the source's study, in the order they are shown.
+    """Build the key images of one volume, in a separate series of the source's study, in the order they are shown.
 
     A summary page; then the key slices of the largest lesions, or without any the slice with the most liver; without
     a liver the page alone. The same case gives the same bytes. Raises SourceUnusable.

@@ -36,7 +36,7 @@ class FormKey(StrEnum):
 
 
 class Need(StrEnum):
-    """What a volume must have for an object of a kind to be made."""
+    """The parts that a volume must have for an object of a kind."""
 
     LIVER = "liver"
     LESIONS = "lesions"
@@ -45,7 +45,7 @@ class Need(StrEnum):
 
 
 class Kinship(IntEnum):
-    """How near what an SR tells is to what another told, the nearest first."""
+    """How near the content of an SR is to that of another, the nearest first."""
 
     SAME = 0
     NEAR = 1
@@ -78,17 +78,17 @@ class Kind:
 
     @property
     def is_sr(self) -> bool:
-        """Whether its objects are SRs."""
+        """True where its objects are SRs."""
         return FormKey.SR_CLASS in self.forms
 
     @property
     def refers_to_seg(self) -> bool:
-        """Whether its objects are SRs that refer to the SEG, and so tell everything that was found."""
+        """True where its objects are SRs that refer to the SEG, and so report all findings."""
         return self.is_sr and FormKey.SEG_TYPE in self.forms
 
 
 def table_of(*kinds: Kind) -> Mapping[str, Kind]:
-    """The kinds by their names. Raises ValueError where two have one name or series number, or one names an unknown."""
+    """Return the kinds by name. Raises ValueError where two share a name or series number, or one names an unknown."""
     table = {kind.name: kind for kind in kinds}
     if len(table) < len(kinds):
         raise ValueError("two kinds have one name")
@@ -204,13 +204,13 @@ class Form:
 
     @property
     def name(self) -> str:
-        """What its objects are called in the outbox, and their UIDs derive from; the usual form has the kind's name."""
+        """The name of its objects in the outbox, from which their UIDs derive; the usual form has the kind's name."""
         labelmap = "_labelmap" if self.seg_type == "labelmap" else ""
         return self.kind + labelmap + ("_comprehensive" if self.sr_class == "comprehensive" else "")
 
 
 def form_of(kind: str, *, seg_type: SegType = "binary", sr_class: SrClass = "comprehensive_3d") -> Form:
-    """The form of a kind for who takes SEGs and SRs like these."""
+    """Return the form of a kind for a destination that takes these kinds of SEG and SR."""
     forms = KINDS[kind].forms
     return Form(
         kind,

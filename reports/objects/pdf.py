@@ -27,7 +27,7 @@ LESION_PICTURES = 6
 
 
 def build_pdf(case: Case) -> list[Dataset]:
-    """The PDF of one volume in a series of its own. The same case gives the same bytes. Raises SourceUnusable."""
+    """Build the PDF of one volume, in a separate series. The same case gives the same bytes. Raises SourceUnusable."""
     source, algorithm = case.source.usable[0], case.segmentation.algorithm
     series_number = source_series_number(source)
     window, canvas = display_window(case.volume, case.source.headers[0]), Canvas(WIDTH, HEIGHT)
@@ -64,7 +64,7 @@ def build_pdf(case: Case) -> list[Dataset]:
 
 
 def patient_line(source: Dataset) -> str:
-    """Who, and of which study: name, number, birth date, study date, accession number, as far as they are stated.
+    """Return a line about patient and study: name, number, birth date, study date, accession number, where stated.
 
     Of the name the first component group that the fonts of the page can write is taken (PS3.5 section 6.2.1): they
     have Latin, Greek and Cyrillic letters, and no ideographs.

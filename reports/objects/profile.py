@@ -19,16 +19,16 @@ class Profile:
 
     @property
     def takes_verdicts(self) -> bool:
-        """Whether it is told why a series has no results: whoever takes any SR is."""
+        """True where it is told why a series has no results: so is every destination that takes any SR."""
         return any(KINDS[kind].is_sr for kind in self.objects)
 
     @property
     def needs(self) -> frozenset[Need]:
-        """What a volume must have for all that it takes."""
+        """The parts that a volume must have for all that it takes."""
         return frozenset(need for kind in self.objects for need in KINDS[kind].needs)
 
     @property
     def forms(self) -> frozenset[Form]:
-        """All that it takes, verdicts too."""
+        """The forms of all that it takes, verdicts too."""
         kinds = (*self.objects, "verdict") if self.takes_verdicts else self.objects
         return frozenset(map(self.form_of, kinds))

@@ -76,7 +76,7 @@ def instance_references(frames: Sequence[SourceFrame]) -> list[Dataset]:
 
 
 def source_series_number(source: Dataset) -> str:
-    """SeriesNumber as it is shown; a stranger's text is not."""
+    """Return SeriesNumber as it is shown; a text that is no number is not shown."""
     try:
         return str(int(source.SeriesNumber))
     except (AttributeError, TypeError, ValueError):

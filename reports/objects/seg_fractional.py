@@ -92,7 +92,7 @@ def build_fractional_seg(case: Case) -> list[Dataset]:
 
 
 def _placeholder(geometry: Geometry, probabilities: Mapping[int, NDArray[np.uint8]]) -> NDArray[np.uint8]:
-    """Labels of which highdicom makes the frames that are wanted: one pixel of each segment on each of its slices.
+    """Return labels from which highdicom makes the wanted frames: one pixel of each segment on each of its slices.
 
     Of the probabilities themselves it would sort every voxel, as floats of four bytes.
     """

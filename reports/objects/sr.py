@@ -170,7 +170,7 @@ def segment_groups(
 
 
 def _measured(measures: Sequence[Measure[Whole]], whole: Whole) -> list[Measurement]:
-    """Give what a list has for the SR, as far as it is known of this whole."""
+    """Return the measurements that the SR has of a list, as far as they are known of this whole."""
     known = [(measure, measure.code, measure.of(whole)) for measure in measures]
     return [
         measurement(code, measure.factor * value, measure.unit, measure.derivation)
@@ -228,7 +228,7 @@ def _response_evaluations(response: Response) -> list[QualitativeEvaluation]:
 
 
 def remarks(findings: Findings, volume_note: str) -> list[str]:
-    """What must be known to read the numbers, in sentences."""
+    """Return the sentences that a reader of the numbers must know."""
     assessed = assessment(findings) if findings.lesions else course_assessment(findings)
     warnings = (caveat(code) for code in findings.warnings)
     notes = (volume_note, _plane_note(findings), *assessed, *warnings)

@@ -135,7 +135,7 @@ def _without_children(root: Dataset) -> Dataset:
 
 
 def _require_evidence(items: Iterable[Dataset], evidence: Sequence[Dataset]) -> None:
-    """That the tree refers to nothing that is not listed as evidence (PS3.3 section C.17.2.3). Raises ValueError."""
+    """Raise ValueError where the tree refers to an object that is not listed as evidence (PS3.3 section C.17.2.3)."""
     missing = set(_referenced_uids(items)) - {str(ds.SOPInstanceUID) for ds in evidence}
     if missing:
         raise ValueError(f"{len(missing)} objects are referred to and are no evidence")
@@ -175,7 +175,7 @@ def measurement(
 
 
 def algorithm_id(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentification:
-    """Who measured: TID 4019."""
+    """Return the algorithm that measured: TID 4019."""
     parameters = [f"weights_sha256={algorithm.weights_sha256}"] if algorithm.weights_sha256 else None
     return AlgorithmIdentification(
         name=algorithm.name,

@@ -84,7 +84,7 @@ def verify_fractions(path: Path, case: Case) -> None:
 
 
 def _images(case: Case) -> list[tuple[str, int | None]]:
-    """SOPInstanceUID and frame number of each slice, as the volume was read: not what the SEG was made of."""
+    """Return SOPInstanceUID and frame number of each slice, as the volume was read, not as the SEG was made."""
     uids = case.volume.sop_instance_uids
     return list(zip(uids, case.volume.frame_numbers or [None] * len(uids), strict=True))
 
@@ -121,7 +121,7 @@ def _proved_planes(segment: SegmentMask, geometry: Geometry, images: Sequence[tu
 
 
 def _prove_spacing(segments: Sequence[SegmentMask], geometry: Geometry) -> None:
-    """Readers that rebuild a volume go by SpacingBetweenSlices: it must be the grid's, or absent if there is none."""
+    """Prove SpacingBetweenSlices, by which readers rebuild a volume: the grid's, or absent without a grid."""
     step = spacing_between_slices_mm(geometry) or 0.0
     for segment in segments:
         if abs((segment.spacing_between_slices_mm or 0.0) - step) > VOLUME_TOLERANCE * step:
@@ -131,7 +131,7 @@ def _prove_spacing(segments: Sequence[SegmentMask], geometry: Geometry) -> None:
 def _prove_voxels(
     segments: Sequence[SegmentMask], planes: Mapping[int, Sequence[int]], segmentation: Segmentation
 ) -> None:
-    """Every voxel, on the slice where it was proved to lie: flips of symmetric shapes show up only here.
+    """Prove every voxel, on the slice where it was proved to lie: flips of symmetric shapes show up only here.
 
     Where each frame is its slice's, and there are as many voxels as labels, no slice is left out.
     """

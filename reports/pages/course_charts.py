@@ -25,7 +25,7 @@ Point = tuple[int, float]
 
 
 def volume_course(findings: Findings, lesion: Lesion) -> list[Point]:
-    """The volume of a lesion in each study that knows it, today's too, the first study first.
+    """Return the volume of a lesion in each study that knows it, today's too, the first study first.
 
     What merged into it is counted with it; what it split from stands at the first of the parts alone.
     """

@@ -182,9 +182,9 @@ class Canvas:
         return {False: FT2Font(folder + "DejaVuSans.ttf"), True: FT2Font(folder + "DejaVuSans-Bold.ttf")}
 
     def _mask(self, text: str, size: float, *, bold: bool) -> tuple[NDArray[np.uint8], int]:
-        """How much of each pixel (row, column) is ink, and how many of its rows lie under the baseline.
+        """Return how much of each pixel (row, column) is ink, and how many of its rows lie under the baseline.
 
-        Kept: what is written was measured before.
+        The result is cached: a text is measured before it is written.
         """
         if (text, size, bold) not in self._masks:
             self._masks[text, size, bold] = self._set(text, size, bold=bold)

@@ -27,7 +27,7 @@ def hanging(normal: Float) -> tuple[Float, Float]:
 
 
 def letters(direction: Float) -> str:
-    """Where a unit vector (3,) points to, the nearest first: "L", "HA"... (PS3.3 section C.7.6.1.1.1)."""
+    """Return where a unit vector (3,) points to, the nearest first: "L", "HA"... (PS3.3 section C.7.6.1.1.1)."""
     order = np.argsort(-np.abs(direction), kind="stable")
     names = (("L", "R"), ("P", "A"), ("H", "F"))
     return "".join(names[axis][int(direction[axis] < 0)] for axis in order if abs(direction[axis]) >= LETTER_COSINE)

@@ -48,7 +48,7 @@ MOST_COVER = 0.6
 
 @dataclass(frozen=True)
 class Kind:
-    """What a way to explain is called, what its maps show in a sentence, and what stands at their scale."""
+    """The name of a way to explain, the sentence about its maps, and the words at their scale."""
 
     title: str
     meaning: str

@@ -54,7 +54,7 @@ REGION_LEFT = 404.0
 
 @dataclass(frozen=True)
 class Heading:
-    """What stands at the head of every page: `patient` is one line of who and when, `series` which images."""
+    """The head of every page: `patient` is one line about patient and study, `series` names the images."""
 
     patient: str
     series: str
@@ -106,7 +106,7 @@ class Sheet:
         return self._ruler.shortened(text, size, room, bold=bold)
 
     def height(self, text: str, size: float) -> float:
-        """How far down a paragraph of this text goes."""
+        """Return the height of a paragraph of this text."""
         return len(self._ruler.wrapped(text, size, WIDTH - 2 * MARGIN)) * size * LINE / TEXT_SIZE
 
     def fill(self, left: float, top: float, width: float, height: float, colour: str) -> None:
@@ -158,7 +158,7 @@ def _head(sheet: Sheet, heading: Heading, title: str, size: float) -> float:
 def _summary(
     findings: Findings, algorithm: Algorithm, heading: Heading, identity: ResultIdentity, title: str
 ) -> list[Sheet]:
-    """One page, or more where there is no room for the table or the charts."""
+    """Write one page, or more where the table or the charts need them."""
     sheet = Sheet()
     sheets = [sheet]
     y = _head(sheet, heading, title, TITLE_SIZE)
@@ -311,7 +311,7 @@ def _volumes(axes: Axes, findings: Findings, lesions: Sequence[Lesion], numbers:
 
 
 def _prior_volumes(lesions: Sequence[Lesion]) -> list[float]:
-    """Of lesions that merged or split, all that was there then stands at the first of them."""
+    """Return the earlier volumes; that of lesions that merged or split stands at the first of them."""
     return [
         course.growth.prior_volume_ml if course and course.growth and course.numbers[0] == course.number else 0.0
         for course in (lesion.course for lesion in lesions)
@@ -338,7 +338,7 @@ def _warnings(sheet: Sheet, findings: Findings, top: float) -> float:
 
 
 def _foot(sheet: Sheet, algorithm: Algorithm, identity: ResultIdentity) -> float:
-    """Who made it; returns where it begins."""
+    """Write which program and model made it; return where that begins."""
     weights = f"weights sha256 {algorithm.weights_sha256}" if algorithm.weights_sha256 else "weights not named"
     made = f"{identity.created:%Y-%m-%d %H:%M} UTC"
     lines = [f"Model {algorithm.name} {algorithm.version}, {weights}. Porta {identity.software_version}, {made}."]

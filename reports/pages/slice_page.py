@@ -65,7 +65,7 @@ def draw_page(
 
 
 def most_liver(segmentation: Segmentation) -> int | None:
-    """The slice with the largest area of liver; None where there is none."""
+    """Return the slice with the largest area of liver; None without one."""
     areas = np.count_nonzero(segmentation.labels >= LIVER, axis=(1, 2))
     return int(areas.argmax()) if areas.any() else None
 
@@ -102,7 +102,7 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
 
 
 def slice_line(geometry: Geometry, plane: int, modality: str, series_number: str) -> str:
-    """Which slice of which series, its plane, and where it lies."""
+    """Say which slice of which series it is, its plane, and where it lies."""
     axis = int(np.abs(geometry.normal).argmax())
     middle = geometry.index_to_lps([plane, (geometry.rows - 1) / 2, (geometry.columns - 1) / 2])
     series = f"{modality} series {series_number}, " if series_number else f"{modality}, "

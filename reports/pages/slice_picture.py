@@ -119,7 +119,7 @@ def resampled(
 def _along_axes(
     values: NDArray[np.int16] | NDArray[np.float32], steps: Float, offset: Float, side: int, window: Window
 ) -> NDArray[np.uint8]:
-    """What `affine_transform` gives where the axes of both grids are parallel, in a sixth of the time."""
+    """Return the result of `affine_transform` for grids with parallel axes, in a sixth of the time."""
     first, second = (start + step * np.arange(side) for start, step in zip(offset, steps, strict=True))
     rows = _interpolated(values.astype(np.float32), first, window.low)
     return np.ascontiguousarray(window.grey(_interpolated(np.ascontiguousarray(rows.T), second, window.low)).T)

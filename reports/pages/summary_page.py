@@ -118,7 +118,7 @@ def _figures(canvas: Canvas, findings: Findings, top: float) -> float:
 
 
 def _assessment(canvas: Canvas, findings: Findings, top: float) -> float:
-    """What the lesions come to, in words."""
+    """Write the assessment of the lesions, in words."""
     y = top
     for text in assessment(findings):
         colour = SOFT_RGB if text in (CRITERIA_CAVEAT, RESPONSE_CAVEAT) else WHITE
@@ -155,7 +155,7 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
 
 
 def _columns(findings: Findings) -> tuple[_Column, ...]:
-    """Where there is an earlier study, its comparison takes the place of the confidence."""
+    """Return the columns; with an earlier study, its comparison takes the place of the confidence."""
     if findings.follow_up is None:
         return COLUMNS
     return (*COLUMNS[:-1], _Column("Change", COLUMNS[-1].right, lambda lesion: course_cell(lesion.course)))
@@ -187,7 +187,7 @@ def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
 
 
 def _foot(canvas: Canvas, algorithm: Algorithm, identity: ResultIdentity) -> float:
-    """Who made it; returns where it begins."""
+    """Write which program and model made it; return where that begins."""
     weights = f"weights sha256 {algorithm.weights_sha256[:12]}" if algorithm.weights_sha256 else "weights not named"
     lines = [f"Model {algorithm.name} {algorithm.version}, {weights}. Software: Porta {identity.software_version}."]
     lines += [f"Trained on {algorithm.trained_on.rstrip('.')}."] if algorithm.trained_on else []

@@ -59,7 +59,7 @@ def display_window(volume: Volume, header: Dataset | None = None) -> Window:
 
 
 def _stated(header: Dataset) -> list[Window]:
-    """The windows of a header, as far as they are numbers."""
+    """Return the windows of a header, as far as they are numbers."""
     try:
         with quietly():
             centers, widths = (
