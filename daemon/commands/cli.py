@@ -41,7 +41,7 @@ def main() -> None:
 
 
 def run(config: ConfigOption = None) -> None:
-    """The service, in the foreground, until SIGTERM or Ctrl-C."""
+    """Run the service in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
 
     settings = verified(_configured(config))
@@ -57,9 +57,9 @@ def run(config: ConfigOption = None) -> None:
 
 def demo(
     once: Annotated[bool, typer.Option("--once", help="End after the results are verified.")] = False,
-    directory: Annotated[Path, typer.Option("--dir", help="Everything is kept here.")] = Path("porta-demo"),
+    directory: Annotated[Path, typer.Option("--dir", help="The folder for all files.")] = Path("porta-demo"),
 ) -> None:
-    """Porta and a PACS beside it, a phantom study sent, its results fetched and compared with the truth."""
+    """Start Porta with a PACS beside it, send a phantom study, and compare the results with the truth."""
     from daemon.commands.demo import run_demo
 
     raise typer.Exit(run_demo(directory, once=once))
@@ -88,12 +88,12 @@ def submit(
 
 def segment(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the results go.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for the results.")],
     model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
     prefer: PreferOption = Prefer.PORTAL,
-    modality: Annotated[Modality | None, typer.Option(help="Of a NIfTI, which does not say it; left out: CT.")] = None,
+    modality: Annotated[Modality | None, typer.Option(help="Modality of a NIfTI; CT if left out.")] = None,
 ) -> None:
     """Segment one study without a service: SEG, SR, labels, findings and overlays."""
     from daemon.commands.standalone import segment_input
@@ -114,7 +114,7 @@ def segment(
 
 def explain(
     source: Annotated[Path, typer.Argument(metavar="INPUT", help="A DICOM folder, a zip, or a NIfTI.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="Where the pictures and maps go.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for pictures and maps.")],
     model: Annotated[str, typer.Option(help="One of `porta models`, or a card (.json).")] = "resnet50",
     lesion: Annotated[int | None, typer.Option(min=1, help="The number of one lesion; else all.")] = None,
     method: Annotated[Method, typer.Option(help="Grad-CAM takes a second a lesion, occlusion up to a minute.")] = (
@@ -148,7 +148,7 @@ def series(
     prefer: PreferOption = Prefer.PORTAL,
     pixels: Annotated[bool, typer.Option("--pixels", help="Decode the pixels too.")] = False,
 ) -> None:
-    """The verdict on each series: its volumes and what is odd about them, or why it cannot be segmented."""
+    """Judge each series: show its volumes and their warnings, or why it cannot be segmented."""
     from daemon.commands.verdicts import print_verdicts
 
     log.configure("error", "auto")
@@ -164,7 +164,7 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
 
 def job(
     job_id: Annotated[int, typer.Argument(metavar="ID")],
-    as_json: Annotated[bool, typer.Option("--json", help="It is JSON in any case.")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="Has no effect: the output is always JSON.")] = False,
     config: ConfigOption = None,
 ) -> None:
     """Show one job: its state, its deliveries, the results of its shadow models, its history."""
@@ -188,8 +188,8 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigO
 
 
 def calibrate(
-    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json of porta evaluate, on cases held back.")],
-    weights: Annotated[str, typer.Option(help="Whose card it goes into: a name of `porta models`, or a card (.json).")],
+    evaluations: Annotated[list[Path], typer.Argument(help="evaluation.json files, of cases not trained on.")],
+    weights: Annotated[str, typer.Option(help="The weights: a name of `porta models`, or a card (.json).")],
 ) -> None:
     """Fit how probable it is that a lesion of a given confidence is real; write it into the card of the weights."""
     from daemon.workbench.calibrator import calibrate as write_calibration
@@ -207,15 +207,15 @@ def evaluate(
         list[Path] | None, typer.Option(help="A folder of cases with their truth; may be repeated.")
     ] = None,
     phantoms: Annotated[
-        int, typer.Option(min=0, max=1000, help="How many phantoms that no weights saw to measure on.")
+        int, typer.Option(min=0, max=1000, help="Number of phantoms to measure on; no weights were trained on them.")
     ] = 0,
-    split: Annotated[Path | None, typer.Option(help="A split.json: only the cases of one part of it.")] = None,
-    part: Annotated[Part, typer.Option(help="Which part of the split.")] = Part.TEST,
+    split: Annotated[Path | None, typer.Option(help="A split.json; only the cases of one part are measured.")] = None,
+    part: Annotated[Part, typer.Option(help="The part of the split.")] = Part.TEST,
     tumours_not_drawn: Annotated[
-        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours.")
+        list[str] | None, typer.Option(help="A case or collection whose liver label hides tumours; may be repeated.")
     ] = None,
     out: Annotated[
-        Path, typer.Option("--out", "-o", help="A folder for each model goes there; the same command goes on.")
+        Path, typer.Option("--out", "-o", help="The folder for the results of all models; the same command continues.")
     ] = Path("evaluation"),
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
     threads: Annotated[int | None, typer.Option(min=1, help="CPU threads.")] = None,
@@ -241,12 +241,12 @@ def evaluate(
 
 def phantom(
     out: Annotated[Path, typer.Argument(help="A new or empty folder.")],
-    seed: Annotated[int, typer.Option(help="From 1 000 000 on: never used for training.")] = 1_000_014,
-    count: Annotated[int, typer.Option(help="How many, of this seed and those after it.")] = 1,
+    seed: Annotated[int, typer.Option(help="Seeds from 1 000 000 on are never used for training.")] = 1_000_014,
+    count: Annotated[int, typer.Option(help="Number of phantoms: this seed and the following ones.")] = 1,
     form: Annotated[str, typer.Option("--format", help="dicom, or nifti: a pair laid out as LiTS.")] = "dicom",
     modality: Annotated[str, typer.Option(help="CT or MR.")] = "CT",
-    phase: Annotated[str | None, typer.Option(help="Of a CT: native, arterial, portal (the default), delayed.")] = None,
-    weighting: Annotated[str | None, typer.Option(help="Of an MR: T1 (the default) or T2.")] = None,
+    phase: Annotated[str | None, typer.Option(help="Phase of a CT: native, arterial, portal, delayed.")] = None,
+    weighting: Annotated[str | None, typer.Option(help="Weighting of an MR: T1 (the default) or T2.")] = None,
     slices: Annotated[int, typer.Option()] = 100,
     rows: Annotated[int, typer.Option()] = 256,
     columns: Annotated[int, typer.Option()] = 256,
@@ -254,15 +254,15 @@ def phantom(
         tuple[float, float, float],
         typer.Option(metavar="SLICE ROW COLUMN", show_default=False, help="Distances in mm: 2.5 1.5 1.5 if left out."),
     ] = (2.5, 1.5, 1.5),
-    thickness: Annotated[float | None, typer.Option(help="Of a slice, in mm; else the distance between them.")] = None,
+    thickness: Annotated[float | None, typer.Option(help="Of a slice, in mm; else the distance of slices.")] = None,
     kernel: Annotated[str, typer.Option(help="soft, standard or sharp.")] = "standard",
     noise: Annotated[float, typer.Option(help="Standard deviation of the noise, HU or signal.")] = 12.0,
-    lesions: Annotated[int | None, typer.Option(help="How many; else the seed draws it.")] = None,
+    lesions: Annotated[int | None, typer.Option(help="Number of lesions; else the seed draws it.")] = None,
     lesion_size: Annotated[
         tuple[float, float],
         typer.Option(metavar="LEAST MOST", show_default=False, help="Diameters of lesions in mm: 8 50 if left out."),
     ] = (8.0, 50.0),
-    lesion_place: Annotated[str, typer.Option(help="How they lie: apart, capsule or merged.")] = "apart",
+    lesion_place: Annotated[str, typer.Option(help="Place of lesions: apart, capsule or merged.")] = "apart",
 ) -> None:
     """Write phantoms with their truth: OUT/dicom with OUT/labels.nii.gz and OUT/truth.json, or NIfTI pairs."""
     from daemon.commands.phantoms import PhantomFormat, PhantomOrder, chosen, contrast_of, write_phantoms
@@ -302,7 +302,7 @@ def phantom(
     *MACHINE,
 )
 def train(
-    out: Annotated[Path, typer.Option("--out", "-o", help="The run's folder; the same command goes on there.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder of the run; the same command continues it.")],
     overrides: Overrides,
     config: TrainConfigOption = None,
 ) -> None:
@@ -335,15 +335,15 @@ def train(
     *MACHINE,
 )
 def compare(
-    out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for all files; the same command continues.")],
     overrides: Overrides,
     models: Annotated[str, typer.Option(help=f"all, or some of {','.join(ARCHITECTURE_NAMES)}.")] = "all",
     config: TrainConfigOption = None,
-    test_phantoms: Annotated[int, typer.Option(min=0, help="How many other phantoms to measure on as well.")] = 0,
+    test_phantoms: Annotated[int, typer.Option(min=0, help="Number of other phantoms to measure on as well.")] = 0,
     runs: Annotated[
         list[Path] | None, typer.Option(help="Compare finished runs of porta train instead; may be repeated.")
     ] = None,
-    pictures: Annotated[Pictures, typer.Option(help="Whose worst cases the page shows.")] = Pictures.ALL,
+    pictures: Annotated[Pictures, typer.Option(help="The cases that the page may show as the worst.")] = Pictures.ALL,
     only_page: Annotated[bool, typer.Option("--only-page", help="Draw the page of OUT again.")] = False,
 ) -> None:
     """Train architectures alike, measure them on the cases held out, and write one page: OUT/page/index.html."""

@@ -18,13 +18,13 @@ from daemon.workbench.train_settings import FINETUNING, Overrides
 app = typer.Typer(
     invoke_without_command=True,
     add_completion=False,
-    help="The models that are here, what they were trained on and how they measured; verify, add.",
+    help="List the models with their training data and measured quality; verify them, add one.",
 )
 
 
 @app.callback()
 def models(context: typer.Context, config: ConfigOption = None) -> None:
-    """List the models that are here, what they were trained on and how they measured."""
+    """List the models with their training data and measured quality."""
     context.obj = config
     if context.invoked_subcommand is None:
         raise typer.Exit(0 if own_models.print_models(_configured(config)) else 2)
@@ -36,7 +36,7 @@ def verify(
     name: Annotated[str | None, typer.Argument(help="One model; else all.")] = None,
     config: ConfigOption = None,
 ) -> None:
-    """Check card, sha256 and layers of one model, or of all that are here."""
+    """Check card, sha256 and layers of one model, or of all models."""
     settings = _configured(config or context.obj)
     raise typer.Exit(0 if own_models.verify_models(settings, name) else 2)
 
@@ -44,7 +44,7 @@ def verify(
 @app.command()
 def add(
     context: typer.Context,
-    card: Annotated[Path, typer.Argument(metavar="CARD.json", help="The weights lie beside it.")],
+    card: Annotated[Path, typer.Argument(metavar="CARD.json", help="The card; its weights lie beside it.")],
     config: ConfigOption = None,
 ) -> None:
     """Check a card and its weights, and copy both into the folder that the service reads."""
@@ -70,7 +70,7 @@ def add(
 def finetune(
     base: Annotated[str, typer.Option(help="One of `porta models`, or the card (.json) of your own.")],
     data: Annotated[list[Path], typer.Option(help="A folder of cases with their truth; may be repeated.")],
-    out: Annotated[Path, typer.Option("--out", "-o", help="All is kept here; the same command goes on.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The folder for all files; the same command continues.")],
     overrides: Overrides,
 ) -> None:
     """Train on with 1 to 10 labelled cases, and measure before and after on the cases held back: one table.

@@ -52,5 +52,5 @@ ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="For scripts.")]
-PreferOption = Annotated[Prefer, typer.Option(help="Which volume of a series that holds several.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON, for scripts.")]
+PreferOption = Annotated[Prefer, typer.Option(help="The phase to segment where a series holds several.")]

@@ -72,7 +72,7 @@ class Data(Section):
     """The folders of the cases, and their split."""
 
     folders: tuple[FilePath, ...] = Field((), description="A folder of cases with their truth; may be repeated.")
-    phantoms: int = Field(0, ge=0, le=MOST_PHANTOMS, description="How many phantoms to learn from as well.")
+    phantoms: int = Field(0, ge=0, le=MOST_PHANTOMS, description="Number of phantoms to learn from as well.")
     phantoms_mr: int = Field(0, ge=0, le=MOST_PHANTOMS)
     tumours_not_drawn: tuple[str, ...] = Field(
         (), description="A case or collection whose liver label hides tumours; may be repeated."
