@@ -140,7 +140,7 @@ def test_neighbours_are_not_mistaken(followed, places) -> None:
         ((10, 9), (), Category.CR),
         ((), (), None),
         ((), (10,), Category.PD),
-        ((4, 4), (4, 4), None),
+        ((4, 4), (4, 4), Category.NEITHER),
     ],
 )
 def test_the_category(followed, places, then, now, category) -> None:
