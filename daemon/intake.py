@@ -19,6 +19,7 @@ from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
+from daemon.quarantine import Quarantine
 from daemon.sidecar import write_sidecar
 from daemon.spool import Spool
 from dicom_io.differences import Difference, difference
@@ -102,8 +103,15 @@ class Change:
 class Intake:
     """Takes instances into spool and ledger. Safe to call from many threads at once."""
 
-    def __init__(self, spool: Spool, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        spool: Spool,
+        ledger: Ledger,
+        clock: Callable[[], float] = time.time,
+        quarantine: Quarantine | None = None,
+    ) -> None:
         self._spool = spool
+        self._quarantine = quarantine or Quarantine(spool, clock=clock)
         self._ledger = ledger
         self._clock = clock
         # Two associations may bring the same instance at once: the second waits, and then finds it stored.
@@ -145,9 +153,9 @@ class Intake:
             verdict = Verdict.INVALID_UID if isinstance(error, InvalidUID) else Verdict.UNDECODABLE
             if _holds_no_slices(sop_class_uid):
                 verdict = Verdict.NO_IMAGE
-            return self._set_aside(content, verdict, calling_ae_title)
+            return self._set_aside(content, verdict, calling_ae_title, requested)
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
-            return self._set_aside(content, Verdict.MISMATCH, calling_ae_title)
+            return self._set_aside(content, Verdict.MISMATCH, calling_ae_title, uids["SOPInstanceUID"])
 
         sha256 = hashlib.sha256(_without_preamble(content, ds)).hexdigest()
         path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], sha256)
@@ -172,7 +180,9 @@ class Intake:
                 elif change := self._change(versions[-1], ds):
                     taken = self._store(replace(instance, version=len(versions) + 1), content, ds, change)
                 else:
-                    return self._set_aside(content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title)
+                    return self._set_aside(
+                        content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title, instance.sop_instance_uid
+                    )
                 if taken:
                     return taken
         raise LedgerUnavailable("other processes keep recording the same instance")
@@ -212,8 +222,12 @@ class Intake:
         except (*DAMAGED, OSError, Undecodable):
             return Change(Difference.PIXELS, known.study_instance_uid != str(ds.StudyInstanceUID))
 
-    def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str) -> Accepted:
-        self._spool.quarantine(content, reason=verdict, source=calling_ae_title)
+    def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str, uid: str | None) -> Accepted:
+        try:
+            named = checked_uid(uid)
+        except InvalidUID:
+            named = None
+        self._quarantine.keep(content, reason=verdict, source=calling_ae_title, sop_instance_uid=named)
         return Accepted(verdict)
 
 

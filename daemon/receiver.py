@@ -6,9 +6,10 @@ from collections.abc import Callable
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
-from daemon.intake import QUARANTINED, STATUS, Intake, Verdict
+from daemon.intake import QUARANTINED, STATUS, Intake
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
+from daemon.quarantine import HARMLESS
 from dicom_io.network import scp
 from dicom_io.network.endings import Ending
 
@@ -68,7 +69,7 @@ class Receiver:
         except Exception as error:  # noqa: BLE001  whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
             return 0xC002
-        if accepted.verdict == Verdict.NO_IMAGE:
+        if accepted.verdict in HARMLESS:
             log.info("instance.set_aside", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
         elif accepted.verdict in QUARANTINED:
             log.error("instance.quarantined", code=accepted.verdict, calling_ae_title=received.calling_ae_title)

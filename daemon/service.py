@@ -22,6 +22,7 @@ from daemon.ledger.store import LEASE_S, Ledger
 from daemon.log import get_logger
 from daemon.pipeline import Pipeline
 from daemon.process import limit_service
+from daemon.quarantine import Quarantine
 from daemon.receiver import Receiver
 from daemon.scheduler import Clock
 from daemon.shadows import Shadows
@@ -31,6 +32,7 @@ from reports.identity import software_version
 
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
+TRIMMING_TICK_S = 3600.0
 THREADS = 9
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
@@ -58,9 +60,12 @@ def run(config: Config) -> None:
         deliverer = Deliverer(config, spool, ledger)
         shadows = Shadows(config, spool, ledger, background)
         shadows.sweep()
-        receiver = Receiver(config, Intake(spool, ledger), ledger)
+        storage = config.storage
+        quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days)
+        receiver = Receiver(config, Intake(spool, ledger, quarantine=quarantine), ledger)
         stopping = _stop_on_signals()
         clock = _build_clock(config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease)
+        clock.every(TRIMMING_TICK_S, "quarantine", _guarded(quarantine.trim))
         try:
             port = receiver.start()
             log.info(

@@ -6,13 +6,12 @@
     spool/…/<the same>.dcm.header    what was read of it, as `daemon.sidecar` keeps it
     work/<job>/<volume>/             labels between segmentation and report
     outbox/<job>/<volume>/           results, written once
-    quarantine/<id>.dcm, .reason     what could not be taken in, and why
+    quarantine/                      what could not be taken in, and why: see `daemon.quarantine`
 
 Folders are 0700, files 0600: they hold patients' images.
 """
 
 import fcntl
-import json
 import os
 import pwd
 import shutil
@@ -130,12 +129,6 @@ class Spool:
         for path in (self.root / relative, sidecar_path(self.root / relative)):
             with suppress(OSError):
                 path.unlink(missing_ok=True)
-
-    def quarantine(self, content: bytes, *, reason: str, source: str) -> None:
-        """Keep bytes that could not be taken in, with the reason (a code) and their sender (an AE title)."""
-        name = str(uuid4())
-        self.keep(Path("quarantine") / f"{name}.reason", [json.dumps({"reason": reason, "source": source}).encode()])
-        self.keep(Path("quarantine") / f"{name}.dcm", [content])
 
     def clear(self, job_id: int) -> None:
         """Remove all that a job has made so far; only for one that has sent nothing."""

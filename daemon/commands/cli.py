@@ -162,6 +162,13 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     print_jobs(_configured(config), as_json=as_json)
 
 
+def quarantine(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """List what was not taken in: why, of whom, how often, under which UID."""
+    from daemon.commands.status import print_quarantine
+
+    print_quarantine(_configured(config), as_json=as_json)
+
+
 def job(
     job_id: Annotated[int, typer.Argument(metavar="ID")],
     as_json: Annotated[bool, typer.Option("--json", help="Has no effect: the output is always JSON.")] = False,
@@ -389,7 +396,7 @@ def one_line_errors() -> Iterator[None]:
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check,),
-    "Run it": (run, submit, jobs, job, retry, cancel),
+    "Run it": (run, submit, jobs, job, retry, cancel, quarantine),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }
 """The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""

@@ -3,6 +3,7 @@
 import json
 import sys
 import time
+from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
 from daemon.errors import StorageUnusable
 from daemon.jobs import WORKABLE, Delivery, Job, Shadow
 from daemon.ledger.store import Ledger
+from daemon.quarantine import Quarantine
 from daemon.spool import Spool
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
@@ -95,6 +97,27 @@ def print_jobs(config: Config, *, as_json: bool) -> None:
             why,
             sent,
         )
+    console.print(table)
+
+
+def print_quarantine(config: Config, *, as_json: bool) -> None:
+    """Print what was not taken in, the latest last."""
+    spool = Spool(config.storage.root)
+    entries = Quarantine(spool).entries()
+    if as_json:
+        times = ("first_at", "last_at")
+        print(
+            json.dumps(
+                [asdict(entry) | {key: _iso(getattr(entry, key)) for key in times} for entry in entries], indent=2
+            )
+        )
+        return
+    table = Table("Reason", "SOPInstanceUID", "From", "Times", "kB", "Last", "File")
+    for entry in entries:
+        last = _iso(entry.last_at) or ""
+        size = f"{entry.bytes / 1000:.0f}"
+        uid = entry.sop_instance_uid or "–"
+        table.add_row(entry.reason, uid, entry.source, str(entry.count), size, last, f"quarantine/{entry.id}.dcm")
     console.print(table)
 
 

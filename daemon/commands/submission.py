@@ -8,6 +8,7 @@ from pathlib import Path
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.intake import STATUS, Intake, Verdict, open_storage
+from daemon.quarantine import Quarantine
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
 
@@ -21,7 +22,9 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
     Raises StorageUnusable, LedgerUnavailable; also when there is no room for a file.
     """
     spool, ledger = open_storage(config)
-    intake = Intake(spool, ledger)
+    storage = config.storage
+    quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days)
+    intake = Intake(spool, ledger, quarantine=quarantine)
     refused: list[str] = []
     stored = 0
     series: set[str] = set()

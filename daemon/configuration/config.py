@@ -201,6 +201,8 @@ class Storage(Section):
 
     root: Annotated[Path, Strict(False)] = Path("/var/lib/porta")
     min_free_mb: int = Field(default=1024, ge=0)
+    quarantine_mb: int = Field(default=2048, ge=1)
+    quarantine_days: int = Field(default=90, ge=1)
 
     @field_validator("root")
     @classmethod

@@ -43,7 +43,11 @@ def take(intake: Intake, content: bytes, requested: str | None = None) -> Verdic
 
 def quarantined(root: Path) -> list[tuple[bytes, dict[str, str]]]:
     folder = root / "quarantine"
-    return [(path.read_bytes(), json.loads(path.with_suffix(".reason").read_text())) for path in folder.glob("*.dcm")]
+    return [
+        (path.read_bytes(), {key: said[key] for key in ("reason", "source")})
+        for path in folder.glob("*.dcm")
+        for said in [json.loads(path.with_suffix(".reason").read_text())]
+    ]
 
 
 def assert_nothing_stored(spool: Spool, ledger: Ledger) -> None:

@@ -64,7 +64,6 @@ def test_nobody_else_may_look(tmp_path: Path):
         spool = Spool(tmp_path / "root")
         spool.prepare()
         spool.keep(RELATIVE, [b"image"])
-        spool.quarantine(b"bytes", reason="UNDECODABLE", source="MODALITY")
         write_durably(spool.outbox(1) / "seg.dcm", b"result")
     finally:
         os.umask(before)
@@ -72,16 +71,7 @@ def test_nobody_else_may_look(tmp_path: Path):
     assert found["root"] == 0o700
     for name, mode in found.items():
         assert mode == (0o700 if (tmp_path / name).is_dir() else 0o600), name
-    assert len(found) == 1 + len(FOLDERS) + 2 + 2 + 2
-
-
-def test_quarantine_keeps_the_bytes_and_the_reason(spool: Spool):
-    """Under a name of our own; the reason is a code, the source an AE title."""
-    spool.quarantine(b"bytes", reason="UNDECODABLE", source="MODALITY")
-    kept, reason = sorted((spool.root / "quarantine").iterdir())
-    assert (kept.suffix, reason.suffix, kept.stem) == (".dcm", ".reason", reason.stem)
-    assert kept.read_bytes() == b"bytes"
-    assert reason.read_text() == '{"reason": "UNDECODABLE", "source": "MODALITY"}'
+    assert len(found) == 1 + len(FOLDERS) + 2 + 2
 
 
 @pytest.mark.parametrize(
@@ -136,8 +126,6 @@ def test_a_disk_that_has_gone_read_only(small_disk: Path):
     try:
         with pytest.raises(StorageUnusable, match="Read-only"):
             spool.keep(Path("spool/1.2.3/1.2.3.5.dcm"), [b"image"])
-        with pytest.raises(StorageUnusable, match="Read-only"):
-            spool.quarantine(b"bytes", reason="UNDECODABLE", source="MODALITY")
         with pytest.raises(StorageUnusable, match="Read-only"):
             write_durably(spool.outbox(1) / "seg.dcm", b"result")
         with pytest.raises(StorageUnusable, match=r"storage root .*Read-only"):
