@@ -67,12 +67,24 @@ def select_incoming(calling_ae_title: str, *, columns: Sequence[str]) -> sa.Sele
 
 
 def select_studies_to_choose(*, now: float) -> sa.Select[Any]:
-    """Studies with a job that awaits the choice, and none that is to be waited for; the oldest first."""
-    other = jobs.alias()
+    """Studies with a job that awaits the choice, and none that is to be waited for; the oldest first.
+
+    A series that leaves a study is waited for until all of it has come, for the other: some of it may stay.
+    """
+    other, leaving, arriving = jobs.alias(), jobs.alias(), jobs.alias()
     waits = sa.or_(other.c.state == State.RECEIVING, sa.and_(_awaits_choice(other), other.c.not_before > now))
     study = jobs.c.study_instance_uid
     held_up = sa.exists().where(other.c.study_instance_uid == study, other.c.halt.is_(None), waits)
-    return sa.select(study).where(_awaits_choice(jobs), ~held_up).group_by(study).order_by(sa.func.min(jobs.c.id))
+    between = sa.exists().where(
+        leaving.c.study_instance_uid == study,
+        leaving.c.before_instance.is_not(None),
+        _awaits_choice(leaving),
+        arriving.c.series_instance_uid == leaving.c.series_instance_uid,
+        arriving.c.state == State.RECEIVING,
+        arriving.c.halt.is_(None),
+    )
+    due = sa.and_(_awaits_choice(jobs), ~held_up, ~between)
+    return sa.select(study).where(due).group_by(study).order_by(sa.func.min(jobs.c.id))
 
 
 def _awaits_choice(table: sa.FromClause) -> sa.ColumnElement[bool]:

@@ -1355,6 +1355,23 @@ def test_a_corrected_patient_or_study_gets_the_results_and_the_old_one_is_told(
     assert len(bench.ledger.all_jobs()) == 3
 
 
+def test_what_is_taken_back_is_told_once_all_images_have_come_again(make_bench: Callable[..., Bench]):
+    """Until then some are still filed where they were, and nobody knows whether they stay."""
+    bench = make_bench()
+    bench.receive(1, 2)
+    bench.close()
+    bench.pipeline.work_off()
+    before = bench.stages.requests[0].paths
+    bench.receive(1, change=another_study)
+    assert bench.pipeline.choose_due() == 0
+    bench.receive(2, change=another_study)
+    assert bench.close() == 2
+    bench.pipeline.work_off()
+    (verdict,) = bench.stages.asked(VerdictRequest)
+    assert verdict.paths == before
+    assert set(before).isdisjoint(verdict.current)
+
+
 def test_a_correction_before_the_results_opens_no_revision(make_bench: Callable[..., Bench]):
     """Nothing was told, so that there is nothing to take back: the job goes over to the other study."""
     bench = make_bench()
