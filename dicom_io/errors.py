@@ -102,6 +102,13 @@ class RejectReason(StrEnum):
     MISSING_SLICES = "MISSING_SLICES", "Too many slices are missing from the stack.", TOLD, Cure.MORE_SLICES
     TOO_FEW_SLICES = "TOO_FEW_SLICES", "The series has too few slices to be a volume.", TOLD, Cure.MORE_SLICES
     TOO_SHORT = "TOO_SHORT", "The stack is too short to hold a liver.", TOLD, Cure.MORE_SLICES
+    IMPOSSIBLE_SIZE = (
+        "IMPOSSIBLE_SIZE",
+        "The images or the distances between them have a size in millimetres that no patient has.",
+        TOLD,
+        None,
+    )
+    NOT_HOUNSFIELD = "NOT_HOUNSFIELD", "The values of the CT are not Hounsfield units.", TOLD, None
     TOO_LARGE = "TOO_LARGE", "The volume is too large for the memory that Porta may use.", TOLD, Cure.CONFIGURATION
     UNSUPPORTED_SYNTAX = (
         "UNSUPPORTED_SYNTAX",

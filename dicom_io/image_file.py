@@ -222,6 +222,7 @@ def _plane(ds: Dataset) -> Plane:
         image_type=values.codes(ds, "ImageType"),
         rescale_slope=_rescale(ds, "RescaleSlope"),
         rescale_intercept=_rescale(ds, "RescaleIntercept"),
+        rescale_type=values.text(ds, "RescaleType"),
         marks={keyword: value for keyword, value in marks.items() if value},
     )
 
@@ -256,6 +257,7 @@ def _frames(ds: Dataset) -> Iterator[Plane]:
             image_type=image_type,
             rescale_slope=_rescale(transformation, "RescaleSlope"),
             rescale_intercept=_rescale(transformation, "RescaleIntercept"),
+            rescale_type=values.text(transformation, "RescaleType"),
             marks={keyword: value for keyword, value in marks.items() if value},
         )
 

@@ -52,6 +52,7 @@ class Plane:
     rescale_slope: float | None
     rescale_intercept: float | None
     marks: Mapping[str, str]
+    rescale_type: str = ""
 
 
 @dataclass(frozen=True)

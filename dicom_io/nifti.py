@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 
 from dicom_io.errors import NotNifti
 from dicom_io.geometry import COSINE_TOLERANCE, Float, Geometry, from_affine
+from dicom_io.sizes import check_size
 from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 
@@ -48,20 +49,23 @@ def read_nifti(path: Path) -> Volume:
     images.
 
     Raises NotNifti for a file that is no NIfTI, is not 3-D (a 4-D one is several volumes), has no orientation, is
-    sheared, or holds values that are not finite.
+    sheared, or holds values that are not finite; SeriesRejected(IMPOSSIBLE_SIZE) for millimetres that no patient has.
     """
     image = _load(path)
-    values = _values(image, path)
-    if not np.isfinite(values).all():
-        raise NotNifti(f"{path}: holds values that are not finite")
-    array, affine = _as_stack(values, _lps_affine(image, path))
+    places = _lps_affine(image, path)
+    shown, affine = _as_stack(np.broadcast_to(np.uint8(0), image.shape[:3]), places.copy())
     uid = derive_uid("nifti", path.name)
     try:
-        geometry = from_affine(affine, array.shape, derive_uid("nifti-frame-of-reference", path.name))
+        geometry = from_affine(affine, shown.shape, derive_uid("nifti-frame-of-reference", path.name))
     except ValueError as error:
         raise NotNifti(f"{path}: {SHEARED}") from error
     if geometry.is_tilted:
         raise NotNifti(f"{path}: {SHEARED}")
+    check_size(geometry)  # before a voxel is read
+    values = _values(image, path)
+    if not np.isfinite(values).all():
+        raise NotNifti(f"{path}: holds values that are not finite")
+    array, _ = _as_stack(values, places)
     return Volume(array=_narrowed(array), geometry=geometry, modality="CT", series_instance_uid=uid)
 
 

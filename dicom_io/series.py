@@ -18,10 +18,12 @@ from pydicom import Dataset, dcmread
 
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
+from dicom_io.hounsfield import OTHER_UNITS, unit_of
 from dicom_io.identity import disagreement
 from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
 from dicom_io.partition import Part, Placed, clusters, each_once, ranges, volumes_of
+from dicom_io.sizes import FARTHEST_MM, MAX_FIELD_MM, MAX_STEP_MM, check_size
 from dicom_io.uids import derive_uid
 
 MIN_SLICES = 5
@@ -261,6 +263,8 @@ def _placed(item: Slice) -> Placed[Slice]:
     )
     if not usable:
         raise SeriesRejected(RejectReason.NO_POSITION)
+    if max(spacing) > MAX_FIELD_MM or np.abs(origin).max() > FARTHEST_MM:
+        raise SeriesRejected(RejectReason.IMPOSSIBLE_SIZE)
     return Placed(item, origin, orientation, plane.marks)
 
 
@@ -367,10 +371,13 @@ def _ranges(volume: Part[Slice]) -> tuple[list[Stack], str]:
         try:
             stacks.append(replace(_stack(part, label), is_range=True))
         except SeriesRejected as error:
-            incomplete += [(len(part), error)] if error.reason == RejectReason.MISSING_SLICES else []
+            is_short = error.reason in (RejectReason.TOO_SHORT, RejectReason.TOO_FEW_SLICES)
+            incomplete += [] if is_short else [(len(part), error)]
     longest, refusal = max(incomplete, key=lambda item: item[0], default=(0, None))
     if refusal and longest > max((stack.geometry.slices for stack in stacks), default=0):
         raise refusal
+    if len(parts) == len(volume.placed) and gap_mm > MAX_STEP_MM:
+        raise SeriesRejected(RejectReason.IMPOSSIBLE_SIZE, f"Slices {gap_mm:.3g} mm apart.")
     if not stacks:
         raise SeriesRejected(RejectReason.MISSING_SLICES, f"A gap of {gap_mm:.1f} mm.")
     left_out = len(volume.placed) - sum(stack.geometry.slices for stack in stacks)
@@ -449,6 +456,11 @@ def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
         columns=header.columns,
         frame_of_reference_uid=frame_of_reference_uid or derive_uid("frame-of-reference", header.series_instance_uid),
     )
+    check_size(geometry)
+    others = {unit for item in items if (unit := unit_of(item.plane.rescale_type))}
+    if header.modality == "CT" and others:
+        known = " and ".join(sorted(others & OTHER_UNITS)) or "something else"
+        raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, f"RescaleType says that they are {known}.")
     extent_mm = float(geometry.slice_widths_mm.sum())
     if extent_mm < MIN_EXTENT_MM:
         raise SeriesRejected(RejectReason.TOO_SHORT, f"{extent_mm:.0f} mm.")

@@ -17,8 +17,15 @@ FRAME_BYTES = 7
 frame of 512 x 512 took 0.34 MiB. It grows with the lesions, which no shape tells."""
 
 
-def required_memory_mb(shape: tuple[int, int, int]) -> int:
-    """MiB that reading, segmenting and reporting a volume of (slices, rows, columns) take at most.
+USUAL_FIELD_MM = 500.0
+"""Up to this field of view SLICE_MB holds. The network's pixels are millimetres: a wider field has more of them,
+however few pixels the image has."""
+
+
+def required_memory_mb(
+    shape: tuple[int, int, int], field_mm: tuple[float, float] = (USUAL_FIELD_MM, USUAL_FIELD_MM)
+) -> int:
+    """MiB that reading, segmenting and reporting a volume of (slices, rows, columns) take at most, in `field_mm`.
 
     An upper estimate: for values that need float32, a liver that fills the image, and up to some 8 lesions on each
     slice; more of them need more. A GPU's own memory is not counted.
@@ -28,4 +35,5 @@ def required_memory_mb(shape: tuple[int, int, int]) -> int:
     1000 slices 3582, 2000 slices 6481; on a phantom, which they take for many lesions, 300 slices (2403 frames in the
     SEG) 2312, 1000 slices 6240. For 100, 300, 1000 and 2000 slices this says 1855, 2965, 6850 and 12400.
     """
-    return int(WORKER_MB + SLICE_MB * shape[0] + (VOXEL_BYTES + FRAME_BYTES) * prod(shape) / MIB)
+    slice_mb = SLICE_MB * max(1.0, prod(field_mm) / USUAL_FIELD_MM**2)
+    return int(WORKER_MB + slice_mb * shape[0] + (VOXEL_BYTES + FRAME_BYTES) * prod(shape) / MIB)

@@ -13,10 +13,11 @@ from daemon.spool import write_durably
 from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.requests import Engine
 from daemon.worker.results import FINDINGS, findings_bytes, write_results
-from daemon.worker.sources import find_series, named, refuse_unfit
+from daemon.worker.sources import find_series, named, refuse_too_large, refuse_unfit
 from daemon.worker.stages import model_on, refuse_without_model, said_of_empty
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected, SeriesWarning
+from dicom_io.hounsfield import refuse_other_values
 from dicom_io.image_file import ImageFile
 from dicom_io.nifti import has_affine, read_nifti, write_labels
 from dicom_io.preference import chosen_stacks
@@ -159,6 +160,8 @@ def volumes_of(
     """
     if is_nifti(source):
         volume = replace(read_nifti(source), modality=modality)
+        refuse_too_large([volume.geometry], None)
+        refuse_other_values(volume)
         model_on(fitting(model, modality), engine)
         _clear(out, names)
         yield Task(None), volume, False
@@ -212,7 +215,9 @@ def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[tuple[
 
 def _read(stack: Stack, decode: Decoder) -> Volume:
     with progress_bar("reading the pixels") as progress:
-        return decode.read(stack, progress)
+        volume = decode.read(stack, progress)
+    refuse_other_values(volume)
+    return volume
 
 
 def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:

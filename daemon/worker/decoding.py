@@ -8,6 +8,7 @@ from typing import TypeVar
 from daemon.errors import WorkerFailed, WorkerOutOfMemory
 from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.hounsfield import refuse_other_values
 from dicom_io.pixels import read_volume
 from dicom_io.progress import Progress, ignore_progress
 from dicom_io.series import Stack
@@ -59,7 +60,7 @@ def decoder() -> Iterator[Decoder]:
 
 def decode(stack: Stack) -> None:
     """Read all pixels and keep none. Raises SeriesRejected."""
-    read_volume(stack)
+    refuse_other_values(read_volume(stack))
 
 
 READ: Stage[Stack, Volume] = Stage(read_volume.__module__, read_volume.__name__)

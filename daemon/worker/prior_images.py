@@ -22,6 +22,7 @@ from daemon.worker.requests import Archive
 from daemon.worker.results import write_results
 from daemon.worker.sources import refuse_unfit
 from dicom_io.errors import NotDicom, SeriesRejected
+from dicom_io.hounsfield import refuse_other_values
 from dicom_io.image_file import read_dataset, read_image_file
 from dicom_io.network.earlier import Session, Study, asking
 from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, EarlierSeries, earlier_series
@@ -197,6 +198,7 @@ def _segmented(images: Sequence[Path], search: _Search, identity: ResultIdentity
     for stack in stacks if series.modality == search.modality else ():
         try:
             volume = read_volume(stack)
+            refuse_other_values(volume)
             segmentation = how.segment(volume)
             case = measured_case(stack, volume, segmentation, identity=_identity(stack, segmentation, identity))
             results = write_results(case, search.folder / f"results-{stack.index}", profiles=[Profile(("seg",))])

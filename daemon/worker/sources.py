@@ -9,6 +9,7 @@ from pathlib import Path
 from daemon.integrity import check_spooled
 from daemon.sidecar import read_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.geometry import Geometry
 from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.pixel_format import check_pixels
 from dicom_io.progress import Progress, ignore_progress
@@ -47,8 +48,16 @@ def refuse_unfit(series: Series, memory_mb: int | None) -> None:
     foretold = [error for stack in series.stacks if (error := foretold_by_headers(stack))]
     if len(foretold) == len(series.stacks):
         raise foretold[0]
+    refuse_too_large([stack.geometry for stack in series.stacks], memory_mb)
+
+
+def refuse_too_large(geometries: Sequence[Geometry], memory_mb: int | None) -> None:
+    """Raise SeriesRejected(TOO_LARGE) where the largest volume needs more than `memory_mb` (None: the machine's)."""
     available = usable_memory_mb() if memory_mb is None else memory_mb
-    needed = max(required_memory_mb(stack.geometry.shape) for stack in series.stacks)
+    needed = max(
+        required_memory_mb(each.shape, (each.rows * each.row_spacing_mm, each.columns * each.column_spacing_mm))
+        for each in geometries
+    )
     if needed > available:
         raise SeriesRejected(RejectReason.TOO_LARGE, f"It needs {needed} MB, there are {available}.")
 

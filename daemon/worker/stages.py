@@ -47,6 +47,7 @@ from daemon.worker.requests import (
 from daemon.worker.results import discard_unsound, keep_sums, write_once, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
+from dicom_io.hounsfield import refuse_other_values
 from dicom_io.identity import Place, place
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
@@ -158,6 +159,7 @@ def said_of_empty(stack: Stack) -> str:
 def _segment_stack(stack: Stack, model: Model, work: Path, needs: frozenset[Need]) -> tuple[str, ...]:
     """Segment one volume in a separate function, so that its memory is free before the next one comes."""
     volume = read_volume(stack)
+    refuse_other_values(volume)
     if Need.PROBABILITIES in needs:
         segmentation, probabilities = segment_with_probabilities(model, volume)
         save_probabilities(probabilities, work)

@@ -152,6 +152,24 @@ def damaged_codestream(out: Path) -> list[Made]:
     return _refused(out, change)
 
 
+def spectral_map(out: Path) -> list[Made]:
+    """Effective atomic numbers of a spectral CT: RescaleType says Z_EFF."""
+    write(out, content(stack()), setting(RescaleType="Z_EFF"))
+    return []
+
+
+def impossible_spacing(out: Path) -> list[Made]:
+    """PixelSpacing of 300 mm: a field of view of 12 m."""
+    write(out, content(stack()), setting(PixelSpacing=["300", "300"]))
+    return []
+
+
+def slices_300_mm_apart(out: Path) -> list[Made]:
+    """Positions in tenths of a millimetre."""
+    write(out, content(stack(step_mm=300.0)))
+    return []
+
+
 def rescale_is_no_number(out: Path) -> list[Made]:
     """RescaleSlope is "nan"."""
     return _refused(out, _one(setting(RescaleSlope="nan")))
@@ -180,8 +198,9 @@ def _encapsulated(syntax: str) -> Change:
 
 
 def too_large(out: Path) -> list[Made]:
-    """Fourteen slices that say they are 65535 x 65535: 120 GB."""
-    return _refused(out, setting(Rows=65535, Columns=65535))
+    """A hundred slices that say they are 19000 x 19000, of pixels of 0.05 mm: 72 GB."""
+    write(out, content(stack(100, 1.0)), setting(Rows=19000, Columns=19000, PixelSpacing=["0.05", "0.05"]))
+    return []
 
 
 def text_only(out: Path) -> list[Made]:

@@ -19,7 +19,7 @@ if str(ROOT) not in sys.path:
 
 from pydicom.uid import UID  # noqa: E402
 
-from dicom_io import geometry, partition, pixel_format, series  # noqa: E402
+from dicom_io import geometry, partition, pixel_format, series, sizes  # noqa: E402
 from dicom_io.errors import NotDicom  # noqa: E402
 from tests.conformance.cases import expectations, porta_series, shared_cases  # noqa: E402
 from tests.conformance.made_series import WRITERS, title  # noqa: E402
@@ -72,6 +72,12 @@ LIMITS = (
     ),
     ("images nearer to one another than this lie at one position", "{geometry.SAME_PLACE_MM:g} mm"),
     ("slice distances that differ by less from their median are even", "{geometry.SPACING_TOLERANCE_MM:g} mm"),
+    (
+        "field of view along rows and along columns, from to",
+        "{sizes.MIN_FIELD_MM:g} (from {sizes.LEAST_PIXELS} pixels on) to {sizes.MAX_FIELD_MM:g} mm",
+    ),
+    ("distance of neighbouring slices, from to", "{sizes.MIN_STEP_MM:g} to {sizes.MAX_STEP_MM:g} mm"),
+    ("from the first to the last slice, at most", "{sizes.MAX_LENGTH_MM:g} mm"),
     ("in-plane drift per mm beyond which a stack is tilted", "{geometry.SHEAR_TOLERANCE:g}"),
 )
 
@@ -93,8 +99,7 @@ def main() -> None:
 def page(made: Path, shared: Path | None) -> str:
     """The whole page, from the folder of the made series and that of the shared data."""
     limits = "".join(
-        f"| {what} | {value.format(series=series, partition=partition, geometry=geometry)} |\n"
-        for what, value in LIMITS
+        f"| {what} | {value.format(series=series, geometry=geometry, sizes=sizes)} |\n" for what, value in LIMITS
     )
     syntaxes = ", ".join(sorted(UID(syntax).name for syntax in pixel_format.SUPPORTED_SYNTAXES))
     keys = ", ".join(partition.SPLITTING)

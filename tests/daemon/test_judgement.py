@@ -91,6 +91,7 @@ def test_a_series_that_needs_more_memory_than_is_allowed(court: Court):
 
     def large(ds: Any) -> None:
         ds.Rows = ds.Columns = 8192
+        ds.PixelSpacing = [0.1, 0.1]
 
     job = court.receive(*range(1, 60), change=large)
     judge = replace(court.judge, config=court.judge.config.model_copy(update={"engine": Engine(memory_mb=4096)}))

@@ -139,6 +139,11 @@ REFUSED: dict[RejectReason, list[Change]] = {
         at_heights(0, 5, 10, 20, 25, 30, 40, 45, 50, 60, 65, 70),
     ],
     RejectReason.TOO_SHORT: [short],
+    RejectReason.IMPOSSIBLE_SIZE: [setting(PixelSpacing=["300", "300"])],
+    RejectReason.NOT_HOUNSFIELD: [
+        *(setting(RescaleType=unit) for unit in ("Z_EFF", "MGML", "ED", "EDW", "HU_MOD", "z_eff ", "mg/ml")),
+        only(3, RescaleType="PCT"),
+    ],
     RejectReason.UNREADABLE_PIXELS: [only(3, RescaleSlope="nan"), only(3, RescaleIntercept="inf")],
 }
 
@@ -298,6 +303,11 @@ def test_slices_are_sorted_by_position(make_series: MakeSeries) -> None:
     assert [item.path for item in stack.slices] == paths
     assert stack.sop_instance_uids == tuple(dcmread(path).SOPInstanceUID for path in paths)
     assert stack.frame_numbers == (None,) * 12
+
+
+@pytest.mark.parametrize("unit", ["HU", "hu", "US", "", " HU ", "Hounsfield Units"])
+def test_a_ct_in_hounsfield_units(make_series: MakeSeries, unit: str) -> None:
+    assert open_series(make_series(setting(RescaleType=unit))).stacks[0].warnings == ()
 
 
 def test_no_frame_of_reference(make_series: MakeSeries) -> None:

@@ -27,3 +27,8 @@ def test_estimate_imports_no_torch() -> None:
     """The service, which asks for it, stays small."""
     asked = "import sys, models.memory, models.cards; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", asked], check=False).returncode == 0
+
+
+def test_a_wide_field_needs_more() -> None:
+    """The network's grid is of millimetres: few pixels of many millimetres are no small volume to it."""
+    assert required_memory_mb((300, 64, 64), (1000, 1000)) > required_memory_mb((300, 64, 64)) + 250

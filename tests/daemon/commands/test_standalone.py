@@ -141,7 +141,7 @@ def test_of_two_ranges_the_one_with_the_liver_is_written(tmp_path: Path, capsys:
     write(tmp_path / "in" / "1", "1", geometry=lower, change=volume_of_one_series(1))
     for path in (tmp_path / "in" / "1").iterdir():
         ds = dcmread(path)
-        ds.PixelData = bytes(len(ds.PixelData))
+        ds.PixelData = np.full((24, 20), 40 - int(ds.RescaleIntercept), np.uint16).tobytes()
         ds.save_as(path)
     write(tmp_path / "in" / "2", "2", change=volume_of_one_series(2))
     run(tmp_path / "in", tmp_path / "out")

@@ -24,7 +24,7 @@ VOLUME_KEYS = ["shape", "spacing_mm", "regular", "tilt_degrees", "label"]
 def write(folder: Path, change: Callable[[Dataset], None] = lambda ds: None, *, slices: int = 12) -> list[Path]:
     origins = np.c_[np.zeros(slices), np.zeros(slices), 5.0 * np.arange(slices)]
     geometry = Geometry(origins, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 0.75, 0.5, 8, 6, "1.2.3")
-    paths = write_ct_series(np.zeros(geometry.shape), geometry, folder, seed=str(folder))
+    paths = write_ct_series(np.full(geometry.shape, 40), geometry, folder, seed=str(folder))
     for path in paths:
         ds = dcmread(path)
         change(ds)

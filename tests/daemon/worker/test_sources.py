@@ -111,9 +111,14 @@ def test_one_volume_without_a_decoder_among_two(tmp_path: Path):
 def test_too_large_for_what_is_configured(spooled: list[Path]):
     """Said before the worker runs out of memory; the machine's own memory counts where nothing is configured."""
     for path in spooled:
-        rewrite(path, lambda header: replace(header, rows=30_000, columns=30_000))
+        rewrite(path, _in_fine_pixels)
     assert reason(spooled, 2048) == RejectReason.TOO_LARGE
     open_spooled(spooled, 10_000_000)
+
+
+def _in_fine_pixels(header: ImageHeader) -> ImageHeader:
+    planes = tuple(replace(plane, pixel_spacing=("0.05", "0.05")) for plane in header.planes)
+    return replace(header, rows=19_000, columns=19_000, planes=planes)
 
 
 def test_the_memory_of_a_container(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):

@@ -1,0 +1,99 @@
+"""Whether the values of a CT are Hounsfield units."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.hounsfield import refuse_other_values, why_not_hounsfield
+from dicom_io.nifti import read_nifti
+from dicom_io.pixels import read_volume
+from dicom_io.series import open_series
+from dicom_io.volume import Volume
+
+Make = Callable[[np.ndarray], np.ndarray]
+
+
+@pytest.fixture(scope="module")
+def body() -> np.ndarray:
+    """Air, fat, muscle, liver, vessels and bone, with noise, as a slim patient in a wide field of view has them."""
+    rng = np.random.default_rng(3)
+    hu = np.full((12, 96, 96), -1000.0)
+    hu[:, 20:76, 16:80] = -105  # fat
+    hu[:, 24:72, 20:76] = 55  # muscle
+    hu[2:10, 30:60, 24:50] = 110  # liver
+    hu[:, 50:56, 55:60] = 220  # a vessel
+    hu[:, 60:68, 44:52] = 700  # a vertebra
+    return np.rint(hu + rng.normal(0, 12, hu.shape))
+
+
+def filled(hu: np.ndarray, value: int) -> np.ndarray:
+    corners = hu.copy()
+    corners[:, :12], corners[:, -12:] = value, value
+    return corners
+
+
+def with_metal(hu: np.ndarray) -> np.ndarray:
+    metal = hu.copy()
+    metal[4:8, 60:72, 60:72] = 30710
+    return metal
+
+
+READ: dict[str, Make] = {
+    "as it is": lambda hu: hu,
+    "filled with -3024": lambda hu: filled(hu, -3024),
+    "filled with -2000": lambda hu: filled(hu, -2000),
+    "air at -1024": lambda hu: np.where(hu < -900, -1024, hu),
+    "an intercept of -1000": lambda hu: np.maximum(hu, -1000),
+    "metal on an extended scale": with_metal,
+    "full of contrast": lambda hu: np.where(hu > 30, hu + 250, hu),
+    "a crop without air": lambda hu: hu[:, 24:72, 20:76],
+    "a crop within the liver": lambda hu: hu[2:10, 32:58, 26:48],
+    "a liver full of fat": lambda hu: np.where((hu > 70) & (hu < 150), hu - 110, hu),
+    "a field of view of air": lambda hu: np.pad(hu, ((0, 0), (60, 60), (60, 60)), constant_values=-1000),
+}
+
+REFUSED: dict[str, Make] = {
+    "atomic numbers": lambda hu: np.where(hu < -500, 0, 7.4 + hu * 0.004),
+    "iodine in mg/ml": lambda hu: np.clip((hu - 40) / 25, 0, None),
+    "electron density in %": lambda hu: np.clip(1000 + hu, 0, None) / 10,
+    "density in mg/cm3": lambda hu: np.clip(1000 + hu, 0, None),
+    "read without its sign": lambda hu: hu % 65536,
+    "read without its intercept": lambda hu: np.clip(1024 + hu, 0, None),
+    "its intercept twice": lambda hu: hu - 1024,
+    "a window burnt in": lambda hu: np.clip((hu + 100) / 300 * 255, 0, 255).round(),
+    "nothing": lambda hu: np.zeros_like(hu),
+    "nothing but fill": lambda hu: np.full_like(hu, -3024),
+}
+
+
+@pytest.mark.parametrize("name", READ)
+def test_what_is_read(name: str, body: np.ndarray) -> None:
+    """Nothing that a scanner or a crop makes of Hounsfield units is refused."""
+    assert why_not_hounsfield(READ[name](body).astype(np.float32)) == ""
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_what_is_refused(name: str, body: np.ndarray) -> None:
+    """Values of another unit, whatever their header says."""
+    assert why_not_hounsfield(REFUSED[name](body).astype(np.float32)) != ""
+
+
+def test_only_ct_is_judged(make_stack: Callable[..., object], body: np.ndarray) -> None:
+    """MR has values of any kind."""
+    array = np.abs(body[:, :6, :8]).astype(np.float32)
+    geometry = make_stack()
+    refuse_other_values(Volume(array, geometry, "MR", "1.2"))  # type: ignore[arg-type]
+    with pytest.raises(SeriesRejected) as caught:
+        refuse_other_values(Volume(array, geometry, "CT", "1.2"))  # type: ignore[arg-type]
+    assert caught.value.reason is RejectReason.NOT_HOUNSFIELD
+
+
+def test_real_scans_are_read(unpacked: Callable[[str], list[Path]], shared_data: Path) -> None:
+    """CHAOS, IRCADb and LiTS, with -1000, -1024 and -3024 around the patient, and the crop of LiTS 117."""
+    for name in ("chaos_ct3/ct_dicom", "ircadb_case17/ct_dicom", "lits_volume0/ct_dicom"):
+        (stack,) = open_series(unpacked(name)).stacks
+        refuse_other_values(read_volume(stack))
+    refuse_other_values(read_nifti(shared_data / "lits_volume117_crop" / "ct.nii.gz"))
