@@ -335,11 +335,13 @@ def test_codes_in_small_letters(make_series: MakeSeries) -> None:
 
 def test_a_reformat_beside_the_original_is_left_out(make_series: MakeSeries) -> None:
     def reformat(ds: Dataset, index: int) -> None:
-        ds.SeriesInstanceUID = "1.2.3.4"
+        ds.SeriesInstanceUID, ds.StudyInstanceUID = "1.2.3.4", "1.2.3.5"
         ds.ImageType = ["DERIVED", "SECONDARY", "REFORMATTED"]
         coronal(ds, index)
 
-    paths = make_series(setting(SeriesInstanceUID="1.2.3.4")) + make_series(reformat, folder="coronal", seed="coronal")
+    paths = make_series(setting(SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3.5")) + make_series(
+        reformat, folder="coronal", seed="coronal"
+    )
     series = open_series(paths)
     assert [stack.geometry.plane_name for stack in series.stacks] == ["axial"]
     assert (series.left_out, series.warnings) == (12, ("LEFT_OUT",))
@@ -347,10 +349,12 @@ def test_a_reformat_beside_the_original_is_left_out(make_series: MakeSeries) -> 
 
 def test_two_originals_in_two_directions_are_two_volumes(make_series: MakeSeries) -> None:
     def other(ds: Dataset, index: int) -> None:
-        ds.SeriesInstanceUID = "1.2.3.4"
+        ds.SeriesInstanceUID, ds.StudyInstanceUID = "1.2.3.4", "1.2.3.5"
         coronal(ds, index)
 
-    paths = make_series(setting(SeriesInstanceUID="1.2.3.4")) + make_series(other, folder="coronal", seed="coronal")
+    paths = make_series(setting(SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3.5")) + make_series(
+        other, folder="coronal", seed="coronal"
+    )
     series = open_series(paths)
     assert [(stack.index, stack.label) for stack in series.stacks] == [(0, "axial"), (1, "coronal")]
     assert series.warnings == ("SEVERAL_VOLUMES",)
