@@ -44,6 +44,15 @@ def pet(out: Path) -> list[Made]:
     return _refused(out, setting(Modality="PT", SOPClassUID=PositronEmissionTomographyImageStorage))
 
 
+def two_patients(out: Path) -> list[Made]:
+    """Half of the slices name another patient."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.PatientID = "ANOTHER" if index >= 7 else "ONE"
+
+    return _refused(out, change)
+
+
 def ultrasound(out: Path) -> list[Made]:
     """Ultrasound."""
     return _refused(out, setting(Modality="US", SOPClassUID=UltrasoundImageStorage))

@@ -40,6 +40,15 @@ def codes_in_small_letters(out: Path) -> list[Made]:
     return _plain(out, change)
 
 
+def a_name_in_two_spellings(out: Path) -> list[Made]:
+    """The patient's name in capitals, and on half of the slices not."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.PatientName = "Phantom^Liver" if index >= 7 else "PHANTOM^LIVER"
+
+    return _plain(out, change)
+
+
 def no_modality(out: Path) -> list[Made]:
     """Modality is empty; the SOP class says that they are CT images."""
     return _plain(out, setting(Modality=""))

@@ -22,7 +22,7 @@ MakeCase = Callable[[str], tuple[Path, list[Made]]]
 EXPECTED, NO_DICOM = expectations()
 ACCEPTED = [name for name in WRITERS if name in EXPECTED and EXPECTED[name][0].reading == "ACCEPTED"]
 
-OF_A_JOB = {RejectReason.NO_RULE, RejectReason.NO_MODEL, RejectReason.SUPERSEDED_BY_BETTER}
+OF_A_JOB = {RejectReason.NO_RULE, RejectReason.NO_MODEL, RejectReason.SUPERSEDED_BY_BETTER, RejectReason.REASSIGNED}
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def make_volumes(make_series: MakeSeries) -> MakeSeries:
     ) -> list[Path]:
         def altered(volume: int) -> Callable[[Dataset, int], None]:
             def alter(ds: Dataset, index: int) -> None:
-                ds.SeriesInstanceUID = derive_uid("volumes")
+                ds.StudyInstanceUID, ds.SeriesInstanceUID = derive_uid("study of volumes"), derive_uid("volumes")
                 ds.AcquisitionNumber = None
                 if modality == "MR":
                     ds.Modality, ds.SOPClassUID = "MR", MRImageStorage

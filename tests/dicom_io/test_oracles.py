@@ -61,6 +61,8 @@ EXCUSED = {
     "dcm2niix": {
         "It makes one volume of both breath-holds, and evens it": ("interleaved_breath_holds",),
         "It makes one volume of all slices, the one that was taken again too": ("a_slice_taken_again",),
+        "It makes one volume of ranges apart, and evens it": ("hole_of_25_mm", "two_ranges", "two_ranges_one_short"),
+        "It takes the two images of each place for two volumes, by halves of the numbers": ("every_slice_twice",),
         "It makes one volume of two coordinate systems": ("mixed_frames_of_reference",),
         "It makes one volume of phases that cover different positions": ("phases_of_different_coverage",),
         "It makes the screenshots the NIfTI and not the slices": ("secondary_captures_inside",),
