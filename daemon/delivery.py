@@ -41,10 +41,10 @@ ADVICE = {
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
     "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
-    OUTBOX_DAMAGED: "The file in the outbox holds other bytes than were written, and was not sent. Look at the disk; "
-    "`porta retry` sends a backup of it that lies there again, and else makes the results anew.",
-    OUTBOX_UNREADABLE: "The file in the outbox is gone, or no DICOM file. Look at the disk; `porta retry` sends a "
-    "backup of it that lies there again, and else makes the results anew.",
+    OUTBOX_DAMAGED: "The file in the outbox holds other bytes than were written, and was not sent: look at the disk, "
+    "put a backup of the file back, and `porta retry` sends it.",
+    OUTBOX_UNREADABLE: "The file in the outbox is gone, or no DICOM file: look at the disk, put a backup of the file "
+    "back, and `porta retry` sends it.",
     "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
 }
 """What a person can do about a `last_status`."""
