@@ -117,7 +117,7 @@ def test_killed_while_it_runs_it_is_compared_once_and_nothing_of_it_is_sent(
     assert (len(seg), len(sr)) == (1, 1)
     assert {delivery["object"] for delivery in found["deliveries"]} == {"seg", "sr"}
     outbox = {path.name for path in (site.root / "outbox").rglob("*") if path.is_file()}
-    assert outbox == {"seg.dcm", "sr.dcm", "findings.json"}
+    assert outbox == {"seg.dcm", "sr.dcm", "SHA256SUMS", "findings.json"}
     until(lambda: not list((site.root / "work").iterdir()), what="the end of the labels")
     assert site.stop() < 10
 
