@@ -1,21 +1,22 @@
 """One way in for every instance, whether by C-STORE or `porta submit`: checked, durable, committed, then answered."""
 
-import hashlib
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
 
-from pydicom import Dataset, FileDataset, dcmread
+from pydicom import FileDataset, dcmread
 from pydicom.dataelem import DataElement, RawDataElement
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from daemon.configuration.config import Config
-from daemon.errors import DaemonError, LedgerUnavailable, StorageUnusable
+from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
+from daemon.integrity import check_spooled, dataset_sha256, spooled_digits
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
@@ -157,8 +158,7 @@ class Intake:
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
             return self._set_aside(content, Verdict.MISMATCH, calling_ae_title, uids["SOPInstanceUID"])
 
-        sha256 = hashlib.sha256(_without_preamble(content, ds)).hexdigest()
-        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], sha256)
+        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], spooled_digits(content))
         instance = Instance(
             sop_instance_uid=uids["SOPInstanceUID"],
             sop_class_uid=uids["SOPClassUID"],
@@ -168,7 +168,7 @@ class Intake:
             calling_ae_title=calling_ae_title,
             path=str(path),
             bytes=len(content),
-            sha256=sha256,
+            sha256=dataset_sha256(content),
         )
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
             for _ in range(ATTEMPTS):  # again only where another process was faster
@@ -176,6 +176,7 @@ class Intake:
                 if not versions:
                     taken = self._store(instance, content, ds)
                 elif versions[-1].sha256 == instance.sha256:
+                    self._restore(versions[-1], instance, content, ds)
                     return Accepted(Verdict.ALREADY_STORED, instance.series_instance_uid)
                 elif change := self._change(versions[-1], ds):
                     taken = self._store(replace(instance, version=len(versions) + 1), content, ds, change)
@@ -210,6 +211,20 @@ class Intake:
         if change:
             log.info("instance.replaced", code=change.difference, calling_ae_title=instance.calling_ae_title)
         return Accepted(Verdict.REPLACED if change else Verdict.STORED, instance.series_instance_uid)
+
+    def _restore(self, known: Instance, instance: Instance, content: bytes, ds: FileDataset) -> None:
+        """Keep an instance that came again where the file that was kept of it is damaged or gone."""
+        path = Path(instance.path)
+        with suppress(FileDamaged, OSError):
+            check_spooled(self._spool.root / known.path, known.sha256)
+            return
+        self._spool.keep(path, [content])
+        if instance.path != known.path:  # another sender's file meta information
+            self._ledger.move_instance(known, path=instance.path)
+            self._spool.discard(Path(known.path))
+        if header := _described(ds):
+            write_sidecar(self._spool.root / path, header, size=len(content))
+        log.info("instance.restored", calling_ae_title=instance.calling_ae_title)
 
     def _change(self, known: Instance, ds: FileDataset) -> Change | None:
         """What a later version of an instance changes; None where nothing that matters. What is unreadable is gone."""
@@ -302,9 +317,3 @@ def _is_whole(ds: FileDataset, content: bytes) -> bool:
 def _offset(element: DataElement | RawDataElement) -> int:
     """Where the value of an element was read."""
     return int((element.value_tell if isinstance(element, RawDataElement) else element.file_tell) or 0)
-
-
-def _without_preamble(content: bytes, ds: Dataset) -> bytes:
-    """What two copies of one instance share: the data set, not the file meta information a sender wrote before it."""
-    start = 128 + 4 + 12 + int(ds.file_meta.get("FileMetaInformationGroupLength", 0))
-    return content[start:]

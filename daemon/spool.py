@@ -88,13 +88,13 @@ class Spool:
         status = os.statvfs(self.root)
         return status.f_bavail * status.f_frsize // 2**20
 
-    def instance_path(self, series_instance_uid: str, sop_instance_uid: str, sha256: str) -> Path:
+    def instance_path(self, series_instance_uid: str, sop_instance_uid: str, digits: str) -> Path:
         """Return the path of an instance, relative to the root. Raises InvalidUID.
 
-        The first digits of its hash are in the name, so that other bytes under the same UID, taken in by another
-        process at the same moment, can never replace those that were acknowledged.
+        Its digits (`daemon.integrity.spooled_digits`) are in the name, so that other bytes under the same UID, taken in
+        by another process at the same moment, can never replace those that were acknowledged.
         """
-        name = f"{checked_uid(sop_instance_uid)}-{sha256[:16]}.dcm"
+        name = f"{checked_uid(sop_instance_uid)}-{digits}.dcm"
         return Path("spool") / checked_uid(series_instance_uid) / name
 
     def work(self, job_id: int) -> Path:

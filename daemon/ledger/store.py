@@ -100,6 +100,13 @@ class Ledger:
             return False
         return True
 
+    def move_instance(self, instance: Instance, *, path: str) -> None:
+        """Record that the file of an instance lies at another path."""
+        key = "series_instance_uid", "sop_instance_uid", "version"
+        same = [instances.c[name] == getattr(instance, name) for name in key]
+        with self._transaction() as connection:
+            connection.execute(sa.update(instances).where(*same).values(path=path))
+
     def release_series(self, series_instance_uids: Sequence[str], *, now: float) -> None:
         """The last association that brought instances of these series has ended."""
         with self._transaction() as connection:

@@ -21,6 +21,7 @@ from pydicom.uid import (
 
 from daemon.errors import LedgerUnavailable
 from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict, decode
+from daemon.integrity import check_spooled, dataset_sha256, spooled_digits
 from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
@@ -77,7 +78,8 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
     assert STATUS[answer.verdict] == 0x0000
     instance = ledger.versions(derive_uid("series", 1), derive_uid("instance", 1, 1))[-1]
     assert instance is not None
-    name = f"{derive_uid('instance', 1, 1)}-{instance.sha256[:16]}.dcm"
+    assert instance.sha256 == sha256_of(content)
+    name = f"{derive_uid('instance', 1, 1)}-{spooled_digits(content)}.dcm"
     assert instance.path == f"spool/{derive_uid('series', 1)}/{name}"
     assert (spool.root / instance.path).read_bytes() == content
     assert (instance.bytes, instance.transfer_syntax_uid) == (len(content), ExplicitVRLittleEndian)
@@ -148,7 +150,8 @@ def test_the_headers_of_real_files_are_those_of_their_files(
 
 def test_what_cannot_be_kept_beside_it_is_no_fault(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
     """The instance is taken all the same, and read when it is needed."""
-    path = spool.root / spool.instance_path(derive_uid("series", 1), derive_uid("instance", 1, 1), sha256_of(make_ct()))
+    digits = spooled_digits(make_ct())
+    path = spool.root / spool.instance_path(derive_uid("series", 1), derive_uid("instance", 1, 1), digits)
     sidecar_path(path).mkdir(parents=True)
     assert take(intake, make_ct()) == Verdict.STORED
     assert read_spooled(path) == read_image_file(path)
@@ -160,6 +163,36 @@ def sha256_of(content: bytes) -> str:
 
 
 # --- the same again
+
+
+SPOILED: dict[str, Callable[[Path], object]] = {
+    "a pixel": lambda path: path.write_bytes(path.read_bytes()[:-9] + b"?" + path.read_bytes()[-8:]),
+    "the file meta information": lambda path: path.write_bytes(b"?" + path.read_bytes()[1:]),
+    "cut": lambda path: path.write_bytes(path.read_bytes()[:300]),
+    "empty": lambda path: path.write_bytes(b""),
+    "gone": Path.unlink,
+}
+
+
+@pytest.mark.parametrize("source", ["THE_SAME", "OTHER"])
+@pytest.mark.parametrize("damage", SPOILED)
+def test_the_same_again_restores_what_is_damaged_or_gone(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, damage: str, source: str
+):
+    """0x0000 means that it lies on the disk: also where another sender wrote other file meta information before it."""
+    assert take(intake, make_ct(source="THE_SAME")) == Verdict.STORED
+    (path,) = (spool.root / "spool").rglob("*.dcm")
+    SPOILED[damage](path)
+    again = make_ct(source=source)
+    assert take(intake, again) == Verdict.ALREADY_STORED
+    (path,) = (spool.root / "spool").rglob("*.dcm")
+    assert path.read_bytes() == again
+    (said,) = ledger.instance_paths(derive_uid("series", 1))
+    assert spool.root / said == path
+    check_spooled(path, dataset_sha256(again))
+    assert sidecars(spool) == [sidecar_path(path)]
+    (job,) = ledger.all_jobs()
+    assert (job.instances, job.revision) == (1, 1)
 
 
 def test_the_same_instance_again(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):

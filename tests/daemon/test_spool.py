@@ -81,14 +81,14 @@ def test_what_is_no_uid_never_becomes_a_path(spool: Spool, uid: str):
     """Neither as a series nor as an instance."""
     for pair in ((uid, "1.2.3"), ("1.2.3", uid)):
         with pytest.raises(InvalidUID):
-            spool.instance_path(*pair, "0" * 64)
+            spool.instance_path(*pair, "0" * 16)
 
 
 def test_paths_of_instances_lie_below_the_spool(spool: Spool):
     """Also of the longest UID there may be, and of one that is padded as DICOM pads."""
     longest = "1." + "2" * 62
     name = f"{longest}-{'0' * 16}.dcm"
-    assert spool.instance_path("1.2.3\0", longest, "0" * 64) == Path(f"spool/1.2.3/{name}")
+    assert spool.instance_path("1.2.3\0", longest, "0" * 16) == Path(f"spool/1.2.3/{name}")
 
 
 def test_a_write_that_breaks_off_leaves_nothing(spool: Spool):
