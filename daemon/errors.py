@@ -5,7 +5,6 @@
     ├── BadRequest(detail)                     what the command line asks for cannot be made
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
-    │   └── LedgerReplaced(path)               its file was deleted or replaced under the service
     ├── FileDamaged(path)                      a file holds other bytes than were written
     ├── WorkDamaged(path)                      what one stage left for the next is gone or damaged
     ├── LedgerRefused(detail)                  the database does not take this value
@@ -75,20 +74,6 @@ class LedgerUnavailable(DaemonError):
 
     def __str__(self) -> str:
         return f"the ledger cannot be used: {self.detail}"
-
-
-class LedgerReplaced(LedgerUnavailable):
-    """The ledger's file was deleted or replaced while it was open: what is written to it would be lost."""
-
-    def __init__(self, path: Path | str) -> None:
-        self.path = str(path)
-        super().__init__(
-            f"{path} was deleted or replaced: stop Porta, put the file back (or a backup, or run `porta ledger "
-            "rebuild`), and start it again"
-        )
-
-    def __reduce__(self) -> tuple[type["LedgerReplaced"], tuple[str]]:
-        return LedgerReplaced, (self.path,)
 
 
 class FileDamaged(DaemonError):

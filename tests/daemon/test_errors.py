@@ -10,7 +10,6 @@ EVERY = [
     errors.ConfigurationError(["porta.toml:1: a", "porta.toml:2: b"]),
     errors.StorageUnusable("/srv/porta is read-only"),
     errors.LedgerUnavailable("no answer"),
-    errors.LedgerReplaced("/srv/porta/ledger.sqlite"),
     errors.FileDamaged("spool/1.2/1.dcm"),
     errors.WorkDamaged("work/1/0/labels.npz"),
     errors.UnknownJob(3),

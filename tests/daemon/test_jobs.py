@@ -208,7 +208,6 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (FileNotFoundError(2, "gone"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
     (daemon.errors.FileDamaged("spool/1.2/1.dcm"), HaltCode.SPOOL_UNREADABLE, HaltCode.SPOOL_UNREADABLE),
     (daemon.errors.WorkDamaged("work/1/0/labels.npz"), HaltCode.STORAGE_UNUSABLE, HaltCode.STORAGE_UNUSABLE),
-    (daemon.errors.LedgerReplaced("ledger.sqlite"), None, None),
     (OSError(5, "broken"), None, HaltCode.STORAGE_UNUSABLE),
     (ZeroDivisionError(), None, HaltCode.UNEXPECTED),
 ]
