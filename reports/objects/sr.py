@@ -20,6 +20,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from dicom_io.errors import RejectReason
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
 from reports.envelope import RESEARCH_USE
@@ -70,7 +71,7 @@ def build_rejection_sr(
     predecessors: Sequence[Dataset] = (),
     form: Form = FORMS["verdict"],
 ) -> Dataset:
-    """The SR of a series that was not processed: why there is no overlay, where the radiologist looks.
+    """The SR of a series that was not processed, or whose results are withdrawn: why, where the radiologist looks.
 
     `reason_code` is a RejectReason or halt code, `reason_sentence` what it means. The headers may be of any object,
     an image or not: those that lack UIDs cannot be referred to and are passed over, and the first of the others has
@@ -84,13 +85,15 @@ def build_rejection_sr(
         sources = [_bare_header(header) for header in named]
     for tag, element in study_header(named[0]).items():
         sources[0].setdefault(tag, element)
-    meaning = f"Not processed: {reason_code.replace('_', ' ').lower()}"
+    is_withdrawn = reason_code == RejectReason.REASSIGNED
+    heading = "Results withdrawn" if is_withdrawn else "Not processed"
+    meaning = f"{heading}: {reason_code.replace('_', ' ').lower()}"
     reason = Code(reason_code, codes.PRIVATE_SCHEME, meaning[:64])
     group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         qualitative_evaluations=[QualitativeEvaluation(codes.PROCESSING_RESULT, reason)],
     )
-    add_comments(group, [f"NOT PROCESSED. {reason_sentence}", RESEARCH_USE])
+    add_comments(group, [f"{heading.upper()}. {reason_sentence}", RESEARCH_USE])
     return document(
         [group],
         sources,
@@ -101,6 +104,7 @@ def build_rejection_sr(
         algorithm=algorithm or Algorithm("none", "none", ""),
         identity=identity,
         predecessors=predecessors,
+        description="Porta: results withdrawn" if is_withdrawn else None,
     )
 
 

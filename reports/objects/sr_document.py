@@ -76,13 +76,17 @@ def document(
     algorithm: Algorithm,
     identity: ResultIdentity,
     predecessors: Sequence[Dataset],
+    description: str | None = None,
 ) -> Dataset:
     """The SR: complete, preliminary, unverified. Raises SourceUnusable.
 
     `evidence` are the images and objects that it refers to, `library` those of them that the Image Library lists;
-    `source` has the character set, `predecessors` are the SRs that it supersedes (their UIDs are enough).
+    `source` has the character set, `predecessors` are the SRs that it supersedes (their UIDs are enough), which
+    it also says in words: viewers show no PredecessorDocumentsSequence. `description` is the series', else the kind's.
     """
     kind = KINDS[form.kind]
+    if predecessors:
+        add_comments(groups[0], [_replacing(len(predecessors))])
     with quietly():
         try:
             report = MeasurementReport(
@@ -110,7 +114,7 @@ def document(
                 manufacturer_model_name=MANUFACTURER_MODEL_NAME,
                 software_versions=software_versions(algorithm, identity),
                 device_serial_number=identity.device_observer_uid,
-                series_description=series_description(kind.description, identity),
+                series_description=series_description(description or kind.description, identity),
                 coding_schemes=[codes.private_scheme()],
                 specific_character_set=UNICODE,
             )
@@ -120,6 +124,11 @@ def document(
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
         seal(sr, source, identity)
     return sr
+
+
+def _replacing(count: int) -> str:
+    earlier = "1 earlier report" if count == 1 else f"{count} earlier reports"
+    return f"This report replaces {earlier} of Porta Hepatis; what an earlier one says, also NOT PROCESSED, is void."
 
 
 def _without_children(root: Dataset) -> Dataset:

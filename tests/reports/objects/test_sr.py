@@ -169,10 +169,15 @@ def test_a_seg_goes_with_a_liver(make_case, identity) -> None:
 
 
 def test_a_revision_names_its_predecessor(make_case, identity) -> None:
-    """PredecessorDocumentsSequence, in the same study."""
+    """PredecessorDocumentsSequence, in the same study; and in words, which viewers show."""
     case = make_case()
-    first = sr_of(case, identity)
+    first = build_rejection_sr(case.headers, "Why.", RejectReason.TOO_FEW_SLICES, identity=identity)
     second = sr_of(case, replace(identity, revision=2), predecessors=[first])
+    said = (
+        "This report replaces 1 earlier report of Porta Hepatis; what an earlier one says, also NOT PROCESSED, is void."
+    )
+    assert said in strings(second)
+    assert said not in strings(sr_of(case, identity))
     reference = second.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert second.SOPInstanceUID != first.SOPInstanceUID
@@ -404,7 +409,17 @@ def test_names_keep_their_characters(make_case, identity, charset, name) -> None
     assert sr.SpecificCharacterSet == case.headers[0].SpecificCharacterSet
 
 
-@pytest.mark.parametrize("reason", list(RejectReason))
+def test_results_that_belong_elsewhere_are_withdrawn(make_case, identity, validate) -> None:
+    """They were processed: neither the title of the series nor the text says otherwise."""
+    reason = RejectReason.REASSIGNED
+    sr = build_rejection_sr(make_case().headers, reason.sentence, reason, identity=identity)
+    assert sr.SeriesDescription == "Porta: results withdrawn"
+    (group,) = groups_of(sr)
+    assert comments(group)[0] == f"RESULTS WITHDRAWN. {reason.sentence}"
+    assert validate(sr) == []
+
+
+@pytest.mark.parametrize("reason", [reason for reason in RejectReason if reason != RejectReason.REASSIGNED])
 def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, validate, reason) -> None:
     """NOT PROCESSED, whatever the headers lack."""
     case = make_case()
