@@ -104,7 +104,7 @@ class RejectReason(StrEnum):
     TOO_SHORT = "TOO_SHORT", "The stack is too short to hold a liver.", TOLD, Cure.MORE_SLICES
     IMPOSSIBLE_SIZE = (
         "IMPOSSIBLE_SIZE",
-        "The images or the distances between them have a size in millimetres that no patient has.",
+        "The images or the distances between them have a size in millimetres that cannot be right.",
         TOLD,
         None,
     )

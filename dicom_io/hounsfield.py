@@ -5,14 +5,19 @@ Spectral scanners make series of Modality CT whose values are atomic numbers, co
 What is refused lies nowhere near: crops without air, contrast, metal and fillers of any kind are read.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.image_header import Plane
 from dicom_io.volume import Volume
 
-UNITS = frozenset(("", "HU", "US", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS"))
-"""The RescaleType of a CT that is read; US is unspecified."""
+UNITS = frozenset(
+    ("", "HU", "[HU]", "HOUNSFIELD", "HOUNSFIELD UNIT", "HOUNSFIELD UNITS", "US", "UNSPECIFIED", "NONE", "N/A", "-")
+)
+"""The RescaleType of a CT that is read: Hounsfield units; unspecified (US), and what is written for that."""
 
 OTHER_UNITS = frozenset(("Z_EFF", "MGML", "ED", "EDW", "HU_MOD", "PCT", "OD"))
 """The others that the standard defines; what else stands there may be anything, and is not repeated."""
@@ -39,14 +44,28 @@ MOST_BELOW_AIR = 0.05
 LEAST_SOFT = 0.02
 """Of all that was measured: muscle, liver, blood. In a wide field of view around a slim patient there are 8 %."""
 BODY_HU = (-300.0, 3000.0)
-BODY_MEDIAN_HU = (-150.0, 700.0)
-"""The middle value of all that is neither air nor lung: fat at the least, and far from a scale that is off by 1000."""
+BODY_MEDIAN_HU = (-200.0, 700.0)
+"""The middle value of all that is neither air nor lung: fat at the least, which lies at -180 at 40 keV, and far from a
+scale that is off by 1000."""
 
 
 def unit_of(rescale_type: str) -> str:
     """Return RescaleType as it is compared; "" where it says HU, or nothing."""
-    unit = " ".join(rescale_type.upper().split())
-    return "" if unit in UNITS else unit
+    units = {" ".join(part.upper().split()) for part in rescale_type.split("\\")}
+    return "" if units <= UNITS else max(units - UNITS)
+
+
+def refuse_other_units(planes: Sequence[Plane]) -> None:
+    """Raise SeriesRejected(NOT_HOUNSFIELD) where headers of a CT say that not all its values are Hounsfield units."""
+    others = {unit for plane in planes if (unit := unit_of(plane.rescale_type))}
+    if others:
+        known = " and ".join(sorted(others & OTHER_UNITS)) or "something else"
+        raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, f"RescaleType says that they are {known}.")
+    intercepts = {plane.rescale_intercept for plane in planes}
+    if None in intercepts and intercepts - {None, 0.0}:
+        raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, "Some images state a RescaleIntercept, and some do not.")
+    if len({plane.rescale_slope is None or plane.rescale_slope > 0 for plane in planes}) > 1:
+        raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, "RescaleSlope is negative in some images, and not in others.")
 
 
 def refuse_other_values(volume: Volume) -> None:
@@ -63,7 +82,7 @@ def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
     if not measured.size:
         return "All values lie below those of air."
     if (beyond := _share(measured, BEYOND_HU, np.inf)) > MOST_BEYOND:
-        return f"{beyond:.0%} of the values lie above those of any metal."
+        return f"{beyond:.1%} of the values lie above those of any metal."
     if _share(measured, -np.inf, FAT_BELOW_HU) < LEAST_FAT:
         if _share(measured, -0.5, 0.5) > MOST_ZERO or _share(measured, *ORGAN_HU) < LEAST_ORGAN:
             return "There is neither air nor fat, and the values are not those of an organ."

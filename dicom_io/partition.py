@@ -9,6 +9,7 @@ from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import combinations, pairwise
+from statistics import median
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -126,21 +127,29 @@ def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
 def each_once(images: Sequence[Placed[T]], content: Callable[[T], Hashable]) -> list[Placed[T]]:
     """The images without those that came again: at one place, of one content, told apart by a time at most.
 
-    `content` is asked only of images that a place and these marks leave alike. The first of several stays.
+    `content` is asked only of images that a place and these marks leave alike. The first of several stays. Where most
+    places have several images, one for each volume, no place loses one of these: slices of air are alike in all phases.
     """
     keys = [key for key in SPLITTING if key not in TIMES]
     marks = [tuple(_mark(image, key) for key in keys) for image in _with_one_value_each(images)]
-    alike = list(zip(_places(images).tolist(), marks, strict=True))
+    places = _places(images).tolist()
+    alike = list(zip(places, marks, strict=True))
     counts = Counter(alike)
     seen: set[Hashable] = set()
-    kept = []
-    for image, key in zip(images, alike, strict=True):
+    twins = set()
+    for index, key in enumerate(alike):
         if counts[key] > 1:
-            whole = key, content(image.slice)
-            if whole in seen:
-                continue
+            whole = key, content(images[index].slice)
+            twins |= {index} if whole in seen else set()
             seen.add(whole)
-        kept.append(image)
+    left = Counter(places)
+    volumes = median(Counter(place for index, place in enumerate(places) if index not in twins).values())
+    kept = []
+    for index, image in enumerate(images):
+        if index in twins and left[places[index]] > volumes:
+            left[places[index]] -= 1
+        else:
+            kept.append(image)
     return kept
 
 

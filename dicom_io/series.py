@@ -18,9 +18,9 @@ from pydicom import Dataset, dcmread
 
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
-from dicom_io.hounsfield import OTHER_UNITS, unit_of
+from dicom_io.hounsfield import refuse_other_units
 from dicom_io.identity import disagreement
-from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
+from dicom_io.image_file import MODALITY_OF, PIXEL_DATA, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
 from dicom_io.partition import Part, Placed, clusters, each_once, ranges, volumes_of
 from dicom_io.sizes import FARTHEST_MM, MAX_FIELD_MM, MAX_STEP_MM, check_size
@@ -307,19 +307,21 @@ def _ends_mm(item: Placed[Slice]) -> Float:
 def _content(item: Slice) -> Hashable:
     """What two slices share whose pixels are the same: all of PixelData, and how it is read.
 
-    Of the frames of compressed images each is one of its own.
+    Of the frames of compressed images each is one of its own, and so is what has no bytes to compare.
     """
     pixels, plane = item.header.pixels, item.plane
     if pixels is None or (pixels.offset is None and plane.frame_number is not None):
         return item.header.sop_instance_uid, plane.frame_number
-    with item.path.open("rb") as file:
-        if pixels.offset is None:
-            dcmread(file, stop_before_pixels=True, force=True, specific_tags=[])
-            stored = file.read()
-        else:
-            size = item.header.rows * item.header.columns * pixels.bits_allocated // 8
+    if pixels.offset is None:
+        element = dcmread(item.path, force=True, specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
+        stored = bytes(element.value or b"") if element is not None else b""
+    else:
+        size = item.header.rows * item.header.columns * pixels.bits_allocated // 8
+        with item.path.open("rb") as file:
             file.seek(pixels.offset + size * ((plane.frame_number or 1) - 1))
             stored = file.read(size)
+    if not stored:
+        return item.header.sop_instance_uid, plane.frame_number
     return replace(pixels, offset=None), plane.rescale_slope, plane.rescale_intercept, sha256(stored).digest()
 
 
@@ -457,10 +459,8 @@ def _stack(placed: Sequence[Placed[Slice]], label: str) -> Stack:
         frame_of_reference_uid=frame_of_reference_uid or derive_uid("frame-of-reference", header.series_instance_uid),
     )
     check_size(geometry)
-    others = {unit for item in items if (unit := unit_of(item.plane.rescale_type))}
-    if header.modality == "CT" and others:
-        known = " and ".join(sorted(others & OTHER_UNITS)) or "something else"
-        raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, f"RescaleType says that they are {known}.")
+    if header.modality == "CT":
+        refuse_other_units([item.plane for item in items])
     extent_mm = float(geometry.slice_widths_mm.sum())
     if extent_mm < MIN_EXTENT_MM:
         raise SeriesRejected(RejectReason.TOO_SHORT, f"{extent_mm:.0f} mm.")

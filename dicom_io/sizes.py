@@ -13,23 +13,29 @@ MIN_PIXEL_MM = 0.05
 MIN_STEP_MM, MAX_STEP_MM = 0.1, 50.0
 """The distance of neighbouring slices (their median)."""
 MAX_LENGTH_MM = 3000.0
-"""From the first to the last slice."""
+"""From the first to the last slice; and of an image, in the direction from the feet to the head."""
+LENGTHWISE = 0.7
+"""The part of a direction from which it goes rather along the patient than across."""
 FARTHEST_MM = 1e5
 """How far from the origin of its frame of reference an image may lie."""
 
 
 def check_size(geometry: Geometry) -> None:
     """Raise SeriesRejected(IMPOSSIBLE_SIZE) for a stack that no patient fits; `detail` says what is wrong with it."""
-    sides = ((geometry.rows, geometry.row_spacing_mm), (geometry.columns, geometry.column_spacing_mm))
-    for pixels, spacing_mm in sides:
+    sides = (
+        (geometry.rows, geometry.row_spacing_mm, geometry.column_cosines),
+        (geometry.columns, geometry.column_spacing_mm, geometry.row_cosines),
+    )
+    for pixels, spacing_mm, direction in sides:
         field_mm = pixels * spacing_mm
-        if field_mm > MAX_FIELD_MM or spacing_mm < MIN_PIXEL_MM or (pixels >= LEAST_PIXELS and field_mm < MIN_FIELD_MM):
-            raise _impossible(f"A field of view of {field_mm:.3g} mm, {pixels} pixels of {spacing_mm:.3g} mm.")
+        most_mm = MAX_LENGTH_MM if abs(direction[2]) > LENGTHWISE else MAX_FIELD_MM
+        if field_mm > most_mm or spacing_mm < MIN_PIXEL_MM or (pixels >= LEAST_PIXELS and field_mm < MIN_FIELD_MM):
+            raise _impossible(f"A field of view of {field_mm:.5g} mm, {pixels} pixels of {spacing_mm:.5g} mm.")
     if not MIN_STEP_MM <= geometry.step_mm <= MAX_STEP_MM:
-        raise _impossible(f"Slices {geometry.step_mm:.3g} mm apart.")
+        raise _impossible(f"Slices {geometry.step_mm:.5g} mm apart.")
     length_mm = float(geometry.slice_widths_mm.sum())
     if length_mm > MAX_LENGTH_MM:
-        raise _impossible(f"{length_mm:.3g} mm from the first to the last slice.")
+        raise _impossible(f"{length_mm:.5g} mm from the first to the last slice.")
     if np.abs(geometry.origins_lps_mm).max() > FARTHEST_MM:
         raise _impossible("Slices far from the origin.")
 

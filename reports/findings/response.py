@@ -249,10 +249,10 @@ def _target_category(targets: Axes, nadir: Reference | None) -> Category:
 def _target_reasons(targets: Axes, baseline_when: str, nadir: Reference | None) -> list[str]:
     before, now = sum_of(targets.then), sum_of(targets.now)
     percent = 100 * (now - before) / before
-    reasons = [f"sum of target diameters {before:.1f} mm {baseline_when}, {now:.1f} mm now ({percent:+.1f} %)"]
+    reasons = [f"sum of target diameters {before:.1f} mm {baseline_when}, {now:.1f} mm now ({_signed(percent)} %)"]
     if nadir is not None:
         lowest, change = nadir.sum_mm, now - nadir.sum_mm
-        more = f"{change:+.1f} mm" + (f", {100 * change / lowest:+.1f} %" if lowest else "")
+        more = f"{change:+.1f} mm" + (f", {_signed(100 * change / lowest)} %" if lowest else "")
         reasons.append(f"smallest sum (nadir) {lowest:.1f} mm {nadir.when} ({more} since)")
     return reasons if targets.now else [*reasons, "all targets have disappeared"]
 
@@ -273,7 +273,9 @@ def _non_target_reason(non_targets: Axes, all_mm: float, baseline_when: str, cat
     if category != Category.PD:
         return f"{sums} ({change:+.1f} mm)"
     share = 100 * change / all_mm
-    return f"{sums} ({change:+.1f} mm, {share:+.1f} % of the {all_mm:.1f} mm of all lesions): unequivocal progression"
+    return (
+        f"{sums} ({change:+.1f} mm, {_signed(share)} % of the {all_mm:.1f} mm of all lesions): unequivocal progression"
+    )
 
 
 def _has_progressed(lowest_mm: float, now_mm: float) -> bool:
@@ -281,6 +283,13 @@ def _has_progressed(lowest_mm: float, now_mm: float) -> bool:
     change = round(now_mm - lowest_mm, 1)
     percent = 100 * change / lowest_mm if lowest_mm else PROGRESSION_PERCENT
     return round(percent, 6) >= PROGRESSION_PERCENT and change >= PROGRESSION_MM
+
+
+def _signed(percent: float) -> str:
+    """A percentage with one decimal; with two where one would make it a threshold that it does not reach."""
+    rounded = round(percent, 1)
+    is_threshold = rounded in (PROGRESSION_PERCENT, PARTIAL_PERCENT) and round(percent, 6) != rounded
+    return f"{percent:+.2f}" if is_threshold else f"{rounded or 0.0:+.1f}"
 
 
 def _lesions(count: int) -> str:

@@ -74,6 +74,7 @@ _WRITERS: tuple[Writer, ...] = (
     made_volumes.a_slice_twice,
     made_volumes.a_slice_twice_in_jpeg_ls,
     made_volumes.every_slice_twice,
+    made_volumes.two_phases_by_time_deflated,
     made_volumes.a_slice_twice_with_other_pixels,
     made_volumes.interleaved_breath_holds,
     made_volumes.two_acquisitions_end_to_end,

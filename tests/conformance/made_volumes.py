@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydicom import Dataset
 from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
     EnhancedMRImageStorage,
     JPEGLSLossless,
     LegacyConvertedEnhancedCTImageStorage,
@@ -173,6 +174,16 @@ def every_slice_twice(out: Path) -> list[Made]:
     return [made]
 
 
+def two_phases_by_time_deflated(out: Path) -> list[Made]:
+    """Two phases that only their times tell apart, deflated: nothing says where pixels lie. Two slices are alike."""
+    phases = [content(stack()), content(stack())]
+    phases[1].array[2:] += 30
+    for made, time in zip(phases, ("120000", "120100"), strict=True):
+        syntax = setting(ContentTime=time, AcquisitionTime=time)
+        write(out, made, both(syntax, _deflated), seed=time)
+    return phases
+
+
 def a_slice_twice_with_other_pixels(out: Path) -> list[Made]:
     """One slice came twice, and one pixel of it differs: which one is right nobody knows."""
     made = content(stack())
@@ -181,6 +192,10 @@ def a_slice_twice_with_other_pixels(out: Path) -> list[Made]:
     other.array[0, 3, 3] += 1
     write(out, other, seed="again")
     return []
+
+
+def _deflated(ds: Dataset, _: int) -> None:
+    ds.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
 
 
 def _in_jpeg_ls(ds: Dataset, index: int) -> None:

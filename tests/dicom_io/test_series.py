@@ -143,6 +143,9 @@ REFUSED: dict[RejectReason, list[Change]] = {
     RejectReason.NOT_HOUNSFIELD: [
         *(setting(RescaleType=unit) for unit in ("Z_EFF", "MGML", "ED", "EDW", "HU_MOD", "z_eff ", "mg/ml")),
         only(3, RescaleType="PCT"),
+        only(3, RescaleIntercept=""),
+        only(3, RescaleIntercept=None),
+        only(3, RescaleSlope="-1"),
     ],
     RejectReason.UNREADABLE_PIXELS: [only(3, RescaleSlope="nan"), only(3, RescaleIntercept="inf")],
 }
@@ -205,7 +208,7 @@ WARNED: dict[SeriesWarning, list[Change]] = {
         stating("ImageType", "DS", b"4.0 "),
     ],
     SeriesWarning.IDENTITY_SPELLING: [only(3, AccessionNumber="A1"), only(3, PatientSex="other")],
-    SeriesWarning.NO_RESCALE: [setting(RescaleIntercept=None), only(3, RescaleIntercept="")],
+    SeriesWarning.NO_RESCALE: [setting(RescaleIntercept=None), setting(RescaleIntercept="")],
 }
 
 
@@ -305,8 +308,10 @@ def test_slices_are_sorted_by_position(make_series: MakeSeries) -> None:
     assert stack.frame_numbers == (None,) * 12
 
 
-@pytest.mark.parametrize("unit", ["HU", "hu", "US", "", " HU ", "Hounsfield Units"])
-def test_a_ct_in_hounsfield_units(make_series: MakeSeries, unit: str) -> None:
+@pytest.mark.parametrize(
+    "unit", ["HU", "hu", "US", "", " HU ", "Hounsfield Units", "[HU]", "UNSPECIFIED", "N/A", ["HU", "HU"]]
+)
+def test_a_ct_in_hounsfield_units(make_series: MakeSeries, unit: object) -> None:
     assert open_series(make_series(setting(RescaleType=unit))).stacks[0].warnings == ()
 
 

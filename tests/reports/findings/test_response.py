@@ -155,6 +155,23 @@ def test_the_reasons_are_said() -> None:
 
 
 @pytest.mark.parametrize(
+    ("then", "now", "category", "said"),
+    [
+        (70.1, 49.1, SD, "(-29.96 %)"),  # not 30.0 %, which would be a partial response
+        (60.1, 72.1, SD, "(+19.97 %)"),
+        (70.0, 49.0, PR, "(-30.0 %)"),
+        (60.0, 72.0, PD, "(+20.0 %)"),
+        (300.0, 299.9, SD, "(+0.0 %)"),
+    ],
+)
+def test_no_percentage_is_rounded_to_a_threshold(then, now, category, said) -> None:
+    """The number that is read gives the category that is read."""
+    response = response_of(Axes([then], [now]))
+    assert response.category == category
+    assert said in response.reasons[0]
+
+
+@pytest.mark.parametrize(
     ("now", "beside", "new", "category"),
     [
         ([], [], [], PR),  # table 1: targets gone, non-target not evaluated
