@@ -147,7 +147,7 @@ def test_lesions_are_followed_over_three_studies(site: Site, tmp_path: Path) -> 
     assert "Lesions against a study of 90 days earlier: 1 new" in said
     assert "Earlier studies: 180 days earlier (baseline): 2 lesions" in said
     assert "90 days earlier (nadir): 2 lesions" in said
-    assert "progressive disease (PD)" in said
+    assert "progressive disease (PD;" in said
     site.stop()
     assert "ZZPHI" not in site.log and BORN not in site.log
 
