@@ -169,6 +169,13 @@ def quarantine(as_json: JsonOption = False, config: ConfigOption = None) -> None
     print_quarantine(_configured(config), as_json=as_json)
 
 
+def verify(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Look at every file that was kept, and show what is damaged, missing or of no row; a service may run meanwhile."""
+    from daemon.commands.verification import print_verification
+
+    raise typer.Exit(0 if print_verification(_configured(config), as_json=as_json) else 1)
+
+
 def job(
     job_id: Annotated[int, typer.Argument(metavar="ID")],
     as_json: Annotated[bool, typer.Option("--json", help="Has no effect: the output is always JSON.")] = False,
@@ -396,7 +403,7 @@ def one_line_errors() -> Iterator[None]:
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check,),
-    "Run it": (run, submit, jobs, job, retry, cancel, quarantine),
+    "Run it": (run, submit, jobs, job, retry, cancel, quarantine, verify),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }
 """The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""

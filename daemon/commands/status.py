@@ -72,7 +72,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
 
 def print_jobs(config: Config, *, as_json: bool) -> None:
     """Print all jobs, the oldest first."""
-    ledger = _ledger(config)
+    ledger = open_ledger(config)
     rows = [(job, ledger.deliveries_of(job.id)) for job in ledger.all_jobs()]
     if as_json:
         content = [job_json(job, deliveries, ledger.shadows_of(job.id)) for job, deliveries in rows]
@@ -123,7 +123,7 @@ def print_quarantine(config: Config, *, as_json: bool) -> None:
 
 def print_job(config: Config, job_id: int) -> None:
     """Print one job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
-    ledger = _ledger(config)
+    ledger = open_ledger(config)
     content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id), ledger.shadows_of(job_id))
     content["events"] = [
         {key: row[key] for key in ("event", "from_state", "to_state", "code")} | {"at": _iso(row["at"])}
@@ -134,13 +134,13 @@ def print_job(config: Config, job_id: int) -> None:
 
 def retry_job(config: Config, job_id: int) -> None:
     """Clear a halt. Raises UnknownJob, WrongState."""
-    _owned_ledger(config).retry(job_id, now=time.time())
+    owned_ledger(config).retry(job_id, now=time.time())
     console.print(f"job {job_id} goes on")
 
 
 def cancel_job(config: Config, job_id: int) -> None:
     """End a job. Raises UnknownJob, WrongState."""
-    _owned_ledger(config).cancel(job_id, now=time.time())
+    owned_ledger(config).cancel(job_id, now=time.time())
     console.print(f"job {job_id} is cancelled")
 
 
@@ -177,7 +177,7 @@ def _halt_of(deliveries: list[Delivery]) -> str | None:
     return next((delivery.halt for delivery in deliveries if delivery.halt), None)
 
 
-def _ledger(config: Config) -> Ledger:
+def open_ledger(config: Config) -> Ledger:
     """Open the ledger for reading alone: no folder is made, no table changed. Raises StorageUnusable without one."""
     path = Path(config.ledger_url.removeprefix("sqlite:///"))
     if config.ledger_url.startswith("sqlite:///") and not path.exists():
@@ -185,9 +185,9 @@ def _ledger(config: Config) -> Ledger:
     return Ledger(config.ledger_url)
 
 
-def _owned_ledger(config: Config) -> Ledger:
+def owned_ledger(config: Config) -> Ledger:
     """Open the ledger for a change. Raises StorageUnusable also for another user than the service's."""
-    ledger = _ledger(config)
+    ledger = open_ledger(config)
     Spool(config.storage.root).refuse_other_user()
     return ledger
 

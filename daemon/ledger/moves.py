@@ -13,7 +13,19 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from daemon.choice import Choice
-from daemon.jobs import DeliveryState, Event, Job, Shadow, ShadowState, State, advance, opens_revision
+from daemon.errors import WrongState
+from daemon.jobs import (
+    ENDED,
+    WORKABLE,
+    DeliveryState,
+    Event,
+    Job,
+    Shadow,
+    ShadowState,
+    State,
+    advance,
+    opens_revision,
+)
 from daemon.ledger.queries import awaits_confirmation, job_of
 from daemon.ledger.rows import Compared, Instance
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
@@ -319,7 +331,25 @@ def settle(
         note(connection, shadow.job_id, f"SHADOW_{state}", now=now, code=code)
 
 
-def has_later_revision(connection: sa.Connection, job: Job) -> bool:
+def resume_job(connection: sa.Connection, job: Job, *, now: float) -> None:
+    """Clear the halt of a job and those of its deliveries. Raises WrongState when there is none, or it is outrun."""
+    again = connection.execute(
+        sa.update(deliveries)
+        .where(deliveries.c.job_id == job.id, deliveries.c.state == DeliveryState.FAILED)
+        .values(state=DeliveryState.PENDING, attempts=0, not_before=None, waited_s=0, halt=None)
+    )
+    outrun = job.state in WORKABLE and _has_later_revision(connection, job)
+    has_halt = job.halt is not None or bool(again.rowcount)
+    if not has_halt or job.state in ENDED or (job.halt is not None and outrun):
+        raise WrongState(job.id, job.state, "retry")
+    if job.halt is not None:
+        chosen = sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE))
+        values = {"halt": None, "attempts": 0, "not_before": None, "chosen": chosen}
+        connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
+    note(connection, job.id, "RETRIED", now=now, from_state=job.state)
+
+
+def _has_later_revision(connection: sa.Connection, job: Job) -> bool:
     """Whether a late instance has opened another job of the series since."""
     later = sa.exists().where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.revision > job.revision)
     return bool(connection.execute(sa.select(later)).scalar_one())

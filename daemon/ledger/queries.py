@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Evidence, HaltCode, Job, Shadow, ShadowState, State
+from daemon.ledger.rows import Instance
 from daemon.ledger.schema import deliveries, instances, jobs, series, shadows
 from reports.objects.kinds import Form
 
@@ -160,6 +161,20 @@ def select_paths(series_instance_uid: str, *, before_instance: int | None) -> sa
         current = sa.and_(instances.c.id < before_instance, sa.or_(current, instances.c.replaced_by >= before_instance))
     of_series = instances.c.series_instance_uid == series_instance_uid
     return sa.select(instances.c.path).where(of_series, current).order_by(instances.c.sop_instance_uid)
+
+
+def select_versions(series_instance_uid: str, sop_instance_uid: str | None) -> sa.Select[Any]:
+    """Instances of a series, or the versions of one; the oldest version first."""
+    query = sa.select(instances, series.c.calling_ae_title).join(series)
+    if sop_instance_uid is not None:
+        query = query.where(instances.c.sop_instance_uid == sop_instance_uid)
+    of_series = instances.c.series_instance_uid == series_instance_uid
+    return query.where(of_series).order_by(instances.c.sop_instance_uid, instances.c.version)
+
+
+def instance_of(row: sa.Row[Any]) -> Instance:
+    """A row of `select_versions` as a value."""
+    return Instance(**{field: row._mapping[field] for field in Instance.__dataclass_fields__})
 
 
 def delivery_of(row: sa.Row[Any]) -> Delivery:

@@ -14,7 +14,7 @@ from sqlalchemy.exc import IntegrityError
 
 from daemon.choice import Choice
 from daemon.errors import UnknownJob, WrongState
-from daemon.jobs import ENDED, WORKABLE, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
+from daemon.jobs import ENDED, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
 from daemon.ledger.database import Database
 from daemon.ledger.moves import (
     NOT_CHOSEN,
@@ -23,16 +23,17 @@ from daemon.ledger.moves import (
     cast_shadows,
     count_in_series,
     follow_deliveries,
-    has_later_revision,
     is_as_seen,
     lock_study,
     move_job,
     note,
     open_job,
+    resume_job,
     settle,
 )
 from daemon.ledger.queries import (
     delivery_of,
+    instance_of,
     job_of,
     select_claimable,
     select_deliveries,
@@ -43,6 +44,7 @@ from daemon.ledger.queries import (
     select_paths,
     select_shadows,
     select_studies_to_choose,
+    select_versions,
     shadow_of,
 )
 from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing
@@ -62,19 +64,17 @@ class Ledger:
         self._reading, self._transaction = database.reading, database.transaction
         self.migrate, self.close = database.migrate, database.close
 
-    def versions(self, series_instance_uid: str, sop_instance_uid: str) -> list[Instance]:
-        """What came under these UIDs, the oldest first: the last is what counts."""
+    def versions(self, series_instance_uid: str, sop_instance_uid: str | None = None) -> list[Instance]:
+        """What came under these UIDs, the oldest first: the last is what counts. Without the second, of each UID."""
         with self._reading() as connection:
-            rows = connection.execute(
-                sa.select(instances, series.c.calling_ae_title)
-                .join(series)
-                .where(
-                    instances.c.series_instance_uid == series_instance_uid,
-                    instances.c.sop_instance_uid == sop_instance_uid,
-                )
-                .order_by(instances.c.version)
-            ).all()
-        return [Instance(**{field: row._mapping[field] for field in Instance.__dataclass_fields__}) for row in rows]
+            rows = connection.execute(select_versions(series_instance_uid, sop_instance_uid))
+            return [instance_of(row) for row in rows]
+
+    def all_series(self) -> list[str]:
+        """The UID of every series of which anything came; none in a ledger that is empty."""
+        with self._reading() as connection:
+            query = sa.select(series.c.series_instance_uid).order_by(series.c.series_instance_uid)
+            return list(connection.execute(query).scalars())
 
     def record_instance(
         self, instance: Instance, *, now: float, difference: str | None = None, is_elsewhere: bool = False
@@ -467,27 +467,7 @@ class Ledger:
         """
         job = self.job(job_id)
         with self._transaction() as connection:
-            again = connection.execute(
-                sa.update(deliveries)
-                .where(deliveries.c.job_id == job_id, deliveries.c.state == DeliveryState.FAILED)
-                .values(state=DeliveryState.PENDING, attempts=0, not_before=None, waited_s=0, halt=None)
-            )
-            outrun = job.state in WORKABLE and has_later_revision(connection, job)
-            has_halt = job.halt is not None or bool(again.rowcount)
-            if not has_halt or job.state in ENDED or (job.halt is not None and outrun):
-                raise WrongState(job_id, job.state, "retry")
-            if job.halt is not None:
-                connection.execute(
-                    sa.update(jobs)
-                    .where(jobs.c.id == job_id)
-                    .values(
-                        halt=None,
-                        attempts=0,
-                        not_before=None,
-                        chosen=sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE)),
-                    )
-                )
-            note(connection, job_id, "RETRIED", now=now, from_state=job.state)
+            resume_job(connection, job, now=now)
 
     def cancel(self, job_id: int, *, now: float) -> None:
         """End a job. Raises UnknownJob, WrongState when it has ended."""

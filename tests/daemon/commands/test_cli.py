@@ -21,6 +21,7 @@ import reports.errors
 from daemon.choice import Choice, Chosen
 from daemon.commands.cli import PANELS, app, main, one_line_errors
 from daemon.delivery import ADVICE
+from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.spool import Spool, write_durably
@@ -260,6 +261,27 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
     ):
         answer = desk.porta_here(*arguments)
         assert (answer.code, answer.out, answer.lines) == (2, "", [line])
+    ledger.close()
+
+
+def test_verify(desk: Desk, make_ct: Callable[..., bytes]):
+    """Exit code 0 where all is whole, 1 with a line and what heals it, the same as JSON, 2 where there is no ledger."""
+    answer = desk.porta_here("verify")
+    assert (answer.code, len(answer.lines)) == (2, 1)
+    ledger = desk.ledger()
+    Intake(Spool(desk.root), ledger).take(make_ct(), calling_ae_title="MODALITY")
+    answer = desk.porta_here("verify")
+    assert answer.code == 0
+    assert answer.out.startswith("1 instances and 0 results looked at, ")
+    (path,) = desk.root.glob("spool/*/*.dcm")
+    path.write_bytes(b"damaged")
+    answer = desk.porta_here("verify")
+    assert answer.code == 1
+    assert answer.out.startswith(f"DAMAGED {path.relative_to(desk.root)}: send the instance again from the PACS")
+    answer = desk.porta_here("verify", "--json")
+    assert answer.code == 1
+    (finding,) = json.loads(answer.out)["findings"]
+    assert (finding["fault"], finding["sop_instance_uid"]) == ("DAMAGED", derive_uid("instance", 1, 1))
     ledger.close()
 
 

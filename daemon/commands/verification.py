@@ -1,0 +1,27 @@
+"""`porta verify`: what of the kept files is damaged, missing or of no row, and what heals it."""
+
+import json
+from dataclasses import asdict
+
+from daemon.commands.status import open_ledger
+from daemon.configuration.config import Config
+from daemon.spool import Spool
+from daemon.verification import verify_storage
+
+
+def print_verification(config: Config, *, as_json: bool) -> bool:
+    """Print every finding with what heals it, and the counts; return True where there is none.
+
+    Raises LedgerUnavailable, StorageUnusable.
+    """
+    done = verify_storage(Spool(config.storage.root), open_ledger(config))
+    if as_json:
+        print(json.dumps(asdict(done), indent=2))
+        return not done.findings
+    for finding in done.findings:
+        print(f"{finding.fault} {finding.path}: {finding.remedy}")
+    print(
+        f"{done.instances} instances and {done.objects} results looked at, {done.bytes / 1e6:.1f} MB whole; "
+        f"{done.quarantined} in quarantine, {done.quarantined_bytes / 1e6:.1f} MB; {len(done.findings)} findings"
+    )
+    return not done.findings
