@@ -115,8 +115,8 @@ def _verify_outbox(spool: Spool, ledger: Ledger, done: Verification) -> None:
     for path, deliveries in sent.items():
         _verify_object(spool, path, deliveries, done)
     for folder in sorted(path for path in (spool.root / "outbox").glob("*/*") if path.is_dir()):
-        job_id = int(folder.parent.name) if folder.parent.name.isdecimal() else None
-        job = jobs.get(job_id) if job_id is not None else None
+        name = folder.parent.name
+        job = jobs.get(int(name)) if name.isdecimal() else None
         if job is None or job.state in OUT:  # else its results may be being written
             _verify_others(spool, folder, sent, done, is_known=job is not None)
 
