@@ -1,6 +1,7 @@
 # make run      install, then Porta with a PACS beside it, a study sent, its results verified
 # make test     install with what the tests need, then all checks and tests
 # make test-long    the tests of properties, with twenty times as many examples
+# make attack   the attacks on the service in their long form, at most 30 minutes, with a table of what was measured
 # make install  install only
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-long pytest install install-test debian viewer lint clean
+.PHONY: run test test-long attack pytest install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
@@ -30,6 +31,10 @@ pytest: install-test
 PROPERTIES = $(shell grep -rl --include='*.py' '^@given' tests)
 test-long: install-test
 	$(PYTEST) --hypothesis-profile long --timeout 3600 $(PROPERTIES)
+
+# Those of one file have one process, which prints what they measured at the end.
+attack: install-test
+	PORTA_ATTACK=long timeout 1800 $(PYTEST) --dist loadfile --timeout 1500 tests/attack
 
 lint: install-test
 	.venv/bin/ruff check .

@@ -55,6 +55,7 @@ from dicom_io.errors import (
     PeerUnreachable,
     StoreRefused,
 )
+from dicom_io.network.checkpoint import Checkpoint
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 from dicom_io.uids import checked_uid
 
@@ -361,6 +362,7 @@ def associated(
             raise _not_accepted(assoc, str(contexts[0].abstract_syntax), remote)
         reason = REASONS.get((answer.result_source or 0, answer.diagnostic or 0), "unknown reason")
         raise AssociationRefused(f"{remote} rejected the association: {reason}")
+    assoc._reactor_checkpoint = Checkpoint(assoc)  # the one it was made with is set, and holds nobody
     try:
         yield assoc
     except BaseException:
