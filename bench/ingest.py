@@ -40,7 +40,7 @@ def measure(directory: Path, *, slices: int, runs: int) -> None:
     sent: dict[int, tuple[Path, float]] = {}
 
     def source(run: int) -> tuple[Path, float]:
-        """A series of its own for each run: an instance that is known is not stored again."""
+        """Another series for each run: an instance that is known is not stored again."""
         if run not in sent:
             files = write_noise(directory / f"series{run}", slices=slices, seed=f"ingest-{run}")
             sent[run] = files[0].parent, sum(file.stat().st_size for file in files) / 1e6

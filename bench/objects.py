@@ -4,7 +4,7 @@
 
 From labels in memory to every object on the disk, fsynced, as the service does it: findings, SEG, its proof, SR and key
 images. The peer makes a BINARY SEG of the same labels from the same headers and saves it: nothing is measured, and
-nothing proved. Memory is what a process of its own takes beyond headers, volume and labels.
+nothing proved. Memory is measured in a separate process, beyond headers, volume and labels.
 """
 
 import argparse
@@ -42,7 +42,7 @@ EXTENT_MM = 300.0
 
 @dataclass(frozen=True, eq=False)
 class Study:
-    """A series on the disk, what was read of it, and labels on its grid."""
+    """A series on the disk, its headers and volume, and labels on its grid."""
 
     stack: Stack
     headers: tuple[Dataset, ...]
@@ -160,7 +160,7 @@ def memory_mib(way: str, study: Study, folder: Path) -> float:
 
 
 def measured_apart(way: str, size: list[str]) -> float:
-    """`memory_mib` in a process of its own."""
+    """`memory_mib` in a separate process."""
     command = [sys.executable, __file__, *size, "--memory-of", way]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 

@@ -1,6 +1,6 @@
 """How long a phantom for training takes: the CPU time of `training_phantom` for each slice that training gets of it.
 
-A phantom is drawn on a coarse grid of its own; preparation makes slices of it that lie as far apart as the weights'
+A phantom is drawn on a coarse grid; preparation makes slices of it that lie as far apart as the weights'
 card says (2 mm). Beside it a stack of the size of a CT, as `porta phantom` draws it.
 
     .venv/bin/python bench/phantom.py [--phantoms 12] [--model resnet50]

@@ -51,7 +51,7 @@ def main() -> None:
     )
     chosen = options.parse_args()
     phantom = enlarged_phantom(slices=chosen.slices, rows=chosen.rows, extent_mm=tuple(chosen.extent), seed=DEMO_SEED)
-    # A process of its own: drawing the phantom needs more memory than segmenting it.
+    # A separate process: drawing the phantom needs more memory than segmenting it.
     process = multiprocessing.get_context("spawn").Process(target=measure, args=(phantom, chosen))
     process.start()
     process.join()

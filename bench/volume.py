@@ -4,7 +4,7 @@
 
 All start from files in the page cache. "Porta, headers at hand" fills the volume as the service does, from headers
 that were read when the files were received; "Porta, bare files" reads and checks the headers too. Where a peer gives
-other voxels than Porta, that is said. Memory is what a process of its own takes beyond what it had before it read.
+other voxels than Porta, that is said. Memory is measured in a separate process, beyond what it had before it read.
 
 FOLDER is a DICOM series of your own; of several series in it, the one with the most images is taken. With --syntax the
 series is compressed first; pydicom then decodes it slice by slice.
@@ -173,7 +173,7 @@ def memory_mib(name: str, paths: Sequence[Path]) -> float:
 
 
 def measured_apart(name: str, paths: Sequence[Path]) -> float:
-    """`memory_mib` in a process of its own."""
+    """`memory_mib` in a separate process."""
     command = [sys.executable, __file__, str(paths[0].parent), "--memory-of", name]
     return float(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()[-1])
 
@@ -210,7 +210,7 @@ def compress(paths: Sequence[Path], syntax: str) -> None:
     for path in paths:
         ds = dcmread(path)
         stored = ds.pixel_array.astype(np.int32)
-        if ds.PixelRepresentation:  # moved up, so that the sign needs no bit of its own
+        if ds.PixelRepresentation:  # moved up, so that the sign needs no bit
             stored += 0x8000
             ds.RescaleIntercept = float(ds.RescaleIntercept) - 0x8000 * float(ds.RescaleSlope)
         ds.PixelRepresentation, ds.BitsAllocated, ds.BitsStored, ds.HighBit = 0, 16, 16, 15

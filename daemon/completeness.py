@@ -1,6 +1,6 @@
 """When a series is complete: by its sender's own count, by the absence of gaps and senders, or by quiet.
 
-- **Proved**: the peer that sends it says by C-FIND how many instances it has (`query = true`), and so many are here;
+- **Proved**: the peer that sends it says by C-FIND how many instances it has (`query = true`), and this many are here;
   it said so after some quiet seconds, for it may itself still be receiving what it sends on.
 - **Released**: the last association that brought any of it was released `released_quiet_s` ago, none broke off, its
   sender does not claim to have more, and no slice is missing between those that are here.

@@ -46,7 +46,7 @@ log = get_logger()
 
 
 class Verdict(StrEnum):
-    """What became of an instance. The last five are kept in quarantine under this reason.
+    """The outcome for an instance. Those of the last five are kept in quarantine under this reason.
 
     REPLACED: stored in the place of an earlier version, which had other pixels or another identity.
     DUPLICATE_DIFFERENT: other bytes under the same UIDs, and nothing in them that matters for the results.

@@ -25,7 +25,7 @@ _DIGITS = re.compile(r"-([0-9a-f]{16})(?:-([0-9a-f]{8}))?\.dcm")
 
 
 def dataset_sha256(content: bytes) -> str:
-    """Return the hash of what two copies of an instance share: the data set, without the file meta information."""
+    """Return the hash of the data set alone: two copies of an instance may differ in their file meta information."""
     return hashlib.sha256(memoryview(content)[_dataset_offset(content[:HEAD_BYTES]) :]).hexdigest()
 
 

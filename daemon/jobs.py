@@ -95,7 +95,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     **{(state, Event.CANCELLED): State.CANCELLED for state in State if state not in ENDED},
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
-the next revision, which is a job of its own (see `opens_revision`). REOPENED: the series that was to be reported in
+the next revision, which is another job (see `opens_revision`). REOPENED: the series that was to be reported in
 place of this one turned out to be none; REFUSED from REJECTED: nothing of the study is answered any more, so that the
 reason has to be told."""
 

@@ -1,4 +1,4 @@
-"""What the headers of a series say of it, before anything is segmented. In the service's own process, and torch-free.
+"""The judgement on a series by its headers, before anything is segmented. Runs in the service's process, without torch.
 
 Whatever is met on the way is an answer too, and comes back as a value: a series that nobody thought of must not keep
 the clock from looking at the others.
@@ -25,7 +25,7 @@ COMPUTED = frozenset({"DERIVED", "SECONDARY"})
 """Values 1 and 2 of ImageType in images that no scanner acquired, as reformats are."""
 
 OpenSeries = Callable[[Sequence[Path], int | None], Series]
-"""Arranges the spooled files of a series that must fit into so many MiB (None: into the machine). See `sources`."""
+"""Arranges the spooled files of a series that must fit into this many MiB (None: into the machine). See `sources`."""
 
 
 @dataclass(frozen=True)

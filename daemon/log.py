@@ -9,7 +9,7 @@ an exception hands in, so the chain lets pass what it knows and nothing else:
 - a key that is not in `ALLOWED` is dropped, and the line says how many were (`dropped`);
 - a value is a number, a time, a code or a list of them, else only its type is written;
 - an exception is its type and the places it passed, never its message (pydicom's quote values);
-- what a library logs or warns of is `library.warned` with its logger and place, never its text.
+- a library's log record or warning is `library.warned` with its logger and place, never its text.
 """
 
 import logging

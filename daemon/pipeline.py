@@ -287,7 +287,7 @@ class Pipeline:
         return tuple(archives)
 
     def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:
-        """What was sent that the SRs of a job supersede, and that does not change any more.
+        """Return the objects sent earlier that the SRs of a job supersede, and that do not change any more.
 
         The series' last revision that sent an SR (all of them, where its images came again as another patient's or
         study's: the worker knows which SR lies where), the answer or verdict of another series that the job takes the

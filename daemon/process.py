@@ -1,4 +1,4 @@
-"""What the operating system is told of this process: private files, no core dumps, many sockets, killed last."""
+"""Settings of this process in the operating system: private files, no core dumps, many sockets, killed last."""
 
 import os
 import resource

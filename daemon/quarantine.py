@@ -107,7 +107,7 @@ class Quarantine:
         return removed
 
     def _read(self, name: str) -> Entry | None:
-        """Return the entry of this id; what can be said of it where it is not readable, None where there is none."""
+        """Return the entry of this id, in part where it is not readable; None where there is none."""
         try:
             status = (self._folder / f"{name}.dcm").stat()
         except OSError:

@@ -1,6 +1,6 @@
 """Shadow models: run on what is reported already, compared, written down. Nothing of theirs is ever sent.
 
-They run in a worker of their own, of low priority, that ends when there is nothing to compare. None begins while a job
+They run in a second worker of low priority, which ends when there is nothing to compare. None begins while a job
 waits for a worker or has one; one that has begun goes on beside a job that comes then, which may be slower by it on the
 same device. A shadow that fails, hangs or is killed leaves a job as it is. What is due stands in the ledger, as
 deliveries do; the labels that a shadow is compared with stay in the work folder until it is settled.

@@ -1,4 +1,4 @@
-"""What a spooled file says of its images, kept beside it when it came, so that nobody parses it again.
+"""The image header of a spooled file, kept beside it when it came, so that it is parsed once.
 
     <name of the file>.header        one line with form, size of the file and hash of the rest: the header as JSON
 

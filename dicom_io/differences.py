@@ -1,4 +1,4 @@
-"""What has changed between two versions of one SOP instance, as far as it matters for what is made of it."""
+"""The change between two versions of one SOP instance, as far as it matters for the results."""
 
 from dataclasses import replace
 from enum import StrEnum
@@ -46,7 +46,7 @@ def difference(before: Dataset, after: Dataset) -> Difference | None:
     """Return what has changed; None where all that results are made of is the same.
 
     In another lossless transfer syntax an instance is the same by definition (PS3.5 section A.4): what is lossy has a
-    UID of its own, and differs.
+    UID, and differs.
     """
     old, new = image_header(before, None), image_header(after, None)
     if module := changed_module(old.identity, new.identity):

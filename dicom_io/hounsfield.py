@@ -23,7 +23,7 @@ OTHER_UNITS = frozenset(("Z_EFF", "MGML", "ED", "EDW", "HU_MOD", "PCT", "OD"))
 """The others that the standard defines; what else stands there may be anything, and is not repeated."""
 
 SAMPLED_VOXELS = 2**20
-"""Values are looked at in about so many voxels, evenly spread."""
+"""Values are looked at in about this many voxels, evenly spread."""
 
 FILL_HU = -1100.0
 """Below is no measured value: what surrounds the reconstructed circle, or a padding."""

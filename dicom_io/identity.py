@@ -36,7 +36,7 @@ DIGEST_CHARACTERS = 16
 
 
 def identity_of(ds: Dataset) -> Identity:
-    """Return what a data set says of its patient, study and series."""
+    """Return the digests of patient, study and series of a data set."""
     keywords = (*PATIENT, *STUDY, *SERIES, *OF_STUDY, *OF_SERIES)
     stated = ((keyword, _text(ds, keyword)) for keyword in keywords)
     return {

@@ -34,10 +34,10 @@ SPLITTING = (
     *("InversionTime", "FlipAngle", "KVP", "ConvolutionKernel", "SliceThickness", "ContrastBolusAgent", "StackID"),
     *("AcquisitionDateTime", "ContentTime"),
 )
-"""What may tell apart the volumes of one series, the most telling first."""
+"""Attributes that may tell apart the volumes of one series, the most telling first."""
 
 DESCRIBING = ("SeriesDescription", "ProtocolName", "ContrastBolusStartTime")
-"""What says of a volume which phase or kernel it is. Never shown: people write anything into descriptions."""
+"""Attributes that name the phase or kernel of a volume. Never shown: people write anything into descriptions."""
 
 MARKS = SPLITTING + DESCRIBING
 
@@ -106,7 +106,7 @@ def read_image_file(path: Path) -> ImageFile:
 
 
 def image_header(ds: Dataset, offset: int | None) -> ImageHeader:
-    """What a data set says of its images. `offset` is where the value of native PixelData begins in the file."""
+    """Return the image header of a data set. `offset` is where the value of native PixelData begins in the file."""
     rows, columns = values.integer(ds, "Rows") or 0, values.integer(ds, "Columns") or 0
     pixels, planes = None, list[Plane]()
     if rows > 0 and columns > 0:

@@ -1,4 +1,4 @@
-"""What a file says of its images, read once: identity, grid, place, pixel format. No pixels, no patient.
+"""The image header of a file, read once: identity, grid, place, pixel format. No pixels, no patient.
 
 A single-frame image holds one plane, an Enhanced one a plane for each frame. All of it is plain values, so that it
 can lie as JSON beside the file and be had again without parsing.
@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 Identity = Mapping[str, tuple[str, str]]
-"""By keyword the digests of what an attribute means and of how it is written; without those that say nothing."""
+"""By keyword two digests, of an attribute's meaning and of its spelling; empty attributes are left out."""
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ def _grouped(images: Sequence[Placed[T]], keys: Sequence[str]) -> dict[tuple[str
 def _by_time(images: Sequence[Placed[T]], key: str, count: int) -> dict[tuple[str, ...], list[int]]:
     """Divide images into `count` runs of time by the longest pauses; {} where not all of them have a time.
 
-    Scanners give every slice a time of its own: those of one phase lie close together, phases do not.
+    Scanners give every slice another time: those of one phase lie close together, phases do not.
     """
     try:
         seconds = np.array([_seconds(_mark(image, key)) for image in images])

@@ -1,4 +1,4 @@
-"""What the headers of a stack say of its pixels, and whether they can be read. Loads no decoder and opens no file."""
+"""The pixel format of a stack by its headers, and whether it can be read. Loads no decoder and opens no file."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 
 Progress = Callable[[int, int], None]
-"""Is called with what is done and of how much: slices, files, cases."""
+"""Is called with the number done and the number there is: of slices, files, cases."""
 
 
 def ignore_progress(done: int, of: int) -> None:

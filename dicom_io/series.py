@@ -102,7 +102,7 @@ class Series:
     left_out: int = 0
     warnings: tuple[str, ...] = ()
     note: str = ""
-    """What a report has to say of what was left out, in sentences."""
+    """The sentences of a report about volumes and ranges that were left out."""
 
     @property
     def series_instance_uid(self) -> str:
@@ -184,7 +184,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
 def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
     """Read a data set without pixels for each slice: the first with all of its file, the others with their plane.
 
-    Decimal strings are those of the files. The frames of an Enhanced image look like images of their own that share
+    Decimal strings are those of the files. The frames of an Enhanced image look like single images that share
     its SOPInstanceUID. Raises NotDicom.
     """
     first = read_dataset(stack.slices[0].path)
@@ -307,7 +307,7 @@ def _ends_mm(item: Placed[Slice]) -> Float:
 def _content(item: Slice) -> Hashable:
     """What two slices share whose pixels are the same: all of PixelData, and how it is read.
 
-    Of the frames of compressed images each is one of its own, and so is what has no bytes to compare.
+    Each frame of a compressed image counts as different, and so does one that has no bytes to compare.
     """
     pixels, plane = item.header.pixels, item.plane
     if pixels is None or (pixels.offset is None and plane.frame_number is not None):
@@ -326,7 +326,7 @@ def _content(item: Slice) -> Hashable:
 
 
 def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> tuple[list[Stack], str]:
-    """The volumes of a series, from its images by direction and grid, and what is to be said of their ranges.
+    """Return the volumes of a series, from its images by direction and grid, and the remarks on their ranges.
 
     Raises SeriesRejected when there are none.
     """
@@ -355,7 +355,7 @@ def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> tuple[list[Stack], str]
 
 
 def _ranges(volume: Part[Slice]) -> tuple[list[Stack], str]:
-    """The stack of a volume, or of each of its ranges that is long enough, and what is to be said of them.
+    """Return the stack of a volume, or of each of its ranges that is long enough, and the remarks on them.
 
     Ranges are more than MAX_GAP_MM apart: chest and pelvis in one series, or an abdomen that was scanned in two parts.
     Raises SeriesRejected where no range can be read.

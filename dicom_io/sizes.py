@@ -1,4 +1,4 @@
-"""Sizes in millimetres that a patient can have: what lies beyond is a slip of a header, and would take any time."""
+"""Sizes in millimetres that a patient can have: another size is an error of a header, and would take any time."""
 
 import numpy as np
 

@@ -23,13 +23,13 @@ from models.weights import load_network
 CHANNELS, CLASSES = 3, 3
 """Neighbouring slices that go in; background, liver, tumour that come out."""
 ABDOMEN_MM, STRIDE = 384.0, 32
-"""The side of a usual field of view, and what the rows and columns of an encoder's images are multiples of."""
+"""The side of a usual field of view, and the number that rows and columns of an encoder's images are multiples of."""
 BATCH_PIXELS = 16 * 128 * 128
 """Pixels of a batch: bounds memory whatever the image size."""
 WARMED_SHAPES = ((2, 3, 160, 128), (3, 3, 128, 160), (1, 3, 160, 128))
 """What a compiled network is shown when it is loaded: two shapes, lest the first be taken for the only one.
 
-And a single slice, for which torch.compile makes code of its own.
+And a single slice, for which torch.compile makes other code.
 """
 CGROUPS, OWN_CGROUP = Path("/sys/fs/cgroup"), Path("/proc/self/cgroup")
 """Where the groups of cgroup v2 are, and which of them is this process's: each may have a quota of the processors."""

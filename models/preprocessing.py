@@ -32,7 +32,7 @@ says that its own are."""
 SLAB_VOXELS = 2**22
 """Voxels that are float32 at one time on their way to the network's resolution."""
 PERCENTILE_VOXELS = 2**22
-"""Percentiles are taken of at most about so many voxels, evenly spread: sorting all of a large volume doubles it."""
+"""Percentiles are taken of at most about this many voxels, evenly spread: sorting all of a large volume doubles it."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -77,7 +77,7 @@ class Canonical:
 def to_canonical(volume: Volume) -> Canonical:
     """Turn a transverse (or nearly so) volume to (superior, posterior, left).
 
-    A tilted stack stays the pile of its own images: canonical index and source index are the same up to turns, so
+    A tilted stack stays the pile of its images: canonical index and source index are the same up to turns, so
     that what is found comes back where it was found, whatever the shift between two slices (see `channels`).
     """
     geometry = volume.geometry

@@ -24,7 +24,7 @@ SOURCE_IMAGE = Code("121322", "DCM", "Source image for image processing operatio
 CT_PROCEDURE = Code("25045-6", "LN", "CT unspecified body region")
 MR_PROCEDURE = Code("25056-3", "LN", "MRI unspecified body region")
 IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
-"""What a rejected series of another modality reports on."""
+"""The body part that a rejected series of another modality reports on."""
 
 # Document: CID 7021, TID 1500
 ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")

@@ -1,4 +1,4 @@
-"""What the SEG and the SR of a result say alike: who made them, when, and in which characters."""
+"""The attributes that the SEG and the SR of a result share: who made them, when, and in which characters."""
 
 import re
 from datetime import timedelta, timezone

@@ -1,4 +1,4 @@
-"""What people ask of a service: its jobs, its peers, its models; as tables for them and as JSON for scripts."""
+"""The commands that show a service's jobs, peers and models: tables for people, JSON for scripts."""
 
 import json
 import sys

@@ -1,4 +1,4 @@
-"""`porta series`: what would become of the series that it is given, and why. Judged from the headers, unless asked."""
+"""`porta series`: whether each series would be processed, and why not. Judged from the headers, unless asked."""
 
 import json
 import sys

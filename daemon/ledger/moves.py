@@ -317,7 +317,7 @@ def cast_shadows(connection: sa.Connection, job_id: int, models: Sequence[str]) 
 def settle(
     connection: sa.Connection, shadow: Shadow, compared: Compared | None, *, now: float, code: str | None
 ) -> None:
-    """Write down what came of a shadow, once, with its event row."""
+    """Record the outcome of a shadow, once, with its event row."""
     state = ShadowState.COMPARED if compared else ShadowState.FAILED
     values: dict[str, Any] = {"state": state, "code": code, "not_before": None}
     if compared:

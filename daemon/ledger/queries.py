@@ -185,7 +185,7 @@ def delivery_of(row: sa.Row[Any]) -> Delivery:
 
 
 def select_shadows() -> sa.Select[Any]:
-    """Shadows with what is to be known of their jobs."""
+    """Shadows, each with the facts of its job."""
     return sa.select(shadows, jobs.c.series_instance_uid, jobs.c.state.label("job_state"), jobs.c.instances).join(jobs)
 
 

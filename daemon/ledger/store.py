@@ -1,4 +1,4 @@
-"""The ledger: what is durably known of instances, series, jobs and deliveries. One transaction a change.
+"""The ledger: the durable record of instances, series, jobs and deliveries. One transaction a change.
 
 Claims are one statement with a lease; every change of a job's state is `UPDATE ... WHERE state = ?` and an event row
 in the same transaction, so that whoever lost the job (to a late slice, to another host) changes nothing.
@@ -251,7 +251,7 @@ class Ledger:
             connection.execute(sa.update(jobs).where(jobs.c.lease == lease).values(lease_until=now + LEASE_S))
 
     def free_leases(self, host: str) -> int:
-        """Free what workers of this host held when the service ended; costs no attempt."""
+        """Free the leases that workers of this host held when the service ended; costs no attempt."""
         with self._transaction() as connection:
             freed = connection.execute(
                 sa.update(jobs)
@@ -427,7 +427,7 @@ class Ledger:
             return [shadow_of(row) for row in rows]
 
     def settle_shadow(self, shadow: Shadow, *, now: float, compared: Compared | None = None, code: str = "") -> None:
-        """What came of a shadow: how it compares, or the code of why there is nothing to compare."""
+        """Record the outcome of a shadow: how it compares, or the code of why there is nothing to compare."""
         with self._transaction() as connection:
             settle(connection, shadow, compared, now=now, code=code or None)
 

@@ -49,7 +49,7 @@ PICTURES = ("all", "phantoms", "none")
 """Whose worst cases a page may show: it may be published, and some collections allow no derivatives."""
 
 FEW_PATIENTS = 10
-"""Below so many the page warns: an interval over so few says little."""
+"""With fewer cases than this the page warns: their interval says little."""
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ CACHE = "cache"
 STRIDE = 32
 """Pixels of a sample that are one value of a network's deepest map."""
 LINES_OF_STEPS = 20
-"""Where nobody watches a bar, a line is printed each time so many steps are done."""
+"""Where there is no progress bar, a line is printed after this number of steps."""
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Pixels decoded in a process of their own: a decoder in C++ that a broken image kills takes nothing else with it."""
+"""Pixels decoded in a separate process: a broken image that kills a decoder in C++ kills nothing else."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

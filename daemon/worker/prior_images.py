@@ -147,7 +147,7 @@ class _Search:
     def fetched(self, archive: Archive, series: EarlierSeries) -> list[Path]:
         """Fetch the images of a series; none where it cannot be had completely.
 
-        Over an association of its own: none waits while a series is segmented.
+        Over a separate association: none waits while a series is segmented.
         """
         shutil.rmtree(self.folder, ignore_errors=True)
         try:

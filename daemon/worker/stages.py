@@ -2,7 +2,7 @@
 
 Each stage is a function of one request (`daemon.worker.requests`) and can be walked twice: what an earlier walk has
 written whole is kept, never made again. A series may hold several volumes; each that is segmented
-has a folder of its own, named by its index, and which ones those are is written down by the first stage.
+has a folder, named by its index; the first stage writes down which ones those are.
 """
 
 from collections.abc import Mapping, Sequence
@@ -151,7 +151,7 @@ def _ranges_without_liver(stacks: Sequence[Stack], work: Path) -> list[Stack]:
 
 
 def said_of_empty(stack: Stack) -> str:
-    """Return what a report says of a range in which there is no liver."""
+    """Return the sentence of a report about a range in which there is no liver."""
     length_mm = float(stack.geometry.slice_widths_mm.sum())
     return f"There is no liver in {stack.label} ({stack.geometry.slices} slices, {length_mm:.0f} mm): left out."
 

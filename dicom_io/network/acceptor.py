@@ -73,7 +73,7 @@ class Acceptor(RequestHandler):
     """Makes the association of one incoming connection."""
 
     def _create_association(self) -> Association:
-        # An accepted socket has no timeout of its own: a peer that stalls within a PDU would hold the thread for ever.
+        # An accepted socket has no timeout: a peer that stalls within a PDU would hold the thread for ever.
         connection: socket.socket = self.request
         connection.settimeout(self.ae.network_timeout)
         send_at_once(connection)
@@ -179,7 +179,7 @@ def _bound_messages(assoc: Association, limit: int) -> None:
 
 
 class _Bounded(BytesIO):
-    """What came of a command or data set; its association is aborted when it grows too large or too slowly."""
+    """The received part of a command or data set; its association is aborted when it grows too large or too slowly."""
 
     def __init__(self, assoc: Association, limit: int) -> None:
         super().__init__()

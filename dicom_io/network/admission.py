@@ -28,7 +28,7 @@ LINGER_S = 1.0
 
 MAXIMUM_CONNECTIONS = 5000
 MAXIMUM_OF_HOST = 1000
-"""Connections that wait; one more costs the oldest of its own host its place, or of the host that has the most."""
+"""Connections that wait; one more costs the oldest from the same host its place, or from the host that has the most."""
 
 MAXIMUM_REQUEST = 1 << 20
 """Bytes of an A-ASSOCIATE-RQ (128 contexts with every transfer syntax are 250 kB); a stranger may announce 4 GB."""

@@ -42,7 +42,7 @@ class Study:
     date: str = field(default="", repr=False)
     time: str = field(default="", repr=False)
     modalities: frozenset[str] = frozenset()
-    """What ModalitiesInStudy of an answer says; empty where an archive does not say it."""
+    """Return ModalitiesInStudy of an answer; empty where the archive does not state it."""
 
     @classmethod
     def of(cls, ds: Dataset) -> "Study":

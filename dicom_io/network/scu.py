@@ -1,4 +1,4 @@
-"""What we ask of a peer: C-ECHO, C-STORE, C-FIND and C-GET (PS3.4 annexes A, B and C), one association a call.
+"""Requests to a peer: C-ECHO, C-STORE, C-FIND and C-GET (PS3.4 annexes A, B and C), one association a call.
 
 Errors are `PeerUnreachable`, `AssociationRefused`, `ContextNotAccepted` and `StoreRefused`; a call that returns was
 answered.
@@ -134,7 +134,7 @@ def echo(remote: Remote, *, calling_ae_title: str, timeout_s: float) -> EchoRepo
     Raises PeerUnreachable or AssociationRefused.
     """
     started = time.monotonic()
-    # A context is answered with one transfer syntax, so each is asked in a context of its own.
+    # A context is answered with one transfer syntax, so each syntax is proposed in a separate context.
     contexts = [build_context(Verification)]
     contexts += [build_context(sop_class, syntax) for sop_class in ECHOED for syntax in ECHOED_SYNTAXES]
     with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:

@@ -1,7 +1,7 @@
 """What a network costs: parameters, operations, seconds a slice and memory, each as inference uses it.
 
 Counted and measured for one slice of a typical box of the fine pass, FIELD_MM wide at the pixels of the card, where
-nearly all of the time of a volume goes. Time and memory come from a process of their own for each device, so that
+nearly all of the time of a volume goes. Time and memory come from a separate process for each device, so that
 nothing which ran before is in them.
 """
 

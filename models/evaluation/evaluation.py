@@ -54,10 +54,10 @@ MEASURES = 2
 """Counts up when a figure is worked out in another way, so that kept ones are measured again."""
 
 LABELS_BY = ("consistency.py", "forward.py", "inference.py", "postprocessing.py", "preprocessing.py", "reslicing.py")
-"""The modules that decide which labels are found: what was kept is of them as they were."""
+"""The modules that decide which labels are found: kept measurements hold for these modules as they were."""
 
 DAMAGED = (OSError, ValueError, LookupError, TypeError, AttributeError, EOFError, RuntimeError, BadZipFile, zlib.error)
-"""What reading raises of a file that was kept and is not as it was written (RuntimeError: its zip says encrypted)."""
+"""Errors of reading a kept file that is not as it was written (RuntimeError: its zip says encrypted)."""
 
 Report = Callable[[int, int, str], None]
 """Told how many cases are done, of how many, and a line on the last one."""

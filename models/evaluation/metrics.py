@@ -24,7 +24,7 @@ Counts = NDArray[np.int64]
 
 CLASSES = 3
 LEVELS = 256
-"""Probabilities come in 1/255: so many different ones there are, and no threshold between two of them says more."""
+"""Probabilities come in steps of 1/255: a threshold between two of them says no more."""
 CURVE_POINTS = 256
 """Points of a ROC curve that are kept for drawing; its area is that of all of them."""
 VOXEL_SCORES = ("dice", "iou", "voe", "accuracy", "precision", "recall", "specificity", "f1")

@@ -1,4 +1,4 @@
-"""What the scanner makes of a patient: slice thickness, the kernel's sharpness, noise, and for MR uneven coils."""
+"""The scanner's effects on an image: slice thickness, the kernel's sharpness, noise, and for MR uneven coils."""
 
 from dataclasses import dataclass
 from enum import StrEnum

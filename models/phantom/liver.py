@@ -140,7 +140,7 @@ def _along(knots: NDArray[np.float64], x: Float) -> tuple[Float, Float]:
 
 
 def liver_axes(liver: Liver, body: Body, spacing_mm: float) -> Axes:
-    """A grid of its own over the liver, the same for every image of it: lesions are placed on it."""
+    """A grid over the liver, the same for every image of it: lesions are placed on it."""
     low, high = liver.bounds(body)
     x, y, z = (
         (np.arange(np.floor(first / spacing_mm), np.ceil(last / spacing_mm) + 1) * spacing_mm).astype(np.float32)

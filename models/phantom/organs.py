@@ -45,7 +45,7 @@ class Organs:
 
 
 def draw_organs(draw: np.random.Generator, body: Body, liver: Liver) -> Organs:
-    """Organs where they usually lie, each of its own size."""
+    """Organs where they usually lie, each of another size."""
     wide, deep, front = body.across, body.deep, body.vertebra_front_mm
     high = draw.uniform(4, 34)
     spleen_size = draw.uniform(0.8, 1.25)

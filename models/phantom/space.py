@@ -15,7 +15,7 @@ Window = tuple[slice, slice, slice]
 Point = tuple[float, float, float]
 
 FIELD_EXTENT_MM = 512.0
-"""A smooth field repeats itself beyond so many mm (a fine one, of MOST_KNOTS a side, earlier)."""
+"""A smooth field repeats itself beyond this many mm (a fine one, of MOST_KNOTS a side, earlier)."""
 MOST_KNOTS = 64
 SPLINE_DEVIATION = 0.479**0.5
 """Of a cubic B-spline with independent unit coefficients, along one axis, averaged over a knot's interval."""

@@ -76,7 +76,7 @@ class Recipe:
     weight_decay: float = _key(1e-2, "AdamW's.", ge=0)
     schedule: Schedule = _key("cosine", "cosine or poly: how the rate falls to nothing after the warm-up.")
     warm_up: float = _share(0.05, "Share of the steps in which the rate rises.")
-    average: float = _key(0.99, "What the moving average of the weights keeps at each step.", ge=0, lt=1)
+    average: float = _key(0.99, "Share that the moving average of the weights keeps at each step.", ge=0, lt=1)
     epoch: int = _key(100, "Steps from one validation to the next.", ge=1)
     validation_slices: int = _key(12, "Samples of each validation case.", ge=1)
     checkpoint: int = _key(50, "Steps from one checkpoint to the next.", ge=1)

@@ -24,10 +24,10 @@ from reports.evaluation.evaluations import STRUCTURES, Evaluation, Evaluations, 
 
 ZOOMS, ZOOM_FROM = (0.02, 0.05, 0.2), 0.8
 """The inset of a ROC chart ends at the first of these false positive rates at which all models are above ZOOM_FROM:
-voxels outside the liver are so many that all that matters happens in the corner. Where none is, there is no inset."""
+voxels outside the liver outnumber all others, and the curve lies in the corner. Where none is, there is no inset."""
 
 AGREEMENT_SD = 1.96
-"""Bland and Altman 1986 (Lancet 327:307): 95 % of differences lie within so many standard deviations of their mean."""
+"""Bland and Altman 1986 (Lancet 327:307): 95 % of differences lie within these standard deviations of their mean."""
 
 LABEL_APART = 0.07
 """The least distance of the figures beside the lines, of the axis."""

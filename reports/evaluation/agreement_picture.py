@@ -24,7 +24,7 @@ FOUND_RGB: Colour = (240, 168, 0)
 
 SIDE, HEAD, FOOT, GAP = 560, 66, 40, 4
 AROUND_MM, LEAST_MM = 25.0, 120.0
-"""How much of the slice is shown around what was found and what is true of the liver; and the least field."""
+"""The margin of the slice around the liver found and the true one; and the least field."""
 MARGIN = 12
 HEAD_SIZE, TEXT_SIZE, LETTER_SIZE = 21.0, 16.0, 22.0
 

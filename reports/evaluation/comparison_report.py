@@ -47,7 +47,7 @@ class Picture:
 class Entry:
     """One model of the comparison.
 
-    `complexity` as complexity.json has it. `training`: what is said of its training, by name ("steps", "s a step", …).
+    `complexity` as complexity.json has it. `training`: the facts of its training, by name ("steps", "s a step", …).
     """
 
     label: str

@@ -14,7 +14,7 @@ from reports.errors import EvaluationUnreadable
 
 LOSS_COLOUR, LIVER_COLOUR, TUMOUR_COLOUR = "#0072B2", "#009E73", "#D55E00"  # Okabe & Ito: told apart by everybody
 WINDOW_PARTS = 40
-"""The smoothed loss is the mean of so many parts of the run, but of 5 steps at least."""
+"""The smoothed loss is the mean over this fraction of the run, but over 5 steps at least."""
 
 
 def draw_curves(losses: Path, dices: Path, out: Path, *, title: str) -> None:

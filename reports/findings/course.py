@@ -1,4 +1,4 @@
-"""What has become of lesions since an earlier study: values that `reports.follow_up` makes and reports show."""
+"""The course of lesions since an earlier study: values that `reports.follow_up` makes and reports show."""
 
 from dataclasses import dataclass
 

@@ -1,4 +1,4 @@
-"""What the edge of the images cuts off: how far a lesion lies from it, and how much of the liver lies on it.
+"""The edge of the images: how far a lesion lies from it, and how much of the liver lies on it.
 
 Pure. The field is the box, or sheared box, of whole voxels; the circle that a CT is reconstructed in is not known here.
 """

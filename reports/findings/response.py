@@ -1,4 +1,4 @@
-"""What has become of lesions since an earlier study, in numbers: growth, doubling time, and the category of RECIST 1.1.
+"""The course of lesions since an earlier study in numbers: growth, doubling time, and the category of RECIST 1.1.
 
 Pure. Lengths are compared as they are written, to a tenth of a millimetre; sums are of those.
 """

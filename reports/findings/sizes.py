@@ -51,7 +51,7 @@ def size_of(mask: Bool, geometry: Geometry, corner: Float, axes: Axes) -> Size:
 
 
 def volume_ml(mask: Bool, geometry: Geometry, first_slice: int) -> float:
-    """Add up the voxels of each slice times what a voxel of that slice holds: right for uneven stacks too."""
+    """Add up the voxels of each slice times the volume of a voxel of that slice: right for uneven stacks too."""
     counts = np.count_nonzero(mask, axis=(1, 2))
     return float(counts @ geometry.voxel_volumes_mm3[first_slice : first_slice + len(counts)]) / 1000
 

@@ -1,7 +1,7 @@
 """Surfaces in space: a lesion's area and sphericity, and how far it lies from the liver's outer surface.
 
 Pure. A surface runs half-way between a voxel inside and its neighbour outside, as marching cubes draw it at half
-height. Points of it are mapped into space by the geometry, so that uneven and tilted slices need no case of their own.
+height. Points of it are mapped into space by the geometry, so that uneven and tilted slices are no special cases.
 """
 
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""What the voxel values of a lesion, and of the liver around it, are like.
+"""Statistics of the voxel values of a lesion, and of the liver around it.
 
 Pure. Definitions are those of the Image Biomarker Standardisation Initiative (IBSI, Zwanenburg 2020, and its
 reference manual); every voxel counts alike, whatever width its slice stands for.

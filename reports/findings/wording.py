@@ -62,7 +62,7 @@ def course_assessment(findings: Findings) -> tuple[str, ...]:
 
 
 def _categories(response: Response, category: Category) -> str:
-    """The overall category and what it is of: "progressive disease (PD; targets SD, non-targets PD, no new lesion)"."""
+    """The overall category and its parts: "progressive disease (PD; targets SD, non-targets PD, no new lesion)"."""
     parts = [
         f"{which} {of}" for which, of in (("targets", response.target), ("non-targets", response.non_target)) if of
     ]

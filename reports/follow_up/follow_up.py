@@ -1,4 +1,4 @@
-"""What has become of the lesions since an earlier study (`reports.follow_up.matching` says which are the same).
+"""The course of lesions since an earlier study (`reports.follow_up.matching` says which are the same).
 
 Pure. Sizes are never taken through the map: each study is measured on its own images.
 """

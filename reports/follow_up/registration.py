@@ -60,7 +60,7 @@ class Organ:
 
     @property
     def surface(self) -> "Surface":
-        """What is registered of it, made anew each time."""
+        """The image that is registered, made anew each time."""
         return _surface_of(self)
 
 

@@ -41,7 +41,7 @@ class ReportedStudy:
     def is_whole(self, known: Collection[str]) -> bool:
         """True where no lesion of it can be a part of one of `known`, tracking UIDs.
 
-        A part that has split off bears a tracking UID of its own, and where it lay is not said: so every lesion must be
+        A part that has split off bears another tracking UID, and where it lay is not said: so every lesion must be
         one of those, or have been new.
         """
         return not self.has_split and all(

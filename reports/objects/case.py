@@ -1,4 +1,4 @@
-"""What the objects of one volume are made of: its images, what was found in it, and what is said of it."""
+"""The inputs of the objects of one volume: its images, its findings, and the remarks on it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

@@ -1,6 +1,6 @@
 """What the network looked at, as images that any PACS shows: a page of Grad-CAM for each of the largest lesions.
 
-Secondary captures as the key images are, in a series of their own behind them: who takes these without the others
+Secondary captures as the key images are, in a separate series behind them: who takes these without the others
 gets no picture that could be taken for the finding itself. Their pages show one slice at two scales, so that they
 state no spacing: a ruler on them would measure wrongly.
 """

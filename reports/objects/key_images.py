@@ -1,7 +1,7 @@
 """Key images that any PACS shows: a summary page, then each lesion on its key slice with outline and calipers.
 
 Single-frame Secondary Capture objects (PS3.3 section A.8.1), uncompressed RGB. The multi-frame class would hold them in
-one object, but plain archives and viewers know the single-frame one best, show each as an image of its own in the
+one object, but plain archives and viewers know the single-frame one best, show each as a separate image in the
 series' list, and each names the very slice that it was drawn on.
 
 The pixels hold nothing of the patient's attributes; the objects do, as every object of the study.
@@ -34,7 +34,7 @@ from reports.source_headers import quietly
 KIND = KINDS["key_images"]
 
 LESION_IMAGES = 10
-"""How many lesions have an image of their own, the largest first."""
+"""How many lesions have an image, the largest first."""
 
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 

@@ -94,7 +94,7 @@ def table_of(*kinds: Kind) -> Mapping[str, Kind]:
         raise ValueError("two kinds have one name")
     offsets = [kind.series_offset for kind in kinds if kind.build]
     if len(set(offsets)) < len(offsets) or not all(0 < kind.series_offset < SERIES_NUMBERS for kind in kinds):
-        raise ValueError(f"each kind has a series number of its own from 1 to {SERIES_NUMBERS - 1}")
+        raise ValueError(f"each kind has a unique series number from 1 to {SERIES_NUMBERS - 1}")
     if not {name for kind in kinds for name in (*kind.superseded_by, *kind.instead_of)} <= set(table):
         raise ValueError("a kind is superseded by, or is instead of, one that there is not")
     return table

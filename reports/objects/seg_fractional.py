@@ -1,4 +1,4 @@
-"""What the network thought of each voxel, as a FRACTIONAL SEG on the source's own grid: liver, and tumour.
+"""The network's probability of each voxel, as a FRACTIONAL SEG on the source's grid: liver, and tumour.
 
 Probabilities before any threshold and any rule on components (PS3.3 section C.8.20.2, PROBABILITY): what a reader
 wants who asks how near a miss was. 255 stands for 1, as in the arrays, so nothing is rounded. Placed and referenced as

@@ -1,4 +1,4 @@
-"""What a SEG says of the distance between its frames."""
+"""The distance between the frames of a SEG, as it is written."""
 
 from dicom_io.geometry import Geometry
 

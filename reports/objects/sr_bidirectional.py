@@ -1,7 +1,7 @@
 """The lesions' diameters as a TID 1500 SR that OHIF turns into entries of its measurement panel.
 
 Each lesion is a TID 1501 group with a long and a short axis, each inferred from a line on the key slice. OHIF decides
-by spelling: the report must be titled 126000, the tracking identifier be that of its own tool, the axes be called as
+by spelling: the report must be titled 126000, the tracking identifier be that of OHIF's tool, the axes be called as
 it calls them (DICOM_NOTES). Under that title every group must have coordinates, so nothing else is in here; what was
 found as a whole, and that nothing was found, the other SR says (`reports.objects.sr`).
 

@@ -3,7 +3,7 @@
 Each lesion is two groups of the same tracking UID: first the diameters with their lines, as OHIF's own tool writes them
 (`sr_bidirectional`), then TID 1411 with everything that was found and the reference to the segment
 (`sr`). OHIF merges the two, draws and hydrates them. It decides by the title, and under 126000 it opens a black
-viewport as soon as one tracking UID has no coordinates (DICOM_NOTES). So the liver has no group of its own: the
+viewport as soon as one tracking UID has no coordinates (DICOM_NOTES). So the liver has no separate group: the
 first lesion's says in words what was found as a whole, for as numbers they would pass for the lesion's. Whoever
 maps groups to segments by index counts lesions double.
 

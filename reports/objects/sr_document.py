@@ -1,4 +1,4 @@
-"""What every SR of a result shares: a TID 1500 document with its observer, evidence and Image Library."""
+"""The parts that every SR of a result shares: a TID 1500 document with its observer, evidence and Image Library."""
 
 from collections.abc import Iterable, Iterator, Sequence
 

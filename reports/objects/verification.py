@@ -23,7 +23,7 @@ HELD_BACK = (
     "The segmentation did not pass the check that it lies where it was found, and was held back. "
     "The site's Porta needs a person's attention."
 )
-"""What a radiologist is told of GeometryNotProved."""
+"""The sentence that a radiologist reads for GeometryNotProved."""
 
 CENTROID_TOLERANCE_MM = 0.1
 VOLUME_TOLERANCE = 0.005

@@ -2,7 +2,7 @@
 
 The picture has square pixels along the directions of `hanging`, and the image, the outlines and the calipers
 are laid on it by the geometry's cosines alone: rows that run back to front, columns that run to the right, pixels that
-are not square, planes of any direction need no case of their own.
+are not square, planes of any direction are no special cases.
 """
 
 from collections.abc import Callable, Sequence

@@ -200,7 +200,7 @@ def enhanced(
     name: str = "enhanced",
     change: Callable[[Dataset], None] = lambda ds: None,
 ) -> None:
-    """One Enhanced image whose frames are all slices of `volumes`, shuffled, each with a rescale of its own.
+    """One Enhanced image whose frames are all slices of `volumes`, shuffled, each with another rescale.
 
     `mark(frame, volume)` says in the functional groups of a frame which volume it belongs to. Orientation and pixel
     measures stand in the shared groups or, if not `shared`, in those of each frame.

@@ -65,13 +65,13 @@ def frame_of_reference_in_some(out: Path) -> list[Made]:
 
 
 def frame_of_reference_of_each(out: Path) -> list[Made]:
-    """Each slice has a FrameOfReferenceUID of its own."""
+    """Each slice has another FrameOfReferenceUID."""
     _plain(out, lambda ds, index: setattr(ds, "FrameOfReferenceUID", f"1.2.3.{index}"))
     return []
 
 
 def pixel_spacing_of_each(out: Path) -> list[Made]:
-    """Each slice has a PixelSpacing of its own."""
+    """Each slice has another PixelSpacing."""
     _plain(out, lambda ds, index: setattr(ds, "PixelSpacing", [f"0.{index + 50}", "0.7"]))
     return []
 

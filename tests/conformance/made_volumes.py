@@ -71,7 +71,7 @@ def phases_by_acquisition_time(out: Path) -> list[Made]:
 
 
 def phases_by_time_of_each_slice(out: Path) -> list[Made]:
-    """Each slice has a time of its own, as CT writes it; all of the first phase are before all of the second."""
+    """Each slice has another time, as CT writes it; all of the first phase are before all of the second."""
     volumes = [content(stack(), "first"), content(stack(), "second")]
     for number, made in enumerate(volumes):
 

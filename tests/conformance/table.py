@@ -63,7 +63,7 @@ the same too is one of them dropped, with a warning. Of several ranges those wit
 LIMITS = (
     ("slices of a volume, at least", "{series.MIN_SLICES}"),
     ("extent of a volume across its slices, at least", "{series.MIN_EXTENT_MM:g} mm"),
-    ("slices further apart begin another range, which is a volume of its own", "{series.MAX_GAP_MM:g} mm"),
+    ("slices further apart begin another range, which is another volume", "{series.MAX_GAP_MM:g} mm"),
     ("missing slices, of those that belong to the grid, at most (one always)", "{series.MAX_MISSING_SHARE:.0%}"),
     ("slices further apart are warned of as thick", "{series.THICK_MM:g} mm"),
     (
