@@ -9,7 +9,6 @@ import os
 import sys
 import tempfile
 import textwrap
-import time
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +26,16 @@ from tests.conformance.made_series import WRITERS, title  # noqa: E402
 PAGE = ROOT / "docs" / "conformance.md"
 
 HEAD = """\
-| series | verdict | volumes (slices x rows x columns; mm between slices, rows, columns) | warnings | left out | s |
-|---|---|---|---|---|---|
+| series | verdict | volumes (slices x rows x columns; mm between slices, rows, columns) | warnings | left out |
+|---|---|---|---|---|
 """
 
 INTRODUCTION = """\
 # Conformance: which series are read, and how
 
 Every series ends as its volumes, placed right, or as a named verdict. This page says which; it is written by
-`.venv/bin/python tests/conformance/table.py --write` out of what `porta series --json` prints, and CI holds it, all but
-the times, against `tests/conformance/expected.toml`, which people wrote by hand. The same tests compare every voxel of
+`.venv/bin/python tests/conformance/table.py --write` out of what `porta series --json` prints, and CI holds it
+against `tests/conformance/expected.toml`, which people wrote by hand. The same tests compare every voxel of
 every made series with what was written, and a labelled point of each with its place in the patient, to 0.01 mm.
 
 ## Read
@@ -131,11 +130,10 @@ def _item(text: str) -> str:
 
 def _rows(what: str, path: Path, *options: str) -> str:
     """A row for each series of a case."""
-    started = time.perf_counter()
     try:
         said = porta_series(path, *options)
     except NotDicom:
-        return f"| {what} | no DICOM | | | | {time.perf_counter() - started:.2f} |\n"
+        return f"| {what} | no DICOM | | | |\n"
     several = len(said) > 1
     return "".join(_row(f"{what} …{entry['series_instance_uid'][-8:]}" if several else what, entry) for entry in said)
 
@@ -143,7 +141,7 @@ def _rows(what: str, path: Path, *options: str) -> str:
 def _row(what: str, entry: dict[str, Any]) -> str:
     volumes = "<br>".join(_volume(volume) for volume in entry["volumes"])
     cells = [what, entry["verdict"], volumes, " ".join(entry["warnings"]), str(entry["left_out"] or "")]
-    return f"| {' | '.join(cells)} | {entry['seconds']:.2f} |\n"
+    return f"| {' | '.join(cells)} |\n"
 
 
 def _volume(volume: dict[str, Any]) -> str:
