@@ -5,6 +5,7 @@
     ├── BadRequest(detail)                     what the command line asks for cannot be made
     ├── StorageUnusable(detail)                the storage root cannot be written, or is full
     ├── LedgerUnavailable(detail)              the database does not answer
+    │   └── LedgerLost(path)                   its file was deleted or replaced while it was in use
     ├── FileDamaged(path)                      a file holds other bytes than were written
     ├── WorkDamaged(path)                      what one stage left for the next is gone or damaged
     ├── LedgerRefused(detail)                  the database does not take this value
@@ -74,6 +75,17 @@ class LedgerUnavailable(DaemonError):
 
     def __str__(self) -> str:
         return f"the ledger cannot be used: {self.detail}"
+
+
+class LedgerLost(LedgerUnavailable):
+    """The file of the ledger was deleted or replaced while it was in use: what is written now would be lost with it."""
+
+    def __init__(self, path: Path | str) -> None:
+        self.path = str(path)
+        super().__init__(f"{path} was deleted or replaced while it was in use")
+
+    def __reduce__(self) -> tuple[type["LedgerLost"], tuple[str]]:
+        return LedgerLost, (self.path,)
 
 
 class FileDamaged(DaemonError):

@@ -14,8 +14,9 @@ from types import FrameType
 from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config, Destination
 from daemon.delivery import Deliverer
-from daemon.errors import LedgerUnavailable, StorageUnusable, WorkerStopped
+from daemon.errors import LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
+from daemon.heartbeat import Heartbeat
 from daemon.intake import Intake, open_storage
 from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
@@ -143,7 +144,8 @@ def _build_clock(
         clock.every(TICK_S, f"delivery/{destination.peer}", _guarded(partial(deliver, destination)))
     clock.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
     clock.every(TICK_S, "shadows", _guarded(shadows.compare_due))
-    clock.every(LEASE_S / 3, "heartbeat", _guarded(lambda: ledger.renew_lease(lease, now=time.time())))
+    heartbeat = Heartbeat(ledger, lease, str(config.storage.root), time.time)
+    clock.every(LEASE_S / 3, "heartbeat", _guarded(heartbeat.beat))
     return clock
 
 
@@ -160,6 +162,8 @@ def _guarded(function: Callable[[], object]) -> Callable[[], None]:
         try:
             with suppress(WorkerStopped), guarded(failed):
                 function()
+        except LedgerLost:
+            pass  # the heartbeat says it, once
         except LedgerUnavailable as error:
             failed(error)
 

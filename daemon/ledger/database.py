@@ -17,13 +17,20 @@ MIGRATION_LOCK = 0x706F727461  # "porta"
 
 
 class Database:
-    """One database by its URL. Raises LedgerUnavailable when it does not answer or commit."""
+    """One database by its URL. Raises LedgerUnavailable when it does not answer or commit.
+
+    Raises LedgerLost from when a file that it has open was deleted or replaced.
+    """
 
     def __init__(self, url: str) -> None:
         self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", sqlite_session.prepare)
             sa.event.listen(self._engine, "begin", sqlite_session.begin)
+        self._file: sqlite_session.LedgerFile | None = None
+        if self._engine.dialect.name == "sqlite" and self._engine.url.database:
+            self._file = sqlite_session.LedgerFile(Path(self._engine.url.database))
+            sa.event.listen(self._engine, "connect", self._file.note)
 
     def migrate(self) -> None:
         """Bring the tables to this version's form, one process at a time.
@@ -58,7 +65,11 @@ class Database:
         begin: str = "BEGIN IMMEDIATE",
         around: Callable[[sa.Connection], AbstractContextManager[object]] = nullcontext,
     ) -> Iterator[sa.Connection]:
-        """A change that is committed at the end. Raises LedgerRefused for a value that no column can hold."""
+        """A change that is committed at the end. Raises LedgerRefused for a value that no column can hold.
+
+        Raises LedgerLost, also after the commit, where that went into a file that is not the ledger any more.
+        """
+        self._refuse_lost_file()
         try:
             with (
                 self._engine.connect().execution_options(begin=begin) as connection,
@@ -73,3 +84,8 @@ class Database:
         except (DBAPIError, sa.exc.TimeoutError) as error:
             # The driver's message may quote statements; the type is enough.
             raise LedgerUnavailable(type(error).__name__) from None
+        self._refuse_lost_file()
+
+    def _refuse_lost_file(self) -> None:
+        if self._file:
+            self._file.check()

@@ -1,12 +1,44 @@
 """What a connection to SQLite needs so that a commit is durable and writers wait for each other."""
 
+import os
 import sqlite3
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
+
+from daemon.errors import LedgerLost
+
+
+class LedgerFile:
+    """The file that the first connection of this process opened: is it still what its name means?
+
+    A connection outlives the file that it has open. What is committed to one that was deleted is gone with it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._opened: tuple[int, int] | None = None
+
+    def note(self, *_: object) -> None:
+        """Remember the file that a connection has just opened, unless there was one before."""
+        if self._opened is None:
+            self._opened = self._found()
+
+    def check(self) -> None:
+        """Raise LedgerLost where the name means another file now, or none."""
+        if self._opened is not None and self._found() != self._opened:
+            raise LedgerLost(self._path)
+
+    def _found(self) -> tuple[int, int] | None:
+        try:
+            status = os.stat(self._path)
+        except OSError:
+            return None
+        return status.st_dev, status.st_ino
 
 
 def prepare(connection: Any, _: object) -> None:

@@ -10,6 +10,7 @@ EVERY = [
     errors.ConfigurationError(["porta.toml:1: a", "porta.toml:2: b"]),
     errors.StorageUnusable("/srv/porta is read-only"),
     errors.LedgerUnavailable("no answer"),
+    errors.LedgerLost("ledger.sqlite"),
     errors.FileDamaged("spool/1.2/1.dcm"),
     errors.WorkDamaged("work/1/0/labels.npz"),
     errors.UnknownJob(3),

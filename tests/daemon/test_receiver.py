@@ -199,6 +199,17 @@ def test_a_ledger_that_is_away_is_out_of_resources(site: Site):
     assoc.release()
 
 
+def test_a_ledger_that_was_deleted_is_out_of_resources(site: Site, tmp_path: Path):
+    """Until it is back; nothing that came meanwhile is acknowledged."""
+    assoc = site.associate()
+    assert site.send(assoc, index=1) == 0x0000
+    (tmp_path / "ledger.sqlite").rename(tmp_path / "away.sqlite")
+    assert site.send(assoc, index=2) == 0xA700
+    (tmp_path / "away.sqlite").rename(tmp_path / "ledger.sqlite")
+    assert site.send(assoc, index=2) == 0x0000
+    assoc.release()
+
+
 def test_an_error_nobody_thought_of_is_answered(site: Site, read_log: Any):
     """The sender gets a failure, the log a line with the type, and the next instance its chance."""
     assoc = site.associate()

@@ -1,6 +1,8 @@
 """One suite over both databases: what is recorded, who may work on it, and that nobody overtakes anybody."""
 
 import multiprocessing
+import os
+import shutil
 import sqlite3
 import threading
 from collections.abc import Callable
@@ -12,7 +14,7 @@ import pytest
 import sqlalchemy as sa
 
 from daemon.choice import Choice, Chosen
-from daemon.errors import LedgerUnavailable, UnknownJob, WrongState
+from daemon.errors import LedgerLost, LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import Delivery, DeliveryState, Event, HaltCode, Job, State
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
@@ -1306,6 +1308,70 @@ def write_all(url: str, instances: list[Instance]) -> None:
     for instance in instances:
         assert ledger.record_instance(instance, now=NOW)
     ledger.close()
+
+
+def move_away(path: Path, other: Path) -> None:
+    path.rename(path.with_suffix(".away"))
+
+
+def put_another(path: Path, other: Path) -> None:
+    shutil.copy(other, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+@pytest.mark.parametrize("attack", [move_away, put_another])
+def test_a_file_that_was_deleted_or_replaced_is_lost(
+    ledger: Ledger,
+    tmp_path: Path,
+    empty_ledger: Path,
+    make_instance: MakeInstance,
+    attack: Callable[[Path, Path], None],
+):
+    """No instance is recorded from then on, by no connection, and no empty file takes the place of a deleted one.
+
+    Where the file itself comes back, all goes on.
+    """
+    assert ledger.record_instance(make_instance(1), now=NOW)
+    path = tmp_path / "ledger.sqlite"
+    keep = path.with_suffix(".kept")
+    os.link(path, keep)
+    attack(path, empty_ledger)
+    failures: list[Exception] = []
+
+    def record(number: int) -> None:
+        try:
+            ledger.record_instance(make_instance(number), now=NOW)
+        except LedgerLost as error:
+            failures.append(error)
+
+    threads = [threading.Thread(target=record, args=(number,)) for number in (2, 3, 4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(failures) == 3
+    assert str(path) in str(failures[0])
+    with pytest.raises(LedgerUnavailable):
+        ledger.all_jobs()
+    assert path.exists() == (attack is put_another)
+
+    keep.replace(path)
+    assert len(ledger.all_jobs()) == 1
+    assert ledger.record_instance(make_instance(2), now=NOW)
+
+
+def test_a_file_that_goes_during_a_transaction_is_lost(
+    ledger: Ledger, tmp_path: Path, make_instance: MakeInstance, monkeypatch: pytest.MonkeyPatch
+):
+    """What was committed to a file that is deleted already is not acknowledged."""
+    ledger.all_jobs()
+
+    def deleted(*_: Any, **__: Any) -> None:
+        (tmp_path / "ledger.sqlite").unlink(missing_ok=True)
+
+    monkeypatch.setattr("daemon.ledger.store.open_job", deleted)
+    with pytest.raises(LedgerLost):
+        ledger.record_instance(make_instance(1), now=NOW)
 
 
 def test_two_processes_write_at_once(database: str, make_instance: MakeInstance):
