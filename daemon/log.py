@@ -29,6 +29,8 @@ from typing import Any, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from daemon.terminal import plain
+
 _KEYS = """
     timestamp level event job_id
     series_instance_uid study_instance_uid sop_instance_uid sop_class_uid transfer_syntax_uid
@@ -175,7 +177,7 @@ def _plain(value: object, form: re.Pattern[str] | None) -> object:
     # StrEnum and pydicom's UID are texts as they are; a subclass that prints itself differently is not trusted.
     if isinstance(value, Path) or type(value).__str__ is str.__str__:
         text = str(value)
-        return text if len(text) <= _LONGEST_TEXT and (form is None or form.fullmatch(text)) else "<text>"
+        return plain(text) if len(text) <= _LONGEST_TEXT and (form is None or form.fullmatch(text)) else "<text>"
     if isinstance(value, list | tuple | set | frozenset):
         return [_plain(item, form) for item in value]
     return f"<{_type_name(value)}>"

@@ -4,9 +4,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, TextColumn
 from rich.progress import Progress as Bar
 
+from daemon.terminal import plain
 from dicom_io.progress import Progress
 
 StepsBar = Callable[[int, str, float], None]
@@ -17,7 +19,7 @@ def progress_bar(what: str) -> Iterator[Progress]:
     """Show `what` on stderr while the context lasts."""
     console = Console(stderr=True)
     with Bar(transient=True, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task(what, total=None)
+        task = bar.add_task(escape(plain(what)), total=None)
         yield lambda done, of: bar.update(task, completed=done, total=of)
 
 

@@ -2,9 +2,8 @@
 
 import hashlib
 import json
-import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from pathlib import Path
 from types import NoneType
@@ -19,6 +18,18 @@ PATIENTS = ".patients"
 LONGEST_NAME = 64
 """Of a name or a version: both become LO of a SEG (PS3.5 §6.2), and codes of the ledger."""
 
+LOWEST_MM = {
+    "coarse_spacing_mm": 0.1,
+    "fine_spacing_mm": 0.1,
+    "coarse_step_mm": 0.1,
+    "fine_step_mm": 0.1,
+    "neighbour_mm": 0.0,
+}
+HIGHEST_MM = 50.0
+"""Of each distance of the preprocessing: finer fits into no memory, and coarser is no picture of a liver."""
+HIGHEST_HU = 32768
+"""Either way: what 16 bits hold."""
+
 
 @dataclass(frozen=True)
 class Preprocessing:
@@ -30,8 +41,8 @@ class Preprocessing:
     `window_hu`: values of CT mapped to -1 and 1, clipped beyond. `window_percentiles`: the same for MR, whose values
     have no unit, as percentiles of the volume's own voxels; None for weights that know no MR.
 
-    Raises ValueError, which begins with the key, for a distance that is none, for a window or percentiles that do not
-    grow, and for percentiles beyond 0 and 100.
+    Raises ValueError, which begins with the key, for a distance that is none or beyond any use, for a window or
+    percentiles that do not grow, and for values that no CT has or percentiles beyond 0 and 100.
     """
 
     coarse_spacing_mm: float
@@ -43,13 +54,13 @@ class Preprocessing:
     window_percentiles: tuple[float, float] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("coarse_spacing_mm", "fine_spacing_mm", "coarse_step_mm", "fine_step_mm"):
-            if not (math.isfinite(getattr(self, name)) and getattr(self, name) > 0):
-                raise ValueError(f"{name} must be more than 0")
-        if not (math.isfinite(self.neighbour_mm) and self.neighbour_mm >= 0):
-            raise ValueError("neighbour_mm must be at least 0")
-        if not self.window_hu[0] < self.window_hu[1]:
-            raise ValueError("window_hu must be two growing values")
+        for name, lowest in LOWEST_MM.items():
+            if not lowest <= getattr(self, name) <= HIGHEST_MM:
+                raise ValueError(f"{name} must be from {lowest:g} to {HIGHEST_MM:g}")
+        if not all(abs(hu) <= HIGHEST_HU for hu in self.window_hu):
+            raise ValueError(f"window_hu must be from -{HIGHEST_HU} to {HIGHEST_HU}")
+        if not self.window_hu[1] - self.window_hu[0] >= 1:
+            raise ValueError("window_hu must be two growing values, at least 1 apart")
         if (
             self.window_percentiles is not None
             and not 0 <= self.window_percentiles[0] < self.window_percentiles[1] <= 100
@@ -98,6 +109,7 @@ def read_card(path: Path) -> Card:
     """
     try:
         raw = json.loads(path.read_bytes())
+        texts = list(_texts(raw))
     except OSError as error:
         raise CardInvalid(f"{path}: {error.strerror}") from error
     except (ValueError, RecursionError) as error:
@@ -106,6 +118,9 @@ def read_card(path: Path) -> Card:
     for key in ("name", "version"):
         if not (len(values[key]) <= LONGEST_NAME and values[key].isprintable() and "\\" not in values[key]):
             raise CardInvalid(f"{path}: {key}: must be 1 to {LONGEST_NAME} printable characters, and no backslash")
+    for key, text in texts:  # commands print them, and a SEG states some
+        if not text.isprintable():
+            raise CardInvalid(f"{path}: {key}: must have no control characters and no line ends")
     if not re.fullmatch(r"[0-9a-f]{64}", values["sha256"]):
         raise CardInvalid(f"{path}: sha256: must be 64 digits of 0-9 and a-f")
     if not values["modalities"]:
@@ -119,6 +134,19 @@ def read_card(path: Path) -> Card:
     if (measured := values.get("calibration")) is not None:
         values["calibration"] = Calibration(**_values(measured, Calibration, path, within="calibration."))
     return Card(**values, weights=path.with_suffix(".safetensors"))
+
+
+def _texts(value: object, key: str = "") -> Iterator[tuple[str, str]]:
+    """Yield each text of a JSON value with the key where it stands, and each key with the one above it."""
+    if isinstance(value, str):
+        yield key, value
+    elif isinstance(value, dict):
+        for name, item in value.items():
+            yield key, name
+            yield from _texts(item, f"{key}.{name}" if key else name)
+    elif isinstance(value, list):
+        for item in value:
+            yield from _texts(item, key)
 
 
 def _values(raw: object, kind: type, file: Path, *, within: str = "", but: str = "") -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """The law of imports holds for modules that nobody has written yet."""
 
+import re
 import shutil
 import subprocess
 import sys
@@ -70,3 +71,16 @@ def test_an_outlaw_is_found(broken_by: Callable[[str, str], str], module: str, s
 def test_the_house_itself_keeps_the_law(broken_by: Callable[[str, str], str]) -> None:
     """A module that imports nothing, in a room, breaks nothing: the copy is judged as the original is."""
     assert broken_by("daemon/worker/outlaw.py", "") == ""
+
+
+def test_commands_write_for_people_in_one_way():
+    """What a value from outside holds reaches a terminal as text: nobody prints past `daemon/terminal.py` but JSON."""
+    past = [
+        f"{path.relative_to(ROOT)}: {line.strip()}"
+        for folder in FOLDERS
+        for path in (ROOT / folder).rglob("*.py")
+        if path.name not in ("terminal.py", "progress.py")
+        for line in path.read_text().splitlines()
+        if re.search(r"(?<!\.)\bprint\((?!json\.|$)|\bConsole\(|from_markup|markup=True", line)
+    ]
+    assert past == []

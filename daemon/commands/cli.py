@@ -18,6 +18,7 @@ from daemon.commands.train_extra import require_train_extra
 from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
 from daemon.configuration.config import Config, load
 from daemon.errors import ConfigurationError, DaemonError
+from daemon.terminal import say, warn
 from daemon.workbench.train_settings import Overrides, load_settings
 from dicom_io.errors import DicomIOError
 from models.architectures.names import ARCHITECTURE_NAMES
@@ -82,7 +83,7 @@ def submit(
 
     refused = submit_paths(_configured(config), paths)
     for line in refused:
-        print(line, file=sys.stderr)
+        warn(line)
     raise typer.Exit(2 if refused else 0)
 
 
@@ -209,8 +210,9 @@ def calibrate(
     from daemon.workbench.calibrator import calibrate as write_calibration
 
     path, fitted = write_calibration(findable(weights), evaluations)
-    print(f"{path}: {fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real;", end=" ")
-    print(f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)")
+    counts = f"{fitted.lesions} lesions of {fitted.cases} patients, {fitted.real} real"
+    scores = f"Brier score {fitted.brier_before:.3f}, calibrated {fitted.brier_after:.3f} (each patient left out)"
+    say(f"{path}: {counts}; {scores}")
 
 
 def evaluate(
@@ -295,7 +297,7 @@ def phantom(
     )
     found = write_phantoms(out, order, seed=seed, count=count, how=chosen(PhantomFormat, form, "--format"))
     phantoms = "1 phantom" if count == 1 else f"{count} phantoms"
-    print(f"{phantoms} of {slices} slices with {found} lesions in {out}")
+    say(f"{phantoms} of {slices} slices with {found} lesions in {out}")
 
 
 @takes_keys(
@@ -379,7 +381,7 @@ def compare(
             pictures=pictures,
         )
         page = compare_models(asked, out)
-    print(page)
+    say(str(page))
 
 
 def _configured(path: Path | None) -> Config:
@@ -396,7 +398,7 @@ def one_line_errors() -> Iterator[None]:
         yield
     except (DaemonError, DicomIOError, ModelError, ReportError) as error:
         for line in str(error).splitlines():
-            print(f"porta: {line}", file=sys.stderr)
+            warn(f"porta: {line}")
         sys.exit(error.exit_code)
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
-from rich.console import Console
 from rich.table import Table
 
 from daemon.commands.demo_pacs import OrthancNode, OwnNode, Pacs, free_port
@@ -20,6 +19,7 @@ from daemon.commands.phantoms import PhantomOrder, lesion_volumes_ml, liver_volu
 from daemon.errors import DaemonError, StorageUnusable
 from daemon.jobs import State
 from daemon.ledger.store import Ledger
+from daemon.terminal import Terminal, styled
 from dicom_io.errors import PeerError
 from dicom_io.geometry import Geometry
 from dicom_io.network import scu
@@ -39,7 +39,7 @@ MIN_LIVER_DICE, MAX_VOLUME_ERROR = 0.90, 0.10
 LONGEST_WAIT_S = 600.0
 SENDER = "MODALITY"
 
-console = Console(highlight=False, soft_wrap=True)
+console = Terminal(highlight=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ def _show(
     picture = _draw(phantom, seg, results)
     _print_checks(checks)
     right = all(check.right for check in checks)
-    console.print("The results are right." if right else "[bold red]The results are NOT right.[/bold red]")
+    console.print("The results are right." if right else styled("The results are NOT right.", "bold red"))
     _print_places(directory, port, pacs, study_instance_uid, picture)
     if not once:
         console.print("Listening until Ctrl-C.")
@@ -251,7 +251,7 @@ def _stop(service: "subprocess.Popen[bytes]") -> None:
 def _print_checks(checks: list[Check]) -> None:
     table = Table("", "truth", "found", "")
     for check in checks:
-        table.add_row(check.what, check.truth, check.found, "ok" if check.right else "[bold red]WRONG[/bold red]")
+        table.add_row(check.what, check.truth, check.found, "ok" if check.right else styled("WRONG", "bold red"))
     console.print(table)
 
 

@@ -12,9 +12,10 @@ from pathlib import Path
 
 from matplotlib.image import imsave
 
-from daemon.commands.standalone import Task, numbered, say, segmented, volumes_of
+from daemon.commands.standalone import Task, numbered, remark, segmented, volumes_of
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
+from daemon.terminal import say
 from daemon.worker.requests import Engine
 from daemon.worker.stages import model_on
 from dicom_io.nifti import has_affine, write_fractions
@@ -78,7 +79,7 @@ def explain_input(
         folder = numbered(out, number)
         counts.append(_explain_volume(task, volume, folder, model, engine, lesion=lesion, methods=methods))
         if several:
-            print(f"  {task.name}")
+            say(f"  {task.name}")
     if lesion is not None and any(counts) and lesion > max(counts):
         raise BadRequest(f"--lesion: there is no lesion {lesion}, they are numbered from 1 to {max(counts)}")
 
@@ -91,23 +92,23 @@ def _explain_volume(
     findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
     if not findings.lesions:
         what = "no lesion was found" if findings.liver_volume_ml > 0 else "no liver was found"
-        print(f"{out}: {what}, so there is nothing to explain")
+        say(f"{out}: {what}, so there is nothing to explain")
         return 0
     chosen = [one for one in findings.lesions if lesion in (None, one.number)]
     if not chosen:
         return findings.lesion_count
     scene = _look(model_on(fitting(model, volume.modality), engine), volume, segmentation)
     if scene is None:
-        say(f"{out}: the network does not find the liver again, so its lesions cannot be explained")
+        remark(f"{out}: the network does not find the liver again, so its lesions cannot be explained")
         return findings.lesion_count
     out.mkdir(parents=True, exist_ok=True)
     if not has_affine(volume.geometry):
-        say(f"{out}: no maps as NIfTI, which cannot place slices that are not evenly spaced; the pictures are there")
+        remark(f"{out}: no maps as NIfTI, which cannot place slices that are not evenly spaced; the pictures are there")
     headers = () if task.stack is None else stack_headers(task.stack)
     window = display_window(volume, headers[0] if headers else None)
     for one, way, heat in _heats(scene, chosen, methods):
         _write(scene, findings, one, way=way, heat=heat, out=out, window=window)
-        print(f"{out}: {way.kind.title} of lesion {one.number}, {one.size.long_axis_mm:.0f} mm")
+        say(f"{out}: {way.kind.title} of lesion {one.number}, {one.size.long_axis_mm:.0f} mm")
     return findings.lesion_count
 
 

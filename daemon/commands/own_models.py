@@ -7,15 +7,14 @@ whatever is added meanwhile.
 import sys
 from pathlib import Path
 
-from rich.console import Console
-
 from daemon.configuration.config import Config, load
 from daemon.errors import BadRequest, ConfigurationError
+from daemon.terminal import Terminal, styled, warn
 from models.cards import Card, read_card, shipped
 from models.catalogue import AT, Catalogue, add, added
 from models.errors import DeviceUnavailable, ModelError
 
-console = Console(width=None if sys.stdout.isatty() else 200)
+console = Terminal(width=None if sys.stdout.isatty() else 200)
 
 
 def catalogue_of(config: Config | None) -> Catalogue:
@@ -69,7 +68,7 @@ def print_models(config: Config | None) -> bool:
         try:
             card = read_card(path)
         except ModelError as error:
-            print(f"porta: {error}", file=sys.stderr)
+            warn(f"porta: {error}")
             right = False
             continue
         _print_card(card, catalogue)
@@ -77,7 +76,8 @@ def print_models(config: Config | None) -> bool:
 
 
 def _print_card(card: Card, catalogue: Catalogue) -> None:
-    console.print(f"[bold]{card.name}[/bold] {card.version} ({card.architecture}, {', '.join(card.modalities)})")
+    made_for = f"({card.architecture}, {', '.join(card.modalities)})"
+    console.print(styled(card.name, "bold"), card.version, made_for)
     if card.path.parent != catalogue.pretrained:
         console.print(f"  card       {card.path}", highlight=False, soft_wrap=True)
     for name in [name for name, path in catalogue.given.items() if path == card.path]:
@@ -105,7 +105,7 @@ def verify_models(config: Config | None, name: str | None) -> bool:
             card = read_card(path)
             verify(card)
         except ModelError as error:
-            print(f"porta: {error}", file=sys.stderr)
+            warn(f"porta: {error}")
             right = False
         else:
             console.print(_whole(card), highlight=False, soft_wrap=True)
@@ -183,7 +183,7 @@ def configuration(path: Path | None) -> Config | None:
         if path is not None:
             raise
         if not error.faults[0].startswith("no configuration found"):
-            print(f"porta: {error.faults[0]}; only the models that ship are looked at", file=sys.stderr)
+            warn(f"porta: {error.faults[0]}; only the models that ship are looked at")
         return None
 
 

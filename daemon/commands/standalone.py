@@ -1,6 +1,5 @@
 """What needs no service: to segment one study."""
 
-import sys
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,6 +9,7 @@ from pathlib import Path
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
 from daemon.spool import write_durably
+from daemon.terminal import say, warn
 from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.requests import Engine
 from daemon.worker.results import FINDINGS, findings_bytes, write_results
@@ -114,7 +114,7 @@ def _with_liver(ranges: Sequence[_Done]) -> list[_Done]:
     if not 0 < len(empty) < len(ranges):
         return list(ranges)
     said = " ".join(said_of_empty(stack) for stack in empty if stack)
-    say(said)
+    remark(said)
     return [
         replace(
             each,
@@ -136,7 +136,7 @@ def _write_all(done: Iterable[_Done], out: Path, written: int) -> int:
         findings = _write_task(each.task, each.volume, each.segmentation, folder)
         _write_pictures(each.volume, each.segmentation, findings, folder)
         if each.several:
-            print(f"  {each.task.name}")
+            say(f"  {each.task.name}")
     return written
 
 
@@ -173,7 +173,7 @@ def volumes_of(
         if not found.groups:
             raise NotDicom(source, found.unreadable[0].why if len(files) == 1 else "holds no DICOM files")
         for unreadable in found.unreadable:
-            say(str(named(unreadable, source, Path(workdir))))
+            remark(str(named(unreadable, source, Path(workdir))))
         refused: dict[str, SeriesRejected] = {}
         tasks: list[tuple[Task, Stack]] = []
         for uid, members in sorted(found.groups.items()):
@@ -197,7 +197,7 @@ def volumes_of(
     if not done and len(refused) == 1:
         raise next(iter(refused.values()))
     for name, refusal in refused.items():
-        say(f"{name}: {refusal}")
+        remark(f"{name}: {refusal}")
     if not done:
         raise NotDicom(source, "nothing in it can be segmented")
 
@@ -209,7 +209,7 @@ def _tasks(members: Sequence[ImageFile], model: str, prefer: str) -> list[tuple[
     refuse_unfit(series, None)
     stacks, note = chosen_stacks(series, prefer)
     if note:
-        say(f"series {series.series_instance_uid}: {note}")
+        remark(f"series {series.series_instance_uid}: {note}")
     return [(Task(stack, note), stack) for stack in stacks]
 
 
@@ -252,16 +252,16 @@ def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findin
     if has_affine(volume.geometry):
         write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / LABELS)
     else:
-        say(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
+        remark(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
     write_overlays(volume, segmentation, findings, out)
-    print(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
+    say(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
     for lesion in findings.lesions:
         said = [
             f"{lesion.size.long_axis_mm:.0f} x {lesion.size.short_axis_mm:.0f} mm",
             f"{lesion.size.volume_ml:.1f} mL",
         ]
         said += [] if lesion.values.hu_mean is None else [f"{lesion.values.hu_mean:.0f} HU"]
-        print(f"  lesion {lesion.number}: {', '.join(said)}")
+        say(f"  lesion {lesion.number}: {', '.join(said)}")
 
 
 def _clear(out: Path, names: Sequence[str]) -> None:
@@ -275,6 +275,6 @@ def _clear(out: Path, names: Sequence[str]) -> None:
             folder.rmdir()
 
 
-def say(line: str) -> None:
+def remark(line: str) -> None:
     """Print one line on stderr."""
-    print(f"porta: {line}", file=sys.stderr)
+    warn(f"porta: {line}")

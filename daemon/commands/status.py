@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from daemon.configuration.config import Config, Peer
@@ -18,10 +17,11 @@ from daemon.jobs import WORKABLE, Delivery, Job, Shadow
 from daemon.ledger.store import Ledger
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
+from daemon.terminal import Terminal
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
-console = Console(width=None if sys.stdout.isatty() else 200)
+console = Terminal(width=None if sys.stdout.isatty() else 200)
 
 
 def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dict[str, Any]:

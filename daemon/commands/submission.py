@@ -9,6 +9,7 @@ from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.intake import STATUS, Intake, Verdict, open_storage
 from daemon.quarantine import Quarantine
+from daemon.terminal import say
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
 
@@ -52,5 +53,5 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
                     name = path if len(files) == 1 else file
                     refused.append(f"{name}: {accepted.verdict}, kept in quarantine")
     ledger.release_series(sorted(series), now=time.time())
-    print(f"{stored} instances of {len(series)} series taken in")
+    say(f"{stored} instances of {len(series)} series taken in")
     return refused

@@ -1,7 +1,6 @@
 """`porta series`: whether each series would be processed, and why not. Judged from the headers, unless asked."""
 
 import json
-import sys
 import tempfile
 import time
 from collections import Counter
@@ -11,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.table import Table
 
 from daemon.progress import progress_bar
+from daemon.terminal import Terminal, plain, styled, warn
 from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.sources import find_series, foretold_by_headers, named, refuse_unfit
 from dicom_io.archive import dicom_files
@@ -80,7 +79,7 @@ def print_verdicts(source: Path, *, as_json: bool, prefer: str, pixels: bool) ->
     """
     judged = judge(source, prefer=prefer, pixels=pixels)
     for error in judged.unreadable:
-        print(f"porta: {error}", file=sys.stderr)
+        warn(f"porta: {error}")
     if as_json:
         print(json.dumps([_as_json(verdict) for verdict in judged.verdicts], indent=2))
     else:
@@ -179,14 +178,14 @@ def _print_table(verdicts: Sequence[SeriesVerdict], prefer: str) -> None:
     table = Table("series", "verdict", "volumes", "s", show_lines=True)
     table.columns[0].overflow, table.columns[3].justify = "fold", "right"
     for verdict in verdicts:
-        name = f"{verdict.series_instance_uid or 'no UID'}\n{verdict.modality or 'no modality'}"
+        name = f"{plain(verdict.series_instance_uid or 'no UID')}\n{plain(verdict.modality or 'no modality')}"
         colour = "green" if verdict.verdict == ACCEPTED else "red"
         lines = [] if verdict.verdict == ACCEPTED else [verdict.sentence]
         lines += [in_words(volume, prefer, several=len(verdict.volumes) > 1) for volume in verdict.volumes]
         lines += [WARNING_SENTENCES[SeriesWarning(code)] for code in verdict.warnings]
         lines += [f"Left out: {verdict.left_out}."] if verdict.left_out else []
-        table.add_row(name, f"[{colour}]{verdict.verdict}[/]", "\n".join(lines), f"{verdict.seconds:.2f}")
-    Console(highlight=False, markup=True).print(table)
+        table.add_row(name, styled(verdict.verdict, colour), "\n".join(lines), f"{verdict.seconds:.2f}")
+    Terminal(highlight=False).print(table)
 
 
 def in_words(volume: VolumeVerdict, prefer: str, *, several: bool) -> str:

@@ -6,6 +6,7 @@ from dataclasses import asdict
 from daemon.commands.status import open_ledger
 from daemon.configuration.config import Config
 from daemon.spool import Spool
+from daemon.terminal import say
 from daemon.verification import verify_storage
 
 
@@ -19,8 +20,8 @@ def print_verification(config: Config, *, as_json: bool) -> bool:
         print(json.dumps(asdict(done), indent=2))
         return not done.findings
     for finding in done.findings:
-        print(f"{finding.fault} {finding.path}: {finding.remedy}")
-    print(
+        say(f"{finding.fault} {finding.path}: {finding.remedy}")
+    say(
         f"{done.instances} instances and {done.objects} results looked at, {done.bytes / 1e6:.1f} MB whole; "
         f"{done.quarantined} in quarantine, {done.quarantined_bytes / 1e6:.1f} MB; {len(done.findings)} findings"
     )

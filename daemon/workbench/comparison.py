@@ -13,7 +13,6 @@ Models are made one after another. Every part goes on from where it was stopped 
 
 import json
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from typing import Any
 
 from daemon.configuration.faults import did_you_mean, shown
 from daemon.errors import ComparisonStopped, ConfigurationError, TrainingStopped
+from daemon.terminal import warn
 from daemon.workbench.comparison_page import COMPLEXITY, EVALUATIONS, STATE, card_of, draw_page
 from daemon.workbench.evaluator import Content, evaluate_model, plain, writing
 from daemon.workbench.interruption import interruptible
@@ -101,7 +101,7 @@ def _compared(asked: Comparison, out: Path) -> Path:
     test = _held_out(next(iter(materials.values())), asked.test_phantoms)
     if not asked.runs:
         for number, (name, run) in enumerate(runs.items(), start=1):
-            _say(f"model {number} of {len(runs)}: {name}")
+            warn(f"model {number} of {len(runs)}: {name}")
             train_model(_changed(settings, "network", model=name), run, command=asked.command)
     contents = _measure(runs, test, out, asked)
     state = {
@@ -199,7 +199,7 @@ def _measure(runs: Mapping[str, Path], test: Sequence[CaseSource], out: Path, as
         path = out / COMPLEXITY / f"{label}.json"
         of = {"sha256": card.sha256, "conditions": conditions(machine.threads)}
         if not _is_of(path, of):
-            _say(f"{label}: measuring time and memory")
+            warn(f"{label}: measuring time and memory")
             measured = of | complexity(card, threads=machine.threads).to_json()
             with writing(out):
                 path.parent.mkdir(parents=True, exist_ok=True)
@@ -276,7 +276,3 @@ def _collections(names: Iterable[str]) -> str:
     found = Counter(names)
     named = ", ".join(f"{name} {count}" for name, count in sorted(found.items()))
     return f"{found.total()} case{'s' * (found.total() != 1)}" + (f": {named}" if named else "")
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from daemon.errors import EvaluationStopped
 from daemon.progress import progress_bar
+from daemon.terminal import Terminal, say, warn
 from daemon.workbench.interruption import interruptible
 from dicom_io.nifti import has_affine, write_labels
 from models.cards import Card, find
@@ -88,8 +88,8 @@ def _evaluated(request: Request, out: Path) -> dict[str, Content]:
         del model  # one network in memory at a time
     with writing(out):
         draw_charts(contents, out / CHARTS)
-    Console(width=None if sys.stdout.isatty() else 160).print(table_of(contents))
-    print(f"{out}: evaluation.json and the worst cases of each model, and {CHARTS}/")
+    Terminal(width=None if sys.stdout.isatty() else 160).print(table_of(contents))
+    say(f"{out}: evaluation.json and the worst cases of each model, and {CHARTS}/")
     return contents
 
 
@@ -103,7 +103,7 @@ def find_sources(request: Request) -> list[CaseSource]:
         found = find_all(request.folders, request.tumours_not_drawn)
         sources += found.sources
         for line in found.skipped:
-            print(line, file=sys.stderr)
+            warn(line)
     if request.split is not None:
         sources = _of_split(request.split, request.part, sources)
     known = {source.name: source for source in sources}
@@ -149,13 +149,13 @@ def _of_split(path: Path, part: str, sources: Sequence[CaseSource]) -> list[Case
 
 def evaluate_model(model: Model, sources: Sequence[CaseSource], out: Path, asked: Asked, *, label: str) -> Content:
     """Measure one model and draw its worst cases; a bar for a person, a line for each case else."""
-    console = Console(stderr=True)
+    console = Terminal(stderr=True)
     with progress_bar(f"measuring {label}") as progress:
 
         def report(done: int, of: int, line: str) -> None:
             progress(done, of)
             if not console.is_terminal or line.startswith("left out"):
-                print(f"{label}: case {done} of {of}, {line}", file=sys.stderr, flush=True)
+                warn(f"{label}: case {done} of {of}, {line}")
 
         content = evaluate(model, sources, out, asked, report)
     with writing(out):

@@ -12,10 +12,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from daemon.errors import BadRequest, EvaluationStopped
+from daemon.terminal import Terminal
 from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import FINETUNING, Overrides, TrainSettings, load_settings
@@ -73,7 +73,7 @@ def _finetuned(asked: Finetuning, out: Path) -> Path:
     card = read_card(out / RUN / f"{base.architecture}.json")
     contents[AFTER] = _measure(card, held_back, out / AFTER, how, settings)
     _tell(card.path, contents)
-    console = Console(width=None if sys.stdout.isatty() else 160)
+    console = Terminal(width=None if sys.stdout.isatty() else 160)
     console.print(table_of(contents))
     console.print(f"{card.path}: {card.name} {card.version}, from {base.name} {base.version}", soft_wrap=True)
     return card.path

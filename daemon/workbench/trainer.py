@@ -1,7 +1,6 @@
 """`porta train`: find cases, split them, prepare them once, train, and leave weights with a filled card."""
 
 import os
-import sys
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -11,6 +10,7 @@ from typing import Any
 
 from daemon.errors import ConfigurationError, TrainingStopped
 from daemon.progress import progress_bar, steps_bar
+from daemon.terminal import warn
 from daemon.workbench.interruption import Interruption, interruptible
 from daemon.workbench.train_settings import TrainSettings, as_toml
 from models.cards import Card, find, licences_of
@@ -96,7 +96,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
         rank.wait()
         folder = RunFolder(out, card)
         if rank.first:
-            _say(
+            warn(
                 f"training on {len(training)} cases, validating on {len(validation)}; {rank.device}"
                 + (f", {rank.world} processes" if rank.world > 1 else "")
             )
@@ -175,7 +175,7 @@ def _prepare(settings: TrainSettings, material: Material, out: Path, rank: Rank)
         with progress_bar("preparing the cases") as progress:
             prepared = prepare(sources, settings.preprocessing, cache, processes=processes, progress=progress)
         for line in (*material.lines, *prepared.skipped):
-            _say(line)
+            warn(line)
     kept = rank.told([case.name for case in prepared.cases] if prepared else [])
     return prepared or prepare(part(sources, kept), settings.preprocessing, cache)
 
@@ -232,13 +232,13 @@ def _watched(folder: RunFolder, steps: int, interruption: Interruption, *, shown
             if bar is not None:
                 bar(number, f"loss {mean:.3f}", seconds_left)
             elif shown and (number % LINES_OF_STEPS == 0 or number == steps):
-                _say(f"step {number} of {steps}, loss {mean:.3f}, {seconds_left / 60:.1f} min left")
+                warn(f"step {number} of {steps}, loss {mean:.3f}, {seconds_left / 60:.1f} min left")
 
         def epoch(quality: Quality) -> None:
             tumour = "" if quality.tumour_dice is None else f", tumour {quality.tumour_dice:.3f}"
             line = f"step {quality.step}: validation Dice liver {quality.liver_dice:.3f}{tumour}"
             folder.note(line)
-            _say(line)
+            warn(line)
             _draw(folder)
 
         yield Watch(step=step, epoch=epoch, stop=lambda: interruption.asked)
@@ -248,7 +248,3 @@ def _draw(folder: RunFolder) -> None:
     paths = (folder.path / name for name in (LOSSES, DICES, CURVES))
     losses, dices, curves = paths
     draw_curves(losses, dices, curves, title=" ".join(filter(None, (folder.card["name"], folder.card["version"]))))
-
-
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)

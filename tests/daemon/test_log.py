@@ -221,6 +221,14 @@ def test_the_console_form_has_the_same_allow_list(stream: io.StringIO):
     assert "{" not in text
 
 
+def test_a_peer_does_not_write_on_the_terminal(stream: io.StringIO):
+    """An AE title may hold what it likes: control characters are written out."""
+    configure("info", "console", stream)
+    get_logger().warning("association.refused", calling_ae_title="A\x1b[2J\x9bB")
+    assert r"A\x1b[2J\x9bB" in stream.getvalue()
+    assert not set("\x1b\x9b") & set(stream.getvalue())
+
+
 def test_an_unconfigured_process_has_the_allow_list_too(stream: io.StringIO, capsys: pytest.CaptureFixture[str]):
     """A worker that forgets to configure its log must not be a leak."""
     structlog.reset_defaults()

@@ -7,7 +7,7 @@ import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -235,6 +235,18 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
     assert table.code == 0
     for word in ("NO_RULE", "WORKER_FAILED", "REPORTED", "UNREACHABLE", "RECEIVING"):
         assert word in table.out
+
+
+def test_jobs_of_a_peer_with_a_hostile_title(desk: Desk, make_instance: Callable[..., Instance]):
+    """What an AE title holds is text in the table, whatever Rich or the terminal would make of it."""
+    ledger = desk.ledger()
+    hostile = replace(make_instance(1), calling_ae_title="[/x]\x1b[2J[b]")
+    ledger.record_instance(hostile, now=NOW)
+    ledger.close()
+    answer = desk.porta_here("jobs")
+    assert answer.code == 0
+    assert r"[/x]\x1b[2J[b]" in answer.out
+    assert "\x1b" not in answer.out
 
 
 def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]):

@@ -146,6 +146,19 @@ def test_list_is_what_it_was(desk: Desk) -> None:
     assert lines[-1] == "  for research use, not a diagnosis"
 
 
+def test_card_that_looks_like_markup_is_listed_as_it_is(desk: Desk, given: Path) -> None:
+    """Brackets of a card are text: they ended `porta models`."""
+    card = json.loads(given.read_text())
+    hostile = "[/nothing] [red]of others[/red] :bomb:"
+    given.write_text(json.dumps(card | {"trained_on": hostile, "quality": {"[/x]": {"[b]": ["[/b]"]}}}))
+    desk.configure()
+    assert desk.porta("models", "add", given, "--config", desk.config).code == 0
+    answer = desk.porta("models", "--config", desk.config)
+    assert answer.code == 0
+    assert f"  trained on {hostile}" in answer.out.splitlines()
+    assert "  [/x]: {'[b]': ['[/b]']}" in answer.out.splitlines()
+
+
 def test_added_model_is_listed_verified_and_named_by_a_rule(desk: Desk, given: Path) -> None:
     """With what it was trained on; both files lie in the storage root, where the service reads them."""
     desk.configure()
