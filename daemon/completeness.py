@@ -17,6 +17,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from functools import partial
 
+from pydicom import Dataset
+
 from daemon.configuration.config import Config, Peer, Rule
 from daemon.errors import FileDamaged
 from daemon.guard import guarded
@@ -193,18 +195,10 @@ class Closer:
 
     def _rule(self, due: Due) -> Rule | None:
         """The rule of the first image that is what was received. Raises FileDamaged, NotDicom or OSError if none is."""
-        unread: Exception | None = None
-        for path in self.ledger.instance_paths(due.series_instance_uid):
-            try:
-                check_spooled(self.spool.root / path)
-                header = read_dataset(self.spool.root / path)
-            except (FileDamaged, NotDicom, OSError) as error:
-                unread = error
-            else:
-                return first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
-        if unread:
-            raise unread
-        return None
+        header = first_header(self.spool, self.ledger, due.series_instance_uid)
+        if header is None:
+            return None
+        return first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
 
     def _close(self, due: Due) -> bool:
         rule = self._rule(due)
@@ -235,6 +229,23 @@ class Closer:
         with bound_job(due.job_id):
             log.info("series.gapped", instances=due.instances, quiet_s=self.config.series.quiet_s)
         return True
+
+
+def first_header(spool: Spool, ledger: Ledger, series_instance_uid: str) -> Dataset | None:
+    """Return the first image of a series that is what was received, without pixels; None where none came.
+
+    Raises FileDamaged, NotDicom or OSError where all are damaged, or gone.
+    """
+    unread: Exception | None = None
+    for path in ledger.instance_paths(series_instance_uid):
+        try:
+            check_spooled(spool.root / path)
+            return read_dataset(spool.root / path)
+        except (FileDamaged, NotDicom, OSError) as error:
+            unread = error
+    if unread:
+        raise unread
+    return None
 
 
 def is_refused_for_want_of_slices(found: Series | Exception) -> bool:

@@ -67,6 +67,8 @@ class Event(StrEnum):
     CANCELLED = "CANCELLED"
     LATE_INSTANCE = "LATE_INSTANCE"
     REOPENED = "REOPENED"
+    REMATCHED = "REMATCHED"
+    RESENT = "RESENT"
 
 
 ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
@@ -92,12 +94,20 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.REJECTED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REJECTED, Event.REOPENED): State.RECEIVED,
     (State.REJECTED, Event.REFUSED): State.REFUSED,
+    (State.RECEIVED, Event.REMATCHED): State.RECEIVING,
+    (State.SEGMENTED, Event.REMATCHED): State.RECEIVING,
+    (State.REFUSED, Event.REMATCHED): State.RECEIVING,
+    (State.REJECTED, Event.REMATCHED): State.RECEIVING,
+    (State.CANCELLED, Event.REMATCHED): State.RECEIVING,
+    (State.DELIVERED, Event.RESENT): State.REPORTED,
+    (State.COMMITTED, Event.RESENT): State.REPORTED,
     **{(state, Event.CANCELLED): State.CANCELLED for state in State if state not in ENDED},
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
 the next revision, which is another job (see `opens_revision`). REOPENED: the series that was to be reported in
 place of this one turned out to be none; REFUSED from REJECTED: nothing of the study is answered any more, so that the
-reason has to be told."""
+reason has to be told. REMATCHED: the rules are asked again, because a person said so or the job's rule is gone; RESENT:
+a person has the results sent again."""
 
 
 def opens_revision(state: State) -> bool:

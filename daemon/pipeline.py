@@ -26,7 +26,7 @@ from daemon.choice import (
     with_verdicts,
 )
 from daemon.configuration.config import Config
-from daemon.errors import WorkDamaged, WorkerFailed, WorkerStopped
+from daemon.errors import RuleGone, WorkDamaged, WorkerFailed, WorkerStopped
 from daemon.guard import guarded
 from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
@@ -116,8 +116,12 @@ class Pipeline:
                 settled[job.id] = self.ledger.job(job.id)
         jobs = [settled.get(job.id, job) for job in jobs]
         rule = next((rule for rule in self.config.rules if rule.name == jobs[0].rule), None)
-        if rule is None:  # nobody knows where to send anything
-            choice = Choice(refused=tuple(job for job in jobs if standing_of(job) == Standing.REFUSED))
+        if rule is None:  # what takes something back had to be told by it; the others are matched again
+            refused = [job for job in jobs if standing_of(job) == Standing.REFUSED]
+            for job in (job for job in refused if job.before_instance is None):
+                with bound_job(job.id):
+                    self._settle(job, RuleGone(str(job.rule)))
+            choice = Choice(refused=tuple(job for job in refused if job.before_instance is not None))
         else:
             current = not_taken_back(jobs)
             choice = choose(current, suitabilities, per_study=rule.per_study)
@@ -352,6 +356,8 @@ class Pipeline:
             case Retry(at, counts):
                 self.ledger.postpone(job, now=now, until=at, code=code, counts=counts)
                 log.warning("job.postponed", error=error, attempts=job.attempts + counts, delay_s=round(at - now, 1))
+            case Halt(HaltCode.RULE_GONE) if self.ledger.rematch(job, now=now):
+                log.info("job.rematched", rule=job.rule)
             case Halt(halt):
                 outgoing = self._held_back(job) if halt == HaltCode.GEOMETRY_NOT_PROVED else []
                 self.ledger.halt(job, halt, now=now, outgoing=outgoing)

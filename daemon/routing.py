@@ -1,6 +1,7 @@
 """Which rule a series falls under: the first whose every pattern matches."""
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from pydicom import Dataset
@@ -17,12 +18,25 @@ def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str
 
 def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
     """True where, for each keyword of the rule, a pattern fits one of the attribute's values; case does not count."""
-    return all(
-        any(fnmatchcase(value.casefold(), pattern.casefold()) for value in found for pattern in patterns)
-        for found, patterns in (
-            (_values(header, keyword, calling_ae_title), patterns) for keyword, patterns in rule.match.items()
-        )
-    )
+    return mismatch(rule, header, calling_ae_title=calling_ae_title) is None
+
+
+@dataclass(frozen=True)
+class Mismatch:
+    """The keyword for which no pattern of a rule fits, the patterns, and the values: these are a patient's data."""
+
+    keyword: str
+    patterns: tuple[str, ...]
+    values: tuple[str, ...]
+
+
+def mismatch(rule: Rule, header: Dataset, *, calling_ae_title: str) -> Mismatch | None:
+    """Return why a rule does not match: its first keyword that does not fit; None where it matches."""
+    for keyword, patterns in rule.match.items():
+        found = _values(header, keyword, calling_ae_title)
+        if not any(fnmatchcase(value.casefold(), pattern.casefold()) for value in found for pattern in patterns):
+            return Mismatch(keyword, tuple(patterns), tuple(found))
+    return None
 
 
 def _values(header: Dataset, keyword: str, calling_ae_title: str) -> list[str]:

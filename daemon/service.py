@@ -48,7 +48,7 @@ def run(config: Config) -> None:
     """
     limit_service()
     spool, ledger = open_storage(config)
-    with spool.lock():
+    with spool.lock(config.routing_digest):
         spool.sweep()
         host = socket.gethostname()
         freed = ledger.free_leases(host)

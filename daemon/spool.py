@@ -28,6 +28,7 @@ from dicom_io.uids import checked_uid
 from dicom_io.whole_files import open_whole, sync_folder
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
+LOCK = "service.lock"
 PRIVATE = 0o600
 """Mode of the files."""
 
@@ -67,15 +68,33 @@ class Spool:
         if owner != user and (place.exists() or owner != 0):
             raise StorageUnusable(f"storage root {self.root} belongs to user {_name(owner)}: run this as that user")
 
-    def lock(self) -> IO[bytes]:
-        """Lock the root for this process, until the file is closed or the process ends. Raises StorageUnusable."""
-        handle = (self.root / "service.lock").open("ab")
+    def lock(self, note: str = "") -> IO[bytes]:
+        """Lock the root for this process, until the file is closed or the process ends, with a note for `running`.
+
+        Raises StorageUnusable.
+        """
+        handle = (self.root / LOCK).open("ab")
         try:
             fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             handle.close()
             raise StorageUnusable(f"storage root {self.root}: another porta run is using it") from error
+        handle.truncate(0)
+        handle.write(note.encode())
+        handle.flush()
         return handle
+
+    def running(self) -> str | None:
+        """Return the note of the service that has locked the root; None where none runs."""
+        try:
+            with (self.root / LOCK).open("rb") as handle:
+                try:
+                    fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                except BlockingIOError:
+                    return handle.read().decode(errors="replace")
+        except OSError:
+            return None
+        return None
 
     def sweep(self) -> None:
         """Remove files that were being written when the service was killed: they were never acknowledged."""

@@ -12,18 +12,17 @@ import typer
 
 from daemon import log
 from daemon.commands import model_commands
+from daemon.commands.admin_commands import cancel, configured, rerun, retry, send
 from daemon.commands.options import ConfigOption, JsonOption, Method, Modality, Part, Pictures, Prefer, PreferOption
 from daemon.commands.own_models import findable, print_verified, verified
 from daemon.commands.train_extra import require_train_extra
 from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
-from daemon.configuration.config import Config, load
 from daemon.errors import ConfigurationError, DaemonError
 from daemon.terminal import say, warn
 from daemon.workbench.train_settings import Overrides, load_settings
 from dicom_io.errors import DicomIOError
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
-from models.catalogue import Catalogue
 from models.errors import ModelError
 from reports.errors import ReportError
 
@@ -45,7 +44,7 @@ def run(config: ConfigOption = None) -> None:
     """Run the service in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
 
-    settings = verified(_configured(config))
+    settings = verified(configured(config))
     try:
         service.run(settings)
     except OSError as error:
@@ -70,7 +69,7 @@ def check(config: ConfigOption = None) -> None:
     """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
     from daemon.commands.status import check_peers
 
-    settings = verified(_configured(config))
+    settings = verified(configured(config))
     print_verified(settings)
     raise typer.Exit(0 if check_peers(settings) else 1)
 
@@ -81,7 +80,7 @@ def submit(
     """Hand files to the service as if they had been received; it need not be running."""
     from daemon.commands.submission import submit_paths
 
-    refused = submit_paths(_configured(config), paths)
+    refused = submit_paths(configured(config), paths)
     for line in refused:
         warn(line)
     raise typer.Exit(2 if refused else 0)
@@ -160,21 +159,21 @@ def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List all jobs and their deliveries."""
     from daemon.commands.status import print_jobs
 
-    print_jobs(_configured(config), as_json=as_json)
+    print_jobs(configured(config), as_json=as_json)
 
 
 def quarantine(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List what was not taken in: why, of whom, how often, under which UID."""
     from daemon.commands.status import print_quarantine
 
-    print_quarantine(_configured(config), as_json=as_json)
+    print_quarantine(configured(config), as_json=as_json)
 
 
 def verify(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """Look at every file that was kept, and show what is damaged, missing or of no row; a service may run meanwhile."""
     from daemon.commands.verification import print_verification
 
-    raise typer.Exit(0 if print_verification(_configured(config), as_json=as_json) else 1)
+    raise typer.Exit(0 if print_verification(configured(config), as_json=as_json) else 1)
 
 
 def job(
@@ -185,21 +184,7 @@ def job(
     """Show one job: its state, its deliveries, the results of its shadow models, its history."""
     from daemon.commands.status import print_job
 
-    print_job(_configured(config), job_id)
-
-
-def retry(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
-    """Clear the halt of a job."""
-    from daemon.commands.status import retry_job
-
-    retry_job(_configured(config), job_id)
-
-
-def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
-    """End a job."""
-    from daemon.commands.status import cancel_job
-
-    cancel_job(_configured(config), job_id)
+    print_job(configured(config), job_id)
 
 
 def calibrate(
@@ -384,13 +369,6 @@ def compare(
     say(str(page))
 
 
-def _configured(path: Path | None) -> Config:
-    log.configure()
-    settings = load(path, known_models=lambda folder: Catalogue(folder).names)
-    log.configure(settings.log.level, settings.log.format)
-    return settings
-
-
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Say what a person can mend in one line for each fault; the rest is a fault of ours and says so in the log."""
@@ -405,7 +383,8 @@ def one_line_errors() -> Iterator[None]:
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check,),
-    "Run it": (run, submit, jobs, job, retry, cancel, quarantine, verify),
+    "Run it": (run, submit, jobs, job, quarantine, verify),
+    "Mend it": (retry, rerun, send, cancel),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }
 """The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""

@@ -2,19 +2,16 @@
 
 import json
 import sys
-import time
 from dataclasses import asdict
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 from rich.table import Table
 
+from daemon.commands.opened import open_ledger
 from daemon.configuration.config import Config, Peer
 from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
-from daemon.errors import StorageUnusable
 from daemon.jobs import WORKABLE, Delivery, Job, Shadow
-from daemon.ledger.store import Ledger
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
 from daemon.terminal import Terminal
@@ -132,18 +129,6 @@ def print_job(config: Config, job_id: int) -> None:
     print(json.dumps(content, indent=2))
 
 
-def retry_job(config: Config, job_id: int) -> None:
-    """Clear a halt. Raises UnknownJob, WrongState."""
-    owned_ledger(config).retry(job_id, now=time.time())
-    console.print(f"job {job_id} goes on")
-
-
-def cancel_job(config: Config, job_id: int) -> None:
-    """End a job. Raises UnknownJob, WrongState."""
-    owned_ledger(config).cancel(job_id, now=time.time())
-    console.print(f"job {job_id} is cancelled")
-
-
 def check_peers(config: Config) -> bool:
     """C-ECHO every peer that listens, and show what it accepts; False when one fails."""
     answers = [_check_peer(config, peer) for peer in config.peers]
@@ -175,21 +160,6 @@ def _check_peer(config: Config, peer: Peer) -> bool:
 def _halt_of(deliveries: list[Delivery]) -> str | None:
     """Return the halt of the first delivery that has one: it needs a person, whatever else goes on."""
     return next((delivery.halt for delivery in deliveries if delivery.halt), None)
-
-
-def open_ledger(config: Config) -> Ledger:
-    """Open the ledger for reading alone: no folder is made, no table changed. Raises StorageUnusable without one."""
-    path = Path(config.ledger_url.removeprefix("sqlite:///"))
-    if config.ledger_url.startswith("sqlite:///") and not path.exists():
-        raise StorageUnusable(f"{path}: no ledger here; the service has not run with this configuration")
-    return Ledger(config.ledger_url)
-
-
-def owned_ledger(config: Config) -> Ledger:
-    """Open the ledger for a change. Raises StorageUnusable also for another user than the service's."""
-    ledger = open_ledger(config)
-    Spool(config.storage.root).refuse_other_user()
-    return ledger
 
 
 def _iso(seconds: float | None) -> str | None:

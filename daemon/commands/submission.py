@@ -2,9 +2,11 @@
 
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
+from daemon.commands.conditions import condition
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.intake import STATUS, Intake, Verdict, open_storage
@@ -27,8 +29,7 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
     quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days)
     intake = Intake(spool, ledger, quarantine=quarantine)
     refused: list[str] = []
-    stored = 0
-    series: set[str] = set()
+    new: Counter[str] = Counter()
     with tempfile.TemporaryDirectory(prefix="porta-submit-") as workdir:
         for path in paths:
             try:
@@ -45,13 +46,16 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
                 accepted = intake.take(content, calling_ae_title=SUBMIT)
                 if accepted.verdict == Verdict.NO_ROOM:
                     raise StorageUnusable(f"storage root {config.storage.root}: no room, or the ledger is away")
-                if accepted.series_instance_uid:
-                    series.add(accepted.series_instance_uid)
                 if STATUS[accepted.verdict] == 0x0000 and accepted.series_instance_uid:
-                    stored += 1
+                    new[accepted.series_instance_uid] += accepted.verdict != Verdict.ALREADY_STORED
                 else:
                     name = path if len(files) == 1 else file
                     refused.append(f"{name}: {accepted.verdict}, kept in quarantine")
-    ledger.release_series(sorted(series), now=time.time())
-    say(f"{stored} instances of {len(series)} series taken in")
+    ledger.release_series(sorted(new), now=time.time())
+    known = [uid for uid, count in new.items() if not count]
+    if len(known) < len(new) or not new:
+        say(f"{new.total()} instances of {len(new) - len(known)} series taken in")
+    for uid in known:
+        job = next(job for job in reversed(ledger.jobs_of_series(uid)) if job.before_instance is None)
+        say(f"all here already; {condition(job, ledger.deliveries_of(job.id))}")
     return refused

@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from daemon.commands.status import open_ledger
+from daemon.commands.opened import open_ledger
 from daemon.configuration.config import Config
 from daemon.spool import Spool
 from daemon.terminal import say

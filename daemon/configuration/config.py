@@ -5,6 +5,7 @@ once, each with its key and line. Names are the file's: `[[peer]]` becomes `Conf
 `Config.series.quiet_s`. Every key and default is shown and explained in `deploy/porta.toml`.
 """
 
+import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -311,6 +312,12 @@ class Config(Section):
     def card(self, name: str) -> str:
         """Return the path of the card for a rule's name of a model, or the name: `models.cards.find` takes both."""
         return str(self._cards.get(name, name))
+
+    @property
+    def routing_digest(self) -> str:
+        """Return a hash of what says which series goes where: equal where two configurations route alike."""
+        routing = self.model_dump_json(include={"peers", "destinations", "rules", "own_models"})
+        return hashlib.sha256(routing.encode()).hexdigest()[:16]
 
     @property
     def accepting_peers(self) -> tuple[Peer, ...]:

@@ -13,19 +13,7 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 
 from daemon.choice import Choice
-from daemon.errors import WrongState
-from daemon.jobs import (
-    ENDED,
-    WORKABLE,
-    DeliveryState,
-    Event,
-    Job,
-    Shadow,
-    ShadowState,
-    State,
-    advance,
-    opens_revision,
-)
+from daemon.jobs import DeliveryState, Event, Job, Shadow, ShadowState, State, advance, opens_revision
 from daemon.ledger.queries import awaits_confirmation, job_of
 from daemon.ledger.rows import Compared, Instance
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
@@ -36,6 +24,17 @@ NOT_CHOSEN: dict[str, Any] = {
     "replaces_series_instance_uid": None,
     "replaces_revision": None,
 }
+
+ANEW: dict[str, Any] = NOT_CHOSEN | {
+    "lease": None,
+    "lease_until": None,
+    "reject_reason": None,
+    "attempts": 0,
+    "not_before": None,
+    "halt": None,
+    "warnings": "[]",
+}
+"""A job from the beginning: what was learned of other slices, be it a warning, a reason or a failure, is void."""
 
 
 def move_job(
@@ -168,45 +167,59 @@ def open_job(
         and state
         and state != State.CANCELLED
         and not opens_revision(state)
-        and not _any_delivery(connection, row.id, sa.true())
+        and not any_delivery(connection, row.id, sa.true())
     ):
-        # What was learned of other slices, be it a warning, a reason or a failure, says nothing of these.
-        values = NOT_CHOSEN | {
-            "instances": one_more,
-            "lease": None,
-            "lease_until": None,
-            "reject_reason": None,
-            "attempts": 0,
-            "not_before": None,
-            "halt": None,
-            "warnings": "[]",
-        }
+        values = ANEW | {"instances": one_more}
         move_job(connection, row.id, state, Event.LATE_INSTANCE, now=now, values=values | moved, code=difference)
     else:
-        count = sa.select(series.c.instances).where(series.c.series_instance_uid == instance.series_instance_uid)
-        job_id = connection.execute(
-            sa.insert(jobs)
-            .values(
-                series_instance_uid=instance.series_instance_uid,
-                study_instance_uid=row.study_instance_uid if row and not moved else instance.study_instance_uid,
-                revision=revision,
-                calling_ae_title=instance.calling_ae_title,
-                priority=0,
-                state=State.RECEIVING,
-                attempts=0,
-                instances=count.scalar_subquery(),
-                warnings="[]",
-                created_at=now,
-            )
-            .returning(jobs.c.id)
-        ).scalar_one()
-        note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING, code=difference)
+        insert_job(
+            connection,
+            series_instance_uid=instance.series_instance_uid,
+            study_instance_uid=row.study_instance_uid if row and not moved else instance.study_instance_uid,
+            revision=revision,
+            calling_ae_title=instance.calling_ae_title,
+            now=now,
+            code=difference,
+        )
+
+
+def insert_job(
+    connection: sa.Connection,
+    *,
+    series_instance_uid: str,
+    study_instance_uid: str,
+    revision: int,
+    calling_ae_title: str,
+    now: float,
+    code: str | None,
+) -> int:
+    """Open a job of all instances of a series, with its event row; return its id."""
+    count = sa.select(series.c.instances).where(series.c.series_instance_uid == series_instance_uid)
+    opened = connection.execute(
+        sa.insert(jobs)
+        .values(
+            series_instance_uid=series_instance_uid,
+            study_instance_uid=study_instance_uid,
+            revision=revision,
+            calling_ae_title=calling_ae_title,
+            priority=0,
+            state=State.RECEIVING,
+            attempts=0,
+            instances=count.scalar_subquery(),
+            warnings="[]",
+            created_at=now,
+        )
+        .returning(jobs.c.id)
+    )
+    job_id = int(opened.scalar_one())
+    note(connection, job_id, "OPENED", now=now, to_state=State.RECEIVING, code=code)
+    return job_id
 
 
 def _told_since_taken_back(connection: sa.Connection, rows: Sequence[sa.Row[Any]]) -> sa.Row[Any] | None:
     """The last job of a series that sent anything, unless that was taken back; `rows` are all, by revision."""
     last = next((index for index, row in reversed(list(enumerate(rows))) if row.before_instance is not None), -1)
-    told = [row for row in rows[last + 1 :] if _any_delivery(connection, row.id, sa.true())]
+    told = [row for row in rows[last + 1 :] if any_delivery(connection, row.id, sa.true())]
     return told[-1] if told else None
 
 
@@ -301,9 +314,9 @@ def _choose_verdict(connection: sa.Connection, job: Job, *, now: float) -> None:
 def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
     """Move a reported job to where all of its deliveries are; without any it is committed at once."""
     stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
-    if not _any_delivery(connection, job_id, sa.not_(stored)):
+    if not any_delivery(connection, job_id, sa.not_(stored)):
         move_job(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
-        if not _any_delivery(connection, job_id, awaits_confirmation()):
+        if not any_delivery(connection, job_id, awaits_confirmation()):
             move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
 
 
@@ -331,30 +344,7 @@ def settle(
         note(connection, shadow.job_id, f"SHADOW_{state}", now=now, code=code)
 
 
-def resume_job(connection: sa.Connection, job: Job, *, now: float) -> None:
-    """Clear the halt of a job and those of its deliveries. Raises WrongState when there is none, or it is outrun."""
-    again = connection.execute(
-        sa.update(deliveries)
-        .where(deliveries.c.job_id == job.id, deliveries.c.state == DeliveryState.FAILED)
-        .values(state=DeliveryState.PENDING, attempts=0, not_before=None, waited_s=0, halt=None)
-    )
-    outrun = job.state in WORKABLE and _has_later_revision(connection, job)
-    has_halt = job.halt is not None or bool(again.rowcount)
-    if not has_halt or job.state in ENDED or (job.halt is not None and outrun):
-        raise WrongState(job.id, job.state, "retry")
-    if job.halt is not None:
-        chosen = sa.and_(jobs.c.chosen, jobs.c.state.not_in(WORKABLE))
-        values = {"halt": None, "attempts": 0, "not_before": None, "chosen": chosen}
-        connection.execute(sa.update(jobs).where(jobs.c.id == job.id).values(values))
-    note(connection, job.id, "RETRIED", now=now, from_state=job.state)
-
-
-def _has_later_revision(connection: sa.Connection, job: Job) -> bool:
-    """Whether a late instance has opened another job of the series since."""
-    later = sa.exists().where(jobs.c.series_instance_uid == job.series_instance_uid, jobs.c.revision > job.revision)
-    return bool(connection.execute(sa.select(later)).scalar_one())
-
-
-def _any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:
+def any_delivery(connection: sa.Connection, job_id: int, condition: sa.ColumnElement[bool]) -> bool:
+    """True where a job has a delivery for which the condition holds."""
     query = sa.select(sa.exists().where(deliveries.c.job_id == job_id, condition))
     return bool(connection.execute(query).scalar_one())

@@ -1,11 +1,25 @@
 """How deliveries are waited for, go on and are given up, within a transaction. Used by the ledger alone."""
 
+from collections.abc import Sequence
+from dataclasses import asdict
+
 import sqlalchemy as sa
 
 from daemon.jobs import Delivery, DeliveryState, HaltCode
 from daemon.ledger.moves import note
 from daemon.ledger.queries import awaits_confirmation
+from daemon.ledger.rows import Outgoing
 from daemon.ledger.schema import deliveries
+
+
+def insert_deliveries(connection: sa.Connection, job_id: int, outgoing: Sequence[Outgoing]) -> None:
+    """Add the rows of objects that are to be delivered."""
+    for item in outgoing:
+        values = asdict(item)
+        form = values.pop("form")
+        connection.execute(
+            sa.insert(deliveries).values(job_id=job_id, state=DeliveryState.PENDING, attempts=0, **values, **form)
+        )
 
 
 def wait_for(connection: sa.Connection, destination: str, *, now: float, until: float, status: str) -> int:

@@ -6,7 +6,6 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 
 import json
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import asdict
 from typing import Any
 
 import sqlalchemy as sa
@@ -15,6 +14,7 @@ from sqlalchemy.exc import IntegrityError
 from daemon.choice import Choice
 from daemon.errors import UnknownJob, WrongState
 from daemon.jobs import ENDED, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
+from daemon.ledger.by_hand import match_again, resume_job
 from daemon.ledger.database import Database
 from daemon.ledger.moves import (
     NOT_CHOSEN,
@@ -28,7 +28,6 @@ from daemon.ledger.moves import (
     move_job,
     note,
     open_job,
-    resume_job,
     settle,
 )
 from daemon.ledger.queries import (
@@ -49,7 +48,7 @@ from daemon.ledger.queries import (
 )
 from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
-from daemon.ledger.sending import give_up, resume, wait_for
+from daemon.ledger.sending import give_up, insert_deliveries, resume, wait_for
 
 __all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
 
@@ -60,7 +59,7 @@ class Ledger:
     """All reading and writing of the database. Raises LedgerUnavailable when it does not answer or commit."""
 
     def __init__(self, url: str) -> None:
-        self._database = database = Database(url)
+        self.database = database = Database(url)
         self._reading, self._transaction = database.reading, database.transaction
         self.migrate, self.close = database.migrate, database.close
 
@@ -293,7 +292,7 @@ class Ledger:
                 where=jobs.c.lease == job.lease,
             )
             if moved:
-                self._send(connection, job, outgoing)
+                insert_deliveries(connection, job.id, outgoing)
                 cast_shadows(connection, job.id, shadow_models)
                 if event == Event.REPORTED:
                     follow_deliveries(connection, job.id, now=now)
@@ -351,16 +350,7 @@ class Ledger:
             )
             if given.rowcount:
                 note(connection, job.id, event, now=now, from_state=job.state, code=code)
-                self._send(connection, job, outgoing)
-
-    @staticmethod
-    def _send(connection: sa.Connection, job: Job, outgoing: Sequence[Outgoing]) -> None:
-        for item in outgoing:
-            values = asdict(item)
-            form = values.pop("form")
-            connection.execute(
-                sa.insert(deliveries).values(job_id=job.id, state=DeliveryState.PENDING, attempts=0, **values, **form)
-            )
+                insert_deliveries(connection, job.id, outgoing)
 
     def due_deliveries(self, *, now: float, to: str | None = None, not_to: Collection[str] = ()) -> list[Delivery]:
         """Objects that are to be stored or confirmed now: those for one destination, or for none of `not_to`."""
@@ -460,14 +450,19 @@ class Ledger:
             return [dict(row._mapping) for row in rows]
 
     def retry(self, job_id: int, *, now: float) -> None:
-        """Clear the halt of a job and those of its deliveries. Raises UnknownJob, WrongState when there is none.
+        """Have a job, and its deliveries, go on that stand still or wait. Raises UnknownJob, WrongState.
 
-        WrongState also for one without results that has a later revision: that one is of more slices. Meanwhile another
-        series of the study may have been reported: one without results is to be chosen again.
+        WrongState where nothing does, and for one without results that has a later revision: that is of more slices.
+        Meanwhile another series of the study may have been reported: one without results is to be chosen again.
         """
         job = self.job(job_id)
         with self._transaction() as connection:
             resume_job(connection, job, now=now)
+
+    def rematch(self, job: Job, *, now: float) -> bool:
+        """Have a job whose rule is gone fall under one of today; False where it has sent something, or is not ours."""
+        with self._transaction() as connection:
+            return match_again(connection, job, now=now)
 
     def cancel(self, job_id: int, *, now: float) -> None:
         """End a job. Raises UnknownJob, WrongState when it has ended."""

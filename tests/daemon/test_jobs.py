@@ -52,6 +52,7 @@ MOVES = {
         "REJECTED": "REJECTED",
         "LATE_INSTANCE": "RECEIVING",
         "CANCELLED": "CANCELLED",
+        "REMATCHED": "RECEIVING",
     },
     "SEGMENTED": {
         "REPORTED": "REPORTED",
@@ -59,18 +60,25 @@ MOVES = {
         "REJECTED": "REJECTED",
         "LATE_INSTANCE": "RECEIVING",
         "CANCELLED": "CANCELLED",
+        "REMATCHED": "RECEIVING",
     },
     "REFUSED": {
         "REPORTED": "REPORTED",
         "REJECTED": "REJECTED",
         "LATE_INSTANCE": "RECEIVING",
         "CANCELLED": "CANCELLED",
+        "REMATCHED": "RECEIVING",
     },
     "REPORTED": {"DELIVERED": "DELIVERED", "CANCELLED": "CANCELLED"},
-    "DELIVERED": {"COMMITTED": "COMMITTED", "CANCELLED": "CANCELLED"},
-    "COMMITTED": {},
-    "REJECTED": {"LATE_INSTANCE": "RECEIVING", "REOPENED": "RECEIVED", "REFUSED": "REFUSED"},
-    "CANCELLED": {},
+    "DELIVERED": {"COMMITTED": "COMMITTED", "CANCELLED": "CANCELLED", "RESENT": "REPORTED"},
+    "COMMITTED": {"RESENT": "REPORTED"},
+    "REJECTED": {
+        "LATE_INSTANCE": "RECEIVING",
+        "REOPENED": "RECEIVED",
+        "REFUSED": "REFUSED",
+        "REMATCHED": "RECEIVING",
+    },
+    "CANCELLED": {"REMATCHED": "RECEIVING"},
 }
 """The machine as DESIGN.md tells it, written down a second time."""
 
@@ -148,7 +156,8 @@ def test_what_is_refused_is_not_refused_again():
 def test_every_state_is_reached_and_every_one_but_the_endings_is_left():
     """No state is a dead letter without a name; what reopens a job comes from outside of it."""
     assert set(TRANSITIONS.values()) == set(State)
-    left = {state for state, event in TRANSITIONS if event not in (Event.LATE_INSTANCE, Event.REOPENED)}
+    from_outside = (Event.LATE_INSTANCE, Event.REOPENED, Event.REMATCHED, Event.RESENT)
+    left = {state for state, event in TRANSITIONS if event not in from_outside}
     assert left - {State.REJECTED} == set(State) - ENDINGS  # one that nobody was told of may have to be told
 
 

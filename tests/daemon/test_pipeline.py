@@ -416,14 +416,49 @@ def test_a_revision_is_said_in_the_identity(make_bench: Callable[..., Bench]):
     assert bench.ledger.deliveries_of(first.id)[0].path != bench.ledger.deliveries_of(second.id)[0].path
 
 
-def test_a_rule_that_is_no_longer_configured(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
-    """The series was closed under it, and only a person knows what to do with it now: the job halts."""
-    bench = make_bench()
+def renamed(make_config: Callable[..., Config], name: str = "other") -> Config:
+    """The configuration with its one rule under another name."""
+    (rule,) = make_config().rules
+    return make_config(rule=(rule.model_copy(update={"name": name}),))
+
+
+@pytest.mark.parametrize("when", ["closed", "chosen", "segmented"])
+def test_a_waiting_job_whose_rule_is_gone_is_matched_again(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config], read_log: Any, when: str
+):
+    """By the rules of today, wherever it waits; the results are those of a job that fell under it at once."""
+    bench = make_bench(*([lambda: None, WorkerStopped("stopping")] if when == "segmented" else []))
+    bench.receive(1, 2)
+    if when == "closed":
+        bench.clock.pass_s(20)
+        Closer(bench.pipeline.config, bench.spool, bench.ledger, bench.judge, clock=bench.clock).close_due()
+    else:
+        bench.close()
+    if when == "segmented":
+        with pytest.raises(WorkerStopped):
+            bench.pipeline.work_off()
+    later = make_bench(config=renamed(make_config))
+    later.pipeline.choose_due()
+    later.pipeline.work_off()
+    assert (bench.job.state, bench.job.rule, bench.job.halt) == (State.RECEIVING, None, None)
+    assert [line["rule"] for line in read_log.named("job.rematched")] == ["liver-ct"]
+    later.close()
+    assert later.pipeline.work_off() == 2
+    assert (later.job.state, later.job.rule, later.job.revision) == (State.REPORTED, "other", 1)
+
+
+def test_a_job_that_has_sent_something_and_lost_its_rule_halts(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """Its study was told that the SEG was held back: only a person knows who is to be told what."""
+    bench = make_bench(lambda: None, GeometryNotProved("2 mm"))
     bench.receive(1)
     bench.close()
-    rule = Rule(name="other", match={}, model="resnet50", destinations=("archive",))
-    make_bench(config=make_config(rule=(rule,))).pipeline.work_off()
-    assert (bench.job.state, bench.job.halt) == (State.RECEIVED, HaltCode.RULE_GONE)
+    bench.pipeline.work_off()
+    bench.ledger.retry(bench.job.id, now=bench.clock())
+    later = make_bench(config=renamed(make_config))
+    later.pipeline.choose_due()
+    assert later.states() == {1: ("SEGMENTED", "RULE_GONE")}
 
 
 # --- what errors do
@@ -1198,15 +1233,17 @@ def test_a_verdict_that_cannot_be_built_halts(make_bench: Callable[..., Bench]):
     assert bench.states() == {1: ("REPORTED", "TOO_SHORT")}
 
 
-def test_a_refusal_whose_rule_has_gone_is_silent(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
-    """Nobody knows any more whom to tell."""
+def test_a_refusal_whose_rule_has_gone_is_matched_again(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """Another rule may tell the study, or have a model for it."""
     bench = make_bench(SeriesRejected(RejectReason.UNREADABLE_PIXELS))
     bench.receive(1)
     bench.close()
     bench.pipeline.work_off()
-    rule = Rule(name="other", match={}, model="resnet50", destinations=("archive",))
-    make_bench(config=make_config(rule=(rule,))).pipeline.choose_due()
-    assert bench.states() == {1: ("REJECTED", "UNREADABLE_PIXELS")}
+    later = make_bench(config=renamed(make_config))
+    later.pipeline.choose_due()
+    assert later.states() == {1: ("RECEIVING",)}
 
 
 class HereAndNow:

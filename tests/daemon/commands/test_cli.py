@@ -267,7 +267,13 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
     assert desk.porta_here("cancel", "2").code == 0
     assert ledger.job(2).state == "CANCELLED"
     for arguments, line in (
-        (("retry", "3"), "porta: job 3 is REPORTED: cannot retry it"),
+        (("retry", "1"), "porta: job 1 is REJECTED: cannot retry it"),
+        (("retry",), "porta: which jobs? name their ids, or --all, --destination or --reason"),
+        (
+            ("rerun", "--since", "soon"),
+            'porta: --since: "soon" is no time; write 30m, 12h or 7d (ago), 2026-03-01, or 2026-03-01T08:30',
+        ),
+        (("send", "1"), "porta: job 1 is REJECTED: cannot send it"),
         (("cancel", "1"), "porta: job 1 is REJECTED: cannot cancel it"),
         (("job", "99"), "porta: there is no job 99"),
     ):

@@ -1,6 +1,7 @@
 """Files from a person go through the same intake: what is taken in, what is refused, and what follows."""
 
 import json
+import time
 import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -125,3 +126,18 @@ def test_no_room_is_said_at_once(make_config: Callable[..., Config], folder: Pat
     ledger = Ledger(config.ledger_url)
     assert ledger.all_jobs() == []
     ledger.close()
+
+
+def test_all_here_already(config: Config, root_ledger: Ledger, folder: Path, capsys: pytest.CaptureFixture[str]):
+    """Says what has become of it, and which command helps."""
+    submit_paths(config, [folder / "1"])
+    (due,) = root_ledger.due_series(now=time.time() + 60, quiet_s=20, released_quiet_s=5)
+    root_ledger.close_series(due, now=time.time(), rule=None, reject_reason="NO_RULE")
+    capsys.readouterr()
+    assert submit_paths(config, [folder / "1"]) == []
+    assert capsys.readouterr().out == "all here already; job 1 is REJECTED (NO_RULE): `porta rerun 1`\n"
+    assert submit_paths(config, [folder]) == []
+    assert capsys.readouterr().out.splitlines() == [
+        "2 instances of 1 series taken in",
+        "all here already; job 1 is REJECTED (NO_RULE): `porta rerun 1`",
+    ]

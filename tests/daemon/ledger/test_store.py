@@ -1287,7 +1287,7 @@ def test_a_sqlite_file_that_cannot_be_used(tmp_path: Path, make_instance: MakeIn
     ledger = Ledger(f"sqlite:///{path}")
     if what == "locked":
         ledger.migrate()
-        pooled = ledger._database._engine.raw_connection()
+        pooled = ledger.database._engine.raw_connection()
         pooled.cursor().execute("PRAGMA busy_timeout=50")
         pooled.close()
         holder = sqlite3.connect(path, isolation_level=None)

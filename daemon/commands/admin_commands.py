@@ -1,0 +1,83 @@
+"""The commands about jobs that are there: what an administrator asks of them, and has done with them."""
+
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from daemon import log
+from daemon.commands.moments import moment
+from daemon.commands.options import ConfigOption
+from daemon.configuration.config import Config, load
+from models.catalogue import Catalogue
+
+IdsArgument = Annotated[list[int] | None, typer.Argument(metavar="[ID]…", show_default=False)]
+SinceOption = Annotated[
+    str | None, typer.Option(help="Opened since then: 2h or 7d ago, 2026-03-01, 2026-03-01T08:30.", metavar="WHEN")
+]
+StudyOption = Annotated[str | None, typer.Option(help="Its StudyInstanceUID.", metavar="UID")]
+ReasonOption = Annotated[
+    str | None, typer.Option(help="The code of why it is not processed, or stands still.", metavar="CODE")
+]
+
+
+def retry(
+    job_ids: IdsArgument = None,
+    every: Annotated[bool, typer.Option("--all", help="All jobs that stand still or wait.")] = False,
+    destination: Annotated[
+        str | None, typer.Option(help="Deliveries to this destination that stand still or wait.", metavar="NAME")
+    ] = None,
+    reason: ReasonOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Have jobs and deliveries go on that stand still or wait."""
+    from daemon.commands.interventions import Stalled, retry_jobs
+
+    retry_jobs(configured(config), Stalled(tuple(job_ids or ()), every, destination, reason))
+
+
+def rerun(
+    job_ids: IdsArgument = None,
+    study: StudyOption = None,
+    reason: ReasonOption = None,
+    since: SinceOption = None,
+    config: ConfigOption = None,
+) -> None:
+    """Match series again by today's rules and process them again; what was sent is superseded."""
+    from daemon.commands.interventions import rerun_jobs
+    from daemon.ledger.searches import JobFilter
+
+    wanted = JobFilter(
+        ids=tuple(job_ids or ()),
+        study_instance_uid=study,
+        reason=reason,
+        since=moment("--since", since, now=time.time()),
+    )
+    raise typer.Exit(0 if rerun_jobs(configured(config), wanted) else 1)
+
+
+def send(
+    job_id: Annotated[int, typer.Argument(metavar="ID")],
+    to: Annotated[str | None, typer.Option(help="To this destination alone.", metavar="DESTINATION")] = None,
+    config: ConfigOption = None,
+) -> None:
+    """Send the finished results of a job again, as they are."""
+    from daemon.commands.interventions import send_job
+
+    send_job(configured(config), job_id, to)
+
+
+def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
+    """End a job."""
+    from daemon.commands.interventions import cancel_job
+
+    cancel_job(configured(config), job_id)
+
+
+def configured(path: Path | None) -> Config:
+    """Read the configuration of a command, and set up its log by it. Raises ConfigurationError."""
+    log.configure()
+    settings = load(path, known_models=lambda folder: Catalogue(folder).names)
+    log.configure(settings.log.level, settings.log.format)
+    return settings

@@ -1,0 +1,190 @@
+"""`porta retry`, `rerun`, `send`, `cancel`: what an administrator has the service do with jobs that it has."""
+
+import time
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from daemon.commands.opened import owned_desk
+from daemon.completeness import first_header
+from daemon.configuration.config import Config, Rule
+from daemon.errors import BadRequest, FileDamaged, WrongState
+from daemon.jobs import OUT, Delivery, Job
+from daemon.ledger.desk import Desk
+from daemon.ledger.rows import Outgoing
+from daemon.ledger.searches import JobFilter
+from daemon.routing import first_match
+from daemon.spool import Spool
+from daemon.terminal import say, warn
+from dicom_io.errors import NotDicom
+from reports.objects.kinds import Form
+
+
+@dataclass(frozen=True)
+class Stalled:
+    """Which jobs `porta retry` takes up: these, or all that stand still or wait, for a destination or reason."""
+
+    ids: tuple[int, ...] = ()
+    every: bool = False
+    destination: str | None = None
+    reason: str | None = None
+
+
+def retry_jobs(config: Config, wanted: Stalled) -> None:
+    """Have what stands still or waits go on. Raises BadRequest, UnknownJob, WrongState."""
+    desk, now = owned_desk(config), time.time()
+    meant = {"destination": wanted.destination, "reason": wanted.reason}
+    if not (wanted.ids or wanted.every or any(meant.values())):
+        raise BadRequest("which jobs? name their ids, or --all, --destination or --reason")
+    if wanted.ids:
+        for job in [desk.ledger.job(job_id) for job_id in wanted.ids]:
+            desk.retry(job, now=now, **meant)
+            say(f"job {job.id} goes on")
+        return
+    resumed = []
+    for job in desk.stalled(now=now, **meant):
+        try:
+            desk.retry(job, now=now, **meant)
+        except WrongState:  # it has moved on meanwhile, or a later revision has all of it
+            continue
+        resumed.append(job)
+    say(f"{_jobs(resumed)} on" if resumed else "nothing stands still or waits")
+
+
+def rerun_jobs(config: Config, wanted: JobFilter) -> bool:
+    """Have series matched by today's rules and processed again; a line for each. False where none could be.
+
+    Raises BadRequest, UnknownJob.
+    """
+    if wanted == JobFilter():
+        raise BadRequest("which jobs? name their ids, or --study, --reason or --since")
+    desk, now, spool = owned_desk(config), time.time(), Spool(config.storage.root)
+    running = spool.running()
+    if running is not None and running != config.routing_digest:
+        raise BadRequest(
+            "the service runs with other peers, destinations or rules than the file has now: restart it, then rerun"
+        )
+    again = 0
+    for job in reversed(_last_of_each_series(desk, wanted)):
+        try:
+            again += _rerun(config, desk, spool, job, now=now)
+        except WrongState as error:
+            warn(f"porta: {error}: it is being received")
+    if not again:
+        say("nothing is processed again")
+    elif running is None:
+        say("the service does not run: it goes on once it is started")
+    return again > 0
+
+
+def _last_of_each_series(desk: Desk, wanted: JobFilter) -> list[Job]:
+    """The jobs that are meant; of an id the last job of its series."""
+    if not wanted.ids:
+        return desk.jobs(JobFilter(**{**vars(wanted), "only_last": True}))
+    series = dict.fromkeys(desk.ledger.job(job_id).series_instance_uid for job_id in reversed(wanted.ids))
+    found = [desk.jobs(JobFilter(series_instance_uid=uid, only_last=True)) for uid in series]
+    return [job for jobs in found for job in jobs]
+
+
+def _rerun(config: Config, desk: Desk, spool: Spool, job: Job, *, now: float) -> bool:
+    try:
+        rule = rule_of_today(config, desk, spool, job)
+    except (FileDamaged, NotDicom, OSError):
+        warn(f"porta: job {job.id}: its images are gone or damaged: have them sent again")
+        return False
+    if rule is None:
+        warn(f"porta: job {job.id}: no rule matches it today either: `porta study {job.series_instance_uid}` says why")
+        return False
+    opened = desk.rerun(job.id, now=now)
+    what = (
+        f"job {job.id} is processed again"
+        if opened.id == job.id
+        else (f"job {opened.id} is revision {opened.revision} of the series of job {job.id}")
+    )
+    say(f"{what}, under rule {rule.name}")
+    return True
+
+
+def rule_of_today(config: Config, desk: Desk, spool: Spool, job: Job) -> Rule | None:
+    """Return the rule that the series of a job falls under now. Raises FileDamaged, NotDicom, OSError."""
+    header = first_header(spool, desk.ledger, job.series_instance_uid)
+    if header is None:
+        return None
+    return first_match(config.rules, header, calling_ae_title=job.calling_ae_title)
+
+
+def send_job(config: Config, job_id: int, destination: str | None) -> None:
+    """Have finished results sent again: where they went, or to one destination, also one that never had them.
+
+    Raises UnknownJob, WrongState; BadRequest where there is nothing to send, or its files are gone.
+    """
+    desk = owned_desk(config)
+    job = desk.ledger.job(job_id)
+    if job.state not in OUT:
+        raise WrongState(job_id, job.state, "send")
+    sent = desk.ledger.deliveries_of(job_id)
+    known = [item.peer for item in config.destinations]
+    if destination is not None and destination not in known:
+        raise BadRequest(f"--to: there is no destination {destination}; there are: {', '.join(known) or 'none'}")
+    targets = [destination] if destination else [name for name in known if name in {item.destination for item in sent}]
+    outgoing = [item for name in targets for item in _not_yet_there(config, sent, name)]
+    going = [item.path for item in sent if item.destination in targets] + [item.path for item in outgoing]
+    if not going:
+        raise BadRequest(f"job {job_id} has nothing that {destination or 'a destination of today'} takes")
+    if gone := [path for path in going if not (config.storage.root / path).is_file()]:
+        raise BadRequest(f"{gone[0]} is not there any more: `porta rerun {job_id}` makes the results anew")
+    count = desk.send(job, targets, outgoing, now=time.time())
+    say(f"job {job_id}: {_objects(count)} to {', '.join(targets)}")
+    for name in targets:
+        made = {item.form for item in sent}
+        if missing := [form.name for form in _wanted_forms(config, name, made) if form not in made]:
+            say(f"not made for this job, and not sent to {name}: {', '.join(missing)} (`porta rerun {job_id}`)")
+    if Spool(config.storage.root).running() is None:
+        say("the service does not run: it sends once it is started")
+
+
+def _wanted_forms(config: Config, destination: str, made: Iterable[Form]) -> list[Form]:
+    """The forms that a destination takes of such a job: either results, or a verdict."""
+    is_verdict = all(form.kind == "verdict" for form in made)
+    forms = config.destination(destination).profile.forms
+    return sorted((form for form in forms if (form.kind == "verdict") == is_verdict), key=lambda form: form.name)
+
+
+def _not_yet_there(config: Config, sent: Sequence[Delivery], destination: str) -> list[Outgoing]:
+    """What was made for other destinations, is taken by this one, and has no delivery to it."""
+    taken = config.destination(destination)
+    there = {item.sop_instance_uid for item in sent if item.destination == destination}
+    others = {
+        item.sop_instance_uid: item
+        for item in sent
+        if item.form in taken.profile.forms and item.sop_instance_uid not in there
+    }
+    return [
+        Outgoing(
+            destination=destination,
+            form=item.form,
+            sop_instance_uid=item.sop_instance_uid,
+            series_instance_uid=item.series_instance_uid,
+            path=item.path,
+            confirm=taken.confirm,
+            volume_index=item.volume_index,
+            sha256=item.sha256,
+            study_instance_uid=item.study_instance_uid,
+        )
+        for item in others.values()
+    ]
+
+
+def cancel_job(config: Config, job_id: int) -> None:
+    """End a job. Raises UnknownJob, WrongState."""
+    owned_desk(config).ledger.cancel(job_id, now=time.time())
+    say(f"job {job_id} is cancelled")
+
+
+def _objects(count: int) -> str:
+    return "1 object" if count == 1 else f"{count} objects"
+
+
+def _jobs(jobs: Sequence[Job]) -> str:
+    """The number of jobs, with the ids of the first, and the verb's number: `2 jobs (1, 4) go`."""
+    ids = ", ".join(str(job.id) for job in jobs[:20]) + (", …" if len(jobs) > 20 else "")
+    return f"job {ids} goes" if len(jobs) == 1 else f"{len(jobs)} jobs ({ids}) go"
