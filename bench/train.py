@@ -36,7 +36,7 @@ from models.training.loop import (
     train,
 )
 from models.training.prepared import Prepared, prepare
-from models.training.ranks import Rank, joined
+from models.training.ranks import Rank, join_ranks
 from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
 from models.training.runs import RunFolder
 from models.training.sampling import Batch
@@ -61,7 +61,7 @@ def main() -> None:
     recipe = Recipe(
         chosen.model, steps=steps, batch=chosen.batch, pixels=chosen.pixels, epoch=steps + 1, checkpoint=steps + 1
     )
-    with TemporaryDirectory(prefix="porta-bench-") as scratch, joined(chosen.device, chosen.threads) as rank:
+    with TemporaryDirectory(prefix="porta-bench-") as scratch, join_ranks(chosen.device, chosen.threads) as rank:
         prepared = prepare(phantom_sources(chosen.phantoms), DEFAULT_PREPROCESSING, Path(scratch) / "cache")
         batch = next(iter(batches(prepared.cases, DEFAULT_PREPROCESSING, recipe, 0, rank=rank, workers=0)))
         network = make_network(recipe, "none", None)

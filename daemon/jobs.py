@@ -350,7 +350,7 @@ def _decide_delivery(
             return Halt(HaltCode.DESTINATION_UNREACHABLE)
         # As long again as it has been waited for: doubled each time, whatever the clock said meanwhile
         wait_s = min(patience.longest_s, patience.first_s + delivery.waited_s)
-        return Retry(now + spread(wait_s, jitter()), counts=False)
+        return Retry(now + spread_wait(wait_s, jitter()), counts=False)
     if delivery.attempts + 1 >= patience.attempts:
         return Halt(_halt_code(error))
     return Retry(now + _backoff_s(delivery, patience, jitter))
@@ -387,10 +387,10 @@ def _halt_code(error: Exception) -> HaltCode:
 
 def backoff_s(attempts: int, *, first_s: float, longest_s: float, jitter: float) -> float:
     """Return the seconds to wait after `attempts` failures: doubled each time, capped, then spread."""
-    return spread(min(longest_s, first_s * 2.0 ** min(attempts, 30)), jitter)
+    return spread_wait(min(longest_s, first_s * 2.0 ** min(attempts, 30)), jitter)
 
 
-def spread(wait_s: float, jitter: float) -> float:
+def spread_wait(wait_s: float, jitter: float) -> float:
     """Spread a wait by half of itself, so that things that wait for the same do not all try again at one moment."""
     return wait_s * (0.75 + 0.5 * jitter)
 

@@ -198,7 +198,7 @@ def sha256_of(weights: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def shipped(directory: Path = PRETRAINED) -> dict[str, Card]:
+def read_cards(directory: Path = PRETRAINED) -> dict[str, Card]:
     """Return all cards of a folder by model name."""
     return {card.name: card for card in map(read_card, sorted(directory.glob("*.json")))}
 
@@ -210,7 +210,7 @@ def find(name: str, directory: Path = PRETRAINED) -> Card:
     """
     if name.endswith(".json"):
         return read_card(Path(name))
-    cards = shipped(directory)
+    cards = read_cards(directory)
     if name not in cards:
         raise UnknownModel(f"no model {name!r} in {directory}")
     return cards[name]

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from dicom_io.whole_files import open_whole
-from models.cards import PATIENTS, PRETRAINED, Card, read_card, sha256_of, shipped
+from models.cards import PATIENTS, PRETRAINED, Card, read_card, read_cards, sha256_of
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
 AT = "@"
@@ -40,9 +40,9 @@ class Catalogue:
     @property
     def names(self) -> frozenset[str]:
         """All names that `card` takes, without paths. Raises CardInvalid for a folder that cannot be read."""
-        own = shipped(self.pretrained).values()
+        own = read_cards(self.pretrained).values()
         known = {card.name for card in own} | {f"{card.name}{AT}{card.version}" for card in own}
-        for name, versions in added(self.folder).items():
+        for name, versions in find_added(self.folder).items():
             known |= {name, *(f"{name}{AT}{version}" for version in versions)}
         return frozenset(known | set(self.given))
 
@@ -50,12 +50,12 @@ class Catalogue:
         """The card that a rule means. Raises UnknownModel, also for several versions of one name, and CardInvalid."""
         if name in self.given:
             return read_card(self.given[name])
-        own = shipped(self.pretrained).values()
+        own = read_cards(self.pretrained).values()
         for card in own:
             if name in (card.name, f"{card.name}{AT}{card.version}"):
                 return card
         plain, _, version = name.partition(AT)
-        versions = added(self.folder).get(plain, {})
+        versions = find_added(self.folder).get(plain, {})
         if not version and len(versions) > 1:
             choice = " or ".join(f'"{plain}{AT}{known}"' for known in sorted(versions))
             raise UnknownModel(f'"{name}" has several versions; write {choice}')
@@ -66,12 +66,12 @@ class Catalogue:
 
     def paths(self) -> list[Path]:
         """The card of every model: those that ship, added ones, given ones. Raises CardInvalid as `names` does."""
-        own = [card.path for card in shipped(self.pretrained).values()]
-        kept = [path for _, versions in sorted(added(self.folder).items()) for _, path in sorted(versions.items())]
+        own = [card.path for card in read_cards(self.pretrained).values()]
+        kept = [path for _, versions in sorted(find_added(self.folder).items()) for _, path in sorted(versions.items())]
         return list(dict.fromkeys([*own, *kept, *self.given.values()]))
 
 
-def added(folder: Path | None) -> dict[str, dict[str, Path]]:
+def find_added(folder: Path | None) -> dict[str, dict[str, Path]]:
     """The cards of a site's folder by name and version, as their files are called. Raises CardInvalid."""
     found: dict[str, dict[str, Path]] = {}
     try:

@@ -28,8 +28,8 @@ from dicom_io.volume import Volume
 from models.architectures.decoder import enlarge
 from models.architectures.registry import EXPLAINED_LAYERS
 from models.cards import Preprocessing
-from models.forward import Model, batch_size, computes_bfloat16, placed, told_apart
-from models.inference import Field, as_seen, at_least_two, look_once
+from models.forward import Model, batch_size, computes_bfloat16, device_of, translate_torch_errors
+from models.inference import Field, at_least_two, look_once, view_for
 from models.maps import Heat
 from models.preprocessing import channels, interpolation, resample_slices, to_canonical
 from models.reslicing import Box, read_back, reslice
@@ -84,12 +84,12 @@ def look(
 
     `segmentation` is what `models.inference.segment` gave for the same model and volume.
     """
-    axial, how = as_seen(model, volume)
+    axial, how = view_for(model, volume)
     field = look_once(model, to_canonical(axial), how, progress)
     return None if field is None else Scene(model, volume, segmentation, axial, how, field)
 
 
-@told_apart()
+@translate_torch_errors()
 def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
     """Seg-Grad-CAM of the lesion with this segment number, at modules of the network (the architecture's own).
 
@@ -105,7 +105,7 @@ def gradcam(scene: Scene, segment: int, *, layers: Sequence[str] = ()) -> Heat:
     return _on_source(scene, part.centres_mm, maps / brightest if brightest > 0 else maps)
 
 
-@told_apart()
+@translate_torch_errors()
 def occlusion(scene: Scene, segment: int, progress: Progress = ignore_progress) -> Heat:
     """Measure how much tumour probability of the lesion with this segment number each patch around it carries.
 
@@ -175,7 +175,7 @@ def _class_activation(model: Model, images: Tensor, own: Tensor, layers: Sequenc
         kept.append(output if kept else output.detach().requires_grad_())
         return kept[-1]
 
-    network, device = model.network, placed(model)
+    network, device = model.network, device_of(model)
     weights = {name: value.detach() for name, value in network.named_parameters()}
     hooks = [network.get_submodule(layer).register_forward_hook(keep) for layer in layers]
     try:
@@ -238,7 +238,7 @@ def _losses(model: Model, image: Tensor, own: Tensor, rows: list[int], columns: 
 
 def _scores(model: Model, images: Tensor, weight: Tensor) -> Tensor:
     """(N,) the lesion's mean tumour probability in each image."""
-    device = placed(model)
+    device = device_of(model)
     with (
         torch.inference_mode(),
         torch.autocast(device.type, torch.bfloat16, enabled=computes_bfloat16(device)),

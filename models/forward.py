@@ -87,7 +87,7 @@ def load_model(
     place = named_device(device)
     network = without_batch_norms(load_network(card)).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     model = Model(network, card, place, notice=notice)
-    if placed(model) != place or not compiled:
+    if device_of(model) != place or not compiled:
         return model
     forward = _compiled(network, place)
     if forward is None:
@@ -176,7 +176,7 @@ def batch_size(rows: int, columns: int) -> int:
     return max(1, BATCH_PIXELS // (rows * columns))
 
 
-def placed(model: Model) -> torch.device:
+def device_of(model: Model) -> torch.device:
     """Return where the network is now: on its device, or on the CPU while the GPU has no room for its weights."""
     try:
         model.network.to(model.device)
@@ -208,7 +208,7 @@ def predict(model: Model, shown: Callable[[slice], Tensor], shape: tuple[int, in
     """
     slices, rows, columns = shape
     results = torch.empty(slices, CLASSES, rows, columns, dtype=torch.float16)
-    size, device, start = batch_size(rows, columns), placed(model), 0
+    size, device, start = batch_size(rows, columns), device_of(model), 0
     with torch.inference_mode():
         while start < slices:
             at = slice(start, min(start + size, slices))
@@ -247,7 +247,7 @@ def _logits(forward: Callable[[Tensor], Tensor], images: Tensor, device: torch.d
 
 
 @contextmanager
-def told_apart() -> Iterator[None]:
+def translate_torch_errors() -> Iterator[None]:
     """Raise MemoryError where memory does not suffice and DeviceLost where the GPU fails, for what torch raises."""
     try:
         yield

@@ -101,7 +101,7 @@ class _Seen:
 def _look(model: Model, volume: Volume, progress: Progress, liver: NDArray[np.uint8] | None) -> _Seen:
     """Both passes; `liver` is filled in with its probability in 1/255 if given."""
     geometry = volume.geometry
-    axial, how = as_seen(model, volume)
+    axial, how = view_for(model, volume)
     canonical = to_canonical(axial)
     found = look_twice(model, canonical, how, progress)
     classes, tumour = np.zeros(geometry.shape, np.uint8), np.zeros(geometry.shape, np.uint8)
@@ -115,7 +115,7 @@ def _look(model: Model, volume: Volume, progress: Progress, liver: NDArray[np.ui
     return _Seen(classes, tumour, expected_dice(found.probabilities, found.centres_mm))
 
 
-def as_seen(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
+def view_for(model: Model, volume: Volume) -> tuple[Volume, Preprocessing]:
     """The volume itself, or an axial one sampled from it, with this volume's window. Raises WrongModality."""
     card = model.card
     if not card.takes(volume.modality):

@@ -14,7 +14,7 @@ from daemon import log
 from daemon.commands import model_commands
 from daemon.commands.admin_commands import cancel, configured, rerun, retry, send
 from daemon.commands.options import ConfigOption, JsonOption, Method, Modality, Part, Pictures, Prefer, PreferOption
-from daemon.commands.own_models import findable, print_verified, verified
+from daemon.commands.own_models import findable, print_verified, require_models
 from daemon.commands.train_extra import require_train_extra
 from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
 from daemon.errors import ConfigurationError, DaemonError
@@ -44,7 +44,7 @@ def run(config: ConfigOption = None) -> None:
     """Run the service in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
 
-    settings = verified(configured(config))
+    settings = require_models(configured(config))
     try:
         service.run(settings)
     except OSError as error:
@@ -69,7 +69,7 @@ def check(config: ConfigOption = None) -> None:
     """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
     from daemon.commands.status import check_peers
 
-    settings = verified(configured(config))
+    settings = require_models(configured(config))
     print_verified(settings)
     raise typer.Exit(0 if check_peers(settings) else 1)
 
@@ -266,7 +266,7 @@ def phantom(
     lesion_place: Annotated[str, typer.Option(help="Place of lesions: apart, capsule or merged.")] = "apart",
 ) -> None:
     """Write phantoms with their truth: OUT/dicom with OUT/labels.nii.gz and OUT/truth.json, or NIfTI pairs."""
-    from daemon.commands.phantoms import PhantomFormat, PhantomOrder, chosen, contrast_of, write_phantoms
+    from daemon.commands.phantoms import PhantomFormat, PhantomOrder, contrast_of, parse_choice, write_phantoms
     from models.phantom import Kernel, Placement
 
     order = PhantomOrder(
@@ -274,13 +274,13 @@ def phantom(
         spacing_mm=spacing,
         lesions=lesions,
         lesion_axes_mm=(lesion_size[0] / 2, lesion_size[1] / 2),
-        placement=chosen(Placement, lesion_place, "--lesion-place"),
+        placement=parse_choice(Placement, lesion_place, "--lesion-place"),
         contrast=contrast_of(modality, phase, weighting),
         noise=noise,
-        kernel=chosen(Kernel, kernel, "--kernel"),
+        kernel=parse_choice(Kernel, kernel, "--kernel"),
         thickness_mm=thickness,
     )
-    found = write_phantoms(out, order, seed=seed, count=count, how=chosen(PhantomFormat, form, "--format"))
+    found = write_phantoms(out, order, seed=seed, count=count, how=parse_choice(PhantomFormat, form, "--format"))
     phantoms = "1 phantom" if count == 1 else f"{count} phantoms"
     say(f"{phantoms} of {slices} slices with {found} lesions in {out}")
 

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from matplotlib.image import imsave
 
-from daemon.commands.standalone import Task, numbered, remark, segmented, volumes_of
+from daemon.commands.standalone import Task, remark, segment_with_bar, volume_folder, volumes_of
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
 from daemon.terminal import say
@@ -76,7 +76,7 @@ def explain_input(
     counts: list[int] = []
     volumes = volumes_of(source, out, model, engine, prefer, names=WRITTEN)
     for number, (task, volume, several) in enumerate(volumes, start=1):
-        folder = numbered(out, number)
+        folder = volume_folder(out, number)
         counts.append(_explain_volume(task, volume, folder, model, engine, lesion=lesion, methods=methods))
         if several:
             say(f"  {task.name}")
@@ -88,7 +88,7 @@ def _explain_volume(
     task: Task, volume: Volume, out: Path, model: str, engine: Engine, *, lesion: int | None, methods: tuple[str, ...]
 ) -> int:
     """Write the pages and maps of one volume; returns how many lesions it has."""
-    segmentation = segmented(volume, model, engine)
+    segmentation = segment_with_bar(volume, model, engine)
     findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
     if not findings.lesions:
         what = "no lesion was found" if findings.liver_volume_ml > 0 else "no liver was found"

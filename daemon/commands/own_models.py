@@ -10,8 +10,8 @@ from pathlib import Path
 from daemon.configuration.config import Config, load
 from daemon.errors import BadRequest, ConfigurationError
 from daemon.terminal import Terminal, styled, warn
-from models.cards import Card, read_card, shipped
-from models.catalogue import AT, Catalogue, add, added
+from models.cards import Card, read_card, read_cards
+from models.catalogue import AT, Catalogue, add, find_added
 from models.errors import DeviceUnavailable, ModelError
 
 console = Terminal(width=None if sys.stdout.isatty() else 200)
@@ -24,7 +24,7 @@ def catalogue_of(config: Config | None) -> Catalogue:
     return Catalogue(config.storage.models, {own.name: own.card for own in config.own_models})
 
 
-def verified(config: Config) -> Config:
+def require_models(config: Config) -> Config:
     """The configuration with the card of every model that a rule names, all of them whole, and a device that is there.
 
     Raises ConfigurationError, with a line for each that is not.
@@ -150,8 +150,8 @@ def _refuse_clash(card: Card, catalogue: Catalogue, config: Config) -> None:
             f'{card.path}: name: a [[model]] of the configuration is called "{name}", and the service would not start'
             " with another of that name: rename the card, or the [[model]] and what names it"
         )
-    versions = added(catalogue.folder).get(name, {})
-    if not versions or card.version in versions or name in shipped(catalogue.pretrained):
+    versions = find_added(catalogue.folder).get(name, {})
+    if not versions or card.version in versions or name in read_cards(catalogue.pretrained):
         return
     there = " or ".join(f'"{name}{AT}{version}"' for version in sorted(versions))
     for rule in config.rules:
@@ -193,7 +193,7 @@ def findable(name: str) -> str:
     All but cards and models that ship are looked for in the configuration that is found. Raises UnknownModel,
     CardInvalid.
     """
-    if name.endswith(".json") or name in shipped():
+    if name.endswith(".json") or name in read_cards():
         return name
     return str(catalogue_of(configuration(None)).card(name).path)
 

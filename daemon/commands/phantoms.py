@@ -49,7 +49,7 @@ class PhantomFormat(StrEnum):
 Choice = TypeVar("Choice", bound=StrEnum)
 
 
-def chosen(kind: type[Choice], value: str, option: str) -> Choice:
+def parse_choice(kind: type[Choice], value: str, option: str) -> Choice:
     """The member of an enumeration that an option names, in capitals or not. Raises BadRequest where none is."""
     for member in kind:
         if member.value.lower() == value.lower():
@@ -59,13 +59,13 @@ def chosen(kind: type[Choice], value: str, option: str) -> Choice:
 
 def contrast_of(modality: str, phase: str | None, weighting: str | None) -> Phase | Weighting:
     """Return the kind of image that is asked for: a phase of a CT, or the weighting of an MR. Raises BadRequest."""
-    if chosen(PhantomModality, modality, "--modality") is PhantomModality.CT:
+    if parse_choice(PhantomModality, modality, "--modality") is PhantomModality.CT:
         if weighting is not None:
             raise BadRequest("--weighting is for --modality MR")
-        return chosen(Phase, phase or Phase.PORTAL, "--phase")
+        return parse_choice(Phase, phase or Phase.PORTAL, "--phase")
     if phase is not None:
         raise BadRequest("--phase is for --modality CT")
-    return chosen(Weighting, weighting or Weighting.T1, "--weighting")
+    return parse_choice(Weighting, weighting or Weighting.T1, "--weighting")
 
 
 @dataclass(frozen=True)

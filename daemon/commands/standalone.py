@@ -13,7 +13,7 @@ from daemon.terminal import say, warn
 from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.requests import Engine
 from daemon.worker.results import FINDINGS, findings_bytes, write_results
-from daemon.worker.sources import find_series, named, refuse_too_large, refuse_unfit
+from daemon.worker.sources import find_series, name_member, refuse_too_large, refuse_unfit
 from daemon.worker.stages import model_on, refuse_without_model, said_of_empty
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected, SeriesWarning
@@ -80,7 +80,7 @@ def segment_input(
     for task, volume, several in volumes_of(
         source, out, model, engine, prefer, names=WRITTEN, modality=modality or "CT"
     ):
-        done = _Done(task, volume, segmented(volume, model, engine), several)
+        done = _Done(task, volume, segment_with_bar(volume, model, engine), several)
         if ranges and not done.is_range_beside(ranges[0]):
             written = _write_all(_with_liver(ranges), out, written)
             ranges = []
@@ -132,7 +132,7 @@ def _write_all(done: Iterable[_Done], out: Path, written: int) -> int:
     """Write the results of volumes behind those that are `written`; returns how many there are now."""
     for each in done:
         written += 1
-        folder = numbered(out, written)
+        folder = volume_folder(out, written)
         findings = _write_task(each.task, each.volume, each.segmentation, folder)
         _write_pictures(each.volume, each.segmentation, findings, folder)
         if each.several:
@@ -140,7 +140,7 @@ def _write_all(done: Iterable[_Done], out: Path, written: int) -> int:
     return written
 
 
-def numbered(out: Path, number: int) -> Path:
+def volume_folder(out: Path, number: int) -> Path:
     """The folder of one of the volumes of an input: the first has `out` itself."""
     return out if number == 1 else out / str(number)
 
@@ -173,7 +173,7 @@ def volumes_of(
         if not found.groups:
             raise NotDicom(source, found.unreadable[0].why if len(files) == 1 else "holds no DICOM files")
         for unreadable in found.unreadable:
-            remark(str(named(unreadable, source, Path(workdir))))
+            remark(str(name_member(unreadable, source, Path(workdir))))
         refused: dict[str, SeriesRejected] = {}
         tasks: list[tuple[Task, Stack]] = []
         for uid, members in sorted(found.groups.items()):
@@ -220,7 +220,7 @@ def _read(stack: Stack, decode: Decoder) -> Volume:
     return volume
 
 
-def segmented(volume: Volume, model: str, engine: Engine) -> Segmentation:
+def segment_with_bar(volume: Volume, model: str, engine: Engine) -> Segmentation:
     """Segment a volume, with a bar meanwhile."""
     network = model_on(fitting(model, volume.modality), engine)
     with progress_bar(f"segmenting on {network.device}") as progress:

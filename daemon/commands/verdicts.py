@@ -15,7 +15,7 @@ from rich.table import Table
 from daemon.progress import progress_bar
 from daemon.terminal import Terminal, plain, styled, warn
 from daemon.worker.decoding import Decoder, decoder
-from daemon.worker.sources import find_series, foretold_by_headers, named, refuse_unfit
+from daemon.worker.sources import find_series, foretold_by_headers, name_member, refuse_unfit
 from dicom_io.archive import dicom_files
 from dicom_io.errors import (
     WARNING_SENTENCES,
@@ -105,7 +105,7 @@ def judge(source: Path, *, prefer: str = "portal", pixels: bool = False) -> Judg
                 seconds = found.seconds[uid] + time.perf_counter() - started
                 verdicts.append(replace(verdict, seconds=round(seconds, 3)))
                 progress(number, len(found.groups))
-        unreadable = tuple(named(error, source, Path(workdir)) for error in found.unreadable)
+        unreadable = tuple(name_member(error, source, Path(workdir)) for error in found.unreadable)
     return Judged(tuple(verdicts), unreadable)
 
 

@@ -24,8 +24,8 @@ from pydantic import (
     model_validator,
 )
 
-from daemon.configuration.faults import Fault, reference_faults, shown
-from daemon.configuration.toml_document import checked
+from daemon.configuration.faults import Fault, reference_faults, show_value
+from daemon.configuration.toml_document import parse_document
 from daemon.configuration.values import (
     AETitle,
     Host,
@@ -193,7 +193,7 @@ class OwnModel(Section):
     @classmethod
     def _absolute(cls, card: Path) -> Path:
         if not card.is_absolute() or card.suffix != ".json":
-            raise ValueError(f"must be the absolute path of a .json, not {shown(str(card))}")
+            raise ValueError(f"must be the absolute path of a .json, not {show_value(str(card))}")
         return card
 
 
@@ -209,7 +209,7 @@ class Storage(Section):
     @classmethod
     def _absolute(cls, root: Path) -> Path:
         if not root.is_absolute():
-            raise ValueError(f"must be an absolute path, not {shown(str(root))}")
+            raise ValueError(f"must be an absolute path, not {show_value(str(root))}")
         return root
 
     @property
@@ -388,7 +388,7 @@ def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.tom
         known = known_models(_models_folder(document)) if callable(known_models) else known_models
         return reference_faults(document, known)
 
-    return checked(content, Config, source, faults)
+    return parse_document(content, Config, source, faults)
 
 
 def _models_folder(document: Mapping[str, Any]) -> Path:

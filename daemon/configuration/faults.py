@@ -60,7 +60,7 @@ def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
     if wanted is None:
         return Fault(key, error["msg"][:1].lower() + error["msg"][1:])
     # Only pydantic's list of literals has quotes in it; the file's are double.
-    return Fault(key, f"must be {wanted.format(**context)}".replace("'", '"') + f", not {shown(value)}")
+    return Fault(key, f"must be {wanted.format(**context)}".replace("'", '"') + f", not {show_value(value)}")
 
 
 _WANTED = {
@@ -84,7 +84,7 @@ _WANTED = {
 }
 
 
-def shown(value: object) -> str:
+def show_value(value: object) -> str:
     """A value of the file as its writer would recognise it; lists and tables only by their kind."""
     if isinstance(value, bool):
         return str(value).lower()

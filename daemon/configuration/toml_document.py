@@ -14,7 +14,7 @@ from daemon.errors import ConfigurationError
 Document = TypeVar("Document", bound=BaseModel)
 
 
-def checked(
+def parse_document(
     content: bytes,
     model: type[Document],
     source: str,

@@ -8,7 +8,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BeforeValidator, Field
 
-from daemon.configuration.faults import did_you_mean, shown
+from daemon.configuration.faults import did_you_mean, show_value
 from reports.objects.kinds import CHOICES
 
 RULE_TAGS = (
@@ -46,13 +46,13 @@ def _ae_title(value: str) -> str:
 def _name(value: str) -> str:
     """A name that stands in the ledger, in logs and on the command line, so it needs no quoting anywhere."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
-        raise ValueError(f"a name is 1 to 64 letters, digits, dots, dashes or underscores, not {shown(value)}")
+        raise ValueError(f"a name is 1 to 64 letters, digits, dots, dashes or underscores, not {show_value(value)}")
     return value
 
 
 def _host(value: str) -> str:
     if not value or any(character.isspace() or character in "/\\" for character in value):
-        raise ValueError(f"must be a host name or an IP address, not {shown(value)}")
+        raise ValueError(f"must be a host name or an IP address, not {show_value(value)}")
     return value
 
 
@@ -70,8 +70,8 @@ def _rule_tag(value: str) -> str:
 
 def _object_kind(value: str) -> str:
     if value not in CHOICES:
-        *others, last = map(shown, CHOICES)
-        raise ValueError(f"must be {', '.join(others)} or {last}, not {shown(value)}")
+        *others, last = map(show_value, CHOICES)
+        raise ValueError(f"must be {', '.join(others)} or {last}, not {show_value(value)}")
     return value
 
 

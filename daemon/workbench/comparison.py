@@ -19,7 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from daemon.configuration.faults import did_you_mean, shown
+from daemon.configuration.faults import did_you_mean, show_value
 from daemon.errors import ComparisonStopped, ConfigurationError, TrainingStopped
 from daemon.terminal import warn
 from daemon.workbench.comparison_page import COMPLEXITY, EVALUATIONS, STATE, card_of, draw_page
@@ -39,7 +39,7 @@ from models.evaluation.evaluation import Asked
 from models.inference import load_model
 from models.training.loop import make_network
 from models.training.runs import CONFIG, RUN, SPLIT
-from reports.evaluation.evaluations import shared
+from reports.evaluation.evaluations import state_shared
 from reports.evaluation.learning_curves import read_learning
 from reports.identity import software_version
 
@@ -78,7 +78,7 @@ def compare_models(asked: Comparison, out: Path) -> Path:
         raise ConfigurationError(["porta compare is one process; train with torchrun, then compare with --runs"])
     if unknown := [name for name in asked.models if name not in ARCHITECTURE_NAMES]:
         raise ConfigurationError(
-            [f"--models: no architecture {shown(unknown[0])}{did_you_mean(unknown[0], ARCHITECTURE_NAMES)}"]
+            [f"--models: no architecture {show_value(unknown[0])}{did_you_mean(unknown[0], ARCHITECTURE_NAMES)}"]
         )
     if asked.test_phantoms > len(TEST_SEEDS):
         raise ConfigurationError([f"--test-phantoms: at most {len(TEST_SEEDS)}"])
@@ -236,14 +236,14 @@ def _facts(
         label: ", ".join(f"{name} {value}" for name, value in own["versions"].items()) for label, own in raw.items()
     }
     return {
-        "budget of each model": shared(budgets),
-        "schedule": shared({label: f"{t.schedule}, seed {t.seed}" for label, t in training.items()}),
-        "backbones": shared({label: f"weights: {s.network.backbone_weights}" for label, s in settings.items()}),
-        "trained on": shared(parts["training"]),
-        "validated on": shared(parts["validation"]),
-        "tested on": shared(measured),
-        "data of the training (sha256)": shared({label: own["identity"]["data"] for label, own in raw.items()}),
-        "versions": shared(versions),
+        "budget of each model": state_shared(budgets),
+        "schedule": state_shared({label: f"{t.schedule}, seed {t.seed}" for label, t in training.items()}),
+        "backbones": state_shared({label: f"weights: {s.network.backbone_weights}" for label, s in settings.items()}),
+        "trained on": state_shared(parts["training"]),
+        "validated on": state_shared(parts["validation"]),
+        "tested on": state_shared(measured),
+        "data of the training (sha256)": state_shared({label: own["identity"]["data"] for label, own in raw.items()}),
+        "versions": state_shared(versions),
     }
 
 

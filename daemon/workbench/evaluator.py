@@ -72,7 +72,7 @@ def evaluate_models(request: Request, out: Path) -> dict[str, Content]:
 
 
 def _evaluated(request: Request, out: Path) -> dict[str, Content]:
-    cards = labelled([find(name) for name in request.weights])
+    cards = name_cards([find(name) for name in request.weights])
     sources = find_sources(request)
     if request.split is None or request.part == "test":
         refuse_learned(cards.values(), sources)
@@ -191,7 +191,7 @@ def draw_worst(model: Model, sources: Sequence[CaseSource], content: Content, ou
     return paths
 
 
-def labelled(cards: Sequence[Card]) -> dict[str, Card]:
+def name_cards(cards: Sequence[Card]) -> dict[str, Card]:
     """Cards by the plain names that their folders bear: told apart by version, and by sha256, as far as need be."""
     cards = list({card.sha256: card for card in cards}.values())
     names = (

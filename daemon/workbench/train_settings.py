@@ -23,8 +23,8 @@ from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
 from daemon.configuration.config import Section
-from daemon.configuration.faults import did_you_mean, key_text, shape_fault, shown
-from daemon.configuration.toml_document import checked
+from daemon.configuration.faults import did_you_mean, key_text, shape_fault, show_value
+from daemon.configuration.toml_document import parse_document
 from daemon.configuration.values import Name
 from daemon.errors import ConfigurationError
 from models.architectures.names import ARCHITECTURE_NAMES
@@ -92,7 +92,7 @@ class Data(Section):
         if fold is not None:
             found = re.fullmatch(r"(\d+)/(\d+)", fold)
             if not found or not 1 <= int(found[1]) <= int(found[2]) or int(found[2]) < 2:
-                raise ValueError(f'must be one of several, as "1/5", not {shown(fold)}')
+                raise ValueError(f'must be one of several, as "1/5", not {show_value(fold)}')
         return fold
 
     @model_validator(mode="after")
@@ -116,7 +116,7 @@ class Network(Section):
     @classmethod
     def _known(cls, model: str) -> str:
         if model not in ARCHITECTURE_NAMES:
-            raise ValueError(f"no architecture {shown(model)}{did_you_mean(model, ARCHITECTURE_NAMES)}")
+            raise ValueError(f"no architecture {show_value(model)}{did_you_mean(model, ARCHITECTURE_NAMES)}")
         return model
 
 
@@ -185,7 +185,7 @@ def load_settings(
     settings = defaults
     if path is not None:
         try:
-            settings = checked(path.read_bytes(), TrainSettings, str(path))
+            settings = parse_document(path.read_bytes(), TrainSettings, str(path))
         except OSError as error:
             raise ConfigurationError([f"{path}: cannot be read: {error.strerror}"]) from error
     document = settings.model_dump()

@@ -21,7 +21,7 @@ from models.datasets.splits import Split, as_json, check, fold, leave_out, make_
 from models.errors import CaseUnreadable, ModelError, SplitInvalid
 from models.training.loop import Trained, Watch, make_network, train
 from models.training.prepared import Prepared, PreparedCase, prepare
-from models.training.ranks import Rank, joined
+from models.training.ranks import Rank, join_ranks
 from models.training.runs import (
     CONFIG,
     CURVES,
@@ -59,7 +59,7 @@ def train_model(settings: TrainSettings, out: Path, *, command: str = "") -> Tra
     TrainingStopped when a signal ended it before its last step.
     """
     recipe, how = settings.recipe, settings.preprocessing
-    with interruptible() as interruption, joined(settings.machine.device, settings.machine.threads) as rank:
+    with interruptible() as interruption, join_ranks(settings.machine.device, settings.machine.threads) as rank:
         if recipe.batch % rank.world:
             raise ConfigurationError([f"training.batch: {recipe.batch} cannot be shared by {rank.world} processes"])
         if recipe.batch == rank.world and recipe.pixels <= STRIDE:

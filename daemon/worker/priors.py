@@ -132,7 +132,7 @@ def _age(path: Path) -> tuple[str, ...]:
     return tuple(str(ds.get(keyword) or "") for keyword in keywords)
 
 
-def compared(findings: Findings, segmentation: Segmentation, header: Dataset, priors: Priors) -> Findings:
+def compare_with_priors(findings: Findings, segmentation: Segmentation, header: Dataset, priors: Priors) -> Findings:
     """The findings against the latest study of `priors` that fits, and on the way of all others that fit.
 
     Or with a warning that says why there is no comparison. `header` is one of today's images.

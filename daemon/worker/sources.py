@@ -107,7 +107,7 @@ def find_series(paths: Sequence[Path], progress: Progress = ignore_progress) -> 
     return found
 
 
-def named(error: NotDicom, source: Path, workdir: Path) -> NotDicom:
+def name_member(error: NotDicom, source: Path, workdir: Path) -> NotDicom:
     """Return the error with the path that the person gave: for a member of an archive, that of the archive."""
     if not error.path.is_relative_to(workdir):
         return error

@@ -33,7 +33,7 @@ from daemon.worker.handover import (
 )
 from daemon.worker.predecessors import Predecessors, replaced_at
 from daemon.worker.prior_images import Segmenting, segmented_prior
-from daemon.worker.priors import Priors, compared, fetch_priors
+from daemon.worker.priors import Priors, compare_with_priors, fetch_priors
 from daemon.worker.requests import (
     Engine,
     Reported,
@@ -225,7 +225,9 @@ def report_series(request: ReportRequest) -> Reported:
         stack = stacks[index]
         of_volume = replace(request.identity, volume_index=index, volume_label=stack.label)
         case = _measured(stack, segmented, work / str(index), of_volume, needs)
-        case = replace(case, findings=compared(case.findings, case.segmentation, case.source.headers[0], priors))
+        case = replace(
+            case, findings=compare_with_priors(case.findings, case.segmentation, case.source.headers[0], priors)
+        )
         discard_unsound(outbox / str(index))
         results += write_results(case, outbox / str(index), profiles=request.profiles, predecessors=predecessors)
         keep_sums(outbox / str(index))

@@ -23,7 +23,7 @@ from models.datasets.cases import LIVER, TUMOUR, Case
 from models.datasets.images import image_files
 from models.datasets.layout import Claim, Folder
 from models.datasets.sources import FileSource
-from models.datasets.truth import Bool, merged
+from models.datasets.truth import Bool, merge_masks
 from models.errors import CaseUnreadable
 
 COLLECTION = "DICOM SEG"
@@ -113,7 +113,7 @@ def read(source: FileSource) -> Case:
         drawn = [mask for mask in placed if mask is not None]
         if len(drawn) == len(placed):
             liver = np.logical_or.reduce(drawn[: len(livers)])
-            labels, instances = merged(liver, drawn[len(livers) :], apart=[len(tumours) > 1] * len(tumours))
+            labels, instances = merge_masks(liver, drawn[len(livers) :], apart=[len(tumours) > 1] * len(tumours))
             return Case(source.name, source.patient, read_volume(stack), labels, instances, source.tumours_drawn)
     raise CaseUnreadable(f"{source.truths[0]}: its frames do not lie on the images of the series")
 

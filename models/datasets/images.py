@@ -19,7 +19,7 @@ NamedFiles = list[tuple[PurePosixPath, Path]]
 
 
 @contextmanager
-def unpacked(path: Path) -> Iterator[NamedFiles]:
+def unpack(path: Path) -> Iterator[NamedFiles]:
     """The files of a folder or archive with their names in it, while the context lasts. Raises NotDicom.
 
     Links in a folder are followed, as discovery does it: a data set may be linked into place.

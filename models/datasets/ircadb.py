@@ -20,11 +20,11 @@ from dicom_io.image_file import ImageFile
 from dicom_io.pixels import read_volume
 from dicom_io.series import Slice, Stack
 from models.datasets.cases import Case
-from models.datasets.images import NamedFiles, image_files, open_images, unpacked
+from models.datasets.images import NamedFiles, image_files, open_images, unpack
 from models.datasets.layout import Claim, Folder
 from models.datasets.patients import IRCADB, ircadb_patient
 from models.datasets.sources import FileSource
-from models.datasets.truth import Bool, merged
+from models.datasets.truth import Bool, merge_masks
 from models.errors import CaseUnreadable
 
 PATIENT, MASKS = "PATIENT_DICOM", "MASKS_DICOM"
@@ -58,12 +58,12 @@ def claim(folder: Folder) -> Claim | None:
 def read(source: FileSource) -> Case:
     """The series, and its masks matched by their position or, where they have none, by the number of their file."""
     (patient,), (masks,) = source.images, source.truths
-    with unpacked(patient) as files:
+    with unpack(patient) as files:
         stack = open_images([path for _, path in files], patient).stacks[0]
         numbers = {path: _number(name) for name, path in files}
         order = [numbers[item.path] for item in stack.slices]
         volume = read_volume(stack)
-    with unpacked(masks) as files:
+    with unpack(masks) as files:
         structures: dict[str, NamedFiles] = defaultdict(list)
         for name, path in files:
             structures[name.parent.name].append((name, path))
@@ -73,7 +73,7 @@ def read(source: FileSource) -> Case:
             raise CaseUnreadable(f"{masks}: no mask called {LIVER_FOLDER}")
         drawn = [_mask(structures[name], stack.geometry, order, masks / name) for name in (livers[0], *tumours)]
     plural = [(match := TUMOUR_FOLDER.match(name)) is not None and bool(match[1]) for name in tumours]
-    labels, instances = merged(drawn[0], drawn[1:], apart=[not several for several in plural])
+    labels, instances = merge_masks(drawn[0], drawn[1:], apart=[not several for several in plural])
     return Case(source.name, source.patient, volume, labels, instances, source.tumours_drawn)
 
 

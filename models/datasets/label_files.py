@@ -21,7 +21,7 @@ from pathlib import Path
 from dicom_io.errors import NotNifti
 from dicom_io.pixels import read_volume
 from models.datasets.cases import Case
-from models.datasets.images import nifti_image, open_images, unpacked
+from models.datasets.images import nifti_image, open_images, unpack
 from models.datasets.layout import Claim, Folder, dataset_description, is_nifti, stated_modality, stem
 from models.datasets.patients import known_collection, known_patient
 from models.datasets.phantoms import COLLECTION, PHANTOM_TRUTH, phantom_patient
@@ -89,7 +89,7 @@ def read_with_dicom(source: FileSource) -> Case:
     """A DICOM series and a label volume on the grid of one of its volumes."""
     (truth,) = source.truths
     first = source.images[0]
-    with unpacked(first) as files:
+    with unpack(first) as files:
         paths = [path for _, path in files] if len(source.images) == 1 else list(source.images)
         fault: NotNifti | CaseUnreadable | None = None
         for stack in open_images(paths, first).stacks:

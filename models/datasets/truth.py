@@ -48,7 +48,7 @@ def classes(labels: NDArray[np.uint8], values: Sequence[tuple[int, int]], path: 
     return labels if all(value == kind for value, kind in meaning.items()) else table[labels]
 
 
-def merged(
+def merge_masks(
     liver: Bool, tumours: Sequence[Bool], *, apart: Sequence[bool]
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8] | None]:
     """Classes (0, 1, 2) and instances (0, 1, 2, …) of masks on one grid.

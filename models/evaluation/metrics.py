@@ -70,7 +70,7 @@ def voxel_scores(counts: Counts) -> dict[str, float | None]:
         "specificity": sklearn_metrics.recall_score(truth, found, pos_label=0, **seen),
         "f1": f1,
     }
-    return {name: defined(value) for name, value in scores.items()}
+    return {name: finite_or_none(value) for name, value in scores.items()}
 
 
 def volume_ml(mask: Bool, geometry: Geometry) -> float:
@@ -211,6 +211,6 @@ def interval(
     return Interval(mean, float(low), float(high))
 
 
-def defined(value: float) -> float | None:
+def finite_or_none(value: float) -> float | None:
     """A plain float, or None for what is not a number."""
     return None if np.isnan(value) else float(value)

@@ -76,7 +76,7 @@ def insert_effusion(image: Tensor, labels: Tensor, draw: np.random.Generator) ->
     medium, is liver.
     """
     smooth = blur(image, 0.7)
-    lung = opened((smooth > LUNG_HU[0]) & (smooth < LUNG_HU[1]) & (labels == 0))
+    lung = open_mask((smooth > LUNG_HU[0]) & (smooth < LUNG_HU[1]) & (labels == 0))
     places = torch.nonzero(lung[1])
     if len(places) < LEAST_LUNG:
         return image
@@ -84,7 +84,7 @@ def insert_effusion(image: Tensor, labels: Tensor, draw: np.random.Generator) ->
     size = image.shape[-2:]
     axis = torch.arange(size[0], dtype=torch.float32)[:, None]
     below = axis > level + draw.normal(0, 0.12) * (torch.arange(size[1]) - size[1] / 2)
-    filled = grown(lung, 2) & below & (smooth < SOFT_HU[0])
+    filled = dilate(lung, 2) & below & (smooth < SOFT_HU[0])
     noise = torch.from_numpy(draw.standard_normal(tuple(image.shape), np.float32))
     value = float(draw.uniform(0, 35)) + float(draw.uniform(8, 22)) * blur(noise, 0.6)
     if draw.random() < 0.6:
@@ -96,12 +96,12 @@ def insert_effusion(image: Tensor, labels: Tensor, draw: np.random.Generator) ->
     return torch.lerp(image, value, cover)
 
 
-def opened(mask: Tensor, reach: int = 2) -> Tensor:
+def open_mask(mask: Tensor, reach: int = 2) -> Tensor:
     """A mask (plane, row, column) without what is narrower than twice `reach` pixels."""
     kept = -F.max_pool2d(-mask.float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
-    return grown(kept, reach) & mask
+    return dilate(kept, reach) & mask
 
 
-def grown(mask: Tensor, reach: int) -> Tensor:
+def dilate(mask: Tensor, reach: int) -> Tensor:
     """A mask (plane, row, column) and what lies within `reach` pixels of it."""
     return F.max_pool2d(mask.float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0

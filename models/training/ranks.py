@@ -80,7 +80,7 @@ class Rank:
 
 
 @contextmanager
-def joined(device: str, threads: int | None = None) -> Iterator[Rank]:
+def join_ranks(device: str, threads: int | None = None) -> Iterator[Rank]:
     """This process's rank on `device` ("auto", "cpu", "cuda"), as the variables of `torchrun` say.
 
     `threads`: of the CPU, for each process; where it is None one alone has as many as torch gives it, and several

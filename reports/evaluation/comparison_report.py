@@ -26,7 +26,15 @@ from reports.evaluation.comparison_tables import (
     plain_row,
     score_rows,
 )
-from reports.evaluation.evaluations import STRUCTURES, Estimate, Evaluation, common_counts, estimate, shared, values
+from reports.evaluation.evaluations import (
+    STRUCTURES,
+    Estimate,
+    Evaluation,
+    common_counts,
+    estimate,
+    state_shared,
+    values,
+)
 from reports.evaluation.learning_curves import Learning, draw_learning
 from reports.evaluation.metric_charts import Cost, draw_costs
 
@@ -179,7 +187,7 @@ def _costs(entries: Sequence[Entry]) -> list[Cost]:
 def _cost_note(entries: Sequence[Entry]) -> str:
     """Under which conditions the costs were measured: each model's own where they differ."""
     known = {entry.label: _condition(entry.complexity) for entry in entries if entry.complexity is not None}
-    return shared(known) if known else "not measured"
+    return state_shared(known) if known else "not measured"
 
 
 def _condition(known: Mapping[str, Any]) -> str:

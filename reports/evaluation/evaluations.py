@@ -108,10 +108,10 @@ def counted_words(cases: int, of_patients: int) -> str:
 
 def common_counts(evaluations: Evaluations) -> str:
     """The counts that all evaluations share; each model's own where they differ."""
-    return shared({label: counts(evaluation) for label, evaluation in evaluations.items()})
+    return state_shared({label: counts(evaluation) for label, evaluation in evaluations.items()})
 
 
-def shared(said: Mapping[str, str]) -> str:
+def state_shared(said: Mapping[str, str]) -> str:
     """Return what all labels have in common; where they differ, each with its own: "a, b: 4 cases; c: 1 case"."""
     labels: dict[str, list[str]] = {}
     for label, words in said.items():
@@ -124,7 +124,7 @@ def shared(said: Mapping[str, str]) -> str:
 def counted_drawn(evaluations: Evaluations) -> str:
     """ "5 cases", those whose voxels stand in a confusion matrix: whose tumours are drawn."""
     used = {label: confusion(evaluation)[1] for label, evaluation in evaluations.items()}
-    return shared({label: f"{count} case{'s' * (count != 1)}" for label, count in used.items()})
+    return state_shared({label: f"{count} case{'s' * (count != 1)}" for label, count in used.items()})
 
 
 def confusion(evaluation: Evaluation) -> tuple[list[list[int]], int]:

@@ -19,7 +19,15 @@ from reports.evaluation.chart_style import (
     name_panel,
     new_chart,
 )
-from reports.evaluation.evaluations import STRUCTURES, Estimate, Evaluations, common_counts, estimate, shared, values
+from reports.evaluation.evaluations import (
+    STRUCTURES,
+    Estimate,
+    Evaluations,
+    common_counts,
+    estimate,
+    state_shared,
+    values,
+)
 
 
 @dataclass(frozen=True)
@@ -79,7 +87,7 @@ def draw_size_recall(evaluations: Evaluations, path: Path) -> Path:
     sizes = {label: (lesions or {}).get("recall_by_size") or {} for label, lesions in by_label.items()}
     shown = [name for name in SIZE_CLASSES if any((found.get(name) or {}).get("count") for found in sizes.values())]
     totals = {label: sum((found.get(name) or {}).get("count", 0) for name in shown) for label, found in sizes.items()}
-    total = shared({label: f"{count} true lesions" for label, count in totals.items()})
+    total = state_shared({label: f"{count} true lesions" for label, count in totals.items()})
     note = f"{total} in {common_counts(evaluations)}; by the lesion's true diameter"
     chart = new_chart("Lesions found, by size", note, size=(9.0, 4.4))
     (axes,) = chart.axes

@@ -25,7 +25,7 @@ from dicom_io.segmentation import LIVER
 from reports.findings.course import PriorLesion
 from reports.findings.findings import Lesion
 from reports.findings.sizes import Point
-from reports.follow_up.registration import Registration, Surface, register, sampled
+from reports.follow_up.registration import Registration, Surface, register, sample_labels
 
 NEAR_MM = 12.0
 """From how far apart centres say nothing any more: livers that breathe and bend lie up to 10 mm off their affine
@@ -146,7 +146,7 @@ def _parts(one: Laid, other: Laid, mapped: Callable[[Float], Float]) -> Float:
         box = boxes[segment - 1]
         voxels = np.argwhere(one.labels[box] == segment) + [part.start for part in box]
         picked = voxels[:: max(1, len(voxels) // SAMPLES)]
-        found = sampled(other.labels, other.geometry, mapped(one.geometry.index_to_lps(picked)))
+        found = sample_labels(other.labels, other.geometry, mapped(one.geometry.index_to_lps(picked)))
         weights = one.geometry.voxel_volumes_mm3[picked[:, 0]]
         held = np.bincount(found, weights=weights, minlength=256) / weights.sum()
         shares[index] = held[segments]

@@ -143,7 +143,7 @@ def _surface_of(organ: Organ) -> Surface:
     plane[..., 0], plane[..., 1] = x, y[:, None]
     for index, height in enumerate(z):
         plane[..., 2] = height
-        inside[index] = sampled(organ.mask, organ.geometry, plane)
+        inside[index] = sample_labels(organ.mask, organ.geometry, plane)
     outward, inward = (distance_transform_edt(part, sampling=GRID_MM) for part in (~inside, inside))
     distances = np.where(inside, GRID_MM / 2 - inward, outward - GRID_MM / 2).clip(-REACH_MM, REACH_MM)
     return Surface(distances.astype(np.float32), low)
@@ -157,7 +157,7 @@ def _bounds(organ: Organ) -> tuple[Float, Float]:
     return points.min(axis=0), points.max(axis=0)
 
 
-def sampled(labels: NDArray[Label], geometry: Geometry, points_lps_mm: Float) -> NDArray[Label]:
+def sample_labels(labels: NDArray[Label], geometry: Geometry, points_lps_mm: Float) -> NDArray[Label]:
     """The label of the voxel that holds each point (..., 3); 0 outside of the grid."""
     indices = np.rint(geometry.lps_to_index(points_lps_mm)).astype(np.intp)
     within = ((indices >= 0) & (indices < labels.shape)).all(axis=-1)

@@ -98,7 +98,7 @@ def draw_heat_page(
     scale = Window(0.0, explanation.highest or 1.0)
 
     def paint(greys: NDArray[np.uint8], grid: PictureGrid) -> NDArray[np.uint8]:
-        return heated(greys, resampled(explanation.heat, geometry, plane, grid, scale))
+        return overlay_heat(greys, resampled(explanation.heat, geometry, plane, grid, scale))
 
     canvas.fill(Box(0, 0, WIDTH, HEIGHT), BLACK)
     whole = Box(0, 0, SIDE, SIDE)
@@ -115,7 +115,7 @@ def draw_heat_page(
     return canvas.pixels
 
 
-def heated(greys: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8]:
+def overlay_heat(greys: NDArray[np.uint8], heat: NDArray[np.uint8]) -> NDArray[np.uint8]:
     """(row, column, 3) greys with heat, both from 0 to 255, over them: no heat changes nothing."""
     cover = (MOST_COVER * (heat / np.float32(255)))[..., None]
     return np.asarray(np.rint(greys[..., None] * (1 - cover) + COLOURS[heat] * cover).astype(np.uint8))
@@ -166,7 +166,7 @@ def _bar(canvas: Canvas, explanation: Explanation) -> None:
     """The scale of the colours, as they look over a middle grey, from none to the highest."""
     steps = np.rint(np.linspace(0, 255, round(BAR.width))).astype(np.uint8)
     heat = np.repeat(steps[None], round(BAR.height), axis=0)
-    canvas.image(BAR, heated(np.full_like(heat, 110), heat))
+    canvas.image(BAR, overlay_heat(np.full_like(heat, 110), heat))
     canvas.frame(BAR, SOFT_RGB)
     base = BAR.bottom + 20
     canvas.text(BAR.left, base, "0", TEXT_SIZE, colour=SOFT_RGB)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from daemon.configuration.toml_document import checked
+from daemon.configuration.toml_document import parse_document
 from daemon.workbench.train_settings import TrainSettings, as_toml
 from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
 
@@ -20,7 +20,7 @@ def text(deploy: Path) -> str:
 
 def parse(text: str) -> TrainSettings:
     """What a file says."""
-    return checked(text.encode(), TrainSettings, "train.toml")
+    return parse_document(text.encode(), TrainSettings, "train.toml")
 
 
 def shown(text: str) -> dict[str, dict[str, str]]:

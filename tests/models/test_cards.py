@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from models.cards import PRETRAINED, Preprocessing, find, fitting, licences_of, read_card, shipped
+from models.cards import PRETRAINED, Preprocessing, find, fitting, licences_of, read_card, read_cards
 from models.datasets.patients import CHAOS_CT, CHAOS_MR, IRCADB, LITS, MSD_LIVER
 from models.errors import CardInvalid, UnknownModel
 from models.weights import ARCHITECTURES
@@ -170,7 +170,7 @@ def test_shipped_model_takes_ct_alone() -> None:
 def test_cards_of_a_folder_are_found_by_name_not_by_file(tmp_path: Path) -> None:
     """A site may name the files as it likes."""
     (tmp_path / "whatever.json").write_text(json.dumps(CONTENT))
-    assert list(shipped(tmp_path)) == ["small"]
+    assert list(read_cards(tmp_path)) == ["small"]
     assert find("small", tmp_path).version == "1.2.0"
 
 

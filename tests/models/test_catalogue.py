@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from models.cards import Card, read_card
-from models.catalogue import Catalogue, add, added
+from models.catalogue import Catalogue, add, find_added
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 
 HOW = {
@@ -125,7 +125,7 @@ def test_what_a_kill_left_half_is_made_whole(catalogue: Catalogue, tmp_path: Pat
     weights = catalogue.folder / "ours@1.0.safetensors"
     weights.write_bytes(b"wei")
     (catalogue.folder / ".ours@1.0.json.part").write_bytes(b"{")
-    assert added(catalogue.folder) == {}
+    assert find_added(catalogue.folder) == {}
     assert add(card, catalogue) is not None
     weights.write_bytes(b"wei")
     assert add(card, catalogue) is not None

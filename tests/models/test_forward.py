@@ -18,7 +18,7 @@ from dicom_io.volume import Volume
 from models.architectures.registry import ARCHITECTURES, EXPLAINED_LAYERS
 from models.cards import find
 from models.errors import CompilationFailed, DeviceLost
-from models.forward import Model, Shortage, load_model, placed, predict, usable_cores, warm_up, without_batch_norms
+from models.forward import Model, Shortage, device_of, load_model, predict, usable_cores, warm_up, without_batch_norms
 from models.inference import segment
 
 SIZE = {"rows": 60, "columns": 52, "spacing_mm": (3.0, 3.5), "positions_mm": np.arange(40) * 5.0}
@@ -144,7 +144,7 @@ def test_a_gpu_without_memory_hands_over_to_the_cpu(stand_in: Model) -> None:
     assert torch.equal(found, expected)
     assert [(shortage.device, shortage.batch) for shortage in told] == [("cuda", size) for size in (16, 8, 4, 2, 1)]
     assert full.at == "cpu"
-    assert placed(model).type == "cuda"  # the next pass tries again
+    assert device_of(model).type == "cuda"  # the next pass tries again
     assert full.at == "cuda"
 
 
@@ -280,7 +280,7 @@ def test_a_gpu_that_is_full_when_a_model_is_loaded(cuda: Callable[[Exception], N
     model = load_model(find("resnet50"), notice=told.append, compiled=compiled)
     assert (model.device.type, model.forward) == ("cuda", None)
     assert told == [Shortage("cuda", 0)]
-    assert placed(model).type == "cpu"
+    assert device_of(model).type == "cpu"
 
 
 def test_a_gpu_that_fails_when_a_model_is_loaded(cuda: Callable[[Exception], None]) -> None:

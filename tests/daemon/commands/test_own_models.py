@@ -16,11 +16,11 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from daemon.commands.cli import main
-from daemon.commands.own_models import catalogue_of, findable, verified
+from daemon.commands.own_models import catalogue_of, findable, require_models
 from daemon.configuration.config import load
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED, find, read_card
-from models.catalogue import Catalogue, add, added
+from models.catalogue import Catalogue, add, find_added
 from models.training.runs import learned_from
 from models.weights import save_network
 
@@ -174,7 +174,7 @@ def test_added_model_is_listed_verified_and_named_by_a_rule(desk: Desk, given: P
     whole = desk.porta("models", "verify", "-c", desk.config)
     assert (whole.code, whole.out.count(": whole, sha256 ")) == (0, 2)
     assert desk.porta("models", "-c", desk.config, "verify", "ours@0-1").out.startswith("ours 0-1: whole")
-    settings = verified(load(desk.config, known_models=None))
+    settings = require_models(load(desk.config, known_models=None))
     assert settings.card("ours") == f"{desk.root}/models/ours@0-1.json"
     assert find(settings.card(settings.rules[0].model)).name == "ours"
 
@@ -353,7 +353,7 @@ def test_name_means_the_same_card_until_the_service_ends(desk: Desk, given: Path
     """A version that is added meanwhile would make the name mean two."""
     desk.configure("ours")
     assert desk.porta("models", "add", given, "-c", desk.config).code == 0
-    settings = verified(load(desk.config, known_models=None))
+    settings = require_models(load(desk.config, known_models=None))
     given.write_text(given.read_text().replace('"0-1"', '"0-2"'))
     assert add(read_card(given), Catalogue(desk.root / "models")) is not None  # as for another configuration
     assert find(settings.card("ours")).version == "0-1"
@@ -382,10 +382,10 @@ def test_a_version_that_would_make_a_rule_s_name_mean_two_is_refused(desk: Desk,
         ' not start: write "ours@0-1" there first'
     )
     assert not (desk.root / "models/ours@0-2.safetensors").exists()
-    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+    require_models(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
     desk.config.write_text(desk.config.read_text().replace('"ours"', '"ours@0-1"'))
     assert desk.porta(*command).code == 0
-    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+    require_models(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
 
 
 def test_a_name_that_the_configuration_gave_is_not_added(desk: Desk, made: Path, given: Path) -> None:
@@ -398,8 +398,8 @@ def test_a_name_that_the_configuration_gave_is_not_added(desk: Desk, made: Path,
     assert (refused.code, refused.out) == (2, "")
     (line,) = refused.err
     assert line.startswith(f'porta: {given}: name: a [[model]] of the configuration is called "ours"')
-    assert added(desk.root / "models") == {}
-    verified(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
+    assert find_added(desk.root / "models") == {}
+    require_models(load(desk.config, known_models=lambda folder: Catalogue(folder).names))
 
 
 def test_commands_know_what_the_list_shows(desk: Desk, given: Path) -> None:

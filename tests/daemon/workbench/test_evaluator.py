@@ -15,7 +15,7 @@ import pytest
 
 from daemon.commands.cli import main
 from daemon.workbench import evaluator
-from daemon.workbench.evaluator import Request, find_sources, labelled, plain, refuse_learned, table_of
+from daemon.workbench.evaluator import Request, find_sources, name_cards, plain, refuse_learned, table_of
 from dicom_io.nifti import read_labels, read_nifti, write_labels
 from models.cards import find
 from models.errors import CaseUnreadable, SplitInvalid
@@ -189,9 +189,9 @@ def test_folders_of_models_are_told_apart() -> None:
     """By name, then by version, then by their weights; the same weights twice are one model."""
     card = find("resnet50")
     newer, other = replace(card, version="9", sha256="b" * 64), replace(card, sha256="c" * 64)
-    assert list(labelled([card, card])) == ["resnet50"]
-    assert list(labelled([card, newer])) == [f"resnet50-{card.version}", "resnet50-9"]
-    assert list(labelled([card, other])) == [
+    assert list(name_cards([card, card])) == ["resnet50"]
+    assert list(name_cards([card, newer])) == [f"resnet50-{card.version}", "resnet50-9"]
+    assert list(name_cards([card, other])) == [
         f"resnet50-{card.version}-{card.sha256[:8]}",
         f"resnet50-{card.version}-cccccccc",
     ]

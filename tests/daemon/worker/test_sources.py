@@ -13,7 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from daemon.sidecar import sidecar_path, write_sidecar
 from daemon.worker import sources
-from daemon.worker.sources import find_series, named, open_spooled, spooled_series, usable_memory_mb
+from daemon.worker.sources import find_series, name_member, open_spooled, spooled_series, usable_memory_mb
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.image_file import read_image_file
@@ -158,8 +158,8 @@ def test_a_persons_files_by_series(spooled: list[Path], tmp_path: Path):
 
 def test_members_of_an_archive_are_said_to_be_such(tmp_path: Path):
     error = NotDicom(tmp_path / "000041", "not a DICOM file")
-    assert str(named(error, Path("study.zip"), tmp_path)) == "study.zip: file 42 in it: not a DICOM file"
-    assert named(error, Path("study.zip"), tmp_path / "other") is error
+    assert str(name_member(error, Path("study.zip"), tmp_path)) == "study.zip: file 42 in it: not a DICOM file"
+    assert name_member(error, Path("study.zip"), tmp_path / "other") is error
 
 
 def test_the_syntax_of_made_series_is_known(spooled: list[Path]):

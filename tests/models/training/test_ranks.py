@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 
 from models.errors import DeviceUnavailable
-from models.training.ranks import Rank, joined
+from models.training.ranks import Rank, join_ranks
 
 ROOT = Path(__file__).resolve().parents[3]
 SCRIPT = Path(__file__).with_name("trained_by_ranks.py")
@@ -44,7 +44,7 @@ def test_two_processes_have_the_loss_and_the_weights_of_one(tmp_path: Path) -> N
 def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
     """A process that torchrun did not start is the first of one."""
     monkeypatch.delenv("WORLD_SIZE", raising=False)
-    with joined("cpu", 1) as rank:
+    with join_ranks("cpu", 1) as rank:
         assert rank == Rank(0, 1, torch.device("cpu"))
         assert rank.first
         assert rank.any(True)
@@ -58,5 +58,5 @@ def test_alone_nothing_is_sent(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
 def test_missing_gpu_is_said() -> None:
     """In a word, not by CUDA's own error."""
-    with pytest.raises(DeviceUnavailable, match="not available"), joined("cuda"):
+    with pytest.raises(DeviceUnavailable, match="not available"), join_ranks("cuda"):
         pass

@@ -9,7 +9,7 @@ from torch import nn
 
 from models.training import loop as training
 from models.training.prepared import PreparedCase, PreparedStack
-from models.training.ranks import joined
+from models.training.ranks import join_ranks
 from models.training.recipe import DEFAULT_PREPROCESSING, Recipe
 from models.training.runs import RunFolder
 
@@ -35,7 +35,7 @@ def main(path: Path) -> None:
     network = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 3, padding=1))
     path.mkdir(exist_ok=True)
     case, folder = made_case(), RunFolder(path, {"architecture": "plain"})
-    with joined("cpu") as rank:
+    with join_ranks("cpu") as rank:
         told = rank.told([f"from {rank.number}"])
         (path / f"told-{rank.number}").write_text(f"{told} {torch.get_num_threads()}")
         training.train([case], [case], DEFAULT_PREPROCESSING, RECIPE, network=network, folder=folder, rank=rank)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 from dicom_io.geometry import Geometry
 from models.phantom import grid, make_phantom
 from reports.errors import LiversDiffer
-from reports.follow_up.registration import Organ, register, sampled
+from reports.follow_up.registration import Organ, register, sample_labels
 
 GRID = grid(slices=60, rows=100, columns=120, spacing_mm=(5.0, 3.0, 3.0), seed=1, centre_lps_mm=(0.0, 14.0, 0.0))
 
@@ -74,7 +74,7 @@ def test_a_liver_that_was_drawn_out_is_found(liver) -> None:
     scale = np.diag([0.9, 1.0, 1.1])
     voxels = np.indices(GRID.shape).reshape(3, -1).T
     sources = GRID.index_to_lps(voxels) / scale.diagonal()
-    before = sampled(liver, GRID, sources).reshape(GRID.shape)
+    before = sample_labels(liver, GRID, sources).reshape(GRID.shape)
     found = register(Organ(liver, GRID).surface, Organ(before, GRID).surface)
     points = GRID.index_to_lps(np.argwhere(liver)[::50])
     assert np.linalg.norm(found.to_prior(points) - points @ scale, axis=1).max() < 2.5

@@ -3,7 +3,7 @@
 import numpy as np
 
 from reports.pages.drawing import Canvas
-from reports.pages.heat_page import GRADCAM, HEIGHT, SIDE, WIDTH, Explanation, draw_heat_page, heated
+from reports.pages.heat_page import GRADCAM, HEIGHT, SIDE, WIDTH, Explanation, draw_heat_page, overlay_heat
 from reports.pages.slice_picture import whole_slice
 from reports.pages.window import display_window
 
@@ -40,8 +40,8 @@ def test_heat_lies_on_its_own_pixel(make_case) -> None:
 def test_no_heat_leaves_the_greys() -> None:
     """And the most heat lets them through, in a warm colour."""
     greys = np.arange(256, dtype=np.uint8).reshape(16, 16)
-    np.testing.assert_array_equal(heated(greys, np.zeros_like(greys)), np.repeat(greys[..., None], 3, axis=-1))
-    bright = heated(greys, np.full_like(greys, 255)).astype(int)
+    np.testing.assert_array_equal(overlay_heat(greys, np.zeros_like(greys)), np.repeat(greys[..., None], 3, axis=-1))
+    bright = overlay_heat(greys, np.full_like(greys, 255)).astype(int)
     assert (np.diff(bright.reshape(-1, 3), axis=0) >= 0).all()
     assert (bright[..., 0] > bright[..., 2]).all()
 
