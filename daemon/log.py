@@ -29,6 +29,7 @@ from typing import Any, Literal, TextIO, cast
 import structlog
 from structlog.typing import EventDict, FilteringBoundLogger, Processor, WrappedLogger
 
+from daemon.repetition import Repetition
 from daemon.terminal import plain
 
 _KEYS = """
@@ -99,6 +100,15 @@ def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None 
     sys.unraisablehook = _cleanup_failed
 
 
+def tell_repeated(*, at_once: bool = False) -> None:
+    """Write how often lines came again whose minute is over, or of all, where no event does it meanwhile."""
+    settings = structlog.get_config()
+    renderer = settings["processors"][-1]
+    if isinstance(renderer, Repetition):
+        for line in renderer.due(at_once=at_once):
+            settings["logger_factory"]().msg(line)
+
+
 class LibraryHandler(logging.Handler):
     """Reduces a line of a library (pynetdicom, SQLAlchemy, APScheduler, …) to the fact that it was written."""
 
@@ -124,7 +134,7 @@ def _set_chain(level: Level, renderer: Processor, *, stream: TextIO | None) -> N
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             exceptions_to_places,
             allowed_only,
-            renderer,
+            Repetition(renderer),
         ],
         wrapper_class=structlog.make_filtering_bound_logger(_LEVELS[level]),
         # Looked up at each event, so that a stderr that was replaced later is the one written to.

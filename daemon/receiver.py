@@ -81,7 +81,8 @@ class Receiver:
 
     def _ended(self, ended: scp.Ended) -> None:
         if ended.ending != Ending.RELEASED:
-            log.warning(
+            why = log.bind(error=ended.error) if ended.error else log
+            why.warning(
                 "association.ended",
                 reason=ended.ending,
                 calling_ae_title=ended.calling_ae_title,

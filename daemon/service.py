@@ -20,7 +20,7 @@ from daemon.heartbeat import Heartbeat
 from daemon.intake import Intake, open_storage
 from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
-from daemon.log import get_logger
+from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
 from daemon.process import limit_service
 from daemon.quarantine import Quarantine
@@ -91,6 +91,7 @@ def run(config: Config) -> None:
             with suppress(LedgerUnavailable):
                 ledger.free_leases(host)
             ledger.close()
+            tell_repeated(at_once=True)
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
@@ -145,6 +146,7 @@ def _build_clock(
     clock.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
     clock.every(TICK_S, "shadows", _guarded(shadows.compare_due))
     heartbeat = Heartbeat(ledger, lease, str(config.storage.root), time.time)
+    clock.every(LEASE_S / 3, "log", _guarded(tell_repeated))
     clock.every(LEASE_S / 3, "heartbeat", _guarded(heartbeat.beat))
     return clock
 

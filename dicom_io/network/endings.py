@@ -62,16 +62,21 @@ class WatchedMachine(StateMachine):
         self.titles = "", ""
         """The called and the calling AE title, "" until they are known."""
         self.ending: Ending | None = None
+        self.error: Exception | None = None
+        """What pynetdicom raised of what the peer sent."""
 
     def do_action(self, event: str) -> None:
-        """Go on with an event, and tell when it is the end."""
+        """Go on with an event, and tell when it is the end; so is one that pynetdicom cannot go on with."""
         before, ending = self.ending, self._ending_of(event)
         self.ending = before or ending
         try:
             super().do_action(event)
-        finally:
-            if before is None and ending is not None:
-                self._ended(ending)
+        except Exception as error:  # noqa: BLE001  whatever a peer sends, it ends its own association and no more
+            self.error = error
+            self.ending = ending = self.ending or self.broken_off or Ending.PROTOCOL_ERROR
+            self.dul.kill_dul()
+        if before is None and ending is not None:
+            self._ended(ending)
 
     def close(self) -> None:
         """The thread of the association is over, be it by an error that nobody foresaw."""

@@ -111,7 +111,8 @@ class Refused:
 class Ended:
     """An association that is over. `association_id` is that of its instances, None where it brought none.
 
-    `broke_off` says that it ended within an instance or after some, and not by a release: more was to come.
+    `broke_off` says that it ended within an instance or after some, and not by a release: more was to come. `error` is
+    what reading it raised, where it could not be read.
     """
 
     ending: Ending
@@ -120,6 +121,7 @@ class Ended:
     calling_host: str
     association_id: str | None = None
     broke_off: bool = False
+    error: Exception | None = None
 
 
 @dataclass(frozen=True)
@@ -345,7 +347,8 @@ class _Reception:
         self._door.leave(_caller(assoc)[0])
         if ending != Ending.REJECTED:
             within = association_id is not None or assoc.dimse.message is not None
-            self._ended(Ended(ending, *_caller(assoc), association_id, within and ending != Ending.RELEASED))
+            broke_off = within and ending != Ending.RELEASED
+            self._ended(Ended(ending, *_caller(assoc), association_id, broke_off, _machine(assoc).error))
 
 
 def _machine(assoc: Association) -> WatchedMachine:

@@ -15,6 +15,7 @@ import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -29,6 +30,7 @@ from pydicom.uid import UID, CTImageStorage, ExplicitVRLittleEndian
 from daemon.configuration.config import Config, Destination, Peer, Rule, Storage
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import configure, get_logger
+from daemon.repetition import Repetition
 from daemon.spool import Spool
 from dicom_io.uids import derive_uid
 
@@ -208,7 +210,10 @@ class ReadLog:
 
 @pytest.fixture
 def read_log() -> Iterator[ReadLog]:
-    """A configured log at its most talkative; what `configure` takes over is given back afterwards."""
+    """A configured log at its most talkative; what `configure` takes over is given back afterwards.
+
+    Each line comes minutes after the one before, so that none is counted as a repetition.
+    """
     root = logging.getLogger()
     handlers, level, raises = list(root.handlers), root.level, logging.raiseExceptions
     hooks = warnings.showwarning, sys.excepthook, threading.excepthook, sys.unraisablehook
@@ -216,6 +221,7 @@ def read_log() -> Iterator[ReadLog]:
     chain = structlog.get_config()
     stream = io.StringIO()
     configure("debug", "json", stream)
+    structlog.get_config()["processors"][-1] = Repetition(structlog.processors.JSONRenderer(), count(step=100).__next__)
     yield ReadLog(stream)
     root.handlers[:], logging.raiseExceptions = handlers, raises
     root.setLevel(level)
