@@ -44,17 +44,24 @@ def check_spooled(path: Path, sha256: str | None = None) -> None:
     An older version named files by their data set alone; a file without digits is not of the spool. Raises OSError
     where the disk does not give the file.
     """
-    digits = _DIGITS.search(path.name)
-    if not digits and sha256 is None:
+    if sha256 is None and not _DIGITS.search(path.name):
         return
+    found = spooled_sha256(path)
+    if found != (sha256 or found):
+        raise FileDamaged(path)
+
+
+def spooled_sha256(path: Path) -> str:
+    """Return the hash of the data set of a spooled file. Raises FileDamaged where its name says otherwise; OSError."""
+    digits = _DIGITS.search(path.name)
     with _opened(path) as file:
         head = file.read(HEAD_BYTES)
         before = head + file.read(max(0, _dataset_offset(head) - len(head)))
         found = hashlib.file_digest(file, "sha256").hexdigest()
     dataset, meta = digits.groups() if digits else ("", None)
-    named = found.startswith(dataset) and hashlib.sha256(before).hexdigest().startswith(meta or "")
-    if not named or found != (sha256 or found):
+    if not (found.startswith(dataset) and hashlib.sha256(before).hexdigest().startswith(meta or "")):
         raise FileDamaged(path)
+    return found
 
 
 def file_sha256(path: Path) -> str:

@@ -17,6 +17,7 @@ from daemon.delivery import Deliverer
 from daemon.errors import LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat
+from daemon.history import refuse_lost_ledger
 from daemon.intake import Intake, open_storage
 from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
@@ -49,6 +50,7 @@ def run(config: Config) -> None:
     limit_service()
     spool, ledger = open_storage(config)
     with spool.lock(config.routing_digest):
+        refuse_lost_ledger(spool, ledger)
         spool.sweep()
         host = socket.gethostname()
         freed = ledger.free_leases(host)

@@ -13,7 +13,17 @@ import typer
 from daemon import log
 from daemon.commands import model_commands
 from daemon.commands.admin_commands import cancel, configured, rerun, retry, send
-from daemon.commands.options import ConfigOption, JsonOption, Method, Modality, Part, Pictures, Prefer, PreferOption
+from daemon.commands.options import (
+    ConfigOption,
+    JsonOption,
+    LedgerAction,
+    Method,
+    Modality,
+    Part,
+    Pictures,
+    Prefer,
+    PreferOption,
+)
 from daemon.commands.own_models import findable, print_verified, require_models
 from daemon.commands.train_extra import require_train_extra
 from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
@@ -174,6 +184,16 @@ def verify(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     from daemon.commands.verification import print_verification
 
     raise typer.Exit(0 if print_verification(configured(config), as_json=as_json) else 1)
+
+
+def ledger(action: Annotated[LedgerAction, typer.Argument()], config: ConfigOption = None) -> None:
+    """Make a ledger that was lost anew from spool and outbox; the service must not be running."""
+    from daemon.commands.rebuilding import rebuild_ledger
+
+    left_out = rebuild_ledger(configured(config))
+    for line in left_out:
+        print(line, file=sys.stderr)
+    raise typer.Exit(1 if left_out else 0)
 
 
 def job(
@@ -384,7 +404,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check,),
     "Run it": (run, submit, jobs, job, quarantine, verify),
-    "Mend it": (retry, rerun, send, cancel),
+    "Mend it": (retry, rerun, send, cancel, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }
 """The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""

@@ -48,6 +48,12 @@ class Pictures(StrEnum):
     NONE = "none"
 
 
+class LedgerAction(StrEnum):
+    """What `porta ledger` can do."""
+
+    REBUILD = "rebuild"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),

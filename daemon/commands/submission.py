@@ -9,6 +9,7 @@ from pathlib import Path
 from daemon.commands.conditions import condition
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
+from daemon.history import refuse_lost_ledger
 from daemon.intake import STATUS, Intake, Verdict, open_storage
 from daemon.quarantine import Quarantine
 from daemon.terminal import say
@@ -25,6 +26,7 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
     Raises StorageUnusable, LedgerUnavailable; also when there is no room for a file.
     """
     spool, ledger = open_storage(config)
+    refuse_lost_ledger(spool, ledger)
     storage = config.storage
     quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days)
     intake = Intake(spool, ledger, quarantine=quarantine)

@@ -73,3 +73,30 @@ class Compared:
     version: str
     sha256: str
     volumes: tuple[Mapping[str, int | float | None], ...]
+
+
+@dataclass(frozen=True)
+class Received:
+    """An instance of the past, as it came at a time, and what it changed of the version before it."""
+
+    instance: Instance
+    at: float
+    difference: str | None = None
+    is_elsewhere: bool = False
+
+
+@dataclass(frozen=True)
+class Reported:
+    """The results of one revision of a series, written in the past: what is to be sent of them, by which rule.
+
+    `reject_reason` is what they say where they are no results; `replaces` names the series and revision whose place
+    they took.
+    """
+
+    series_instance_uid: str
+    revision: int
+    at: float
+    rule: str | None
+    reject_reason: str | None
+    outgoing: tuple[Outgoing, ...]
+    replaces: tuple[str, int] | None = None

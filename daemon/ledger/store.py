@@ -5,7 +5,7 @@ in the same transaction, so that whoever lost the job (to a late slice, to anoth
 """
 
 import json
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 import sqlalchemy as sa
@@ -46,7 +46,8 @@ from daemon.ledger.queries import (
     select_versions,
     shadow_of,
 )
-from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing
+from daemon.ledger.replay import replay
+from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Reported
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
 from daemon.ledger.sending import give_up, insert_deliveries, resume, wait_for
 
@@ -98,6 +99,14 @@ class Ledger:
         except IntegrityError:
             return False
         return True
+
+    def rebuild(self, past: Iterable[Received | Reported], *, first_job_id: int) -> int:
+        """Fill an empty ledger with what was received and reported, in one transaction; return how many were reported.
+
+        The ids of its jobs begin with `first_job_id`. Raises StorageUnusable where the ledger is not empty.
+        """
+        with self._transaction() as connection:
+            return replay(connection, past, first_job_id=first_job_id)
 
     def move_instance(self, instance: Instance, *, path: str) -> None:
         """Record that the file of an instance lies at another path."""

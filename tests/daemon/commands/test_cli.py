@@ -303,6 +303,27 @@ def test_verify(desk: Desk, make_ct: Callable[..., bytes]):
     ledger.close()
 
 
+def test_a_ledger_that_was_lost(desk: Desk, make_ct: Callable[..., bytes]):
+    """The service does not start beside a full spool; rebuild makes the ledger anew once, and says what it left out."""
+    intake = Intake(Spool(desk.root), desk.ledger())
+    for index in (1, 2, 3):
+        intake.take(make_ct(1, index), calling_ae_title="MODALITY")
+    for path in desk.root.glob("ledger.sqlite*"):
+        path.unlink()
+    answer = desk.porta_here("run")
+    assert (answer.code, len(answer.lines)) == (2, 1)
+    assert "porta ledger rebuild" in answer.lines[0]
+    damaged = sorted(desk.root.glob("spool/*/*.dcm"))[0]
+    damaged.write_bytes(b"damaged")
+    answer = desk.porta_here("ledger", "rebuild")
+    assert answer.code == 1
+    assert answer.out == "2 instances of 1 series; 1 jobs, of which 0 are reported; 1 files left out\n"
+    assert answer.lines == [f"{damaged.relative_to(desk.root)}: damaged, left out; send it again from the PACS"]
+    answer = desk.porta_here("ledger", "rebuild")
+    assert (answer.code, len(answer.lines)) == (2, 1)
+    assert "not empty" in answer.lines[0]
+
+
 def test_a_wrong_configuration(desk: Desk):
     """One line for each fault with the key and the line of the file, and exit 2, before anything is made."""
     wrong = CONFIG.replace('"ARCHIVE"', '"A TITLE THAT IS TOO LONG"').replace("min_free_mb", "min_fre_mb")
