@@ -204,6 +204,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (daemon.errors.ConfigurationError(["porta.toml:1: a"]), None, HaltCode.UNEXPECTED),
     (daemon.errors.StorageUnusable("no room"), None, None),
     (daemon.errors.LedgerUnavailable("no answer"), None, None),
+    (daemon.errors.LedgerLost("/ledger.sqlite"), None, None),
     (daemon.errors.LedgerRefused("DataError"), None, HaltCode.UNEXPECTED),
     (daemon.errors.DestinationGone("archive"), None, HaltCode.UNEXPECTED),
     (daemon.errors.RuleGone("liver-ct"), HaltCode.RULE_GONE, HaltCode.RULE_GONE),
