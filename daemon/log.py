@@ -40,7 +40,7 @@ _KEYS = """
     instances slices lesions series jobs deliveries associations contexts bytes count missing warnings
     quiet_s released_quiet_s duration_s delay_s deadline_s free_mb memory_mb
     host port root version sha256 device threads pid exit_code signal
-    logger place error frames dropped advice
+    logger place error frames dropped advice attributes
 """
 
 ALLOWED = frozenset(_KEYS.split())

@@ -12,7 +12,7 @@ from typing import Any
 
 from pydicom import DataElement, Dataset
 from pydicom.charset import default_encoding
-from pydicom.datadict import tag_for_keyword
+from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement, convert_raw_data_element
 from pydicom.errors import BytesLengthException, InvalidDicomError
 from pydicom.multival import MultiValue
@@ -35,6 +35,8 @@ PADDING = " \0"
 DECIMAL = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?", re.ASCII)
 """A decimal string (PS3.5 section 6.2, DS); Python's float takes more than that."""
 
+DATE = re.compile(r"(\d{4})([-./]?)(\d\d)\2(\d\d)", re.ASCII)
+
 
 def element(ds: Dataset, key: str | BaseTag) -> DataElement | None:
     """The element of a keyword or tag, decoded; None where it is absent or does not decode."""
@@ -50,6 +52,14 @@ def element(ds: Dataset, key: str | BaseTag) -> DataElement | None:
         return decoded
     except (*DAMAGED, OSError):  # pydicom's OSError, of a sequence that is cut short: nothing is read from the disk
         return None
+
+
+def standard_vr(tag: BaseTag) -> str:
+    """The VR that the standard gives an attribute; "" for one that it does not know."""
+    try:
+        return dictionary_VR(tag)
+    except KeyError:
+        return ""
 
 
 def value(ds: Dataset, key: str | BaseTag) -> Any:
@@ -94,7 +104,7 @@ def uid(ds: Dataset, keyword: str) -> str:
 def decimals(ds: Dataset, keyword: str) -> tuple[str, ...]:
     """The values of an attribute as decimal strings; () where one of them is no finite number."""
     found = texts(ds, keyword)
-    return found if all(map(_is_number, found)) else ()
+    return found if all(map(is_number, found)) else ()
 
 
 def decimal(ds: Dataset, keyword: str) -> str:
@@ -107,6 +117,12 @@ def number(ds: Dataset, keyword: str) -> float | None:
     """A finite number; None where there is none, or what stands there is none."""
     found = decimal(ds, keyword)
     return float(found) if found else None
+
+
+def date(ds: Dataset, keyword: str) -> str:
+    """A date as YYYYMMDD, also one as it was written before 1993 (YYYY.MM.DD); "" where what stands there is none."""
+    found = DATE.fullmatch(text(ds, keyword).strip())
+    return f"{found[1]}{found[3]}{found[4]}" if found else ""
 
 
 def integer(ds: Dataset, keyword: str) -> int | None:
@@ -149,5 +165,6 @@ def _only(found: tuple[str, ...]) -> str:
     return found[0] if found and len(set(found)) == 1 else ""
 
 
-def _is_number(written: str) -> bool:
+def is_number(written: str) -> bool:
+    """Whether a decimal string is a finite number."""
     return DECIMAL.fullmatch(written.strip()) is not None and abs(float(written)) < float("inf")

@@ -1,16 +1,15 @@
 """The attributes that the SEG and the SR of a result share: who made them, when, and in which characters."""
 
-import re
-from datetime import timedelta, timezone
-
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from pydicom import Dataset
+from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.valuerep import DT
 
+from dicom_io import values
 from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
-from reports.source_headers import character_set
+from reports.source_headers import character_set, copy_keys, offset_of
 
 LONG_STRING = 64
 """Characters of an LO value (PS3.5 section 6.2)."""
@@ -54,13 +53,14 @@ def series_description(result: str, identity: ResultIdentity) -> str:
 
 
 def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
-    """Set every date and time to `identity.created`, and the source's character set and time zone.
+    """Set every date and time to `identity.created`, and the source's keys, character set and time zone.
 
     highdicom writes the clock of the moment into several places; with this the same input gives the same
     bytes. Its text was handed over as Unicode, because it refuses ISO 2022 character sets: only the encoder
-    has to know them.
+    has to know them. It refuses odd names and dates too: the keys of patient and study come in behind its checks,
+    as bytes that pydicom writes as they are. No element of them may be read before `ds` is written.
     """
-    offset = _stated_offset(source)
+    offset = offset_of(source)
     # Without a stated offset the study's times are those of its site, and so of this node
     created = identity.created.astimezone(offset)
     for keyword in ("InstanceCreation", "Content", "Series"):
@@ -70,21 +70,16 @@ def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
         if item.PurposeOfReferenceCodeSequence[0].CodeValue == codes.PROCESSING_EQUIPMENT.value:
             item.ContributionDateTime = DT(identity.created.strftime("%Y%m%d%H%M%S+0000"))
     if offset is not None:
-        ds.TimezoneOffsetFromUTC = source.TimezoneOffsetFromUTC
+        ds.TimezoneOffsetFromUTC = values.text(source, "TimezoneOffsetFromUTC")
     charset = character_set(source)
     if charset:
-        ds.SpecificCharacterSet = charset
+        ds.SpecificCharacterSet = charset if len(charset) > 1 else charset[0]
     else:
         ds.pop("SpecificCharacterSet", None)
-
-
-def _stated_offset(source: Dataset) -> timezone | None:
-    """TimezoneOffsetFromUTC, which counts for every date and time of a data set; None if absent or broken."""
-    match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", str(source.get("TimezoneOffsetFromUTC") or "").strip())
-    if match is None or int(match[2]) > 14:
-        return None
-    offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
-    return timezone(-offset if match[1] == "-" else offset)
+    copy_keys(source, ds)
+    # An element as bytes is written as it is where nothing is to be encoded anew; VRs are made certain before
+    correct_ambiguous_vr(ds, is_little_endian=True)
+    ds.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=ds._character_set)
 
 
 def _long_string(text: str) -> str:

@@ -1,28 +1,54 @@
 """In-memory copies of the source headers that highdicom can use and every validator accepts.
 
-What comes in may be odd and is kept where it is; what goes out is repaired, or left out where it cannot be.
-Three values are never touched, empty, missing or odd as they may be: PatientID, PatientName and
-StudyInstanceUID. A changed one would put the results into another patient or study.
+What comes in may be odd and is kept where it is; what goes out is converted, or left out where it cannot be.
+The keys of patient and study, by which an archive matches, are no part of the copies: `copy_keys` puts them into a
+finished object as they stand in the source, byte for byte. A changed one would put it into another patient or study.
 """
 
 import logging
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import timedelta, timezone
 from typing import Any
 
 import numpy as np
 from pydicom import DataElement, Dataset
-from pydicom.charset import python_encoding
+from pydicom.charset import convert_encodings, python_encoding
 from pydicom.config import RAISE
-from pydicom.datadict import dictionary_VR
+from pydicom.datadict import dictionary_VM, dictionary_VR
+from pydicom.dataelem import RawDataElement
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import DS, validate_value
 
+from dicom_io import values
 from reports.errors import SourceUnusable
 
-UNTOUCHED = frozenset({"PatientID", "PatientName", "StudyInstanceUID"})
+KEYS = (
+    *("PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientBirthTime", "PatientSex"),
+    *("OtherPatientNames", "StudyDate", "StudyTime", "StudyID", "AccessionNumber", "StudyDescription"),
+    *("ReferringPhysicianName", "NameOfPhysiciansReadingStudy"),
+)
+"""By what an archive matches patients and studies (PS3.4 tables C.6-1 and C.6-5), StudyInstanceUID aside."""
+
+DESCRIBING = (
+    *("PatientBirthDateInAlternativeCalendar", "PatientDeathDateInAlternativeCalendar", "PatientAlternativeCalendar"),
+    *("TypeOfPatientID", "IssuerOfPatientIDQualifiersSequence", "OtherPatientIDsSequence", "EthnicGroupCodeSequence"),
+    *("PatientComments", "PatientIdentityRemoved", "DeidentificationMethod", "DeidentificationMethodCodeSequence"),
+    *("ResponsiblePerson", "ResponsiblePersonRole", "ResponsibleOrganization", "IssuerOfAccessionNumberSequence"),
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "PhysiciansOfRecord"),
+    *("ProcedureCodeSequence", "RequestingService", "ReasonForPerformedProcedureCodeSequence"),
+    *("AdmittingDiagnosesDescription", "AdmittingDiagnosesCodeSequence", "PatientAge", "PatientSize"),
+    *("PatientBodyMassIndex", "PatientWeight", "MedicalAlerts", "Allergies", "Occupation", "SmokingStatus"),
+    *("AdditionalPatientHistory", "PregnancyStatus", "LastMenstrualDate", "PatientSexNeutered", "ReasonForVisit"),
+    *("ReasonForVisitCodeSequence", "AdmissionID", "IssuerOfAdmissionIDSequence", "ServiceEpisodeID"),
+    *("ServiceEpisodeDescription", "PatientState", "ClinicalTrialSponsorName", "ClinicalTrialProtocolID"),
+    *("ClinicalTrialProtocolName", "ClinicalTrialSiteID", "ClinicalTrialSiteName", "ClinicalTrialSubjectID"),
+    *("ClinicalTrialTimePointID", "ClinicalTrialTimePointDescription", "LongitudinalTemporalOffsetFromEvent"),
+)
+"""What else the results say of patient, study and trial (PS3.3 sections C.7.1, C.7.2), valid or not at all."""
 
 TYPE_2 = (
     "PatientName",
@@ -44,6 +70,8 @@ LOSSY_TAGS = frozenset({0x00282110, 0x00282112, 0x00282114})
 PLANE_KEYWORDS = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness")
 
 UNICODE = "ISO_IR 192"
+UNDECODED = "\ufffd"
+"""What stands in a text for bytes that the character set does not have."""
 
 
 @contextmanager
@@ -91,26 +119,25 @@ def study_header(header: Dataset) -> Dataset:
     """A repaired copy of one header without plane and pixels: patient, study, trial, equipment.
 
     Elements whose value breaks their VR are left out, as are empty sequences and code items without a scheme;
-    missing type 2 attributes are there, empty. Text is decoded: write it in `character_set(header)`.
+    missing type 2 attributes and the keys are there, empty. Text is decoded: write it in `character_set(header)`.
     """
     copy = Dataset()
     with quietly():
         for tag in list(header.keys()):
             if tag.group not in COPIED_GROUPS and tag not in LOSSY_TAGS:
                 continue
-            element = _read(header, tag)
-            if element is not None and element.keyword in UNTOUCHED:
+            element = _converted(header, tag)
+            if element is not None and element.keyword == "StudyInstanceUID":
                 copy.add(DataElement(element.tag, element.VR, element.value))
             elif element is not None and (sound := _repaired(element)) is not None:
                 copy.add(sound)
+    for keyword in KEYS:
+        copy.pop(keyword, None)
     for keyword in TYPE_2:
-        if keyword not in copy:
-            setattr(copy, keyword, "")
+        setattr(copy, keyword, "")
     for keyword in PLANE_KEYWORDS:
         copy.pop(keyword, None)
     copy.pop("SpecificCharacterSet", None)
-    if copy.PatientSex not in ("F", "M", "O"):
-        copy.PatientSex = ""
     if copy.get("LossyImageCompression") not in ("00", "01"):
         copy.pop("LossyImageCompression", None)
     if copy.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in copy:
@@ -119,18 +146,74 @@ def study_header(header: Dataset) -> Dataset:
     return copy
 
 
-def character_set(header: Dataset) -> str | list[str] | None:
-    """Return the SpecificCharacterSet for the source's text: its own, or Unicode where that is not valid.
+def copy_keys(source: Dataset, ds: Dataset) -> None:
+    """Put the keys of patient and study into `ds`, byte for byte as the source has them, valid or not.
 
-    None, the default repertoire, stays: pydicom reads and writes stray bytes over 127 alike there.
+    Bytes are written as they are where `ds` is written in its original encoding (`Dataset.set_original_encoding`).
     """
-    value = header.get("SpecificCharacterSet")
-    terms = [str(term) for term in value] if isinstance(value, MultiValue) else [str(value or "")]
-    if not any(terms):
+    for keyword in KEYS:
+        tag = Tag(keyword)
+        found = source.get_item(tag)
+        if isinstance(found, RawDataElement):
+            content = (found.value or b"").rstrip(b"\0")  # padding, and no part of the value
+            even = content + b" " * (len(content) % 2)
+            if even:
+                ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(even), even, 0, False, True)
+        elif isinstance(found, DataElement) and not found.is_empty:
+            ds[tag] = DataElement(tag, dictionary_VR(tag), found.value, already_converted=True)
+
+
+def left_out(header: Dataset) -> tuple[str, ...]:
+    """Return the attributes of patient and study that the source states, and the results do not: no valid form of them.
+
+    Keywords alone. Those of the time zone and of the character set are among them.
+    """
+    copy = study_header(header)
+    lost = [keyword for keyword in DESCRIBING if keyword not in copy and _is_said(header, keyword)]
+    lost += ["TimezoneOffsetFromUTC"] if _is_said(header, "TimezoneOffsetFromUTC") and not offset_of(header) else []
+    lost += ["SpecificCharacterSet"] if _is_said(header, "SpecificCharacterSet") and not character_set(header) else []
+    return tuple(lost)
+
+
+def _is_said(header: Dataset, keyword: str) -> bool:
+    """True where an attribute holds anything; a sequence, an item that does."""
+    if dictionary_VR(keyword) == "SQ" and values.element(header, keyword) is not None:
+        return any(len(item) for item in values.items(header, keyword))
+    return values.is_stated(header, keyword)
+
+
+def character_set(header: Dataset) -> list[str]:
+    """Return the SpecificCharacterSet for the source's text: that of the source, be it known or not.
+
+    Empty, the default repertoire, stays: pydicom reads and writes stray bytes over 127 alike there. So is one in which
+    our own words cannot be written, which are ASCII ("UTF-16").
+    """
+    terms = values.texts(header, "SpecificCharacterSet")
+    if not any(terms) or not _writes_ascii(terms):
+        return []
+    return list(terms)
+
+
+ASCII = bytes(range(32, 127))
+
+
+def _writes_ascii(terms: Sequence[str]) -> bool:
+    if all(term in python_encoding for term in terms):
+        return True
+    try:
+        with quietly():
+            return all(ASCII.decode().encode(name) == ASCII for name in convert_encodings(list(terms)))
+    except (LookupError, ValueError, TypeError):  # Python knows codecs that encode no text, as "hex"
+        return False
+
+
+def offset_of(source: Dataset) -> timezone | None:
+    """TimezoneOffsetFromUTC, which counts for every date and time of a data set; None if absent or broken."""
+    match = re.fullmatch(r"([+-])(\d\d)([0-5]\d)", values.text(source, "TimezoneOffsetFromUTC"), re.ASCII)
+    if match is None or int(match[2]) > 14:
         return None
-    if any(term not in python_encoding for term in terms):
-        return UNICODE
-    return terms if len(terms) > 1 else terms[0]
+    offset = timedelta(hours=int(match[2]), minutes=int(match[3]))
+    return timezone(-offset if match[1] == "-" else offset)
 
 
 Elements = dict[tuple[str, object], DataElement]
@@ -148,15 +231,15 @@ def _plane_header(header: Dataset, first: Dataset, made: Elements) -> Dataset:
         for keyword in ("Rows", "Columns"):
             copy.add(_made(made, keyword, int(header[keyword].value), lambda value: value))
         for keyword, count in (("ImagePositionPatient", 3), ("ImageOrientationPatient", 6), ("PixelSpacing", 2)):
-            values = tuple(map(str, header[keyword].value))
-            if len(values) != count:
-                raise SourceUnusable(f"A source image has {len(values)} values in {keyword}.")
-            copy.add(_made(made, keyword, values, lambda texts: [DS(text, auto_format=True) for text in texts]))
+            stated = tuple(map(str, header[keyword].value))
+            if len(stated) != count:
+                raise SourceUnusable(f"A source image has {len(stated)} values in {keyword}.")
+            copy.add(_made(made, keyword, stated, lambda texts: [DS(text, auto_format=True) for text in texts]))
     except (KeyError, AttributeError, TypeError, ValueError, OverflowError) as error:
         raise SourceUnusable("A source image lacks UIDs, size, position, orientation or spacing.") from error
-    thickness = _positive(_read(header, "SliceThickness"))
-    if thickness is not None:
-        copy.SliceThickness = thickness
+    thickness = values.decimal(header, "SliceThickness")
+    if thickness and float(thickness) > 0:
+        copy.SliceThickness = DS(thickness, auto_format=True)
     return copy
 
 
@@ -177,20 +260,36 @@ def _step_mm(copies: Sequence[Dataset]) -> float:
     return float(np.median(gaps)) or 1.0
 
 
-def _positive(element: DataElement | None) -> object | None:
-    try:
-        value = DS(element.value, auto_format=True) if element is not None else None
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return value if value is not None and value != "" and 0 < float(value) < np.inf else None
+YEARS = re.compile(r"[0-9]{1,3}[Yy]?")
+CONVERSIONS: dict[str, Callable[[str], str]] = {
+    "AS": lambda text: (
+        f"{text.upper().removesuffix('Y'):0>3}Y" if re.fullmatch(r"\d{1,3}[Yy]?", text) else text.upper()
+    ),
+    "CS": str.upper,
+    "DA": lambda text: re.sub(r"(\d{4})[-./](\d\d)[-./](\d\d)", r"\1\2\3", text),
+    "DS": lambda text: text.replace(",", ".") if "." not in text else text,
+    "TM": lambda text: text.replace(":", ""),
+}
+"""Spellings that are not valid and mean one thing: ages, decimal commas, and dates and times as before 1993."""
 
 
-def _read(header: Dataset, tag: BaseTag | str) -> DataElement | None:
-    """The element, decoded; None when it is missing or cannot be decoded at all."""
-    try:
-        return header[tag]
-    except (ValueError, TypeError, OverflowError, NotImplementedError, AttributeError, LookupError):
-        return None
+TEXT = ("SH", "LO", "ST", "LT", "UC", "UT")
+
+
+def _converted(header: Dataset, tag: BaseTag) -> DataElement | None:
+    """The element, decoded, in a spelling and under the VR of today.
+
+    None for what the standard does not know, and where the value cannot be decoded at all.
+    """
+    found, vr = header.get_item(tag), "" if tag.is_private else values.standard_vr(tag)
+    if isinstance(found, RawDataElement) and found.value and vr in CONVERSIONS:
+        written = found.value.decode("ascii", "replace").split("\\")
+        spelled = [CONVERSIONS[vr](text.strip(values.PADDING)) for text in written]
+        return DataElement(tag, vr, spelled[0] if len(spelled) == 1 else spelled, already_converted=True)
+    element = values.element(header, tag) if vr else None
+    if element is None or vr == element.VR or element.VR in vr.split(" or "):
+        return element
+    return DataElement(tag, vr, element.value, already_converted=True) if {vr, element.VR} <= {*TEXT} else None
 
 
 def _repaired(element: DataElement) -> DataElement | None:
@@ -202,22 +301,28 @@ def _repaired(element: DataElement) -> DataElement | None:
         return DataElement(element.tag, "SQ", items) if items else None
     if element.is_empty:
         return element if element.keyword.startswith("ClinicalTrial") else None
-    values = element.value if isinstance(element.value, MultiValue) else [element.value]
+    found = element.value if isinstance(element.value, MultiValue | list) else [element.value]
+    if len(found) > 1 and dictionary_VM(element.tag) == "1":
+        return None
     try:
         if element.VR == "DS":
-            values = [DS(value, auto_format=True) for value in values]
-        for value in values:
+            if not all(values.is_number(str(value)) for value in found):
+                return None
+            found = [DS(str(value), auto_format=True) for value in found]
+        for value in found:
             if isinstance(value, str) or element.VR in ("DA", "TM", "DT", "PN"):
                 validate_value(str(element.VR), str(value), RAISE)
+                if UNDECODED in str(value):
+                    return None
     except (ValueError, TypeError, OverflowError):
         return None
-    return DataElement(element.tag, element.VR, values[0] if len(values) == 1 else list(values))
+    return DataElement(element.tag, element.VR, found[0] if len(found) == 1 else list(found))
 
 
 def _repaired_item(item: Dataset) -> Dataset:
     copy = Dataset()
     for tag in list(item.keys()):
-        element = _read(item, tag)
+        element = _converted(item, tag)
         if element is not None and (sound := _repaired(element)) is not None:
             copy.add(sound)
     return copy

@@ -30,6 +30,7 @@ from reports.findings.measurements import Findings, measure
 from reports.identity import identity_of, software_version
 from reports.objects.case import measured_case
 from reports.pages.overlays import write_overlays
+from reports.source_headers import left_out
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
 WRITTEN = (SEG, SR, LABELS, FINDINGS, OVERLAYS)
@@ -244,6 +245,8 @@ def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Pat
     identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
     case = measured_case(stack, volume, segmentation, identity=identity, note=task.note)
     write_results(case, out)
+    if attributes := left_out(case.source.headers[0]):
+        warn(f"porta: {out}: {', '.join(attributes)} left out: the images hold no valid value")
     return case.findings
 
 

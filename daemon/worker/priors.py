@@ -21,6 +21,7 @@ from daemon.guard import guarded
 from daemon.log import get_logger
 from daemon.spool import write_durably
 from daemon.worker.requests import Archive
+from dicom_io import values
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.image_file import read_dataset
 from dicom_io.network.earlier import Study
@@ -145,7 +146,7 @@ def compare_with_priors(findings: Findings, segmentation: Segmentation, header: 
     reported = _reports(studies)
     if not reported and not any(study.segs for study in studies):
         return findings  # reports that no liver was found
-    today = Today.of(findings, segmentation, read_date(header.get("StudyDate")))
+    today = Today.of(findings, segmentation, read_date(values.date(header, "StudyDate")))
     with_segs = [study for study in studies if study.segs]
     for number, study in enumerate(with_segs):
         for latest in _segs(study):

@@ -71,6 +71,7 @@ from reports.objects.seg_fractional import TUMOUR
 from reports.objects.sr import build_rejection_sr
 from reports.objects.verification import HELD_BACK
 from reports.pages.heat_page import GRADCAM, Explanation
+from reports.source_headers import left_out
 
 log = get_logger()
 
@@ -215,6 +216,7 @@ def report_series(request: ReportRequest) -> Reported:
     stacks = {stack.index: stack for stack in spooled_series(request.paths).stacks}
     segmented = load_segmented(work)
     first = stacks[segmented.volumes[0]]
+    _log_left_out(read_dataset(first.slices[0].path))
     priors = _priors(first, segmented, request)
     replaced = replaced_at(place(first.slices[0].header.identity), request.replaced)
     predecessors = Predecessors(first.study_instance_uid, segmented.volumes, replaced)
@@ -234,6 +236,12 @@ def report_series(request: ReportRequest) -> Reported:
         warnings += case.findings.warnings
     sync_folder(outbox.parent)  # the job's own folder came with that of its first volume
     return Reported(tuple(results), tuple(dict.fromkeys(warnings)))
+
+
+def _log_left_out(header: Dataset) -> None:
+    """Name what a header says of patient and study and the results do not, because it has no valid form."""
+    if attributes := left_out(header):
+        log.warning("attributes.left_out", attributes=list(attributes))
 
 
 def _priors(first: Stack, segmented: Segmented, request: ReportRequest) -> Priors:
@@ -318,6 +326,7 @@ def _write_verdict(
 
         results[form] = write_once(outbox / f"{form.name}.dcm", build, form, volume_index=index)
     if results:
+        _log_left_out(headers[0])
         keep_sums(outbox)
     return list(results.values())
 

@@ -21,6 +21,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from dicom_io import values
 from dicom_io.errors import InvalidUID
 from dicom_io.network.scu import Remote, associated, get_series, matches
 from dicom_io.uids import checked_uid
@@ -49,18 +50,17 @@ class Study:
         """What a header, or an answer to a query, says."""
 
         def text(keyword: str) -> str:
-            return str(ds.get(keyword) or "").strip()
+            return values.text(ds, keyword).strip()
 
-        modalities = ds.get("ModalitiesInStudy") or ()
         return cls(
             study_instance_uid=text("StudyInstanceUID"),
             patient_id=text("PatientID"),
             issuer=text("IssuerOfPatientID"),
-            birth_date=text("PatientBirthDate"),
+            birth_date=values.date(ds, "PatientBirthDate") or text("PatientBirthDate"),
             sex=text("PatientSex").upper(),
-            date=text("StudyDate"),
-            time=text("StudyTime"),
-            modalities=frozenset([modalities] if isinstance(modalities, str) else map(str, modalities)),
+            date=values.date(ds, "StudyDate") or text("StudyDate"),
+            time=text("StudyTime").replace(":", ""),
+            modalities=frozenset(values.codes(ds, "ModalitiesInStudy")),
         )
 
     @property

@@ -16,6 +16,7 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from scipy.ndimage import find_objects
 
+from dicom_io import values
 from dicom_io.axes import recist_axes
 from dicom_io.errors import InvalidUID, SegmentationUnreadable
 from dicom_io.geometry import Float, Geometry
@@ -115,7 +116,7 @@ def read_prior(source: Path | Dataset) -> Prior:
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
     uids = _first_uses([checked_tracking_uid(segment.tracking_uid) for segment in lesions])
-    return prior_of(labels, geometry, uids, read_date(ds.get("StudyDate")))
+    return prior_of(labels, geometry, uids, read_date(values.date(ds, "StudyDate")))
 
 
 def _first_uses(uids: Sequence[str]) -> list[str]:

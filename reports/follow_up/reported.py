@@ -13,6 +13,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
+from dicom_io import values
 from dicom_io.sr_reader import MeasurementGroup, read_measurement_groups
 from reports import codes
 from reports.errors import ReportUnreadable
@@ -81,7 +82,7 @@ def read_reported(source: Path | Dataset) -> ReportedStudy:
     return ReportedStudy(
         lesions=tuple(sizes),
         is_measurable=any(codes.TARGET_DIAMETER_SUM.value in group.numbers for group in groups),
-        study_date=read_date(ds.get("StudyDate")),
+        study_date=read_date(values.date(ds, "StudyDate")),
         has_split=codes.COURSES[Status.SPLIT].value in courses,
         new=said(Status.NEW),
         merged=said(Status.MERGED),

@@ -7,6 +7,7 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
+from dicom_io import values
 from dicom_io.segmentation import Segmentation
 from reports import codes
 from reports.envelope import seal
@@ -28,8 +29,7 @@ LESION_PICTURES = 6
 
 def build_pdf(case: Case) -> list[Dataset]:
     """Build the PDF of one volume, in a separate series. The same case gives the same bytes. Raises SourceUnusable."""
-    source, algorithm = case.source.usable[0], case.segmentation.algorithm
-    series_number = source_series_number(source)
+    algorithm, series_number = case.segmentation.algorithm, source_series_number(case.source.usable[0])
     window, canvas = display_window(case.volume, case.source.headers[0]), Canvas(WIDTH, HEIGHT)
     pictures = [
         draw_page(
@@ -45,7 +45,8 @@ def build_pdf(case: Case) -> list[Dataset]:
         ).pixels
         for plane, measured in _shown(case.segmentation, case.findings)
     ]
-    heading = Heading(patient_line(source), _series_line(case, series_number))
+    with quietly():
+        heading = Heading(patient_line(case.source.headers[0]), _series_line(case, series_number))
     document = draw_pdf(case.findings, algorithm, pictures, heading=heading, identity=case.identity, title=TITLE)
     with quietly():
         ds = result_object(case, KIND, 1, sop_class_uid=EncapsulatedPDFStorage, modality="DOC")
@@ -80,12 +81,12 @@ def patient_line(source: Dataset) -> str:
 
 
 def _name(source: Dataset) -> str:
-    groups = str(source.get("PatientName") or "").split("=")
+    groups = values.text(source, "PatientName").split("=")
     for group in groups:
         words = " ".join(part for part in group.split("^") if part.strip()).strip()
         if words and all(ord(letter) < LAST_LETTER for letter in words):
             return words
-    return "name in the object's header" if any(groups) else ""
+    return "name in the object's header" if values.is_stated(source, "PatientName") else ""
 
 
 LAST_LETTER = 0x0530
@@ -93,13 +94,13 @@ LAST_LETTER = 0x0530
 
 
 def _text(source: Dataset, keyword: str) -> str:
-    value = str(source.get(keyword) or "").strip()
+    value = values.text(source, keyword).strip()
     return value if all(ord(letter) < LAST_LETTER for letter in value) else ""
 
 
 def _date(source: Dataset, keyword: str) -> str:
-    value = _text(source, keyword)
-    return f"{value[:4]}-{value[4:6]}-{value[6:8]}" if len(value) == 8 and value.isdecimal() else value
+    date = values.date(source, keyword)
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date else _text(source, keyword)
 
 
 def _series_line(case: Case, series_number: str) -> str:

@@ -121,6 +121,7 @@ _WRITERS: tuple[Writer, ...] = (
     made_values.thickness_that_is_no_number,
     made_values.codes_in_small_letters,
     made_values.a_name_in_two_spellings,
+    made_values.keys_that_are_not_valid,
     made_values.no_modality,
     made_values.frame_of_reference_in_some,
     made_values.frame_of_reference_of_each,

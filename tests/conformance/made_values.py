@@ -49,6 +49,27 @@ def a_name_in_two_spellings(out: Path) -> list[Made]:
     return _plain(out, change)
 
 
+ODD_KEYS = {
+    "PatientName": ("PN", b"Example\\Case "),
+    "PatientBirthDate": ("DA", b"19610309-19610412 "),
+    "StudyDate": ("DA", b"1961.03.09"),
+    "StudyTime": ("TM", b"10:11:12"),
+    "StudyID": ("SH", b"123456789012345678"),
+    "AccessionNumber": ("SH", b"12345678901234567890"),
+    "PatientSex": ("CS", b"female"),
+}
+
+
+def keys_that_are_not_valid(out: Path) -> list[Made]:
+    """A backslash in the name, a birth date that is a range, numbers too long, a date and a time as before 1993."""
+
+    def change(ds: Dataset, index: int) -> None:
+        for keyword, (vr, value) in ODD_KEYS.items():
+            stating(keyword, vr, value)(ds, index)
+
+    return _plain(out, change)
+
+
 def no_modality(out: Path) -> list[Made]:
     """Modality is empty; the SOP class says that they are CT images."""
     return _plain(out, setting(Modality=""))

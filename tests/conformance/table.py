@@ -44,6 +44,8 @@ every made series with what was written, and a labelled point of each with its p
 - Any patient position, and rows and columns in any direction; axial, sagittal, coronal and oblique planes.
 - Uneven and overlapping slices; gantry tilt; missing slices up to the limits below, with a warning for the report.
 {keys}
+- Whatever stands in the attributes by which archives match patients and studies (names, numbers, dates, times, sex):
+  it is written into every result byte for byte, with the SpecificCharacterSet of the images, valid or not.
 - Localizers, secondary captures, reports, raw data and reformats among the slices are left out and counted.
 {syntaxes}
 - Uncompressed, 8, 16 and 32 bits, signed or not, whatever the unused bits hold; rescaled slice by slice; padding above

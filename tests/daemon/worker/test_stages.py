@@ -12,6 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
+from pydicom.datadict import dictionary_VR
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG2000Lossless, MRImageStorage
 
 from daemon.errors import FileDamaged, WorkDamaged
@@ -798,6 +801,25 @@ def test_a_verdict_says_why_with_the_figures(make: Callable[..., list[Path]], tm
     (study,) = ds.CurrentRequestedProcedureEvidenceSequence
     assert len(study.ReferencedSeriesSequence[0].ReferencedSOPSequence) == 3
     assert ds.SOPInstanceUID != identity().sr_sop_instance_uid
+
+
+def test_results_have_the_keys_of_the_images(make: Callable[..., list[Path]], tmp_path: Path, read_log: Any):
+    """As they stand there, in the verdict too; what has no valid form is named, without its value."""
+    content = {"PatientName": b"ZZPHI\\CANARY^ ", "StudyDate": b"1961.03.09", "PatientAge": b"ZZPHI CANARY"}
+
+    def state(ds: Dataset) -> None:
+        for keyword, value in content.items():
+            tag = Tag(keyword)
+            ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(value), value, 0, False, True)
+
+    paths = make(change=state)
+    results = walk(paths, tmp_path).results + verdict(paths, tmp_path / "verdict", "TOO_LARGE").results
+    assert [result.form.name for result in results] == ["seg", "sr", "verdict"]
+    for result in results:
+        ds = dcmread(result.path)
+        assert [ds.get_item(Tag(name)).value for name in ("PatientName", "StudyDate")] == list(content.values())[:2]
+        assert "PatientAge" not in ds
+    assert [line["attributes"] for line in read_log.named("attributes.left_out")] == [["PatientAge"]] * 2
 
 
 def test_a_verdict_whose_figures_are_gone_says_the_sentence(make: Callable[..., list[Path]], tmp_path: Path):
