@@ -14,6 +14,7 @@ paused.
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -174,7 +175,7 @@ class Closer:
         )
         closed = 0
         for item in due:
-            with bound_job(item.job_id), guarded(partial(self._failed, item)):
+            with _bound(item), guarded(partial(self._failed, item)):
                 closed += self._close(item)
         return closed
 
@@ -214,7 +215,7 @@ class Closer:
         if closed:
             self._gaps.pop(due.job_id, None)
             missing = max(0, (due.expected or 0) - due.instances)
-            with bound_job(due.job_id):
+            with _bound(due):
                 name = rule.name if rule else None
                 log.info("series.closed", instances=due.instances, missing=missing, rule=name, code=due.evidence)
         return closed
@@ -226,7 +227,7 @@ class Closer:
         if not (is_open(found) if due.evidence == Evidence.RELEASED else is_refused_for_want_of_slices(found)):
             return False
         self._gaps[due.job_id] = due.instances, due.evidence
-        with bound_job(due.job_id):
+        with _bound(due):
             log.info("series.gapped", instances=due.instances, quiet_s=self.config.series.quiet_s)
         return True
 
@@ -262,3 +263,7 @@ def is_open(found: Series | Exception) -> bool:
             for warnings in (found.warnings, *(stack.warnings for stack in found.stacks))
         )
     )
+
+
+def _bound(due: Due) -> AbstractContextManager[None]:
+    return bound_job(due.job_id, study_instance_uid=due.study_instance_uid, series_instance_uid=due.series_instance_uid)

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from functools import partial
 
@@ -79,7 +80,7 @@ class Deliverer:
                 self._settle(delivery, destination, error)
 
         for delivery in self.ledger.due_deliveries(now=self.clock(), to=destination.peer):
-            with bound_job(delivery.job_id), guarded(partial(failed, delivery)):
+            with _bound(delivery), guarded(partial(failed, delivery)):
                 self._try(delivery, destination)
                 moved += 1
             if silent and (_is_of_destination(silent[-1][1]) or (not moved and len(silent) > 1)):
@@ -98,7 +99,7 @@ class Deliverer:
         """Halt the deliveries to destinations that are no longer in the configuration."""
         known = [destination.peer for destination in self.config.destinations]
         for delivery in self.ledger.due_deliveries(now=self.clock(), not_to=known):
-            with bound_job(delivery.job_id), guarded(lambda error: log.error("item.failed", error=error)):
+            with _bound(delivery), guarded(lambda error: log.error("item.failed", error=error)):
                 self._halt(delivery, HaltCode.DESTINATION_GONE, DestinationGone(delivery.destination))
 
     def _try(self, delivery: Delivery, destination: Destination) -> None:
@@ -140,7 +141,7 @@ class Deliverer:
         for delivery in self.ledger.due_deliveries(now=now, to=destination.peer):
             match self._decide(error, delivery, destination, now):
                 case Halt(code):
-                    with bound_job(delivery.job_id):
+                    with _bound(delivery):
                         self._halt(delivery, code, error)
                 case Retry(at):
                     until = max(at, until or at)
@@ -158,7 +159,7 @@ class Deliverer:
     def _settle(self, delivery: Delivery, destination: Destination, error: Exception) -> None:
         """Record an error for one delivery."""
         now = self.clock()
-        with bound_job(delivery.job_id):
+        with _bound(delivery):
             match self._decide(error, delivery, destination, now):
                 case Halt(code):
                     self._halt(delivery, code, error)
@@ -203,6 +204,14 @@ class _Unanswered(PeerError):
 def _is_of_destination(error: Exception) -> bool:
     """True for an outage that came before any object was sent: no association could be opened."""
     return not isinstance(error, AssociationLost | StoreRefused)
+
+
+def _bound(delivery: Delivery) -> AbstractContextManager[None]:
+    return bound_job(
+        delivery.job_id,
+        study_instance_uid=delivery.study_instance_uid,
+        series_instance_uid=delivery.source_series_instance_uid,
+    )
 
 
 def _named(delivery: Delivery, error: Exception) -> dict[str, str]:

@@ -209,7 +209,7 @@ class Intake:
         if header := described.result():
             write_sidecar(self._spool.root / path, header, size=len(content))
         if change:
-            log.info("instance.replaced", code=change.difference, calling_ae_title=instance.calling_ae_title)
+            log.info("instance.replaced", code=change.difference, **_named(instance))
         return Accepted(Verdict.REPLACED if change else Verdict.STORED, instance.series_instance_uid)
 
     def _restore(self, known: Instance, instance: Instance, content: bytes, ds: FileDataset) -> None:
@@ -224,7 +224,7 @@ class Intake:
             self._spool.discard(Path(known.path))
         if header := _described(ds):
             write_sidecar(self._spool.root / path, header, size=len(content))
-        log.info("instance.restored", calling_ae_title=instance.calling_ae_title)
+        log.info("instance.restored", **_named(instance))
 
     def _change(self, known: Instance, ds: FileDataset) -> Change | None:
         """What a later version of an instance changes; None where nothing that matters. What is unreadable is gone."""
@@ -244,6 +244,12 @@ class Intake:
             named = None
         self._quarantine.keep(content, reason=verdict, source=calling_ae_title, sop_instance_uid=named)
         return Accepted(verdict)
+
+
+def _named(instance: Instance) -> dict[str, str]:
+    """Return the keys of an instance for the log."""
+    keys = ("calling_ae_title", "study_instance_uid", "series_instance_uid", "sop_instance_uid")
+    return {key: getattr(instance, key) for key in keys}
 
 
 def _holds_no_slices(sop_class_uid: str | None) -> bool:

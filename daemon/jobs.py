@@ -204,6 +204,7 @@ class Delivery:
 
     `volume_index` is that of the volume of the series that it is about. `waited_s`: for how long its destination was
     waited for, since it last answered. `halt`: why it was given up. `sha256` is that of the file, where it is known.
+    `source_series_instance_uid` is its job's.
     """
 
     id: int
@@ -223,6 +224,7 @@ class Delivery:
     waited_s: float = 0.0
     halt: str | None = None
     sha256: str | None = None
+    source_series_instance_uid: str = ""
 
     @property
     def object(self) -> str:

@@ -70,9 +70,13 @@ def get_logger() -> FilteringBoundLogger:
     return cast(FilteringBoundLogger, structlog.get_logger())
 
 
-def bound_job(job_id: int | str) -> AbstractContextManager[None]:
-    """Add `job_id` to every event of this thread while the context lasts."""
-    return structlog.contextvars.bound_contextvars(job_id=job_id)
+def bound_job(
+    job_id: int | str, *, study_instance_uid: str | None = None, series_instance_uid: str | None = None
+) -> AbstractContextManager[None]:
+    """Add a job's id, and its study and series as far as they are known, to this thread's events while it lasts."""
+    uids = {"study_instance_uid": study_instance_uid, "series_instance_uid": series_instance_uid}
+    known = {key: uid for key, uid in uids.items() if uid}
+    return structlog.contextvars.bound_contextvars(job_id=job_id, **known)
 
 
 def configure(level: Level = "info", form: Form = "auto", stream: TextIO | None = None) -> None:

@@ -3,6 +3,7 @@
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
@@ -96,7 +97,7 @@ class Pipeline:
     def _settle_all(self, jobs: Sequence[Job], error: Exception) -> None:
         """Record an error of the choice for the jobs that waited for it."""
         for job in jobs:
-            with bound_job(job.id):
+            with _bound(job):
                 self._settle(job, error)
 
     def _choose(self, jobs: list[Job]) -> int:
@@ -110,7 +111,7 @@ class Pipeline:
             elif standing != Standing.SUPERSEDED:
                 suitabilities[job.series_instance_uid] = None
             if isinstance(judged, Exception) and standing == Standing.NEWCOMER:
-                with bound_job(job.id):
+                with _bound(job):
                     if isinstance(self._settle(job, judged), Retry):  # the study waits until it is tried again
                         return 0
                 settled[job.id] = self.ledger.job(job.id)
@@ -119,7 +120,7 @@ class Pipeline:
         if rule is None:  # what takes something back had to be told by it; the others are matched again
             refused = [job for job in jobs if standing_of(job) == Standing.REFUSED]
             for job in (job for job in refused if job.before_instance is None):
-                with bound_job(job.id):
+                with _bound(job):
                     self._settle(job, RuleGone(str(job.rule)))
             choice = Choice(refused=tuple(job for job in refused if job.before_instance is not None))
         else:
@@ -135,14 +136,14 @@ class Pipeline:
 
     def _tell(self, choice: Choice) -> None:
         for chosen in choice.chosen:
-            with bound_job(chosen.job.id):
+            with _bound(chosen.job):
                 log.info("job.chosen", rule=chosen.job.rule)
         for job in choice.verdicts:
-            with bound_job(job.id):
+            with _bound(job):
                 log.info("verdict.chosen", rule=job.rule, reason=job.reject_reason)
         superseded = [(job, str(RejectReason.SUPERSEDED_BY_BETTER)) for job in choice.superseded]
         for job, reason in (*((job, job.reject_reason) for job in choice.refused), *superseded):
-            with bound_job(job.id):
+            with _bound(job):
                 log.info("job.rejected", reason=reason)
 
     def warm_up(self) -> None:
@@ -160,7 +161,7 @@ class Pipeline:
         """Take jobs through their stages, the most urgent first, until none is left."""
         done = 0
         while (job := self.ledger.claim_job(self.lease, now=self.clock())) is not None:
-            with bound_job(job.id):
+            with _bound(job):
                 self._run_stage(job)
             done += 1
         return done
@@ -390,3 +391,7 @@ class Pipeline:
     def _engine(self) -> Engine:
         engine = self.config.engine
         return Engine(device=engine.device, threads=engine.threads, compiled=engine.compile)
+
+
+def _bound(job: Job) -> AbstractContextManager[None]:
+    return bound_job(job.id, study_instance_uid=job.study_instance_uid, series_instance_uid=job.series_instance_uid)

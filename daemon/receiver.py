@@ -3,15 +3,19 @@
 import threading
 import time
 from collections.abc import Callable
+from dataclasses import replace
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
 from daemon.intake import QUARANTINED, STATUS, Intake
+from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
 from daemon.quarantine import HARMLESS
 from dicom_io.network import scp
 from dicom_io.network.endings import Ending
+
+MOST_PENDING = 200
 
 log = get_logger()
 
@@ -30,6 +34,8 @@ class Receiver:
         self._broken_off: set[str] = set()
         """Those of which an association broke off, and nothing came since."""
         self._server: scp.Server | None = None
+        self._refused: dict[tuple[str, ...], Refusal] = {}
+        """What was refused since the ledger was told."""
 
     def start(self) -> int:
         """Listen, and return the port. Raises OSError when the address cannot be listened on."""
@@ -43,8 +49,8 @@ class Receiver:
             ],
             store=self._store,
             ended=self._ended,
-            refused=_log_refusal,
-            contexts_refused=_log_refused_contexts,
+            refused=self._association_refused,
+            contexts_refused=self._contexts_refused,
             maximum_associations=dicom.maximum_associations,
             maximum_pdu=dicom.maximum_pdu,
             maximum_instance=dicom.maximum_instance_mb << 20,
@@ -89,6 +95,8 @@ class Receiver:
                 called_ae_title=ended.called_ae_title,
                 host=ended.calling_host,
             )
+            if ended.broke_off:
+                self._count(RefusalKind.BROKEN_OFF, ended.ending, ended)
         with self._lock:
             series = self._series.pop(ended.association_id or "", set())
             if ended.broke_off:
@@ -106,22 +114,49 @@ class Receiver:
             # quiet_s closes these series all the same
             log.warning("release.lost", error=error, series=len(series))
 
+    def _association_refused(self, refused: scp.Refused) -> None:
+        log.warning(
+            "association.refused",
+            reason=refused.reason,
+            calling_ae_title=refused.calling_ae_title,
+            called_ae_title=refused.called_ae_title,
+            host=refused.calling_host,
+        )
+        self._count(RefusalKind.ASSOCIATION, refused.reason, refused)
 
-def _log_refusal(refused: scp.Refused) -> None:
-    log.warning(
-        "association.refused",
-        reason=refused.reason,
-        calling_ae_title=refused.calling_ae_title,
-        called_ae_title=refused.called_ae_title,
-        host=refused.calling_host,
-    )
+    def _contexts_refused(self, refused: scp.ContextsRefused) -> None:
+        log.warning(
+            "contexts.refused",
+            calling_ae_title=refused.calling_ae_title,
+            called_ae_title=refused.called_ae_title,
+            host=refused.calling_host,
+            contexts=refused.abstract_syntaxes,
+        )
+        for uid in refused.abstract_syntaxes:
+            self._count(RefusalKind.CONTEXT, uid, refused)
+
+    def _count(self, kind: RefusalKind, reason: str, who: scp.Refused | scp.ContextsRefused | scp.Ended) -> None:
+        """Remember a refusal until `tell_refusals`; of the titles that strangers make up no more than MOST_PENDING."""
+        now = self._clock()
+        titles = _printable(who.calling_ae_title, 16), _printable(who.called_ae_title, 16)
+        one = Refusal(kind, _printable(reason, 64), *titles, _printable(who.calling_host, 64), 1, now, now)
+        key = one.key
+        with self._lock:
+            if known := self._refused.get(key):
+                self._refused[key] = replace(known, count=known.count + 1, last_at=now)
+            elif len(self._refused) < MOST_PENDING:
+                self._refused[key] = one
+
+    def tell_refusals(self) -> None:
+        """Have the ledger know what was refused since the last time: `porta study` shows it. Raises LedgerUnavailable.
+
+        Not at once: whoever is refused again and again costs no write each time.
+        """
+        with self._lock:
+            refused, self._refused = list(self._refused.values()), {}
+        if refused:
+            self._ledger.count_refusals(refused)
 
 
-def _log_refused_contexts(refused: scp.ContextsRefused) -> None:
-    log.warning(
-        "contexts.refused",
-        calling_ae_title=refused.calling_ae_title,
-        called_ae_title=refused.called_ae_title,
-        host=refused.calling_host,
-        contexts=refused.abstract_syntaxes,
-    )
+def _printable(text: str, most: int) -> str:
+    return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:most].strip()

@@ -29,6 +29,13 @@ class Mismatch:
     patterns: tuple[str, ...]
     values: tuple[str, ...]
 
+    @property
+    def sentence(self) -> str:
+        """What there is, and what the rule asks for; for the person who asked, and for no log."""
+        asked = " or ".join(f'"{pattern}"' for pattern in self.patterns)
+        found = ", ".join(f'"{value}"' for value in self.values)
+        return f"{self.keyword} is {found}, not {asked}"
+
 
 def mismatch(rule: Rule, header: Dataset, *, calling_ae_title: str) -> Mismatch | None:
     """Return why a rule does not match: its first keyword that does not fit; None where it matches."""

@@ -35,6 +35,7 @@ from reports.identity import software_version
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
+REFUSALS_TICK_S = 5.0
 THREADS = 9
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
@@ -69,6 +70,7 @@ def run(config: Config) -> None:
         stopping = _stop_on_signals()
         clock = _build_clock(config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease)
         clock.every(TRIMMING_TICK_S, "quarantine", _guarded(quarantine.trim))
+        clock.every(REFUSALS_TICK_S, "refusals", _guarded(receiver.tell_refusals))
         try:
             port = receiver.start()
             log.info(

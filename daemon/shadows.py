@@ -53,7 +53,10 @@ class Shadows:
         """Run and compare one shadow after another, until a job comes; return how many were looked at."""
         done: set[int] = set()
         while due := [shadow for shadow in self.ledger.due_shadows(now=self.clock()) if shadow.id not in done]:
-            with bound_job(due[0].job_id), guarded(partial(self._settle, due[0])):
+            with (
+                bound_job(due[0].job_id, series_instance_uid=due[0].series_instance_uid),
+                guarded(partial(self._settle, due[0])),
+            ):
                 self._compare(due[0])
             done.add(due[0].id)
         if done:

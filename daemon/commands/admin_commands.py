@@ -8,7 +8,7 @@ import typer
 
 from daemon import log
 from daemon.commands.moments import moment
-from daemon.commands.options import ConfigOption
+from daemon.commands.options import ConfigOption, JsonOption
 from daemon.configuration.config import Config, load
 from models.catalogue import Catalogue
 
@@ -20,6 +20,52 @@ StudyOption = Annotated[str | None, typer.Option(help="Its StudyInstanceUID.", m
 ReasonOption = Annotated[
     str | None, typer.Option(help="The code of why it is not processed, or stands still.", metavar="CODE")
 ]
+
+
+def study(
+    key: Annotated[
+        str, typer.Argument(metavar="UID", help="Of a study or series; or an accession number or PatientID.")
+    ],
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say what has become of a study, and what to do. Archives are asked for what is no UID; it is not kept."""
+    from daemon.commands.enquiry import print_study
+
+    raise typer.Exit(0 if print_study(configured(config), key, as_json=as_json) else 1)
+
+
+def jobs(
+    since: SinceOption = None,
+    until: Annotated[str | None, typer.Option(help="Opened before then.", metavar="WHEN")] = None,
+    state: Annotated[
+        list[str] | None, typer.Option(help="In this state, or HALTED; may be repeated.", metavar="STATE")
+    ] = None,
+    study_uid: Annotated[str | None, typer.Option("--study", help="Its StudyInstanceUID.", metavar="UID")] = None,
+    rule: Annotated[str | None, typer.Option(help="Under this rule.", metavar="NAME")] = None,
+    destination: Annotated[str | None, typer.Option(help="With an object for it.", metavar="NAME")] = None,
+    limit: Annotated[
+        int | None, typer.Option(min=0, help="As many; 0: all. Else 50, as JSON all.", show_default=False)
+    ] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="Again every two seconds, until Ctrl-C.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """List jobs, the newest first."""
+    from daemon.commands.status import print_jobs, watch_jobs
+    from daemon.ledger.searches import JobFilter, checked_states
+
+    now = time.time()
+    wanted = JobFilter(
+        since=moment("--since", since, now=now),
+        until=moment("--until", until, now=now),
+        states=checked_states(state or ()),
+        study_instance_uid=study_uid,
+        rule=rule,
+        destination=destination,
+    )
+    show = watch_jobs if watch and not as_json else print_jobs
+    show(configured(config), wanted, limit=limit, as_json=as_json)
 
 
 def retry(

@@ -12,7 +12,7 @@ import typer
 
 from daemon import log
 from daemon.commands import model_commands
-from daemon.commands.admin_commands import cancel, configured, rerun, retry, send
+from daemon.commands.admin_commands import cancel, configured, jobs, rerun, retry, send, study
 from daemon.commands.options import (
     ConfigOption,
     JsonOption,
@@ -165,13 +165,6 @@ def series(
     print_verdicts(source, as_json=as_json, prefer=prefer.value, pixels=pixels)
 
 
-def jobs(as_json: JsonOption = False, config: ConfigOption = None) -> None:
-    """List all jobs and their deliveries."""
-    from daemon.commands.status import print_jobs
-
-    print_jobs(configured(config), as_json=as_json)
-
-
 def quarantine(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     """List what was not taken in: why, of whom, how often, under which UID."""
     from daemon.commands.status import print_quarantine
@@ -192,7 +185,7 @@ def ledger(action: Annotated[LedgerAction, typer.Argument()], config: ConfigOpti
 
     left_out = rebuild_ledger(configured(config))
     for line in left_out:
-        print(line, file=sys.stderr)
+        warn(line)
     raise typer.Exit(1 if left_out else 0)
 
 
@@ -403,7 +396,7 @@ def one_line_errors() -> Iterator[None]:
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check,),
-    "Run it": (run, submit, jobs, job, quarantine, verify),
+    "Run it": (run, submit, study, jobs, job, quarantine, verify),
     "Mend it": (retry, rerun, send, cancel, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }

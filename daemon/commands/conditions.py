@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from daemon.jobs import Delivery, Job, State
+from daemon.jobs import Delivery, HaltCode, Job, State
 from dicom_io.errors import Cure, RejectReason
 
 
@@ -13,10 +13,11 @@ def halt_of(job: Job, deliveries: Sequence[Delivery]) -> str | None:
 
 def command_for(job: Job, deliveries: Sequence[Delivery]) -> str | None:
     """Return the command that has a job go on, once what its code says is mended; None where none is needed."""
-    if halt_of(job, deliveries):
+    halt = halt_of(job, deliveries)
+    if halt and halt != HaltCode.RULE_GONE:
         return f"porta retry {job.id}"
     reason = RejectReason(job.reject_reason) if job.reject_reason else None
-    if job.state == State.CANCELLED or (reason and reason.cure is Cure.CONFIGURATION):
+    if halt or job.state == State.CANCELLED or (reason and reason.cure is Cure.CONFIGURATION):
         return f"porta rerun {job.id}"
     return None
 

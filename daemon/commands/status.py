@@ -1,27 +1,45 @@
 """The commands that show a service's jobs, peers and models: tables for people, JSON for scripts."""
 
 import json
+import shutil
 import sys
+import time
+from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
 from rich.table import Table
 
+from daemon.commands.conditions import halt_of
+from daemon.commands.fates import stages_of
+from daemon.commands.moments import for_so_long
 from daemon.commands.opened import open_ledger
 from daemon.configuration.config import Config, Peer
 from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
-from daemon.jobs import WORKABLE, Delivery, Job, Shadow
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Job, Shadow, State
+from daemon.ledger.desk import Desk
+from daemon.ledger.rows import Happened
+from daemon.ledger.searches import JobFilter
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
-from daemon.terminal import Terminal
+from daemon.terminal import Terminal, say
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
 console = Terminal(width=None if sys.stdout.isatty() else 200)
 
+WATCH_S = 2.0
+SHOWN = 50
+"""Jobs on a screen, where nobody says how many."""
+WIDTHS = (6, 11, 7, 8, 5, 8)
+"""Columns of the table of jobs; the state has the rest."""
 
-def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dict[str, Any]:
+
+def job_json(
+    job: Job, deliveries: Sequence[Delivery], shadows: Sequence[Shadow], history: Sequence[Happened]
+) -> dict[str, Any]:
     """A job in the format that scripts rely on; keys are only ever added."""
     return {
         "id": job.id,
@@ -33,8 +51,8 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
         "state": job.state,
         "reject_reason": job.reject_reason,
         "attempts": job.attempts,
-        "not_before": _iso(job.not_before),
-        "halt": job.halt or _halt_of(deliveries),
+        "not_before": iso(job.not_before),
+        "halt": halt_of(job, deliveries),
         "instances": job.instances,
         "warnings": list(job.warnings),
         "deliveries": [
@@ -44,7 +62,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
                 "sop_instance_uid": delivery.sop_instance_uid,
                 "state": delivery.state,
                 "attempts": delivery.attempts,
-                "not_before": _iso(delivery.not_before),
+                "not_before": iso(delivery.not_before),
                 "last_status": delivery.last_status,
                 "halt": delivery.halt,
                 "advice": ADVICE.get(delivery.last_status or ""),
@@ -56,7 +74,7 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
                 "model": shadow.model,
                 "state": shadow.state,
                 "attempts": shadow.attempts,
-                "not_before": _iso(shadow.not_before),
+                "not_before": iso(shadow.not_before),
                 "code": shadow.code,
                 "version": shadow.version,
                 "sha256": shadow.sha256,
@@ -64,37 +82,85 @@ def job_json(job: Job, deliveries: list[Delivery], shadows: list[Shadow]) -> dic
             }
             for shadow in shadows
         ],
+        "created_at": iso(job.created_at),
+        "updated_at": iso(max((item.at for item in history), default=job.created_at)),
+        "stages": [
+            {"stage": name, "ended_at": iso(ended_at), "seconds": round(seconds, 1)}
+            for name, ended_at, seconds in stages_of(history)
+        ],
     }
 
 
-def print_jobs(config: Config, *, as_json: bool) -> None:
-    """Print all jobs, the oldest first."""
-    ledger = open_ledger(config)
-    rows = [(job, ledger.deliveries_of(job.id)) for job in ledger.all_jobs()]
+def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json: bool) -> None:
+    """Print the jobs that are meant, the newest first: `limit` of them, by default a screen of them or all as JSON."""
+    desk = Desk(open_ledger(config))
+    if limit is None and not as_json:
+        limit = SHOWN
+    jobs = desk.jobs(wanted, limit=limit or None)
+    deliveries, histories = desk.deliveries(jobs), desk.histories(jobs)
     if as_json:
-        content = [job_json(job, deliveries, ledger.shadows_of(job.id)) for job, deliveries in rows]
-        print(json.dumps(content, indent=2))
-        return
-    table = Table("ID", "Series", "Rev", "From", "Rule", "Images", "State", "Why", "Deliveries")
-    for job, deliveries in rows:
-        sent = ", ".join(f"{d.object}→{d.destination} {d.state}{_tries(d)}" for d in deliveries)
-        waits = job.state in WORKABLE and not job.chosen
-        again = f"again at {_iso(job.not_before)}" if job.not_before else "waits for its study" if waits else ""
-        halt = job.halt or _halt_of(deliveries)
-        why = halt or job.reject_reason or again
-        state = f"{job.state} (halted)" if halt else str(job.state)
-        table.add_row(
-            str(job.id),
-            _short(job.series_instance_uid),
-            str(job.revision),
-            job.calling_ae_title,
-            job.rule or "–",
-            str(job.instances),
-            state,
-            why,
-            sent,
+        shadows = desk.shadows(jobs)
+        print(
+            json.dumps(
+                [job_json(job, deliveries[job.id], shadows[job.id], histories[job.id]) for job in jobs], indent=2
+            )
         )
-    console.print(table)
+        return
+    now, width = time.time(), shutil.get_terminal_size((80, 24)).columns
+    say(_row("job", "opened", "changed", "from", "imgs", "rule", "state", width=width))
+    for job in jobs:
+        changed = max((item.at for item in histories[job.id]), default=job.created_at)
+        say(
+            _row(
+                str(job.id),
+                datetime.fromtimestamp(job.created_at).strftime("%m-%d %H:%M"),
+                for_so_long(max(0.0, now - changed)).replace("days", "d"),
+                job.calling_ae_title,
+                str(job.instances),
+                job.rule or "-",
+                _state(job, deliveries[job.id], now=now),
+                width=width,
+            )
+        )
+    total = len(jobs) if limit is None or len(jobs) < limit else desk.count(wanted)
+    if total > len(jobs):
+        say(f"{len(jobs)} of {total} jobs; --limit 0 shows all")
+
+
+def watch_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json: bool) -> None:
+    """Print the jobs every WATCH_S seconds, each time on an empty screen, until Ctrl-C."""
+    with suppress(KeyboardInterrupt):
+        while True:
+            console.clear()
+            print_jobs(config, wanted, limit=limit, as_json=as_json)
+            time.sleep(WATCH_S)
+
+
+def _row(*cells: str, width: int) -> str:
+    """A line of the table, in so many columns; what is too long ends in an ellipsis."""
+    widths = (*WIDTHS, max(20, width - sum(WIDTHS) - len(WIDTHS)))
+    cut = [cell if len(cell) <= most else f"{cell[: most - 1]}…" for cell, most in zip(cells, widths, strict=True)]
+    right = (0, 2, 4)
+    return " ".join(
+        cell.rjust(most) if place in right else cell.ljust(most)
+        for place, (cell, most) in enumerate(zip(cut, widths, strict=True))
+    ).rstrip()
+
+
+def _state(job: Job, deliveries: Sequence[Delivery], *, now: float) -> str:
+    """The state of a job, and what it does or waits for."""
+    if halt := halt_of(job, deliveries):
+        return f"HALTED {halt}"
+    if job.state in WORKABLE:
+        waits = job.not_before is not None and job.not_before > now
+        does = (
+            "tried again later" if waits else "in work" if job.lease else "queued" if job.chosen else "waits for study"
+        )
+        return f"{job.state} {does}"
+    waits_for = next((item for item in deliveries if item.last_status and item.state == DeliveryState.PENDING), None)
+    if waits_for and job.state == State.REPORTED:
+        return f"{job.state} {waits_for.destination} {waits_for.last_status}"
+    return f"{job.state} {job.reject_reason}" if job.reject_reason else str(job.state)
 
 
 def print_quarantine(config: Config, *, as_json: bool) -> None:
@@ -105,13 +171,13 @@ def print_quarantine(config: Config, *, as_json: bool) -> None:
         times = ("first_at", "last_at")
         print(
             json.dumps(
-                [asdict(entry) | {key: _iso(getattr(entry, key)) for key in times} for entry in entries], indent=2
+                [asdict(entry) | {key: iso(getattr(entry, key)) for key in times} for entry in entries], indent=2
             )
         )
         return
     table = Table("Reason", "SOPInstanceUID", "From", "Times", "kB", "Last", "File")
     for entry in entries:
-        last = _iso(entry.last_at) or ""
+        last = iso(entry.last_at) or ""
         size = f"{entry.bytes / 1000:.0f}"
         uid = entry.sop_instance_uid or "–"
         table.add_row(entry.reason, uid, entry.source, str(entry.count), size, last, f"quarantine/{entry.id}.dcm")
@@ -120,11 +186,13 @@ def print_quarantine(config: Config, *, as_json: bool) -> None:
 
 def print_job(config: Config, job_id: int) -> None:
     """Print one job with its deliveries, its shadows and its history, as JSON. Raises UnknownJob."""
-    ledger = open_ledger(config)
-    content = job_json(ledger.job(job_id), ledger.deliveries_of(job_id), ledger.shadows_of(job_id))
+    desk = Desk(open_ledger(config))
+    jobs = [desk.ledger.job(job_id)]
+    history = desk.histories(jobs)[job_id]
+    content = job_json(jobs[0], desk.deliveries(jobs)[job_id], desk.shadows(jobs)[job_id], history)
     content["events"] = [
-        {key: row[key] for key in ("event", "from_state", "to_state", "code")} | {"at": _iso(row["at"])}
-        for row in ledger.history(job_id)
+        {key: getattr(item, key) for key in ("event", "from_state", "to_state", "code")} | {"at": iso(item.at)}
+        for item in history
     ]
     print(json.dumps(content, indent=2))
 
@@ -157,20 +225,6 @@ def _check_peer(config: Config, peer: Peer) -> bool:
     return True
 
 
-def _halt_of(deliveries: list[Delivery]) -> str | None:
-    """Return the halt of the first delivery that has one: it needs a person, whatever else goes on."""
-    return next((delivery.halt for delivery in deliveries if delivery.halt), None)
-
-
-def _iso(seconds: float | None) -> str | None:
+def iso(seconds: float | None) -> str | None:
+    """Return a time as scripts read it: ISO 8601, UTC."""
     return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")
-
-
-def _short(uid: str) -> str:
-    return uid if len(uid) <= 20 else f"…{uid[-19:]}"
-
-
-def _tries(delivery: Delivery) -> str:
-    if delivery.attempts:
-        return f" ({delivery.attempts} tries, {delivery.last_status})"
-    return f" (waits, {delivery.last_status})" if delivery.waited_s else ""

@@ -40,6 +40,7 @@ def select_due(
     columns = (
         jobs.c.id.label("job_id"),
         jobs.c.series_instance_uid,
+        jobs.c.study_instance_uid,
         jobs.c.calling_ae_title,
         jobs.c.instances,
         series.c.expected,
@@ -98,7 +99,7 @@ def select_claimable(lease: str, *, now: float) -> sa.Select[Any]:
     return (
         sa.select(jobs.c.id)
         .where(
-            _is_to_be_worked_on(jobs, now=now),
+            is_to_be_worked_on(jobs, now=now),
             sa.or_(jobs.c.lease_until.is_(None), jobs.c.lease_until < now, jobs.c.lease == lease),
         )
         .order_by(jobs.c.priority.desc(), jobs.c.id)
@@ -106,7 +107,7 @@ def select_claimable(lease: str, *, now: float) -> sa.Select[Any]:
     )
 
 
-def _is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement[bool]:
+def is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement[bool]:
     """Waits for a worker, or has one; `table` is `jobs` or an alias of it."""
     return sa.and_(
         table.c.state.in_(WORKABLE),
@@ -151,7 +152,8 @@ def select_deliveries() -> sa.Select[Any]:
     """Deliveries with the study that their object is of: its own, or that of their job."""
     study = sa.func.coalesce(deliveries.c.study_instance_uid, jobs.c.study_instance_uid)
     others = [column for column in deliveries.c if column.name != "study_instance_uid"]
-    return sa.select(*others, study.label("study_instance_uid")).join_from(deliveries, jobs)
+    source = jobs.c.series_instance_uid.label("source_series_instance_uid")
+    return sa.select(*others, study.label("study_instance_uid"), source).join_from(deliveries, jobs)
 
 
 def select_paths(series_instance_uid: str, *, before_instance: int | None) -> sa.Select[Any]:
@@ -196,7 +198,7 @@ def select_due_shadows(*, now: float) -> sa.Select[Any]:
         select_shadows()
         .where(
             shadows.c.state == ShadowState.PENDING,
-            ~sa.exists().where(_is_to_be_worked_on(other, now=now)),
+            ~sa.exists().where(is_to_be_worked_on(other, now=now)),
             sa.or_(shadows.c.not_before.is_(None), shadows.c.not_before <= now),
         )
         .order_by(shadows.c.id)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from enum import StrEnum
 
 from daemon.jobs import Evidence
 from reports.objects.kinds import Form
@@ -33,6 +34,7 @@ class Due:
     instances: int
     expected: int | None = None
     evidence: Evidence = Evidence.QUIET
+    study_instance_uid: str = ""
 
 
 @dataclass(frozen=True)
@@ -100,3 +102,53 @@ class Reported:
     reject_reason: str | None
     outgoing: tuple[Outgoing, ...]
     replaces: tuple[str, int] | None = None
+
+
+@dataclass(frozen=True)
+class Arrival:
+    """What came of a series: from whom, how many images, of how many (where the sender said so), and when."""
+
+    series_instance_uid: str
+    calling_ae_title: str
+    instances: int
+    expected: int | None
+    last_received_at: float
+    first_received_at: float
+
+
+@dataclass(frozen=True)
+class Happened:
+    """Something that happened to a job, when, and the code of why."""
+
+    event: str
+    at: float
+    from_state: str | None
+    to_state: str | None
+    code: str | None
+
+
+class RefusalKind(StrEnum):
+    """What a peer wanted and did not get: an association, a presentation context, or one that broke off."""
+
+    ASSOCIATION = "ASSOCIATION"
+    CONTEXT = "CONTEXT"
+    BROKEN_OFF = "BROKEN_OFF"
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """A peer that did not get through, how often, when first and last; `reason` is a code, or a SOP class's UID."""
+
+    kind: RefusalKind
+    reason: str
+    calling_ae_title: str
+    called_ae_title: str
+    host: str
+    count: int
+    first_at: float
+    last_at: float
+
+    @property
+    def key(self) -> tuple[str, ...]:
+        """What tells it from others."""
+        return self.kind, self.reason, self.calling_ae_title, self.called_ae_title, self.host

@@ -41,7 +41,7 @@ series = Table(
     "series",
     metadata,
     Column("series_instance_uid", UID, primary_key=True),
-    Column("study_instance_uid", UID, nullable=False),
+    Column("study_instance_uid", UID, nullable=False, index=True),
     Column("calling_ae_title", AE_TITLE, nullable=False),
     Column("instances", Integer, nullable=False),
     Column("last_received_at", Double, nullable=False),
@@ -88,7 +88,7 @@ jobs = Table(
     Column("halt", CODE),
     Column("instances", Integer, nullable=False),
     Column("warnings", Text, nullable=False),
-    Column("created_at", Double, nullable=False),
+    Column("created_at", Double, nullable=False, index=True),
     Column("chosen", Boolean, nullable=False, server_default=false()),
     Column("replaces_series_instance_uid", UID),
     Column("replaces_revision", Integer),
@@ -155,4 +155,19 @@ shadows = Table(
     UniqueConstraint("job_id", "model"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in ShadowState)), name="state"),
     Index("ix_shadows_state_not_before", "state", "not_before"),
+)
+
+refusals = Table(
+    "refusals",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("kind", CODE, nullable=False),
+    Column("reason", CODE, nullable=False),
+    Column("calling_ae_title", AE_TITLE, nullable=False),
+    Column("called_ae_title", AE_TITLE, nullable=False),
+    Column("host", CODE, nullable=False),
+    Column("count", Integer, nullable=False),
+    Column("first_at", Double, nullable=False),
+    Column("last_at", Double, nullable=False),
+    UniqueConstraint("kind", "reason", "calling_ae_title", "called_ae_title", "host"),
 )

@@ -1,13 +1,19 @@
 """Which jobs an administrator means, as a question to the tables. Used by the ledger alone."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 
-from daemon.jobs import ENDED, State
+from daemon.errors import BadRequest
+from daemon.jobs import ENDED, Event, State
 from daemon.ledger.by_hand import is_stalled
-from daemon.ledger.schema import deliveries, jobs
+from daemon.ledger.queries import is_to_be_worked_on
+from daemon.ledger.schema import deliveries, events, instances, jobs, series
+
+STARTED = "STARTED"
+"""The event of a worker that begins with a stage of a job."""
 
 HALTED = "HALTED"
 """Stands for a state: the jobs that stand still, or have a delivery that does."""
@@ -33,6 +39,15 @@ class JobFilter:
     only_last: bool = False
 
 
+def checked_states(states: Iterable[str]) -> tuple[str, ...]:
+    """Return states as they are written. Raises BadRequest for one that is none."""
+    known = [*State, HALTED]
+    given = tuple(state.upper() for state in states)
+    if wrong := [state for state in given if state not in known]:
+        raise BadRequest(f"--state: there is no state {wrong[0]}; there are: {', '.join(known)}")
+    return given
+
+
 def select_jobs(wanted: JobFilter) -> sa.Select[Any]:
     """The jobs that are meant, newest first."""
     return sa.select(jobs).where(*_conditions(wanted)).order_by(jobs.c.id.desc())
@@ -54,6 +69,51 @@ def select_stalled(*, now: float, destination: str | None, reason: str | None) -
     elif reason is not None:
         itself = jobs.c.halt == reason
     return sa.select(jobs).where(jobs.c.state.not_in(ENDED), sa.or_(itself, delivery)).order_by(jobs.c.id)
+
+
+def select_arrivals(study_instance_uid: str) -> sa.Select[Any]:
+    """What came of each series that is, or was, of a study; the oldest first."""
+    of_jobs = sa.select(jobs.c.series_instance_uid).where(jobs.c.study_instance_uid == study_instance_uid)
+    theirs = sa.or_(series.c.study_instance_uid == study_instance_uid, series.c.series_instance_uid.in_(of_jobs))
+    first = sa.func.min(instances.c.received_at)
+    counted = ("series_instance_uid", "calling_ae_title", "instances", "expected", "last_received_at")
+    columns = [series.c[name] for name in counted]
+    query = sa.select(*columns, first.label("first_received_at")).join(instances).where(theirs)
+    return query.group_by(*columns).order_by(first)
+
+
+def select_study_of(uid: str) -> sa.Executable:
+    """The StudyInstanceUID of a study, or of a series, of which anything came."""
+    of_job = sa.select(jobs.c.study_instance_uid).where(
+        sa.or_(jobs.c.study_instance_uid == uid, jobs.c.series_instance_uid == uid)
+    )
+    of_series = sa.select(series.c.study_instance_uid).where(
+        sa.or_(series.c.study_instance_uid == uid, series.c.series_instance_uid == uid)
+    )
+    return of_job.union_all(of_series).limit(1)
+
+
+def select_queue(*, now: float) -> sa.Select[Any]:
+    """The ids of the jobs that wait for a worker, or have one, in the order in which they are worked on."""
+    return sa.select(jobs.c.id).where(is_to_be_worked_on(jobs, now=now)).order_by(jobs.c.priority.desc(), jobs.c.id)
+
+
+def select_latest_stages(*, most: int) -> sa.Select[Any]:
+    """The events of the last jobs that were reported: when a worker began with a stage, and when it was done."""
+    reported = events.alias()
+    latest = (
+        sa.select(reported.c.job_id)
+        .where(reported.c.event == Event.REPORTED)
+        .order_by(reported.c.id.desc())
+        .limit(most)
+        .subquery()
+    )
+    staged = events.c.event.in_([STARTED, Event.SEGMENTED, Event.REPORTED])
+    return (
+        sa.select(events.c.job_id, events.c.event, events.c.at)
+        .where(events.c.job_id.in_(sa.select(latest.c.job_id)), staged)
+        .order_by(events.c.job_id, events.c.id)
+    )
 
 
 def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:

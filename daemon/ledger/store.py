@@ -46,8 +46,9 @@ from daemon.ledger.queries import (
     select_versions,
     shadow_of,
 )
+from daemon.ledger.refused import count_refusals
 from daemon.ledger.replay import replay
-from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Reported
+from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Refusal, Reported
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
 from daemon.ledger.sending import give_up, insert_deliveries, resume, wait_for
 
@@ -251,6 +252,8 @@ class Ledger:
                 .values(lease=lease, lease_until=now + LEASE_S)
                 .returning(jobs)
             ).one_or_none()
+            if row:
+                note(connection, row.id, "STARTED", now=now, from_state=row.state)
         return job_of(row) if row else None
 
     def renew_lease(self, lease: str, *, now: float) -> None:
@@ -438,6 +441,11 @@ class Ledger:
                 .where(shadows.c.id == shadow.id)
                 .values(attempts=shadow.attempts + int(counts), not_before=until, code=code)
             )
+
+    def count_refusals(self, refused: Sequence[Refusal]) -> None:
+        """Add to what is known of peers that did not get through."""
+        with self._transaction() as connection:
+            count_refusals(connection, refused)
 
     def all_jobs(self) -> list[Job]:
         """Every job, oldest first."""

@@ -48,6 +48,13 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     assert predecessors(second) == {first.SOPInstanceUID}
     assert len(stored(site, "both", "SEG", study)) == 2
 
+    patient = str(second.PatientID)
+    asked = site.porta("study", patient)
+    assert asked.stdout.splitlines()[-1] == "orthanc has its results, as it answered to C-FIND: nothing to do."
+    assert f"study {study}" in asked.stdout
+    assert patient not in site.log
+    assert patient.encode() not in (site.root / "ledger.sqlite").read_bytes()
+
     before = {path: path.read_bytes() for path in (site.root / "outbox").rglob("*.dcm")}
     assert site.porta("send", "2").stdout == "job 2: 2 objects to orthanc\n"
     until(

@@ -97,3 +97,9 @@ def test_reports_are_compared_with_a_bare_seg(ratios_here: Ratios) -> None:
     """Every object of a small study, and highdicom's SEG of it."""
     (ratio,) = ratios_here("objects.py", "--slices", "20", "--rows", "96", "--lesions", "2", "--runs", "1")
     assert ratio > 0
+
+
+def test_jobs_are_asked_of_many_and_of_few(ratios_here: Ratios) -> None:
+    """Every question that the bench asks has an answer."""
+    (ratio,) = ratios_here("jobs.py", "--jobs", "200", "--runs", "1")
+    assert ratio > 0

@@ -293,7 +293,11 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     assert (sr.destination, sr.object, sr.sop_instance_uid) == ("archive", "sr", derive_uid("sr", 0))
     assert not bench.spool.work(job.id).exists()
     assert [line["from_state"] for line in read_log.named("stage.finished")] == ["RECEIVED", "SEGMENTED"]
-    assert {line["job_id"] for line in read_log.named("stage.finished")} == {job.id}
+    for event in ("series.closed", "job.chosen", "stage.finished"):
+        named = [
+            (line["job_id"], line["series_instance_uid"], line["study_instance_uid"]) for line in read_log.named(event)
+        ]
+        assert set(named) == {(job.id, derive_uid("series", 1), derive_uid("study", 1))}
 
 
 def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
@@ -579,7 +583,7 @@ def test_an_unexpected_error_is_tried_again_and_says_nothing(make_bench: Callabl
         bench.pipeline.work_off()
         bench.clock.pass_s(10)
     assert bench.job.halt == HaltCode.UNEXPECTED
-    codes = [row["code"] for row in bench.ledger.history(bench.job.id)]
+    codes = [row["code"] for row in bench.ledger.history(bench.job.id) if row["event"] != "STARTED"]
     assert codes[-3:] == ["ValueError", "ValueError", "UNEXPECTED"]
 
 
@@ -1080,6 +1084,7 @@ def test_a_verdict_is_the_sr_alone(make_bench: Callable[..., Bench], read_log: A
         "CLOSED",
         "REFUSED",
         "CHOSEN",
+        "STARTED",
         "REPORTED",
     ]
     assert [line["reason"] for line in read_log.named("verdict.chosen")] == ["MISSING_SLICES"]

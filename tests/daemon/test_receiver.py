@@ -20,9 +20,11 @@ from pynetdicom.dimse_primitives import C_STORE
 from daemon.configuration.config import Config, Dicom
 from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
+from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
-from daemon.receiver import Receiver
+from daemon.receiver import MOST_PENDING, Receiver
 from daemon.spool import Spool
+from dicom_io.network.scp import Refusal, Refused
 from dicom_io.uids import derive_uid
 
 PATIENCE_S = 30
@@ -352,6 +354,37 @@ def test_strangers_are_refused_and_named(site: Site, read_log: Any, until: Calla
         ("CALLING_AE_TITLE", "ARCHIVE"),
         ("CALLED_AE_TITLE", "MODALITY"),
     ]
+
+
+def test_the_ledger_is_told_what_was_refused(site: Site, until: Callable[[Callable[[], object]], None]):
+    """Counted by peer and reason, when the clock says so; and no more is remembered than strangers may make up."""
+    for calling in ("STRANGER", "STRANGER", "OTHER"):
+        assert site.associate(calling).is_rejected
+    proposed = [build_context(CTImageStorage), build_context("1.2.840.10008.5.1.4.1.2.2.1")]
+    AE("MODALITY").associate("127.0.0.1", site.port, ae_title="PORTA", contexts=proposed).release()
+    assoc = site.associate()
+    site.send(assoc)
+    assoc.abort()
+    desk, told = Desk(site.ledger), dict[tuple[str, ...], int]()
+
+    def tell() -> bool:
+        site.receiver.tell_refusals()
+        told.update({item.key: item.count for item in desk.refusals(since=0)})
+        return len(told) == 4
+
+    until(tell)
+    assert told == {
+        ("ASSOCIATION", "CALLING_AE_TITLE", "STRANGER", "PORTA", "127.0.0.1"): 2,
+        ("ASSOCIATION", "CALLING_AE_TITLE", "OTHER", "PORTA", "127.0.0.1"): 1,
+        ("CONTEXT", "1.2.840.10008.5.1.4.1.2.2.1", "MODALITY", "PORTA", "127.0.0.1"): 1,
+        ("BROKEN_OFF", "ABORTED", "MODALITY", "PORTA", "127.0.0.1"): 1,
+    }
+    for number in range(MOST_PENDING + 50):
+        site.receiver._association_refused(Refused(Refusal.CALLING_AE_TITLE, f"X{number}\n", "PORTA", "192.0.2.1"))
+    site.receiver.tell_refusals()
+    found = [item for item in desk.refusals(since=0) if item.host == "192.0.2.1"]
+    assert len(found) == MOST_PENDING
+    assert {item.calling_ae_title[-1] for item in found} == {"?"}
 
 
 def test_an_end_that_is_no_release_is_named(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):

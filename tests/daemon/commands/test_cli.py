@@ -66,6 +66,9 @@ JOB_KEYS = [
     "warnings",
     "deliveries",
     "shadows",
+    "created_at",
+    "updated_at",
+    "stages",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
 DELIVERY_KEYS += ["halt", "advice"]
@@ -183,7 +186,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
     ledger.close()
     answer = desk.porta("jobs", "--json")
     assert (answer.code, answer.lines) == (0, [])
-    rejected, halted, delivered, receiving = json.loads(answer.out)
+    receiving, delivered, halted, rejected = json.loads(answer.out)
     for job in (rejected, halted, delivered, receiving):
         assert list(job) == JOB_KEYS
         assert all(list(delivery) == DELIVERY_KEYS for delivery in job["deliveries"])
@@ -203,6 +206,9 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
         "warnings": [],
         "deliveries": [],
         "shadows": [],
+        "created_at": "2026-01-01T00:00:00+00:00",
+        "updated_at": "2026-01-01T00:01:40+00:00",
+        "stages": [{"stage": "judging", "ended_at": "2026-01-01T00:01:40+00:00", "seconds": 100.0}],
     }
     assert (halted["state"], halted["halt"], halted["attempts"]) == ("RECEIVED", "WORKER_FAILED", 1)
     assert (delivered["state"], delivered["warnings"]) == ("REPORTED", ["SHORT"])
@@ -233,8 +239,16 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
     assert (receiving["state"], receiving["instances"]) == ("RECEIVING", 1)
     table = desk.porta("jobs", config=False)
     assert table.code == 0
-    for word in ("NO_RULE", "WORKER_FAILED", "REPORTED", "UNREACHABLE", "RECEIVING"):
+    for word in (
+        "REJECTED NO_RULE",
+        "HALTED WORKER_FAILED",
+        "REPORTED archive UNREACHABLE",
+        "RECEIVING",
+        "liver-ct",
+        "01-01",
+    ):
         assert word in table.out
+    assert max(map(len, table.out.splitlines())) <= 80
 
 
 def test_jobs_of_a_peer_with_a_hostile_title(desk: Desk, make_instance: Callable[..., Instance]):
@@ -245,7 +259,7 @@ def test_jobs_of_a_peer_with_a_hostile_title(desk: Desk, make_instance: Callable
     ledger.close()
     answer = desk.porta_here("jobs")
     assert answer.code == 0
-    assert r"[/x]\x1b[2J[b]" in answer.out
+    assert r"[/x]\x1b[2…" in answer.out
     assert "\x1b" not in answer.out
 
 
@@ -257,7 +271,7 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
     assert answer.code == 0
     job = json.loads(answer.out)
     assert list(job) == [*JOB_KEYS, "events"]
-    assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "CHOSEN", "HALTED"]
+    assert [event["event"] for event in job["events"]] == ["OPENED", "CLOSED", "CHOSEN", "STARTED", "HALTED"]
     assert job["events"][-1]["at"] == "2026-01-01T00:01:41+00:00"
 
     assert desk.porta_here("job", "2", "--json").out == answer.out

@@ -1,0 +1,489 @@
+"""`porta study`: each fate that a study may have, with its sentence; what was received, and by which way it went."""
+
+import json
+import re
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+
+from daemon.choice import Choice, Chosen
+from daemon.commands import enquiry
+from daemon.commands.absences import Absence, refusal_sentence
+from daemon.commands.enquiry import is_uid, print_study
+from daemon.commands.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
+from daemon.configuration.config import Config, Rule
+from daemon.errors import BadRequest
+from daemon.intake import Intake
+from daemon.jobs import DeliveryState, Event, HaltCode, Job
+from daemon.ledger.desk import Desk
+from daemon.ledger.rows import Happened, Refusal, RefusalKind
+from daemon.ledger.store import Ledger, Outgoing
+from daemon.quarantine import Quarantine
+from daemon.spool import Spool
+from dicom_io.errors import RejectReason
+from dicom_io.network.scp import Refusal as Why
+from dicom_io.network.studies import HeldSeries
+from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
+
+NOW = time.time()
+
+
+@dataclass
+class Office:
+    """A ledger in which studies have come to all kinds of ends."""
+
+    config: Config
+    ledger: Ledger
+    spool: Spool
+    make_ct: Callable[..., bytes]
+    capsys: pytest.CaptureFixture[str]
+    at: float = NOW - 3600
+    archive: dict[tuple[str, str], list[str]] = field(default_factory=dict)
+
+    def receive(self, series: int, *, study: int | None = None, images: int = 2) -> Job:
+        def of_study(ds: Any) -> None:
+            ds.StudyInstanceUID = derive_uid("study", study or series)
+
+        intake = Intake(self.spool, self.ledger, lambda: self.at)
+        for index in range(images):
+            intake.take(self.make_ct(series, index, change=of_study), calling_ae_title="CT1")
+        return self.ledger.jobs_of_series(derive_uid("series", series))[-1]
+
+    def close(self, series: int, rule: str | None = "liver-ct", **changes: Any) -> Job:
+        job = self.receive(series, **changes)
+        due = next(
+            item
+            for item in self.ledger.due_series(now=self.at + 100, quiet_s=20, released_quiet_s=5)
+            if item.job_id == job.id
+        )
+        reason = None if rule else RejectReason.NO_RULE
+        self.ledger.close_series(due, now=self.at + 20, rule=rule, reject_reason=reason)
+        return self.ledger.job(job.id)
+
+    def choose(self, job: Job) -> Job:
+        assert self.ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=self.at + 21)
+        return self.ledger.job(job.id)
+
+    def work(self, event: Event, *, confirm: str = "none", at: float = 30) -> Job:
+        """Let a worker do a stage of the next job in the queue."""
+        job = self.ledger.claim_job("host/1", now=self.at + at)
+        assert job is not None
+        outgoing = [
+            Outgoing("archive", FORMS[name], derive_uid(job.id, name), "1.2", f"outbox/{name}.dcm", confirm)
+            for name in ("seg", "sr")
+            if event == Event.REPORTED
+        ]
+        assert self.ledger.finish_stage(job, event, now=self.at + at + 5, outgoing=outgoing)
+        return self.ledger.job(job.id)
+
+    def report(self, series: int, *, confirm: str = "none") -> Job:
+        self.choose(self.close(series))
+        self.work(Event.SEGMENTED)
+        return self.work(Event.REPORTED, confirm=confirm, at=40)
+
+    def deliver(self, job: Job, *states: DeliveryState) -> None:
+        for state in states:
+            for item in self.ledger.deliveries_of(job.id):
+                self.ledger.advance_delivery(item, state, now=self.at + 60, status="0x0000")
+
+    def ask(self, value: str) -> tuple[bool, list[str]]:
+        self.capsys.readouterr()
+        found = print_study(self.config, value, as_json=False, now=NOW)
+        return found, self.capsys.readouterr().out.splitlines()
+
+    def asked(self, value: str) -> dict[str, Any]:
+        self.capsys.readouterr()
+        print_study(self.config, value, as_json=True, now=NOW)
+        (answer,) = json.loads(self.capsys.readouterr().out)
+        return dict(answer)
+
+
+@pytest.fixture
+def office(
+    make_config: Callable[..., Config],
+    spool: Spool,
+    ledger: Ledger,
+    make_ct: Callable[..., bytes],
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    read_log: Any,
+) -> Iterator[Office]:
+    """With an archive that answers C-FIND by what the test says; a real one is asked in tests/acceptance."""
+    usual = make_config()
+    mr = Rule(name="liver-mr", match={"Modality": ("MR",)}, model="resnet50", destinations=("archive",))
+    config = make_config(rule=(mr, *usual.rules), ledger={"url": str(ledger.database._engine.url)})
+    office = Office(config, ledger, spool, make_ct, capsys)
+
+    def find_studies(remote: Any, key: str, value: str, **_: Any) -> list[str]:
+        assert remote.ae_title == "ARCHIVE"
+        return office.archive.get((key, value), [])
+
+    def find_series(remote: Any, study: str, **_: Any) -> list[HeldSeries]:
+        return [HeldSeries(study, "1.2.3", "CT", 312)]
+
+    monkeypatch.setattr(enquiry, "find_studies", find_studies)
+    monkeypatch.setattr(enquiry, "find_series", find_series)
+    yield office
+    assert read_log.events is not None
+
+
+def refused(office: Office, **changes: Any) -> Refusal:
+    values = {
+        "kind": RefusalKind.ASSOCIATION,
+        "reason": str(Why.CALLING_AE_TITLE),
+        "calling_ae_title": "CT9",
+        "called_ae_title": "PORTA",
+        "host": "192.0.2.9",
+        "count": 3,
+        "first_at": NOW - 700,
+        "last_at": NOW - 600,
+    }
+    refusal = Refusal(**values | changes)
+    office.ledger.count_refusals([refusal])
+    return refusal
+
+
+def not_sent(office: Office) -> None:
+    pass
+
+
+def is_refused(office: Office) -> None:
+    refused(office)
+
+
+def receiving(office: Office) -> None:
+    office.at = NOW - 3
+    office.receive(1)
+    office.ledger.expect({derive_uid("series", 1): 312}, now=NOW)
+
+
+def no_rule(office: Office) -> None:
+    office.config = office.config.model_copy(update={"rules": office.config.rules[:1]})
+    office.close(1, None)
+
+
+def superseded(office: Office) -> None:
+    better, worse = office.close(2, study=1), office.close(1)
+    choice = Choice(chosen=(Chosen(better),), superseded=(worse,))
+    assert office.ledger.choose(choice, [better, worse], now=office.at + 21)
+
+
+def queued(office: Office) -> None:
+    office.deliver(office.report(7), DeliveryState.STORED)
+    for series in (8, 9, 1):
+        office.choose(office.close(series))
+
+
+def segmenting(office: Office) -> None:
+    office.at = NOW - 42
+    office.choose(office.close(1))
+    assert office.ledger.claim_job("host/1", now=NOW - 12)
+
+
+def halted(office: Office) -> None:
+    office.choose(office.close(1))
+    job = office.ledger.claim_job("host/1", now=office.at + 30)
+    assert job is not None
+    office.ledger.halt(job, HaltCode.MODEL_UNUSABLE, now=office.at + 31)
+
+
+def delivered(office: Office) -> None:
+    office.deliver(office.report(1), DeliveryState.STORED)
+
+
+def confirmed(office: Office) -> None:
+    office.deliver(office.report(1, confirm="query"), DeliveryState.STORED, DeliveryState.CONFIRMED)
+
+
+def sending(office: Office) -> None:
+    office.report(1)
+    office.ledger.wait_for_destination("archive", now=NOW, until=NOW + 600, status="UNREACHABLE")
+
+
+def waiting(office: Office) -> None:
+    office.close(1)
+
+
+def not_processed(office: Office) -> None:
+    office.choose(office.close(1))
+    job = office.ledger.claim_job("host/1", now=office.at + 30)
+    assert job is not None
+    office.ledger.refuse(job, RejectReason.TOO_SHORT, now=office.at + 31)
+    job = office.ledger.job(job.id)
+    assert office.ledger.choose(Choice(refused=(job,)), [job], now=office.at + 32)
+
+
+def cancelled(office: Office) -> None:
+    office.ledger.cancel(office.close(1).id, now=office.at + 30)
+
+
+STUDY, SERIES = derive_uid("study", 1), derive_uid("series", 1)
+FATES: list[tuple[Callable[[Office], None], Fate, str, str]] = [
+    (
+        not_sent,
+        Fate.NOT_SENT,
+        STUDY,
+        "Nothing of it came, and nobody was refused in the last 24 h. Send it to PORTA at port 11112.",
+    ),
+    (
+        is_refused,
+        Fate.REFUSED,
+        STUDY,
+        "Nothing of it came. CT9 at 192.0.2.9 was refused (CALLING_AE_TITLE, 3 times, last <time>): "
+        'there is no [[peer]] with ae_title = "CT9" and accept = true: add it here, or correct the title there.',
+    ),
+    (
+        receiving,
+        Fate.RECEIVING,
+        STUDY,
+        "It is coming in: 2 of 312 images, the last 3.0 s ago; without further images it counts as complete 20 s after "
+        "the last: nothing to do.",
+    ),
+    (
+        no_rule,
+        Fate.NO_RULE,
+        STUDY,
+        'No rule matched it (liver-mr: Modality is "CT", not "MR"). If it should be processed: mend the rule, restart '
+        "the service, `porta rerun 1`.",
+    ),
+    (
+        superseded,
+        Fate.SUPERSEDED,
+        SERIES,
+        f"Of its study series {derive_uid('series', 2)} suits better and is reported in its place: nothing to do.",
+    ),
+    (
+        queued,
+        Fate.QUEUED,
+        STUDY,
+        "It is number 3 in the queue, and should be done in about 30 s: nothing to do.",
+    ),
+    (segmenting, Fate.SEGMENTING, STUDY, "It is being segmented, for 12 s now: nothing to do."),
+    (
+        halted,
+        Fate.HALTED,
+        STUDY,
+        "It stands still since <time> (MODEL_UNUSABLE): the model cannot be used: `porta models verify` says why; "
+        "mend that; then `porta retry 1`.",
+    ),
+    (
+        delivered,
+        Fate.DELIVERED,
+        STUDY,
+        "archive took its results with success: nothing to do; where they are missing there, look into its log, and "
+        "`porta send 1` sends them again.",
+    ),
+    (
+        confirmed,
+        Fate.CONFIRMED,
+        STUDY,
+        "archive has its results, as it answered to C-FIND: nothing to do.",
+    ),
+    (
+        sending,
+        Fate.SENDING,
+        STUDY,
+        "Its results wait for archive (UNREACHABLE, next at <time>). The destination does not answer: are its host and "
+        "port right, is it running, is there a firewall? `porta retry 1` tries at once.",
+    ),
+    (
+        waiting,
+        Fate.WAITING,
+        STUDY,
+        "It is complete, and waits for other series of its study that are still coming in: nothing to do.",
+    ),
+    (
+        not_processed,
+        Fate.NOT_PROCESSED,
+        STUDY,
+        "It is not processed (TOO_SHORT). The stack is too short to hold a liver. Have the missing images sent.",
+    ),
+    (cancelled, Fate.CANCELLED, STUDY, "A person ended it: `porta rerun 1` processes it all the same."),
+]
+
+
+@pytest.mark.parametrize(("happens", "fate", "uid", "sentence"), FATES, ids=[row[0].__name__ for row in FATES])
+def test_each_fate_has_its_sentence(
+    office: Office, happens: Callable[[Office], None], fate: Fate, uid: str, sentence: str
+):
+    """The last line says what has become of it, and what to do; scripts get the same, with the fate as a code."""
+    happens(office)
+    found, lines = office.ask(uid)
+    assert re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", lines[-1]) == sentence
+    assert found is (fate not in (Fate.NOT_SENT, Fate.REFUSED))
+    answer = office.asked(uid)
+    assert (answer["fate"], answer["sentence"], answer["study_instance_uid"]) == (fate, lines[-1], STUDY)
+
+
+def test_the_table_of_fates_is_complete():
+    """Every fate there is, every halt that a person must see to."""
+    assert {fate for _, fate, _, _ in FATES} == set(Fate) == {*SENTENCES, Fate.NOT_SENT, Fate.REFUSED}
+    assert set(HALT_ADVICE) == set(HaltCode)
+
+
+def test_all_that_is_told_of_a_series(office: Office):
+    """What came and when, the job, the rules that did not match, each stage with its duration, each delivery."""
+    delivered(office)
+    _, lines = office.ask(SERIES)
+    told = [re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", line) for line in lines[:-1]]
+    assert told == [
+        f"study {STUDY}",
+        f"series {SERIES}",
+        "  received    2 images from CT1, <time> to <time>",
+        "  job         1: COMMITTED",
+        "  rule        liver-ct",
+        '    not liver-mr: Modality is "CT", not "MR"',
+        "  receiving   20 s, until <time>",
+        "  choosing    1.0 s, until <time>",
+        "  queue       9.0 s, until <time>",
+        "  segmenting  5.0 s, until <time>",
+        "  queue       5.0 s, until <time>",
+        "  reporting   5.0 s, until <time>",
+        "  delivering  15 s, until <time>",
+        "  confirming  0.0 s, until <time>",
+        "  delivery    seg to archive: STORED 0x0000",
+        "  delivery    sr to archive: STORED 0x0000",
+    ]
+
+
+def test_a_study_is_what_its_series_are(office: Office):
+    """The fate of a study is the one that says most; of its series each has its own."""
+    superseded(office)
+    answer = office.asked(STUDY)
+    assert answer["fate"] == Fate.QUEUED
+    assert [series["fate"] for series in answer["series"]] == [Fate.QUEUED, Fate.SUPERSEDED]
+
+
+def test_what_was_set_aside_of_a_study(office: Office, make_ct: Callable[..., bytes]):
+    """Nothing else came; who sent it has to send it again."""
+    bad = make_ct(1, 9)[:-20]
+    Quarantine(office.spool).keep(bad, reason="UNDECODABLE", source="CT1")
+    found, lines = office.ask(STUDY)
+    assert (found, lines[-1]) == (
+        False,
+        "1 image of it came and could not be taken in (UNDECODABLE): `porta quarantine` lists them.",
+    )
+    office.receive(1)
+    assert "  in quarantine: 1 images: `porta quarantine` lists them" in office.ask(STUDY)[1]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"reason": "CALLING_HOST"}, 'its [[peer]] names another host: enter host = "192.0.2.9", or leave it out.'),
+        (
+            {"reason": "CALLED_AE_TITLE", "called_ae_title": "LIVER"},
+            "it called LIVER, and Porta is PORTA: enter PORTA there, or change [dicom] ae_title here.",
+        ),
+        (
+            {"reason": "LOCAL_LIMIT"},
+            "more associations at once than maximum_associations: it tries again, or raise that.",
+        ),
+        (
+            {"kind": RefusalKind.CONTEXT, "reason": "1.2.840.10008.5.1.4.1.1.2"},
+            "Porta takes images in syntaxes that it can decode.",
+        ),
+        ({"kind": RefusalKind.BROKEN_OFF, "reason": "ABORTED"}, "have the study sent again."),
+    ],
+    ids=str,
+)
+def test_each_refusal_says_what_to_change(office: Office, changes: dict[str, Any], sentence: str):
+    """Here, or at the sender."""
+    said = refusal_sentence(refused(office, **changes), office.config)
+    assert said.startswith(("CT9 at 192.0.2.9 ", "An association of CT9 at 192.0.2.9 "))
+    assert said.endswith(sentence)
+
+
+def test_the_advice_knows_every_reason(office: Office):
+    """For each reason of an A-ASSOCIATE-RJ there is one; the last is for those that pass by themselves."""
+    said = {why: refusal_sentence(refused(office, reason=str(why)), office.config) for why in Why}
+    assert len({text.partition("): ")[2] for text in said.values()}) == len(Why)
+
+
+def test_an_old_refusal_is_nobody_s(office: Office):
+    """It was more than a day ago."""
+    refused(office, last_at=NOW - 100_000)
+    assert office.asked(STUDY)["fate"] == Fate.NOT_SENT
+
+
+@pytest.mark.parametrize("key", ["AccessionNumber", "PatientID"])
+def test_asked_for_by_what_only_the_archive_knows(office: Office, key: str, read_log: Any):
+    """Each of its studies is told; the value is in no log and no ledger."""
+    office.archive[key, "ZZPHI-4711"] = [STUDY, derive_uid("study", 2)]
+    delivered(office)
+    found, lines = office.ask("ZZPHI-4711")
+    assert found
+    assert lines[0] == f"study {STUDY}"
+    assert lines[-2:] == [
+        f"study {derive_uid('study', 2)}",
+        "Nothing of it came, and nobody was refused in the last 24 h. archive has it: 1 series, 312 images. "
+        "Send it to PORTA at port 11112.",
+    ]
+    assert read_log.events is not None
+
+
+def test_nobody_knows_it(office: Office):
+    """Neither we nor the archive; a study that only the archive has is said so."""
+    assert office.ask("4711") == (
+        False,
+        ["no study", "Nothing of it came, and nobody was refused in the last 24 h. Send it to PORTA at port 11112."],
+    )
+    office.archive["StudyInstanceUID", STUDY] = [STUDY]
+    assert "archive has it: 1 series, 312 images." in office.ask(STUDY)[1][-1]
+
+
+@pytest.mark.parametrize("value", ["", "  ", "*", "47?1", "a\\b"])
+def test_a_pattern_is_no_study(office: Office, value: str):
+    """It would list the archive's patients."""
+    with pytest.raises(BadRequest, match="whole UID"):
+        office.ask(value)
+
+
+@pytest.mark.parametrize(("value", "is_one"), [("1.2.3", True), ("4711", False), ("1..2", False), ("A-1.2", False)])
+def test_what_may_be_a_uid(value: str, is_one: bool):
+    """A number alone is an accession number."""
+    assert is_uid(value) is is_one
+
+
+def test_stages_by_clocks_that_jump():
+    """No stage takes less than no time."""
+    history = [Happened("OPENED", 10, None, None, None), Happened("CLOSED", 5, None, None, None)]
+    assert stages_of(history) == [("receiving", 5, 0.0)]
+    assert stages_of([]) == []
+
+
+def test_absence_says_the_worst_first(office: Office):
+    """What is in quarantine is of the study for certain; who was refused may have wanted to send another."""
+    (entry,) = [Quarantine(office.spool).keep(b"x", reason="MISMATCH", source="CT1")]
+    both = Absence([entry], [refused(office)])
+    assert both.fate == Fate.REFUSED
+    assert "MISMATCH" in both.sentence(office.config)
+
+
+def test_refusals_are_counted_and_bounded(any_ledger: Ledger):
+    """The same again is one row; of what strangers make up the latest are kept."""
+    desk = Desk(any_ledger)
+    one = Refusal(RefusalKind.ASSOCIATION, "CALLING_AE_TITLE", "CT9", "PORTA", "192.0.2.9", 2, 10.0, 11.0)
+    any_ledger.count_refusals([one])
+    any_ledger.count_refusals([Refusal(**vars(one) | {"count": 3, "first_at": 20.0, "last_at": 21.0})])
+    assert desk.refusals(since=0) == [Refusal(**vars(one) | {"count": 5, "last_at": 21.0})]
+    assert desk.refusals(since=22) == []
+    made_up = [Refusal(**vars(one) | {"calling_ae_title": f"X{n}", "last_at": 100.0 + n}) for n in range(510)]
+    any_ledger.count_refusals(made_up)
+    kept = desk.refusals(since=0)
+    assert len(kept) == 500
+    assert kept[0].calling_ae_title == "X509"
+
+
+def test_a_delivery_that_was_given_up(office: Office):
+    """Where, with which answer, and what helps against that."""
+    job = office.report(1)
+    item = office.ledger.deliveries_of(job.id)[0]
+    office.ledger.halt_delivery(item, HaltCode.DELIVERY_REFUSED, now=NOW, status="CLASS_NOT_ACCEPTED")
+    said = office.ask(STUDY)[1][-1]
+    assert "(DELIVERY_REFUSED at archive, CLASS_NOT_ACCEPTED): The destination does not accept objects" in said
+    assert said.endswith("Then `porta retry 1`.")
