@@ -75,13 +75,14 @@ def demo(
     raise typer.Exit(run_demo(directory, once=once))
 
 
-def check(config: ConfigOption = None) -> None:
-    """Validate the configuration and its models, C-ECHO each peer, and show which contexts it accepts."""
-    from daemon.commands.status import check_peers
+def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+    """Look at all that must be right: configuration, models, ledger, storage, disk, port, memory, rules, each peer."""
+    from daemon.commands.checkup import print_checks
 
     settings = require_models(configured(config))
-    print_verified(settings)
-    raise typer.Exit(0 if check_peers(settings) else 1)
+    if not as_json:
+        print_verified(settings)
+    raise typer.Exit(0 if print_checks(settings, as_json=as_json) else 1)
 
 
 def submit(

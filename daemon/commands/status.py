@@ -16,8 +16,8 @@ from daemon.commands.conditions import halt_of
 from daemon.commands.fates import stages_of
 from daemon.commands.moments import for_so_long
 from daemon.commands.opened import open_ledger
-from daemon.configuration.config import Config, Peer
-from daemon.delivery import ADVICE, FIND_NOT_ACCEPTED
+from daemon.configuration.config import Config
+from daemon.delivery import ADVICE
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, Job, Shadow, State
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened
@@ -25,8 +25,6 @@ from daemon.ledger.searches import JobFilter
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
 from daemon.terminal import Terminal, say
-from dicom_io.errors import PeerError
-from dicom_io.network import scu
 
 console = Terminal(width=None if sys.stdout.isatty() else 200)
 
@@ -195,34 +193,6 @@ def print_job(config: Config, job_id: int) -> None:
         for item in history
     ]
     print(json.dumps(content, indent=2))
-
-
-def check_peers(config: Config) -> bool:
-    """C-ECHO every peer that listens, and show what it accepts; False when one fails."""
-    answers = [_check_peer(config, peer) for peer in config.peers]
-    console.print("The configuration is valid.")
-    if not config.accepting_peers:
-        console.print("No peer has accept = true: every association is refused.")
-    return all(answers)
-
-
-def _check_peer(config: Config, peer: Peer) -> bool:
-    if peer.host is None or peer.port is None:
-        console.print(f"{peer.name}: only sends, not checked")
-        return True
-    remote = scu.Remote(peer.ae_title, peer.host, peer.port)
-    try:
-        report = scu.echo(remote, calling_ae_title=config.dicom.ae_title, timeout_s=config.dicom.acse_timeout_s)
-    except PeerError as error:
-        console.print(f"{peer.name}: FAILED: {error}", highlight=False)
-        return False
-    console.print(f"{peer.name}: {remote} answered C-ECHO in {report.seconds * 1000:.0f} ms", highlight=False)
-    for sop_class, syntaxes in report.accepted.items():
-        console.print(f"    {sop_class}: {', '.join(syntaxes) or 'NOT ACCEPTED'}", highlight=False)
-    confirmed = any(item.confirm == "query" for item in config.destinations if item.peer == peer.name)
-    if confirmed and not report.accepted[scu.FIND.name]:
-        console.print(f"    {ADVICE[FIND_NOT_ACCEPTED]}", highlight=False)
-    return True
 
 
 def iso(seconds: float | None) -> str | None:

@@ -7,6 +7,8 @@ from pathlib import Path
 import sqlalchemy as sa
 from alembic import command
 from alembic.config import Config as AlembicConfig
+from alembic.migration import MigrationContext
+from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
 
@@ -47,6 +49,14 @@ class Database:
                 command.upgrade(settings, "head")
             except CommandError as error:
                 raise LedgerUnavailable("its tables are of a later version of Porta") from error
+
+    def versions(self) -> tuple[str | None, str]:
+        """The version that the tables are of (None: there are none), and that of this program."""
+        with self.reading() as connection:
+            there = MigrationContext.configure(connection).get_current_revision()
+        settings = AlembicConfig()
+        settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+        return there, str(ScriptDirectory.from_config(settings).get_current_head())
 
     def close(self) -> None:
         """Give the connections back."""

@@ -48,6 +48,11 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     assert predecessors(second) == {first.SOPInstanceUID}
     assert len(stored(site, "both", "SEG", study)) == 2
 
+    checked = site.porta("check")
+    assert (checked.returncode, " of " in checked.stdout.splitlines()[-1]) == (0, True), checked.stdout
+    assert "peer orthanc: takes seg (Segmentation Storage; " in checked.stdout
+    assert "peer orthanc: answers C-FIND, for confirm" in checked.stdout
+    assert f"port: 127.0.0.1:{site.port} is Porta's, which runs" in checked.stdout
     patient = str(second.PatientID)
     asked = site.porta("study", patient)
     assert asked.stdout.splitlines()[-1] == "orthanc has its results, as it answered to C-FIND: nothing to do."

@@ -1,0 +1,298 @@
+"""`porta check`: each thing that may be wrong has its line and its remedy, and the last line counts."""
+
+import json
+import socket
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+
+from daemon.commands.checkup import Result, checks, offer_of, print_checks
+from daemon.commands.rule_checks import covers, doubts
+from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
+from daemon.ledger.store import Ledger
+from daemon.spool import Spool
+from dicom_io.network.scu import FIND
+from reports.objects.kinds import FORMS, SR_SOP_CLASS_UIDS
+
+SEG, SR = "1.2.840.10008.5.1.4.1.1.66.4", SR_SOP_CLASS_UIDS["comprehensive_3d"]
+
+StartPeer = Callable[..., int]
+
+
+@pytest.fixture
+def start_peer() -> Iterator[StartPeer]:
+    """`start_peer(*classes)`: an SCP on loopback that takes these SOP classes, natively; returns its port."""
+    servers = []
+
+    def start(*classes: str, title: str = "ARCHIVE", find: int = 0x0000, strict: bool = False) -> int:
+        ae = AE(title)
+        ae.require_called_aet = strict
+        for uid in (Verification, *classes):
+            ae.add_supported_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        handlers = [(evt.EVT_C_FIND, lambda event: iter([(find, None)]))]
+        servers.append(ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers))
+        return int(servers[-1].server_address[1])
+
+    yield start
+    for server in servers:
+        server.shutdown()
+
+
+@pytest.fixture
+def free_here(make_config: Callable[..., Config], read_log: Any) -> Callable[..., Config]:
+    """A configuration whose own port is free."""
+
+    def make(port: int = 104, **changes: Any) -> Config:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            ours = probe.getsockname()[1]
+        return make_config(port, **{"dicom": Dicom(port=ours, acse_timeout_s=5.0)} | changes)
+
+    return make
+
+
+def found(config: Config, name: str) -> list[tuple[Result, str, str | None]]:
+    return [(item.result, item.said, item.remedy) for item in checks(config) if item.name == name]
+
+
+def test_all_is_right(free_here: Callable[..., Config], start_peer: StartPeer, capsys: pytest.CaptureFixture[str]):
+    """Before the first start: nothing is made, each line says ok, and the command succeeds."""
+    config = free_here(
+        start_peer(SEG, SR, FIND),
+        engine=Engine(memory_mb=None),
+        destination=(Destination(peer="archive", confirm="query"),),
+    )
+    assert print_checks(config, as_json=False)
+    lines = capsys.readouterr().out.splitlines()
+    failed = [line for line in lines if not line.startswith(("ok ", "warning  memory", "warning  disk"))]
+    assert failed == [lines[-1]]
+    assert lines[-1].startswith(f"0 of {len(lines) - 1} checks failed, ")
+    for words in (
+        "is not there yet, and is made by the first start",
+        "is made by the first start, by user",
+        "is free",
+        "peer modality: only sends, and is not asked",
+        "answered C-ECHO in",
+        "takes seg (Segmentation Storage; Explicit VR Little Endian, Implicit VR Little Endian)",
+        "takes sr, verdict (Comprehensive 3D SR Storage",
+        "answers C-FIND, for confirm",
+    ):
+        assert any(words in line for line in lines), words
+    assert not config.storage.root.exists()
+
+
+def test_as_scripts_read_it(free_here: Callable[..., Config], capsys: pytest.CaptureFixture[str]):
+    """The same as JSON; nobody listens at the archive's port."""
+    config = free_here(1)
+    assert not print_checks(config, as_json=True)
+    said = json.loads(capsys.readouterr().out)
+    assert said["failed"] == 1
+    (failed,) = [item for item in said["checks"] if item["result"] == "FAILED"]
+    assert failed == {
+        "name": "peer archive",
+        "result": "FAILED",
+        "said": "127.0.0.1:1: Connection refused",
+        "remedy": "are host and port right, is it running, is there a firewall?",
+    }
+
+
+def test_an_archive_that_cannot_take_what_it_is_to_take(free_here: Callable[..., Config], start_peer: StartPeer):
+    """It answers C-ECHO, and a `check` that says "valid" would be wrong: each object, and C-FIND, is asked for."""
+    destination = Destination(peer="archive", objects=("seg", "sr", "pdf"), seg_type="labelmap", confirm="query")
+    said = found(free_here(start_peer(SR), destination=(destination,)), "peer archive")
+    assert [(result, text.partition(" (")[0].partition(":")[0]) for result, text, _ in said] == [
+        (Result.OK, "ARCHIVE at 127.0.0.1"),
+        (Result.FAILED, "does not take pdf"),
+        (Result.FAILED, "does not take seg_labelmap"),
+        (Result.OK, "takes sr_labelmap, verdict"),
+        (Result.FAILED, "does not answer C-FIND, for confirm"),
+    ]
+    assert all(remedy for result, _, remedy in said if result == Result.FAILED)
+
+
+def test_an_archive_that_refuses_queries(free_here: Callable[..., Config], start_peer: StartPeer):
+    """It accepts the context and answers with an error."""
+    config = free_here(start_peer(SEG, SR, FIND, find=0xA700), destination=(Destination(peer="archive", priors=True),))
+    said = [text for result, text, _ in found(config, "peer archive") if result == Result.FAILED]
+    assert said[0].startswith("does not take C-GET of earlier results")
+    assert said[1].startswith("does not answer C-FIND, for priors: ARCHIVE at 127.0.0.1")
+    assert said[1].endswith("ended a C-FIND with status 0xA700")
+
+
+def test_titles_that_are_not_known(free_here: Callable[..., Config], start_peer: StartPeer):
+    """The title that we call it by, and ours: each ends in what to enter where."""
+    (wrong,) = found(free_here(start_peer(SEG, SR, title="ORTHANC", strict=True)), "peer archive")
+    assert wrong[1].endswith("rejected the association: called AE title not recognised")
+    assert wrong[2] == 'here: is ae_title = "ARCHIVE" of [[peer]] archive right? There: is that its own title?'
+    config = free_here(start_peer(SEG, SR))
+    with_strict = AE("ARCHIVE")
+    with_strict.require_calling_aet = ["SOMEBODY"]
+    with_strict.add_supported_context(Verification)
+    server = with_strict.start_server(("127.0.0.1", 0), block=False)
+    try:
+        peers = (Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=server.server_address[1]),)
+        (refused,) = found(config.model_copy(update={"peers": peers}), "peer archive")
+    finally:
+        server.shutdown()
+    assert refused[1].endswith("calling AE title not recognised")
+    assert refused[2] == (
+        f"there: enter PORTA, 127.0.0.1, {config.dicom.port} as a node that may associate, store and query"
+    )
+
+
+def test_the_port(free_here: Callable[..., Config], spool: Spool):
+    """Free, another program's, our own, or not the one that the running service listens at."""
+    config = free_here()
+    (free,) = found(config, "port")
+    assert free == (Result.OK, f"127.0.0.1:{config.dicom.port} is free", None)
+    with spool.lock(config.routing_digest):
+        (other,) = found(config, "port")
+        assert (other[0], other[2]) == (Result.FAILED, "restart it: the file was changed")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", config.dicom.port))
+        taken.listen()
+        (anothers,) = found(config, "port")
+        assert anothers[:2] == (
+            Result.FAILED,
+            f"cannot listen on 127.0.0.1:{config.dicom.port}: Address already in use",
+        )
+        with spool.lock(config.routing_digest):
+            (ours,) = found(config, "port")
+        assert ours[:2] == (Result.OK, f"127.0.0.1:{config.dicom.port} is Porta's, which runs")
+
+
+def test_a_service_with_other_rules(free_here: Callable[..., Config], spool: Spool):
+    """The file was changed, and the service was not restarted."""
+    with spool.lock("another digest"):
+        said = found(free_here(), "configuration")
+    assert said[-1] == (
+        Result.WARNING,
+        "the service runs with other peers, destinations or rules than the file has now",
+        "restart it",
+    )
+
+
+def test_the_ledger(free_here: Callable[..., Config], ledger: Ledger):
+    """Of this version, of a later one, or away."""
+    url = str(ledger.database._engine.url)
+    config = free_here(ledger={"url": url})
+    ((result, said, _),) = found(config, "ledger")
+    assert (result, said.endswith("answers, its tables are of this version")) == (Result.OK, True)
+    with ledger.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '0009'")
+    assert "of version 0009, and brought to" in found(config, "ledger")[0][1]
+    with ledger.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE alembic_version SET version_num = '9999'")
+    ((result, said, remedy),) = found(config, "ledger")
+    assert (result, remedy) == (Result.FAILED, "run that version, or restore a backup")
+    away = free_here(ledger={"url": "postgresql://porta:hunter2@127.0.0.1:1/porta"})
+    ((result, said, _),) = found(away, "ledger")
+    assert result == Result.FAILED
+    assert "hunter2" not in said
+
+
+def test_the_storage_root(free_here: Callable[..., Config], spool: Spool, monkeypatch: pytest.MonkeyPatch):
+    """Another user's, a file, or a disk that is nearly full."""
+    config = free_here()
+    assert found(config, "storage")[0][:2] == (Result.OK, f"{spool.root} can be written, by user 0")
+    with monkeypatch.context() as patch:
+        patch.setattr("os.geteuid", lambda: 12345)
+        assert found(config, "storage")[0][0] == Result.FAILED
+    file = spool.root / "file"
+    file.write_text("")
+    below = free_here(storage=Storage(root=file / "root", min_free_mb=0))
+    assert found(below, "storage")[0][:2] == (Result.FAILED, f"{file} is no folder that user 0 may write in")
+    full = free_here(storage=Storage(root=spool.root, min_free_mb=10**9))
+    assert found(full, "disk")[0][0] == Result.FAILED
+    nearly = free_here(storage=Storage(root=spool.root, min_free_mb=spool.free_mb() * 2 // 3))
+    assert found(nearly, "disk")[0][0] == Result.WARNING
+
+
+def test_little_memory(free_here: Callable[..., Config]):
+    """The worker would be ended at the first large series."""
+    ((result, said, _),) = found(free_here(engine=Engine(memory_mb=1024)), "memory")
+    assert result == Result.WARNING
+    assert "of which the worker may use 1024" in said
+
+
+# --- rules
+
+
+def rule(name: str = "rule", to: str = "archive", **match: str | tuple[str, ...]) -> Rule:
+    patterns = {keyword: (value,) if isinstance(value, str) else value for keyword, value in match.items()}
+    return Rule(name=name, match=patterns, model="resnet50", destinations=(to,))
+
+
+@pytest.mark.parametrize(
+    ("earlier", "later", "does"),
+    [
+        ({}, {"Modality": "CT"}, True),
+        ({"Modality": "CT"}, {"Modality": "ct"}, True),
+        ({"Modality": "CT"}, {"Modality": "CT", "SeriesDescription": "*liver*"}, True),
+        ({"Modality": "CT", "SeriesDescription": "*liver*"}, {"Modality": "CT"}, False),
+        ({"Modality": ("CT", "MR")}, {"Modality": "MR"}, True),
+        ({"Modality": "CT"}, {"Modality": ("CT", "MR")}, False),
+        ({"Modality": "C?"}, {"Modality": "CT"}, True),
+        ({"Modality": "*"}, {"SeriesDescription": "*liver*"}, True),
+        ({"SeriesDescription": "*abd*"}, {"SeriesDescription": "*abdomen*"}, True),
+        ({"SeriesDescription": "*abdomen*"}, {"SeriesDescription": "*abd*"}, False),
+        ({"SeriesDescription": "*liver*"}, {"SeriesDescription": "l?ver"}, False),
+        ({"Modality": "MR"}, {"Modality": "CT"}, False),
+    ],
+    ids=str,
+)
+def test_a_rule_that_is_never_reached(earlier: dict[str, Any], later: dict[str, Any], does: bool):
+    """Only where it is certain."""
+    assert covers(rule(**earlier), rule(**later)) is does
+
+
+def said_of(config: Config) -> list[str]:
+    return [said for said, _ in doubts(config)]
+
+
+def test_what_may_be_meant_otherwise(make_config: Callable[..., Config]):
+    """No rule, shadowed ones, a destination for nobody, our own title, a pattern of another language, no sender."""
+    assert said_of(make_config()) == []
+    peers = (
+        Peer(name="archive", ae_title="PORTA", host="127.0.0.1", port=104),
+        Peer(name="ris", ae_title="RIS", host="127.0.0.1", port=105),
+    )
+    rules = (rule("all", Modality="CT"), rule("liver", Modality="CT", SeriesDescription=".*liver.*"))
+    config = make_config(peer=peers, destination=(Destination(peer="archive"), Destination(peer="ris")), rule=rules)
+    assert said_of(config) == [
+        "rule liver is never reached: all that it matches falls under all before",
+        'rule liver: SeriesDescription = ".*liver.*" looks like a regular expression, and is a glob',
+        "destination ris is in no rule: nothing is sent there",
+        "peer archive has Porta's own AE title PORTA",
+        "no peer has accept = true: every association is refused",
+    ]
+    assert said_of(make_config(rule=()))[0] == "there is no rule: every series ends as NO_RULE"
+
+
+@pytest.mark.parametrize("pattern", [".*liver.*", "^CT$", r"CT\d+", "(CT|MR)", "(?i)liver", "liver$"])
+def test_patterns_of_another_language(make_config: Callable[..., Config], pattern: str):
+    """They match nothing, or something else."""
+    assert any(
+        "looks like a regular expression" in said for said in said_of(make_config(rule=(rule(Modality=pattern),)))
+    )
+
+
+@pytest.mark.parametrize("pattern", ["*liver*", "CT?", "[abc]*", "5.0 x 5.0", "B30f", "Liver (portal)", "a|b"])
+def test_patterns_that_are_globs(make_config: Callable[..., Config], pattern: str):
+    """What a description may well hold is no regular expression."""
+    assert not any("regular" in said for said in said_of(make_config(rule=(rule(SeriesDescription=pattern),))))
+
+
+def test_every_form_is_offered_as_it_is_written():
+    """The SOP class of each object that a destination may take; tests/reports look at the objects themselves."""
+    offered = {name: UID(offer_of(form).sop_class_uid).name for name, form in FORMS.items()}
+    assert {name for name, uid in offered.items() if uid == "Segmentation Storage"} == {"seg", "probability"}
+    assert {name for name, uid in offered.items() if "SR" in uid} == {
+        name for name, form in FORMS.items() if form.sr_class
+    }
+    assert offered["pdf"] == "Encapsulated PDF Storage"
+    assert {offered["key_images"], offered["explain"]} == {"Secondary Capture Image Storage"}
