@@ -8,7 +8,7 @@ import typer
 
 from daemon import log
 from daemon.commands.moments import moment
-from daemon.commands.options import ConfigOption, JsonOption
+from daemon.commands.options import ConfigOption, JsonOption, RulesAction
 from daemon.configuration.config import Config, load
 from models.catalogue import Catalogue
 
@@ -66,6 +66,25 @@ def jobs(
     )
     show = watch_jobs if watch and not as_json else print_jobs
     show(configured(config), wanted, limit=limit, as_json=as_json)
+
+
+def rules(
+    action: Annotated[RulesAction, typer.Argument()],
+    paths: Annotated[list[Path] | None, typer.Argument(metavar="[PATH]…", show_default=False)] = None,
+    job_id: Annotated[int | None, typer.Option("--job", help="The series of this job.", metavar="ID")] = None,
+    last: Annotated[
+        int | None, typer.Option(min=1, help="The last series; those that would change are shown.", metavar="N")
+    ] = None,
+    sender: Annotated[
+        str | None, typer.Option("--from", help="The sender's AE title, of files; else SUBMIT.", metavar="AE")
+    ] = None,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
+    """Say which rule each series takes, and why not each other one. Nothing is sent."""
+    from daemon.commands.rule_trials import print_trials
+
+    print_trials(configured(config), paths or (), job_id=job_id, last=last, calling_ae_title=sender, as_json=as_json)
 
 
 def retry(

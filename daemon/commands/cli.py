@@ -12,7 +12,7 @@ import typer
 
 from daemon import log
 from daemon.commands import model_commands
-from daemon.commands.admin_commands import cancel, configured, jobs, rerun, retry, send, study
+from daemon.commands.admin_commands import cancel, configured, jobs, rerun, retry, rules, send, study
 from daemon.commands.options import (
     ConfigOption,
     JsonOption,
@@ -396,7 +396,7 @@ def one_line_errors() -> Iterator[None]:
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
-    "Set it up": (check,),
+    "Set it up": (check, rules),
     "Run it": (run, submit, study, jobs, job, quarantine, verify),
     "Mend it": (retry, rerun, send, cancel, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),

@@ -54,6 +54,12 @@ class LedgerAction(StrEnum):
     REBUILD = "rebuild"
 
 
+class RulesAction(StrEnum):
+    """What `porta rules` can do."""
+
+    TEST = "test"
+
+
 ConfigOption = Annotated[
     Path | None,
     typer.Option("--config", "-c", help="The TOML file; else $PORTA_CONFIG, ./porta.toml, /etc/porta/porta.toml."),
