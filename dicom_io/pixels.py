@@ -56,6 +56,9 @@ PADDED_HU = -1024
 """What padding becomes that lies above it. Beyond the reconstructed circle there is nothing; scanners fill it with
 something below air, but a filler of 0 with an intercept of 0 would be water around the patient."""
 
+BODY_HU = (-200.0, 200.0)
+"""From fat to enhanced vessels: no range of padding holds all of that."""
+
 THREADS = min(16, os.cpu_count() or 1)
 
 PIXEL_DATA = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
@@ -346,6 +349,9 @@ def _padding(stored: Integers, item: Slice) -> NDArray[np.bool_] | None:
         return None
     limit = pixels.pixel_padding_range_limit
     ends = [_as_stored(end, pixels) for end in (pixels.pixel_padding_value, limit) if end is not None]
+    range_hu = sorted(end * slope + intercept for end in ends)
+    if range_hu[0] < BODY_HU[0] and BODY_HU[1] < range_hu[-1]:
+        ends = ends[:1]  # a limit that makes padding of the whole body is a wrong one
     low, high = min(ends), max(ends)
     if max(low * slope, high * slope) + intercept <= PADDED_HU:
         return None

@@ -98,7 +98,8 @@ def _read_leniently(dul: Any, machine: WatchedMachine) -> None:
     def decode_readable(pdu: bytearray) -> Any:
         if pdu[0] != ASSOCIATE_RQ:
             return decode(pdu)
-        machine.titles = titles(bytes(pdu))
+        if not any(machine.titles):  # a second request, which is an error, is none of another peer
+            machine.titles = titles(bytes(pdu))
         return decode(bytearray(readable(bytes(pdu))))
 
     def run_and_close() -> None:
@@ -108,6 +109,7 @@ def _read_leniently(dul: Any, machine: WatchedMachine) -> None:
             if isinstance(dul.socket, _Socket) and dul.socket.socket is not None:
                 dul.socket.close()
             machine.close()
+            dul.to_user_queue.put(None)  # who waits for a request, which will not come, need not wait until the timeout
 
     dul._decode_pdu = decode_readable
     dul.run = run_and_close

@@ -256,6 +256,16 @@ def padding_range(out: Path) -> list[Made]:
     return _padded(out, 0, -1024, spread=20)
 
 
+def padding_range_of_everything(out: Path) -> list[Made]:
+    """A PixelPaddingRangeLimit that would make padding of the whole body: PixelPaddingValue alone counts."""
+
+    def change(ds: Dataset, _: int) -> None:
+        ds.add_new("PixelPaddingValue", "SS", -2000)
+        ds.add_new("PixelPaddingRangeLimit", "SS", 14649)
+
+    return _plain(out, change)
+
+
 def _padded(out: Path, padding: int, becomes: int, spread: int = 0) -> list[Made]:
     made = content(stack())
     stored = made.array.astype("<i2")

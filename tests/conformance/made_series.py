@@ -113,6 +113,7 @@ _WRITERS: tuple[Writer, ...] = (
     made_encodings.padding_below_air,
     made_encodings.padding_like_water,
     made_encodings.padding_range,
+    made_encodings.padding_range_of_everything,
     made_encodings.greek_name,
     made_encodings.japanese_name,
     made_encodings.broken_character_set,

@@ -607,6 +607,7 @@ BROKEN = {
     "a request that is too short": (b"\x01\x00" + struct.pack(">L", 10) + bytes(10), Ending.PROTOCOL_ERROR),
     "4 GB announced": (b"\x01\x00" + struct.pack(">L", 0xFFFFFFFF), Ending.TOO_LARGE),
     "two requests": (associate_rq() * 2, Ending.PROTOCOL_ERROR),
+    "a second request in another's name": (associate_rq() + associate_rq(calling=b"OTHER"), Ending.PROTOCOL_ERROR),
     "an unknown PDU": (associate_rq() + b"\x42\x00" + struct.pack(">L", 0), Ending.PROTOCOL_ERROR),
     "rubbish as data": (associate_rq() + p_data(1, 3, b"rubbish"), Ending.PROTOCOL_ERROR),
     "a context of nobody's": (associate_rq() + p_data(77, 3, b""), Ending.PROTOCOL_ERROR),
