@@ -3,10 +3,12 @@
 import json
 import os
 import socket
+import tempfile
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 from pydicom.uid import (
     CTImageStorage,
@@ -23,9 +25,11 @@ from daemon.ledger.database import Database
 from daemon.spool import Spool
 from daemon.terminal import say
 from dicom_io.errors import AssociationRefused, ContextNotAccepted, PeerError, PeerUnreachable
+from dicom_io.network import scu
 from dicom_io.network.examination import GET, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
 from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
+from reports.objects.marked_object import PATIENT_ID, marked_sr
 
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 """Label Map Segmentation Storage."""
@@ -52,10 +56,13 @@ class Checked:
     remedy: str | None = None
 
 
-def print_checks(config: Config, *, as_json: bool) -> bool:
-    """Look at everything, print each result at once, and the number of failures last; False where there is one."""
+def print_checks(config: Config, *, as_json: bool, store: bool = False) -> bool:
+    """Look at everything, print each result at once, and the number of failures last; False where there is one.
+
+    With `store` a marked object is stored at each destination.
+    """
     results = []
-    for item in checks(config):
+    for item in checks(config, store=store):
         results.append(item)
         if not as_json:
             mark = {Result.OK: "ok", Result.WARNING: "warning", Result.FAILED: "FAILED"}[item.result]
@@ -70,8 +77,8 @@ def print_checks(config: Config, *, as_json: bool) -> bool:
     return not failed
 
 
-def checks(config: Config) -> Iterator[Checked]:
-    """Look at one thing after the other."""
+def checks(config: Config, *, store: bool = False) -> Iterator[Checked]:
+    """Look at one thing after the other; with `store` also at what becomes of an object."""
     spool = Spool(config.storage.root)
     running = spool.running() is not None
     yield _ledger(config)
@@ -86,6 +93,8 @@ def checks(config: Config) -> Iterator[Checked]:
         yield Checked("configuration", Result.WARNING, said, "restart it")
     for peer in config.peers:
         yield from _peer(config, peer)
+    for destination in config.destinations if store else ():
+        yield from _storing(config, destination)
 
 
 def _ledger(config: Config) -> Checked:
@@ -185,10 +194,10 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
     remote = Remote(peer.ae_title, peer.host, peer.port)
     destination = next((item for item in config.destinations if item.peer == peer.name), None)
     offers = _offers(destination)
-    asking = {"calling_ae_title": config.dicom.ae_title, "timeout_s": config.dicom.acse_timeout_s}
+    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": config.dicom.acse_timeout_s}
     try:
         connect(remote, timeout_s=config.dicom.acse_timeout_s)
-        echoed = examine(remote, list(offers.values()) or [uncompressed(CTImageStorage)], **asking)  # type: ignore[arg-type]
+        echoed = examine(remote, list(offers.values()) or [uncompressed(CTImageStorage)], **asking)
     except PeerError as error:
         yield Checked(name, Result.FAILED, str(error), _remedy(error, config, peer))
         return
@@ -202,13 +211,43 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
             yield Checked(name, Result.FAILED, f"does not take {objects} ({offer.name})", ADVICE[code])
     if uses := _asked_for(peer, destination):
         try:
-            ask(remote, **asking)  # type: ignore[arg-type]
+            ask(remote, **asking)
         except PeerError as error:
             yield Checked(
                 name, Result.FAILED, f"does not answer C-FIND, for {uses}: {error}", ADVICE[FIND_NOT_ACCEPTED]
             )
         else:
             yield Checked(name, Result.OK, f"answers C-FIND, for {uses}")
+
+
+def _storing(config: Config, destination: Destination) -> Iterator[Checked]:
+    """Store an SR that says that it is a test, and ask whether it is there."""
+    name, peer = f"storing at {destination.peer}", config.peer(destination.peer)
+    form = next((form for form in sorted(destination.profile.forms, key=lambda form: form.name) if form.sr_class), None)
+    if form is None or form.sr_class is None:
+        yield Checked(name, Result.OK, "takes no SR, which the test object is: nothing was sent")
+        return
+    remote = Remote(peer.ae_title, str(peer.host), int(peer.port or 0))
+    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": destination.timeout_s}
+    sr = marked_sr(form.sr_class)
+    try:
+        with tempfile.TemporaryDirectory(prefix="porta-check-") as folder:
+            path = Path(folder) / "sr.dcm"
+            sr.save_as(path, enforce_file_format=True)
+            (status,) = scu.store(remote, [path], **asking)
+        yield Checked(
+            name, Result.OK, f"took a test object (0x{status:04X}); patient {PATIENT_ID}, to be deleted there"
+        )
+        if destination.confirm == "query":
+            keywords = ("study", "series", "sop")
+            uids = (sr.StudyInstanceUID, sr.SeriesInstanceUID, sr.SOPInstanceUID)
+            where: dict[str, Any] = {f"{key}_instance_uid": str(uid) for key, uid in zip(keywords, uids, strict=True)}
+            held = scu.holds(remote, **where, **asking)
+            said = "has it, as it answered to C-FIND" if held else "took it with success and does not have it"
+            result = Result.OK if held else Result.FAILED
+            yield Checked(name, result, said, None if held else ADVICE["NOT_HELD"])
+    except PeerError as error:
+        yield Checked(name, Result.FAILED, str(error), _remedy(error, config, peer))
 
 
 def _offers(destination: Destination | None) -> dict[str, Offer]:

@@ -75,14 +75,18 @@ def demo(
     raise typer.Exit(run_demo(directory, once=once))
 
 
-def check(as_json: JsonOption = False, config: ConfigOption = None) -> None:
+def check(
+    store: Annotated[bool, typer.Option("--store", help="Store a test object at each destination, too.")] = False,
+    as_json: JsonOption = False,
+    config: ConfigOption = None,
+) -> None:
     """Look at all that must be right: configuration, models, ledger, storage, disk, port, memory, rules, each peer."""
     from daemon.commands.checkup import print_checks
 
     settings = require_models(configured(config))
     if not as_json:
         print_verified(settings)
-    raise typer.Exit(0 if print_checks(settings, as_json=as_json) else 1)
+    raise typer.Exit(0 if print_checks(settings, as_json=as_json, store=store) else 1)
 
 
 def submit(

@@ -48,7 +48,8 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     assert predecessors(second) == {first.SOPInstanceUID}
     assert len(stored(site, "both", "SEG", study)) == 2
 
-    checked = site.porta("check")
+    checked = site.porta("check", "--store")
+    assert "storing at orthanc: has it, as it answered to C-FIND" in checked.stdout
     assert (checked.returncode, " of " in checked.stdout.splitlines()[-1]) == (0, True), checked.stdout
     assert "peer orthanc: takes seg (Segmentation Storage; " in checked.stdout
     assert "peer orthanc: answers C-FIND, for confirm" in checked.stdout

@@ -28,12 +28,20 @@ def start_peer() -> Iterator[StartPeer]:
     """`start_peer(*classes)`: an SCP on loopback that takes these SOP classes, natively; returns its port."""
     servers = []
 
-    def start(*classes: str, title: str = "ARCHIVE", find: int = 0x0000, strict: bool = False) -> int:
+    def start(
+        *classes: str, title: str = "ARCHIVE", find: int = 0x0000, strict: bool = False, keeps: bool = False
+    ) -> int:
         ae = AE(title)
         ae.require_called_aet = strict
         for uid in (Verification, *classes):
             ae.add_supported_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
-        handlers = [(evt.EVT_C_FIND, lambda event: iter([(find, None)]))]
+
+        def answer(event: evt.Event) -> Iterator[tuple[int, Any]]:
+            if keeps:
+                yield 0xFF00, event.identifier
+            yield find, None
+
+        handlers = [(evt.EVT_C_FIND, answer), (evt.EVT_C_STORE, lambda event: 0x0000)]
         servers.append(ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers))
         return int(servers[-1].server_address[1])
 
@@ -296,3 +304,25 @@ def test_every_form_is_offered_as_it_is_written():
     }
     assert offered["pdf"] == "Encapsulated PDF Storage"
     assert {offered["key_images"], offered["explain"]} == {"Secondary Capture Image Storage"}
+
+
+def test_storing_a_marked_object(free_here: Callable[..., Config], start_peer: StartPeer):
+    """Taken and there; taken and not there; refused; and where no SR is taken nothing is sent."""
+    asked_for = Destination(peer="archive", confirm="query")
+
+    def storing(port: int, destination: Destination = asked_for) -> list[tuple[Result, str]]:
+        config = free_here(port, destination=(destination,))
+        return [(item.result, item.said) for item in checks(config, store=True) if item.name == "storing at archive"]
+
+    took = (Result.OK, "took a test object (0x0000); patient PORTA-CHECK, to be deleted there")
+    assert storing(start_peer(SEG, SR, FIND)) == [
+        took,
+        (Result.FAILED, "took it with success and does not have it"),
+    ]
+    assert storing(start_peer(SEG, SR, FIND, keeps=True))[1] == (Result.OK, "has it, as it answered to C-FIND")
+    assert storing(start_peer(SEG, SR), Destination(peer="archive")) == [took]
+    ((result, said),) = storing(start_peer(SEG, FIND))
+    assert (result, "does not accept Comprehensive 3D SR Storage" in said) == (Result.FAILED, True)
+    assert storing(1, Destination(peer="archive", objects=("seg",))) == [
+        (Result.OK, "takes no SR, which the test object is: nothing was sent")
+    ]
