@@ -98,6 +98,12 @@ class Asker:
             for item in wanted
         )
 
+    def move_times(self, jump_s: float) -> None:
+        """Move what it remembers by a jump of the wall clock, which `clock` has followed."""
+        for asked in self._asked.values():
+            asked.at += jump_s
+        self._failures[:] = [at + jump_s for at in self._failures]
+
     def _sizes(self, wanted: list[Incoming]) -> dict[str, int]:
         series_of: dict[str, set[str]] = {}
         for item in wanted:
@@ -149,9 +155,12 @@ class Asker:
         return min(LONGEST_REST_S, FIRST_REST_S * 2.0 ** min(len(self._failures) - 1, 30))
 
 
-@dataclass(frozen=True)
+@dataclass
 class Closer:
-    """Closes series that are complete: RECEIVED under a rule, or REJECTED(NO_RULE)."""
+    """Closes series that are complete: RECEIVED under a rule, or REJECTED(NO_RULE).
+
+    No silence counts that began before `listening_since`.
+    """
 
     config: Config
     spool: Spool

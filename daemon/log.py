@@ -38,7 +38,7 @@ _KEYS = """
     revision state from_state to_state stage verb reason code halt rule model priority attempts not_before lease
     calling_ae_title called_ae_title peer destination object objects status result
     instances slices lesions series jobs deliveries associations contexts bytes count missing warnings
-    quiet_s released_quiet_s duration_s delay_s deadline_s free_mb memory_mb
+    quiet_s released_quiet_s duration_s delay_s deadline_s jump_s free_mb memory_mb
     host port root version sha256 device threads pid exit_code signal
     logger place error frames dropped advice attributes
 """
@@ -114,7 +114,7 @@ def tell_repeated(*, at_once: bool = False) -> None:
 
 
 class LibraryHandler(logging.Handler):
-    """Reduces a line of a library (pynetdicom, SQLAlchemy, APScheduler, …) to the fact that it was written."""
+    """Reduces a line of a library (pynetdicom, SQLAlchemy, …) to the fact that it was written."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

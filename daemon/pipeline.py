@@ -167,11 +167,11 @@ class Pipeline:
         return done
 
     def _run_stage(self, job: Job) -> None:
-        started = self.clock()
+        started = time.monotonic()
         try:
             with guarded(partial(self._settle, job)):
                 moved = self._stage_of(job)(job)
-                duration_s = round(self.clock() - started, 2)
+                duration_s = round(time.monotonic() - started, 2)
                 log.info("stage.finished" if moved else "stage.discarded", from_state=job.state, duration_s=duration_s)
         except WorkerStopped:
             self.ledger.postpone(job, now=self.clock(), until=self.clock(), code="STOPPED", counts=False)

@@ -1,59 +1,65 @@
-"""The clock: wakes asking, closing, choice, work, delivery and heartbeat.
+"""The scheduler: wakes asking, closing, choice, work, delivery and heartbeat.
 
-It holds no state; all of that is in the ledger.
+It holds no state; all of that is in the ledger. It waits by the monotonic clock: who sets the other delays nothing.
 """
 
-import logging
+import threading
 from collections.abc import Callable
-from contextlib import suppress
-from datetime import UTC, datetime
+from dataclasses import dataclass, field
 
-from apscheduler.executors.pool import ThreadPoolExecutor
-from apscheduler.jobstores.base import JobLookupError
-from apscheduler.schedulers.background import BackgroundScheduler
-from apscheduler.triggers.interval import IntervalTrigger
+from daemon.log import get_logger
 
-# It warns at each tick of a function that is still running, which here is how a long stage looks.
-logging.getLogger("apscheduler").setLevel(logging.ERROR)
+log = get_logger()
 
 
-class Clock:
-    """Calls functions at intervals, each never twice at once, and sooner when woken.
+@dataclass(frozen=True)
+class _Round:
+    """A function, and the seconds after which it is called again; None: it is called once."""
 
-    At most `threads` of them at the same time.
-    """
+    function: Callable[[], None]
+    seconds: float | None
+    woken: threading.Event = field(default_factory=threading.Event)
 
-    def __init__(self, threads: int = 8) -> None:
-        self._scheduler = BackgroundScheduler(
-            timezone=UTC,
-            executors={"default": ThreadPoolExecutor(threads)},
-            job_defaults={"coalesce": True, "max_instances": 1},
-        )
+
+class Scheduler:
+    """Calls functions at intervals, each in a thread that it has alone, never twice at once, and sooner when woken."""
+
+    def __init__(self) -> None:
+        self._rounds: dict[str, _Round] = {}
+        self._stopping = threading.Event()
 
     def every(self, seconds: float, name: str, function: Callable[[], None]) -> None:
-        """Call `function` now and every `seconds` from then on, under `name`."""
-        self._scheduler.add_job(
-            function,
-            IntervalTrigger(seconds=seconds, timezone=UTC),
-            id=name,
-            next_run_time=datetime.now(UTC),
-            misfire_grace_time=None,
-        )
+        """Call `function` at the start, and again `seconds` after each call has ended, under `name`."""
+        self._rounds[name] = _Round(function, seconds)
 
     def once(self, name: str, function: Callable[[], None]) -> None:
         """Call `function` once, at the start."""
-        self._scheduler.add_job(function, id=name, misfire_grace_time=None)
+        self._rounds[name] = _Round(function, None)
 
     def wake(self, name: str) -> None:
-        """Call the function of this name at once; where it is running, at its next interval."""
-        with suppress(JobLookupError):
-            self._scheduler.modify_job(name, next_run_time=datetime.now(UTC))
+        """Call the function of this name at once; where it is running, as soon as it has ended."""
+        if name in self._rounds:
+            self._rounds[name].woken.set()
 
     def start(self) -> None:
         """Start calling."""
-        self._scheduler.start()
+        for name, item in self._rounds.items():
+            threading.Thread(target=self._call, args=(item,), name=name, daemon=True).start()
 
     def stop(self) -> None:
         """Stop calling; a function that is running is not waited for."""
-        if self._scheduler.running:
-            self._scheduler.shutdown(wait=False)
+        self._stopping.set()
+        for item in self._rounds.values():
+            item.woken.set()
+
+    def _call(self, item: _Round) -> None:
+        while not self._stopping.is_set():
+            item.woken.clear()
+            try:
+                item.function()
+            except Exception as error:  # noqa: BLE001  whatever it was, the next round has its turn
+                log.error("round.failed", error=error)
+            if item.seconds is None:
+                return
+            if not self._stopping.is_set():
+                item.woken.wait(item.seconds)

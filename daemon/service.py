@@ -1,16 +1,17 @@
-"""The service: puts the rooms together, starts the clock, and ends cleanly on SIGTERM."""
+"""The service: puts the rooms together, starts the rounds, and ends cleanly on SIGTERM."""
 
 import os
 import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from types import FrameType
 
+from daemon.clock import ServiceClock
 from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config, Destination
 from daemon.delivery import Deliverer
@@ -19,14 +20,16 @@ from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat
 from daemon.history import refuse_lost_ledger
 from daemon.intake import Intake, open_storage
+from daemon.jobs import LONGEST_RETRY_S, spread_wait
 from daemon.judgement import Judge
 from daemon.ledger.store import LEASE_S, Ledger
+from daemon.ledger.times import move_times
 from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
 from daemon.process import limit_service
 from daemon.quarantine import Quarantine
 from daemon.receiver import Receiver
-from daemon.scheduler import Clock
+from daemon.scheduler import Scheduler
 from daemon.shadows import Shadows
 from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
@@ -36,7 +39,6 @@ TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
 REFUSALS_TICK_S = 5.0
-THREADS = 9
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -59,18 +61,21 @@ def run(config: Config) -> None:
         executor, background = LocalExecutor(setup), LocalExecutor(replace(setup, background=True))
         lease = f"{host}/{os.getpid()}"
         judge = Judge(config, spool, ledger, open_spooled)
-        closer = Closer(config, spool, ledger, judge, listening_since=time.time())
-        pipeline = Pipeline(config, spool, ledger, judge, executor, lease, software_version())
-        deliverer = Deliverer(config, spool, ledger)
-        shadows = Shadows(config, spool, ledger, background)
+        clock = ServiceClock()
+        closer = Closer(config, spool, ledger, judge, listening_since=clock(), clock=clock)
+        pipeline = Pipeline(config, spool, ledger, judge, executor, lease, software_version(), clock)
+        deliverer = Deliverer(config, spool, ledger, clock)
+        shadows = Shadows(config, spool, ledger, background, clock)
         shadows.sweep()
         storage = config.storage
-        quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days)
-        receiver = Receiver(config, Intake(spool, ledger, quarantine=quarantine), ledger)
+        quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days, clock)
+        receiver = Receiver(config, Intake(spool, ledger, clock, quarantine), ledger, clock)
         stopping = _stop_on_signals()
-        clock = _build_clock(config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease)
-        clock.every(TRIMMING_TICK_S, "quarantine", _guarded(quarantine.trim))
-        clock.every(REFUSALS_TICK_S, "refusals", _guarded(receiver.tell_refusals))
+        scheduler = _build_scheduler(
+            config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease, clock=clock
+        )
+        scheduler.every(TRIMMING_TICK_S, "quarantine", _guarded(quarantine.trim))
+        scheduler.every(REFUSALS_TICK_S, "refusals", _guarded(receiver.tell_refusals))
         try:
             port = receiver.start()
             log.info(
@@ -83,12 +88,12 @@ def run(config: Config) -> None:
                 lease=lease,
                 count=freed,
             )
-            clock.start()
+            scheduler.start()
             stopping.wait()
         finally:
             started = time.monotonic()
             log.info("service.stopping")
-            clock.stop()
+            scheduler.stop()
             executor.stop()
             background.stop()
             receiver.stop(STOP_S)
@@ -99,7 +104,7 @@ def run(config: Config) -> None:
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
-def _build_clock(
+def _build_scheduler(
     config: Config,
     closer: Closer,
     pipeline: Pipeline,
@@ -108,51 +113,63 @@ def _build_clock(
     *,
     ledger: Ledger,
     lease: str,
-) -> Clock:
-    """Build the clock with everything that it wakes.
+    clock: ServiceClock,
+) -> Scheduler:
+    """Build the scheduler with everything that it wakes.
 
     Each peer is asked, and each destination delivered to, in a separate thread: a slow one delays no other.
     """
-    askers = [Asker(config, peer, ledger) for peer in config.peers if peer.query]
-    clock = Clock(threads=THREADS + len(askers) + len(config.destinations))
+    askers = [Asker(config, peer, ledger, clock) for peer in config.peers if peer.query]
+    scheduler = Scheduler()
 
     def ask(asker: Asker) -> None:
         if asker.ask_due():
-            clock.wake("closing")
+            scheduler.wake("closing")
 
     def close() -> None:
+        follow_clock(clock, closer, askers)  # by this thread, so that nothing is closed while times are moved
         if closer.close_due():
-            clock.wake("choice")
+            scheduler.wake("choice")
 
     def choose() -> None:
         if pipeline.choose_due():
-            clock.wake("work")
+            scheduler.wake("work")
 
     def work() -> None:
         if pipeline.work_off():
             for destination in config.destinations:
-                clock.wake(f"delivery/{destination.peer}")
-            clock.wake("shadows")
+                scheduler.wake(f"delivery/{destination.peer}")
+            scheduler.wake("shadows")
 
     def deliver(destination: Destination) -> None:
         # Twice: what was stored by the first round is confirmed by the second.
         if deliverer.deliver_to(destination):
             deliverer.deliver_to(destination)
 
-    clock.once("models", _guarded(pipeline.warm_up))
+    scheduler.once("models", _guarded(pipeline.warm_up))
     for asker in askers:
-        clock.every(ASKING_TICK_S, f"asking/{asker.peer.name}", _guarded(partial(ask, asker)))
-    clock.every(TICK_S, "closing", _guarded(close))
-    clock.every(TICK_S, "choice", _guarded(choose))
-    clock.every(TICK_S, "work", _guarded(work))
+        scheduler.every(ASKING_TICK_S, f"asking/{asker.peer.name}", _guarded(partial(ask, asker)))
+    scheduler.every(TICK_S, "closing", _guarded(close))
+    scheduler.every(TICK_S, "choice", _guarded(choose))
+    scheduler.every(TICK_S, "work", _guarded(work))
     for destination in config.destinations:
-        clock.every(TICK_S, f"delivery/{destination.peer}", _guarded(partial(deliver, destination)))
-    clock.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
-    clock.every(TICK_S, "shadows", _guarded(shadows.compare_due))
-    heartbeat = Heartbeat(ledger, lease, str(config.storage.root), time.time)
-    clock.every(LEASE_S / 3, "log", _guarded(tell_repeated))
-    clock.every(LEASE_S / 3, "heartbeat", _guarded(heartbeat.beat))
-    return clock
+        scheduler.every(TICK_S, f"delivery/{destination.peer}", _guarded(partial(deliver, destination)))
+    scheduler.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
+    scheduler.every(TICK_S, "shadows", _guarded(shadows.compare_due))
+    longest_s = max([LONGEST_RETRY_S, *(destination.longest_retry_s for destination in config.destinations)])
+    heartbeat = Heartbeat(ledger, lease, str(config.storage.root), clock, spread_wait(longest_s, 1.0))
+    scheduler.every(LEASE_S / 3, "log", _guarded(tell_repeated))
+    scheduler.every(LEASE_S / 3, "heartbeat", _guarded(heartbeat.beat))
+    return scheduler
+
+
+def follow_clock(clock: ServiceClock, closer: Closer, askers: Sequence[Asker]) -> None:
+    """Move all that is waited for where the wall clock has jumped. Raises LedgerUnavailable: then nothing is moved."""
+    if jump_s := clock.follow(partial(move_times, closer.ledger.database)):
+        closer.listening_since = clock()
+        for asker in askers:
+            asker.move_times(jump_s)
+        log.warning("clock.jumped", jump_s=round(jump_s, 1))
 
 
 def _guarded(function: Callable[[], object]) -> Callable[[], None]:

@@ -71,7 +71,7 @@ class Shadows:
                     self._tidy(int(folder.name))
 
     def _compare(self, shadow: Shadow) -> None:
-        started = self.clock()
+        started = time.monotonic()
         paths = [self.spool.root / path for path in self.ledger.instance_paths(shadow.series_instance_uid)]
         if shadow.job_state == State.CANCELLED:
             self._leave(shadow, CANCELLED)
@@ -80,7 +80,7 @@ class Shadows:
         else:
             with guarded(partial(self._settle, shadow)):
                 self._run(shadow, paths)
-                log.info("shadow.compared", model=shadow.model, duration_s=round(self.clock() - started, 2))
+                log.info("shadow.compared", model=shadow.model, duration_s=round(time.monotonic() - started, 2))
         with guarded(lambda error: log.warning("folder.kept", error=error)):
             self._tidy(shadow.job_id)
 

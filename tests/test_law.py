@@ -55,7 +55,6 @@ def broken_by(house: Path) -> Callable[[str, str], str]:
         ("daemon/ledger/outlaw.py", "import torch\n", "torch in models alone"),
         ("models/training/outlaw.py", "import highdicom\n", "highdicom in reports alone"),
         ("models/training/outlaw.py", "import pydicom\n", "Models know arrays, no DICOM"),
-        ("daemon/commands/outlaw.py", "import apscheduler\n", "APScheduler in the scheduler alone"),
         ("dicom_io/network/outlaw.py", "import daemon.jobs\n", "Data moves one way through the house"),
         ("daemon/spool.py", "\n\ndef late() -> None:\n    import models.inference\n", "A light service"),
         ("daemon/receiver.py", "import reports.codes\n", "A light service"),

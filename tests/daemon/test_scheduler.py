@@ -1,4 +1,4 @@
-"""The clock calls what it was given: now, again and again, once, sooner when woken, and never twice at once."""
+"""The scheduler calls what it was given: now, again and again, once, sooner when woken, and never twice at once."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from daemon.scheduler import Clock
+from daemon.scheduler import Scheduler
 
 PATIENCE_S = 20
 NEVER_S = 3600.0
@@ -15,10 +15,10 @@ Until = Callable[[Callable[[], object]], None]
 
 
 @pytest.fixture
-def running() -> Iterator[Clock]:
-    clock = Clock()
-    yield clock
-    clock.stop()
+def running() -> Iterator[Scheduler]:
+    scheduler = Scheduler()
+    yield scheduler
+    scheduler.stop()
 
 
 class Counter:
@@ -31,7 +31,7 @@ class Counter:
         self.calls += 1
 
 
-def test_it_calls_at_once_and_at_its_interval(running: Clock, until: Until):
+def test_it_calls_at_once_and_at_its_interval(running: Scheduler, until: Until):
     """Nothing before the start; from then on each function in its own time."""
     often, seldom, once = Counter(), Counter(), Counter()
     running.every(0.02, "often", often)
@@ -43,7 +43,7 @@ def test_it_calls_at_once_and_at_its_interval(running: Clock, until: Until):
     assert (seldom.calls, once.calls) == (1, 1)
 
 
-def test_waking_is_sooner(running: Clock, until: Until):
+def test_waking_is_sooner(running: Scheduler, until: Until):
     """Not at its interval, which is an hour from now."""
     seldom = Counter()
     running.every(NEVER_S, "seldom", seldom)
@@ -53,13 +53,30 @@ def test_waking_is_sooner(running: Clock, until: Until):
     until(lambda: seldom.calls == 2)
 
 
-def test_waking_what_is_not_there(running: Clock):
+def test_waking_what_is_running(running: Scheduler, until: Until):
+    """It is called once more when it has ended: what it was woken for may have come too late for this call."""
+    entered, leave, calls = threading.Event(), threading.Event(), Counter()
+
+    def long() -> None:
+        calls()
+        entered.set()
+        leave.wait(PATIENCE_S)
+
+    running.every(NEVER_S, "long", long)
+    running.start()
+    assert entered.wait(PATIENCE_S)
+    running.wake("long")
+    leave.set()
+    until(lambda: calls.calls == 2)
+
+
+def test_waking_what_is_not_there(running: Scheduler):
     """Is no error: it may have been called once and be done."""
     running.start()
     running.wake("nothing")
 
 
-def test_never_twice_at_once(running: Clock, until: Until, read_log: Any):
+def test_never_twice_at_once(running: Scheduler, until: Until, read_log: Any):
     """A stage of minutes under a tick of half a second: no second call, no line in the log, and then it goes on."""
     entered, leave = threading.Event(), threading.Event()
     others = Counter()
@@ -87,9 +104,9 @@ def test_never_twice_at_once(running: Clock, until: Until, read_log: Any):
     assert read_log.events == []
 
 
-def test_as_many_at_the_same_time_as_it_has_threads(until: Until):
-    """Each of ten that wait, as for peers that do not answer, has a thread; the eleventh is still called."""
-    clock = Clock(threads=11)
+def test_each_has_a_thread(until: Until):
+    """Ten may wait, as for peers that do not answer; the eleventh is still called."""
+    scheduler = Scheduler()
     leave = threading.Event()
     inside: list[int] = []
 
@@ -99,17 +116,17 @@ def test_as_many_at_the_same_time_as_it_has_threads(until: Until):
 
     others = Counter()
     for number in range(10):
-        clock.every(NEVER_S, f"wait-{number}", wait)
-    clock.every(0.02, "others", others)
-    clock.start()
+        scheduler.every(NEVER_S, f"wait-{number}", wait)
+    scheduler.every(0.02, "others", others)
+    scheduler.start()
     until(lambda: len(inside) == 10)
     before = others.calls
     until(lambda: others.calls >= before + 3)
     leave.set()
-    clock.stop()
+    scheduler.stop()
 
 
-def test_a_function_that_raises_is_called_again(running: Clock, until: Until, read_log: Any):
+def test_a_function_that_raises_is_called_again(running: Scheduler, until: Until, read_log: Any):
     """The log has its type; the others do not notice."""
     others, failing = Counter(), Counter()
 
@@ -121,14 +138,14 @@ def test_a_function_that_raises_is_called_again(running: Clock, until: Until, re
     running.every(0.02, "others", others)
     running.start()
     until(lambda: failing.calls >= 3 and others.calls >= 3)
-    lines = read_log.named("library.failed")
+    lines = read_log.named("round.failed")
     assert lines
     assert {tuple(line["error"]) for line in lines} == {("ValueError",)}
 
 
 def test_stop_calls_nothing_any_more(until: Until):
     """And does not wait for what is running."""
-    clock = Clock()
+    scheduler = Scheduler()
     entered, leave = threading.Event(), threading.Event()
     counter = Counter()
 
@@ -136,14 +153,14 @@ def test_stop_calls_nothing_any_more(until: Until):
         entered.set()
         leave.wait(PATIENCE_S)
 
-    clock.every(0.02, "long", long)
-    clock.every(0.02, "counted", counter)
-    clock.start()
+    scheduler.every(0.02, "long", long)
+    scheduler.every(0.02, "counted", counter)
+    scheduler.start()
     assert entered.wait(PATIENCE_S)
     until(lambda: counter.calls > 2)
-    clock.stop()
+    scheduler.stop()
     assert not leave.is_set()
-    clock.wake("counted")
+    scheduler.wake("counted")
     calls = counter.calls
     assert not leave.wait(0.2)
     assert counter.calls <= calls + 1
