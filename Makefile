@@ -6,7 +6,7 @@
 
 PYTHON ?= python3
 PIP_INSTALL = .venv/bin/pip install --quiet -c constraints.txt
-DEBIAN = orthanc orthanc-dicomweb dcmtk dicom3tools postgresql chromium
+DEBIAN = orthanc orthanc-dicomweb dcmtk dicom3tools postgresql chromium gcc libc6-dev
 OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
