@@ -23,4 +23,4 @@ _config.LOG_RESPONSE_IDENTIFIERS = False
 _config.STORE_SEND_CHUNKED_DATASET = True
 _config.VALIDATORS["UI"] = lambda value: (True, "")
 logging.getLogger("pynetdicom").propagate = False
-timer.time = SimpleNamespace(time=time.monotonic)  # type: ignore[attr-defined]
+timer.time = SimpleNamespace(time=time.monotonic)  # type: ignore[attr-defined,assignment]
