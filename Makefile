@@ -2,6 +2,7 @@
 # make test     install with what the tests need, then all checks and tests
 # make test-long    the tests of properties, with twenty times as many examples
 # make attack   the attacks on the service in their long form, at most 30 minutes, with a table of what was measured
+# make kills    300 kill -9 of service, worker, PACS and PostgreSQL under four senders, in an hour; KILLS=20 for fewer
 # make install  install only
 
 PYTHON ?= python3
@@ -11,7 +12,7 @@ OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-long attack pytest install install-test debian viewer lint clean
+.PHONY: run test test-long attack kills pytest install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
@@ -35,6 +36,10 @@ test-long: install-test
 # Those of one file have one process, which prints what they measured at the end.
 attack: install-test
 	PORTA_ATTACK=long timeout 1800 $(PYTEST) --dist loadfile --timeout 1500 tests/attack
+
+# Both kinds of ledger at once; the killing ends after half an hour for each, and then all must be delivered.
+kills: install-test
+	PORTA_ATTACK=long PORTA_KILLS=$(or $(KILLS),300) PORTA_KILLS_S=2000 $(PYTEST) tests/attack/test_kill_matrix.py
 
 lint: install-test
 	.venv/bin/ruff check .

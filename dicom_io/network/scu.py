@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
@@ -44,6 +45,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
     Verification,
 )
+from pynetdicom.transport import AddressInformation, AssociationSocket
 
 from dicom_io.errors import (
     AssociationLost,
@@ -55,6 +57,7 @@ from dicom_io.errors import (
     PeerUnreachable,
     StoreRefused,
 )
+from dicom_io.network.admission import wait_readable
 from dicom_io.network.checkpoint import Checkpoint
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 from dicom_io.uids import checked_uid
@@ -330,6 +333,32 @@ AT_ONCE = (
 )
 
 
+class _Polled(AssociationSocket):
+    """The socket of an association of ours, whatever its descriptor's number.
+
+    pynetdicom looks at it by `select`, which knows none beyond 1023: the connections that wait at the door took us the
+    way out.
+    """
+
+    @property
+    def ready(self) -> bool:
+        """Whether there is something to read."""
+        if self.socket is None or not self._is_connected:
+            return False
+        try:
+            return wait_readable(self.socket, 0.0)
+        except (OSError, ValueError):
+            self.event_queue.put("Evt17")  # transport connection closed
+            return False
+
+
+class _Requestor(AE):
+    """An application entity that asks."""
+
+    def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
+        return _Polled(assoc, address=address)
+
+
 @contextmanager
 def associated(
     remote: Remote,
@@ -340,7 +369,7 @@ def associated(
     handlers: Sequence[EventHandlerType] = (),
 ) -> Iterator[Association]:
     """An established association, released at the end, or aborted when the body raises."""
-    ae = AE(calling_ae_title)
+    ae = _Requestor(calling_ae_title)
     ae.connection_timeout = ae.acse_timeout = ae.dimse_timeout = ae.network_timeout = timeout_s
     try:
         assoc = ae.associate(

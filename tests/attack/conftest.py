@@ -4,11 +4,18 @@ With PORTA_ATTACK=long (`make attack`) each has its full size, and a table of wh
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
 
+from daemon.configuration.config import Config, Dicom
+from daemon.intake import Intake
+from daemon.ledger.store import Ledger
+from daemon.receiver import Receiver
+from daemon.spool import Spool
+from dicom_io.network.scu import Remote
 from tests.daemon.conftest import (
     assert_no_canary,
     clock,
@@ -50,6 +57,31 @@ def sized() -> Callable[[Size, Size], Size]:
 def figure(record_property: Callable[[str, object], None]) -> Callable[[str, object], None]:
     """`figure("answers lost", 0)` writes down what a test measured, for the table of `make attack`."""
     return record_property
+
+
+@pytest.fixture
+def porta(
+    make_config: Callable[..., Config], spool: Spool, ledger: Ledger, free_port: Callable[[], int]
+) -> Iterator[Remote]:
+    """A receiver with little patience."""
+    port = free_port()
+    dicom = Dicom(
+        ae_title="PORTA", host="127.0.0.1", port=port, network_timeout_s=2, acse_timeout_s=2, maximum_associations=200
+    )
+    config = make_config(dicom=dicom)
+    receiver = Receiver(config, Intake(spool, ledger), ledger)
+    receiver.start()
+    yield Remote("PORTA", "127.0.0.1", port)
+    receiver.stop(5)
+
+
+@pytest.fixture
+def images(make_ct: Callable[..., bytes], tmp_path: Path) -> list[Path]:
+    """Two small images."""
+    paths = [tmp_path / f"{index}.dcm" for index in (1, 2)]
+    for index, path in enumerate(paths, start=1):
+        path.write_bytes(make_ct("stream", index))
+    return paths
 
 
 def pytest_terminal_summary(terminalreporter: Any) -> None:

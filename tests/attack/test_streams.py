@@ -4,50 +4,19 @@ import random
 import socket
 import struct
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-import pytest
 from pynetdicom import build_context, evt
 from pynetdicom.sop_class import CTImageStorage
 
-from daemon.configuration.config import Config, Dicom
-from daemon.intake import Intake
-from daemon.ledger.store import Ledger
-from daemon.receiver import Receiver
-from daemon.spool import Spool
 from dicom_io.network.scu import Remote, associated, store
 
 ODD = (0, 1, 0x7F, 0x80, 0xFF, 0x7FFFFFFF, 0xFFFFFFFE, 0xFFFFFFFF)
 SENDERS = 8
-
-
-@pytest.fixture
-def porta(
-    make_config: Callable[..., Config], spool: Spool, ledger: Ledger, free_port: Callable[[], int]
-) -> Iterator[Remote]:
-    """A receiver with little patience."""
-    port = free_port()
-    dicom = Dicom(
-        ae_title="PORTA", host="127.0.0.1", port=port, network_timeout_s=2, acse_timeout_s=2, maximum_associations=200
-    )
-    config = make_config(dicom=dicom)
-    receiver = Receiver(config, Intake(spool, ledger), ledger)
-    receiver.start()
-    yield Remote("PORTA", "127.0.0.1", port)
-    receiver.stop(5)
-
-
-@pytest.fixture
-def images(make_ct: Callable[..., bytes], tmp_path: Path) -> list[Path]:
-    """Two small images."""
-    paths = [tmp_path / f"{index}.dcm" for index in (1, 2)]
-    for index, path in enumerate(paths, start=1):
-        path.write_bytes(make_ct("stream", index))
-    return paths
 
 
 def recorded(porta: Remote, images: list[Path]) -> list[bytes]:
