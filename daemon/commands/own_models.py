@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 from daemon.configuration.config import Config, load
+from daemon.configuration.toml_lines import KeyPath
 from daemon.errors import BadRequest, ConfigurationError
 from daemon.terminal import Terminal, styled, warn
 from models.cards import Card, read_card, read_cards
@@ -36,7 +37,8 @@ def require_models(config: Config) -> Config:
     cards: dict[str, Path] = {}
     faults: dict[str, str] = {}
     for index, rule in enumerate(config.rules):
-        keys = {"model": rule.model} | {f"shadow[{place}]": name for place, name in enumerate(rule.shadow)}
+        keys: dict[KeyPath, str] = {("model",): rule.model}
+        keys |= {("shadow", place): name for place, name in enumerate(rule.shadow)}
         for key, name in keys.items():
             if name in cards or name in faults:
                 continue
@@ -45,13 +47,13 @@ def require_models(config: Config) -> Config:
                 verify(card)
                 cards[name] = card.path
             except ModelError as error:
-                faults[name] = f"rule[{index}].{key}: {error}"
+                faults[name] = config.fault(("rule", index, *key), str(error))
     lines = list(faults.values())
     if config.engine.device != "auto":
         try:
             named_device(config.engine.device)
         except DeviceUnavailable as error:
-            lines.append(f"engine.device: {error}")
+            lines.append(config.fault(("engine", "device"), str(error)))
     if lines:
         raise ConfigurationError(lines)
     return config.with_cards(cards)

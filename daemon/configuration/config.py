@@ -24,8 +24,9 @@ from pydantic import (
     model_validator,
 )
 
-from daemon.configuration.faults import Fault, reference_faults, show_value
+from daemon.configuration.faults import Fault, key_text, reference_faults, show_value
 from daemon.configuration.toml_document import parse_document
+from daemon.configuration.toml_lines import KeyPath, key_lines, line_of
 from daemon.configuration.values import (
     AETitle,
     Host,
@@ -302,6 +303,8 @@ class Config(Section):
     web: Web = Web()
     log: Log = Log()
     _cards: Mapping[str, Path] = PrivateAttr(default_factory=dict)
+    _file: tuple[str, str] | None = PrivateAttr(default=None)
+    """The name of the file and its text, for `fault`."""
 
     def with_cards(self, cards: Mapping[str, Path]) -> "Config":
         """Return the same with the cards that the rules' names of models meant when the service started."""
@@ -312,6 +315,13 @@ class Config(Section):
     def card(self, name: str) -> str:
         """Return the path of the card for a rule's name of a model, or the name: `models.cards.find` takes both."""
         return str(self._cards.get(name, name))
+
+    def fault(self, key: KeyPath, sentence: str) -> str:
+        """Return the line of a fault that only the machine knows of: file, line, key and what is wrong."""
+        if self._file is None:
+            return f"{key_text(key)}: {sentence}"
+        source, text = self._file
+        return f"{source}:{line_of(key, key_lines(text))}: {key_text(key)}: {sentence}"
 
     @property
     def routing_digest(self) -> str:
@@ -388,7 +398,9 @@ def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.tom
         known = known_models(_models_folder(document)) if callable(known_models) else known_models
         return reference_faults(document, known)
 
-    return parse_document(content, Config, source, faults)
+    config = parse_document(content, Config, source, faults)
+    config._file = source, content.decode("utf-8-sig")
+    return config
 
 
 def _models_folder(document: Mapping[str, Any]) -> Path:

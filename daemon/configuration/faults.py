@@ -18,6 +18,10 @@ from daemon.configuration.toml_lines import KeyPath
 Table = Mapping[str, Any]
 
 
+NEAR = 0.75
+"""How much two names must have in common for one to be taken for the other: "retention" is no "destination"."""
+
+
 class Fault(NamedTuple):
     """One fault: the key it is about, and a sentence without that key."""
 
@@ -36,7 +40,7 @@ def key_text(key: KeyPath) -> str:
 def did_you_mean(word: str, known: Collection[str]) -> str:
     """The end of a sentence about the unknown `word`: the nearest known one, or else all of them."""
     by_lower = {name.lower(): name for name in sorted(known)}
-    near = difflib.get_close_matches(word.lower(), by_lower, n=1)
+    near = difflib.get_close_matches(word.lower(), by_lower, n=1, cutoff=NEAR)
     if near:
         return f'; did you mean "{by_lower[near[0]]}"?'
     return f"; known: {', '.join(sorted(known))}" if known else "; there is none"

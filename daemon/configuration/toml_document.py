@@ -1,6 +1,5 @@
 """A TOML file as one frozen value, or all that is wrong with it, each fault with its key and line."""
 
-import re
 import tomllib
 from collections.abc import Callable, Iterable
 from typing import Any, TypeVar
@@ -8,6 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from daemon.configuration.faults import Fault, key_text, shape_fault
+from daemon.configuration.syntax_faults import syntax_fault
 from daemon.configuration.toml_lines import key_lines, line_of
 from daemon.errors import ConfigurationError
 
@@ -26,14 +26,15 @@ def parse_document(
     lines.
     """
     try:
-        text = content.decode("utf-8")
+        text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
         raise ConfigurationError([f"{source}:{line}: the file is not UTF-8"]) from error
     try:
         document = _with_tuples(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
-        raise ConfigurationError([_syntax_fault(str(error), text, source)]) from error
+        line, sentence = syntax_fault(error, text)
+        raise ConfigurationError([f"{source}:{line}: {sentence}"]) from error
     faults = list(more_faults(document))
     value = None
     try:
@@ -56,11 +57,3 @@ def _lines_of(faults: list[Fault], text: str, source: str) -> list[str]:
     lines = key_lines(text)
     placed = sorted((line_of(fault.key, lines), key_text(fault.key), fault.sentence) for fault in faults)
     return [f"{source}:{line}: {key}: {sentence}" for line, key, sentence in placed]
-
-
-def _syntax_fault(message: str, text: str, source: str) -> str:
-    """tomllib says the place at the end of its sentence, or that it is the end of the document."""
-    sentence, _, place = message.partition(" (at ")
-    number = re.match(r"line (\d+)", place)
-    line = int(number[1]) if number else text.rstrip().count("\n") + 1
-    return f"{source}:{line}: not valid TOML: {sentence[:1].lower()}{sentence[1:]}"

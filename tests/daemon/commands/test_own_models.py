@@ -261,12 +261,13 @@ def test_service_does_not_start_half_way(desk: Desk, made: Path, fault: str) -> 
     if fault == "no card":
         assert line.startswith(f'porta: {desk.config}:13: rule[0].model: unknown model "ours@0-1"; known: ')
     else:
-        assert line.startswith("porta: rule[0].model: " + FAULTS[fault].format(stem=stem, name=stem.name))
+        place = f"porta: {desk.config}:13: "
+        assert line.startswith(place + "rule[0].model: " + FAULTS[fault].format(stem=stem, name=stem.name))
         checked = desk.porta("check", "-c", desk.config)
         assert (checked.code, checked.err, checked.out) == (2, [line], "")
         listed = desk.porta("models", "verify", "-c", desk.config)
         assert listed.code == 2
-        assert listed.err == [line.replace("rule[0].model: ", "")]
+        assert listed.err == [line.replace(f"{place}rule[0].model: ", "porta: ")]
         assert f"resnet50 {find('resnet50').version}: whole" in listed.out
     assert {path.name for path in desk.root.iterdir()} == {"models"}
 
@@ -307,8 +308,8 @@ def test_every_faulty_model_is_named_once(desk: Desk, given: Path) -> None:
     answer = desk.porta("check", "-c", desk.config)
     assert answer.code == 2
     assert answer.err == [
-        f"porta: rule[0].model: {given}: licence: missing",
-        f"porta: rule[0].shadow[0]: {given.parent}/gone.json: No such file or directory",
+        f"porta: {desk.config}:13: rule[0].model: {given}: licence: missing",
+        f"porta: {desk.config}:14: rule[0].shadow[0]: {given.parent}/gone.json: No such file or directory",
     ]
 
 
@@ -321,7 +322,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_a_line(
     desk.configure(more='[engine]\ndevice = "cuda"\n')
     answer = desk.porta(command, "-c", desk.config)
     assert answer.code == 2
-    assert answer.err == ["porta: engine.device: CUDA was asked for and is not available"]
+    assert answer.err == [f"porta: {desk.config}:22: engine.device: CUDA was asked for and is not available"]
 
 
 OWN = {"house": "fcn_vgg16.json", "flat": "gone.json"}
@@ -358,7 +359,9 @@ def test_name_means_the_same_card_until_the_service_ends(desk: Desk, given: Path
     assert add(read_card(given), Catalogue(desk.root / "models")) is not None  # as for another configuration
     assert find(settings.card("ours")).version == "0-1"
     (line,) = desk.porta("check", "-c", desk.config).err
-    assert line == 'porta: rule[0].model: "ours" has several versions; write "ours@0-1" or "ours@0-2"'
+    assert (
+        line == f'porta: {desk.config}:13: rule[0].model: "ours" has several versions; write "ours@0-1" or "ours@0-2"'
+    )
     assert catalogue_of(settings).card("ours@0-2").version == "0-2"
     sha256 = hashlib.sha256((desk.root / "models/ours@0-2.safetensors").read_bytes()).hexdigest()
     assert catalogue_of(settings).card("ours@0-2").sha256 == sha256
