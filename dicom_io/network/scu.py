@@ -166,12 +166,29 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
             if not accepted:
                 raise _not_accepted(assoc, file.sop_class_uid, remote)
             as_it_is = accepted[0] == file.syntaxes[0]
-            what = file.path if as_it_is else dcmread(file.path)
+            what = file.path if as_it_is else _to_encode_anew(file.path, UID(accepted[0]))
             status = status_of(while_open(assoc, remote).send_c_store(what, msg_id=number % 65536), remote)
             if not _is_stored(status):
                 raise StoreRefused(status)
             statuses.append(status)
     return tuple(statuses)
+
+
+def _to_encode_anew(path: Path, syntax: UID) -> Dataset:
+    """Read a data set that is to be sent in another syntax: its text, by which archives match, goes out as its bytes.
+
+    Decoded and encoded, a name that does not decode would be another one.
+    """
+    ds = dcmread(path)
+    for element in [element for element in ds.elements() if element.VR not in TEXT]:
+        ds[element.tag]  # decoded here, and so encoded anew
+    # pydicom writes what is not decoded as it is where it takes a data set for one of that syntax
+    ds.set_original_encoding(syntax.is_implicit_VR, syntax.is_little_endian, ds.original_character_set)
+    return ds
+
+
+TEXT = ("AE", "AS", "CS", "DA", "DS", "DT", "IS", "LO", "LT", "PN", "SH", "ST", "TM", "UC", "UI", "UR", "UT")
+"""VRs whose values are the same bytes in every syntax."""
 
 
 def holds(

@@ -128,7 +128,11 @@ def test_an_old_peer_gets_implicit(start_peer: StartPeer, make_series: MakeSerie
 
     peer = start_peer([(CTImageStorage, [ImplicitVRLittleEndian])], [(evt.EVT_C_STORE, keep)])
     path = make_series()[0]
+    name = b"\xff\\PHANT\xe4OM"  # bytes that do not decode
+    content = path.read_bytes()
+    path.write_bytes(content.replace(b"PHANTOM^LIVER ", name.ljust(14)))
     assert store(peer, [path], calling_ae_title="US", timeout_s=PATIENCE_S) == (0x0000,)
+    assert received[0].dataset.get_item("PatientName").value.rstrip() == name
     assert received[0].dataset == dcmread(path)
 
 
