@@ -8,6 +8,7 @@ and more ways, in one image alone too, of CT and MR, and every object is built a
 """
 
 import os
+import shutil
 import struct
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -19,6 +20,7 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 from pydicom.datadict import dictionary_VR, keyword_for_tag
+from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from daemon.configuration.config import Rule
@@ -32,16 +34,18 @@ from dicom_io.geometry import Geometry
 from dicom_io.image_file import read_dataset
 from dicom_io.image_writer import write_ct_series, write_mr_series
 from dicom_io.network.earlier import Study
+from dicom_io.preference import suitability
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from reports.identity import identity_of
 from reports.objects.profile import Profile
 from reports.source_headers import KEYS, left_out
+from tests.conformance.made_files import Made, enhanced
 
 LONG = os.environ.get("PORTA_ATTACK") == "long"
 
-SLICES, ROWS, COLUMNS = 7, 24, 20
+SLICES, ROWS, COLUMNS = 5, 24, 20
 LIVER_HU = 110
 MEMORY_MB = 4096
 
@@ -64,6 +68,13 @@ MORE_WAYS: dict[str, bytes | None] = {
     "negative": b"-1",
     "a codec of Python": b"utf-16",
 }
+
+OTHER_VRS = ("UN", "LT", "FD", "US", "SQ", "ZZ")
+"""Under which each value is stated, as it is, in the long form."""
+OF_EACH = {
+    int(Tag(keyword)) for keyword in ("SOPInstanceUID", "ImagePositionPatient", "SliceLocation", "InstanceNumber")
+}
+"""What is another value in each image."""
 
 MORE_ATTRIBUTES = {
     **dict.fromkeys(KEYS, b"A1"),
@@ -137,28 +148,45 @@ class Example:
     def attributes(self) -> list[int]:
         return sorted(self.files[0])
 
-    def write(self, folder: Path, tag: int, value: bytes | None, images: Sequence[int]) -> list[Path]:
+    def write(self, folder: Path, change: "Change | None" = None) -> list[Path]:
         """The series with one attribute changed, in some of its images."""
         folder.mkdir()
         paths = []
         for number, elements in enumerate(self.files):
-            changed = dict(elements)
-            if number in images and value is None:
-                del changed[tag]
-            elif number in images:
-                changed[tag] = (elements[tag][0], value or b"")
+            if change and number in change.images:
+                elements = {tag: each for tag, each in elements.items() if tag != change.tag}
+                if change.value is not None:
+                    elements[change.tag] = change.vr, change.value
             paths.append(folder / f"{number}.dcm")
-            paths[-1].write_bytes(encoded(changed, self.head))
+            paths[-1].write_bytes(encoded(elements, self.head))
         return paths
+
+
+@dataclass(frozen=True)
+class Change:
+    """What is done to one attribute: it gets this VR and value (None: it is taken away), in these images.
+
+    `is_built`: whether the objects are made of it, if it is read.
+    """
+
+    tag: int
+    way: str
+    vr: str
+    value: bytes | None
+    is_built: bool = True
+    images: Sequence[int] = range(SLICES)
+
+    def __str__(self) -> str:
+        return f"{keyword_for_tag(self.tag)} {self.way}"
 
 
 def patient() -> tuple[np.ndarray, Geometry]:
     """Air, fat, soft tissue and a liver, which no turn or mirror brings back to its place."""
-    origins = np.c_[np.zeros(SLICES), np.zeros(SLICES), 9.0 * np.arange(SLICES)]
+    origins = np.c_[np.zeros(SLICES), np.zeros(SLICES), 12.0 * np.arange(SLICES)]
     geometry = Geometry(origins, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 2.0, 3.0, ROWS, COLUMNS, "1.2.3")
     array = np.full(geometry.shape, -1000)
     array[:, 2:22, 2:18], array[:, 4:20, 4:16] = -100, 40
-    array[2:5, 6:14, 5:10] = LIVER_HU
+    array[1:3, 6:14, 5:10] = LIVER_HU
     return array, geometry
 
 
@@ -200,7 +228,7 @@ def outcome(paths: list[Path], folder: Path, *, is_built: bool) -> SeriesRejecte
         first_match([RULE], header, calling_ae_title="MODALITY")
         Study.of(header)
         left_out(header)
-        open_spooled(paths, MEMORY_MB)
+        suitability(open_spooled(paths, MEMORY_MB), "portal")
         segment_series(SegmentRequest(tuple(paths), model, Engine(), folder / "work", "portal", (profile,)))
         if not is_built:
             return ()
@@ -243,19 +271,65 @@ def complaints(program: str, path: Path) -> list[str]:
     return [line for line in marked if not any(phrase in line for phrase in excused)]
 
 
-def changes(example: Example) -> Iterator[tuple[int, str, bytes | None, bool, Sequence[int]]]:
-    """Attribute, way, value, whether its objects are built, and the images that it is changed in."""
+def changes(example: Example) -> Iterator[Change]:
     ways = WAYS | MORE_WAYS if LONG else WAYS
     for number, tag in enumerate(example.attributes):
+        vr, stated = example.files[0][tag]
         for place, (way, value) in enumerate(ways.items()):
             turn = (number + place) % len(ways)
             if LONG or turn % 2 == 0:
-                yield tag, way, value, LONG or turn == 0, range(SLICES)
+                yield Change(tag, way, vr, value, is_built=LONG or turn == 0)
             if LONG:
-                yield tag, f"{way}, in one", value, False, (3,)
+                yield Change(tag, f"{way}, in one", vr, value, is_built=False, images=(3,))
+        for other in OTHER_VRS if LONG and vr != "OW" and tag not in OF_EACH else ():
+            yield Change(tag, f"as {other}", other, stated)
 
 
-@pytest.mark.timeout(3600 if LONG else 300)
+class Check:
+    """Changes a series that was read, and gathers what is neither right nor refused by name."""
+
+    def __init__(self, whole: list[Path], folder: Path, program: str) -> None:
+        self.folder, self.program = folder, program
+        self.faults: list[str] = []
+        self.changed = self.refused = 0
+        found = outcome(whole, folder / "0", is_built=True)
+        assert isinstance(found, tuple)
+        self.expected = placed(found)
+        assert [complaints(program, result.path) for result in found] == [[], []]
+        shutil.rmtree(folder / "0")
+
+    def __call__(self, name: str, write: Callable[[Path], list[Path]], *, is_built: bool) -> None:
+        """Write a series and have it read."""
+        self.changed += 1
+        series, folder = self.folder / f"series-{self.changed}", self.folder / str(self.changed)
+        try:
+            self._look(write(series), folder, is_built=is_built)
+        except Exception as error:
+            self.faults.append(f"{name}: {type(error).__name__}: {error}"[:400])
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(series)
+
+    def _look(self, paths: list[Path], folder: Path, *, is_built: bool) -> None:
+        found = outcome(paths, folder, is_built=is_built)
+        if isinstance(found, Exception):
+            self.refused += 1
+            if not isinstance(found, SeriesRejected) or not found.reason.is_told:
+                return
+            found = verdict(paths, folder, found)
+            assert found, "the study is not told"
+        elif is_built:
+            assert placed(found) == self.expected, "the liver lies elsewhere"
+        stated = [keys(read_dataset(path)) for path in (paths[0], paths[-2 if paths[1:] else 0])]
+        for result in found:
+            assert keys(dcmread(result.path)) in stated, "another patient"
+            if LONG:
+                of_keys = (*KEYS, "SpecificCharacterSet")
+                lines = complaints(self.program, result.path)
+                assert [line for line in lines if not any(keyword in line for keyword in of_keys)] == []
+
+
+@pytest.mark.timeout(1500 if LONG else 300)
 @pytest.mark.filterwarnings("ignore::UserWarning")
 @pytest.mark.parametrize("modality", ["CT", "MR"] if LONG else ["CT"])
 def test_every_attribute_in_every_way(
@@ -266,41 +340,66 @@ def test_every_attribute_in_every_way(
     capfd: pytest.CaptureFixture[str],
 ) -> None:
     """The same voxels at the same places under the same keys, or a refusal by name that the study can be told."""
-    example = examples[modality]
-    tag = example.attributes[0]
-    whole = outcome(example.write(tmp_path / "whole", tag, b"ISO_IR 192", []), tmp_path / "0", is_built=True)
-    assert isinstance(whole, tuple)
-    expected, before = placed(whole), {r.form.kind: complaints(require_binary("dciodvfy"), r.path) for r in whole}
-    assert before == {"seg": [], "sr": []}
-    faults, changed, refused = [], 0, 0
-    for tag, way, value, is_built, images in changes(example):
-        changed += 1
-        name = f"{keyword_for_tag(tag)} {way}"
-        folder = tmp_path / str(changed)
-        paths = example.write(tmp_path / f"series-{changed}", tag, value, images)
-        try:
-            found = outcome(paths, folder, is_built=is_built)
-            if isinstance(found, SeriesRejected) and found.reason.is_told:
-                found, _ = verdict(paths, folder, found), found
-                assert found, "the study is not told"
-                refused += 1
-            elif isinstance(found, Exception):
-                refused += 1
-                continue
-            elif is_built:
-                assert placed(found) == expected, "the liver lies elsewhere"
-            stated = [keys(read_dataset(path)) for path in (paths[0], paths[3])]
-            for result in found:
-                assert keys(dcmread(result.path)) in stated, "another patient"
-                if LONG:
-                    of_others = [
-                        line
-                        for line in complaints(require_binary("dciodvfy"), result.path)
-                        if not any(keyword in line for keyword in (*KEYS, "SpecificCharacterSet"))
-                    ]
-                    assert of_others == []
-        except Exception as error:
-            faults.append(f"{name}: {type(error).__name__}: {error}"[:300])
-    assert not faults, "\n".join(faults)
-    assert changed >= 230 and 0 < refused < changed / 2
+    example, program = examples[modality], require_binary("dciodvfy")
+    check = Check(example.write(tmp_path / "whole"), tmp_path, program)
+    for change in changes(example):
+        check(str(change), lambda folder: example.write(folder, change), is_built=change.is_built)  # noqa: B023  at once
+    assert not check.faults, "\n".join(check.faults)
+    assert check.changed >= 230 and 0 < check.refused < check.changed / 2
     assert "certainly" not in "".join(capfd.readouterr())
+
+
+Route = tuple[int, ...]
+
+
+def leaves(ds: Dataset, above: Route = ()) -> Iterator[Route]:
+    """The places of all attributes in functional groups, and of the sequences above them; items share theirs."""
+    found: dict[Route, None] = {}
+    for element in ds:
+        place = (*above, int(element.tag))
+        if element.VR == "SQ":
+            found[place] = None
+            found |= dict.fromkeys(path for item in element.value for path in leaves(item, place))
+        elif above or element.keyword == "NumberOfFrames":
+            found[place] = None
+    yield from found
+
+
+def state(ds: Dataset, place: Route, value: bytes | None) -> None:
+    """Put bytes into each attribute at a place; None takes it away."""
+    tag = Tag(place[0])
+    if len(place) > 1:
+        for item in ds[tag].value if tag in ds else ():
+            state(item, place[1:], value)
+    elif tag in ds:
+        vr = ds[tag].VR
+        del ds[tag]
+        if value is not None:
+            ds[tag] = RawDataElement(tag, vr, len(value), value, 0, False, True)
+
+
+@pytest.mark.timeout(1500 if LONG else 300)
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_every_attribute_of_functional_groups(tmp_path: Path, require_binary: Callable[[str], str]) -> None:
+    """Of an Enhanced image: those that place its frames and rescale them, in the groups that frames share and have."""
+    array, geometry = patient()
+    made = Made(array, geometry, (0, 0, 0))
+    enhanced(tmp_path / "shared", [made])
+    enhanced(tmp_path / "of-each", [made], shared=False)
+    for name in ("shared", "of-each") if LONG else ("shared",):
+        (path,) = (tmp_path / name).iterdir()
+        check = Check([path], tmp_path, require_binary("dciodvfy"))
+        for number, place in enumerate(leaves(dcmread(path))):
+            for turn, (way, value) in enumerate((WAYS | MORE_WAYS if LONG else WAYS).items(), start=number):
+
+                def write(folder: Path) -> list[Path]:
+                    ds = dcmread(path)  # noqa: B023  at once
+                    state(ds, place, value)  # noqa: B023  at once
+                    folder.mkdir()
+                    ds.save_as(folder / "enhanced.dcm")
+                    return [folder / "enhanced.dcm"]
+
+                if LONG or turn % 3 == 0:
+                    check(f"{keyword_for_tag(place[-1])} {way}", write, is_built=LONG)
+        assert not check.faults, "\n".join(check.faults)
+        assert 0 < check.refused < check.changed
