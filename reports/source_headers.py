@@ -63,6 +63,16 @@ TYPE_2 = (
 )
 """Attributes of the Patient and General Study modules that must be there and may be empty (PS3.3 C.7.1, C.7.2)."""
 
+ENUMERATED: dict[str, Sequence[object]] = {
+    "LossyImageCompression": ("00", "01"),
+    "TypeOfPatientID": ("TEXT", "RFID", "BARCODE"),
+    **dict.fromkeys(("PatientIdentityRemoved", "QualityControlSubject"), ("YES", "NO")),
+    "SmokingStatus": ("YES", "NO", "UNKNOWN"),
+    "PregnancyStatus": (1, 2, 3, 4),
+    "PatientSexNeutered": ("ALTERED", "UNALTERED"),
+}
+"""Attributes of which the standard lists all values."""
+
 COPIED_GROUPS = frozenset({0x0008, 0x0010, 0x0012, 0x0018, 0x0020, 0x0032, 0x0038, 0x0040})
 LOSSY_TAGS = frozenset({0x00282110, 0x00282112, 0x00282114})
 """LossyImageCompression, its ratio and method: a result of lossy images has to say so (PS3.3 C.7.6.1.1.5)."""
@@ -138,8 +148,9 @@ def study_header(header: Dataset) -> Dataset:
     for keyword in PLANE_KEYWORDS:
         copy.pop(keyword, None)
     copy.pop("SpecificCharacterSet", None)
-    if copy.get("LossyImageCompression") not in ("00", "01"):
-        copy.pop("LossyImageCompression", None)
+    for keyword, known in ENUMERATED.items():
+        if copy.get(keyword) not in known:
+            copy.pop(keyword, None)
     if copy.get("PatientIdentityRemoved") == "YES" and "DeidentificationMethodCodeSequence" not in copy:
         # Type 1C of one another: a source that states neither leaves us to say so
         copy.setdefault("DeidentificationMethod", DataElement(0x00120063, "LO", "Not stated by the source"))

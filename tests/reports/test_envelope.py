@@ -143,7 +143,9 @@ LOST = {
     "PatientComments": [b"\xff\xfe"],
     "Occupation": [b"x" * 40],
     "AdmissionID": [b"7" * 70],
-    "PregnancyStatus": [b"\1\2\3"],
+    "PregnancyStatus": [b"\1\2\3", b"*?"],
+    "PatientIdentityRemoved": [b"maybe "],
+    "SmokingStatus": [b"often "],
     "TimezoneOffsetFromUTC": [b"CEST", b"+9900 "],
 }
 
