@@ -12,12 +12,14 @@ from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
 from daemon.heartbeat import Heartbeat
 from daemon.intake import Intake
-from daemon.jobs import HaltCode, State
+from daemon.jobs import Event, HaltCode, State
 from daemon.judgement import Judge
-from daemon.ledger.store import Instance, Ledger
+from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.ledger.times import bound_times, move_times
 from daemon.service import follow_clock
 from daemon.spool import Spool
+from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 
 HOUR_S, DAY_S = 3600.0, 86_400.0
 JUMPS = [HOUR_S, -HOUR_S, DAY_S, -DAY_S]
@@ -160,6 +162,38 @@ def test_a_retry_comes_when_it_was_to_come(
     clocks.pass_s(2)
     assert due() == [postponed.job_id]
     assert ledger.claim_job("other/1", now=clock())
+
+
+@pytest.mark.parametrize("jump_s", JUMPS)
+def test_deliveries_and_shadows_wait_as_long_as_they_were_to_wait(
+    any_ledger: Ledger, make_instance: Callable[..., Instance], jump_s: float
+):
+    """On either database; what a destination has been waited for counts on from what it was."""
+    ledger = any_ledger
+    ledger.record_instance(make_instance(), now=NOW - 100)
+    (due,) = ledger.due_series(now=NOW, quiet_s=20, released_quiet_s=5)
+    ledger.close_series(due, now=NOW, rule="liver-ct")
+    closed = ledger.job(due.job_id)
+    ledger.choose(Choice(chosen=(Chosen(closed),)), [closed], now=NOW)
+    uids = derive_uid("seg"), derive_uid("seg", "series")
+    outgoing = [Outgoing(name, FORMS["seg"], *uids, "outbox/1/0/seg.dcm", "none") for name in ("away", "busy")]
+    for event in (Event.SEGMENTED, Event.REPORTED):
+        job = ledger.claim_job("host/1", now=NOW)
+        assert job is not None
+        is_last = event == Event.REPORTED
+        ledger.finish_stage(job, event, now=NOW, outgoing=outgoing * is_last, shadow_models=["other"] * is_last)
+    _, busy = ledger.deliveries_of(due.job_id)
+    (shadow,) = ledger.shadows_of(due.job_id)
+    ledger.wait_for_destination("away", now=NOW, until=NOW + 50, status="UNREACHABLE")
+    ledger.postpone_delivery(busy, until=NOW + 50, status="PEER_ERROR", counts=True)
+    ledger.postpone_shadow(shadow, until=NOW + 50, code="WorkerCrashed", counts=True)
+
+    move_times(ledger.database, jump_s)
+    for passed_s, count in ((49, 0), (51, 1)):
+        now = NOW + jump_s + passed_s
+        assert [len(ledger.due_deliveries(now=now, to=name)) for name in ("away", "busy")] == [count, count]
+        assert len(ledger.due_shadows(now=now)) == count
+    assert [item.waited_s for item in ledger.deliveries_of(due.job_id)] == [50, 0]
 
 
 @pytest.mark.parametrize("back_s", [HOUR_S, DAY_S])
