@@ -17,10 +17,13 @@ from daemon.jobs import OUT, Delivery, DeliveryState
 from daemon.ledger.store import Instance, Ledger
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
+from dicom_io.progress import Progress, ignore_progress
 
 ARRIVING_S = 60.0
 """A file that is younger may not have its row yet."""
 
+LEDGER = "the ledger"
+REBUILD = "stop the service, put a backup of the ledger back or move it away, and run `porta ledger rebuild`"
 SEND_AGAIN = "send the instance again from the PACS; where its job has halted, `porta retry` goes on"
 PUT_BACK_VERSION = "a later version has taken its place, and only a withdrawal reads it: put a backup of the file back"
 UNKNOWN_INSTANCE = "send the instance again from the PACS, or remove the file: no row of the ledger refers to it"
@@ -63,14 +66,21 @@ class Verification:
     findings: list[Finding] = field(default_factory=list)
 
 
-def verify_storage(spool: Spool, ledger: Ledger, *, clock: Callable[[], float] = time.time) -> Verification:
-    """Look at every file of spool and outbox, and at every row that names one.
+def verify_storage(
+    spool: Spool, ledger: Ledger, *, clock: Callable[[], float] = time.time, progress: Progress = ignore_progress
+) -> Verification:
+    """Look at every file of spool and outbox, and at every row that names one; at no more where the ledger is damaged.
+
+    `progress` is told how many series of the spool were looked at.
 
     Raises LedgerUnavailable, and StorageUnusable where a folder cannot be listed.
     """
     done = Verification()
+    if not ledger.database.is_whole():
+        done.findings.append(Finding(Fault.DAMAGED, LEDGER, REBUILD))
+        return done
     try:
-        _verify_spool(spool, ledger, done, youngest=clock() - ARRIVING_S)
+        _verify_spool(spool, ledger, done, progress, youngest=clock() - ARRIVING_S)
         _verify_outbox(spool, ledger, done)
         entries = Quarantine(spool).entries()
     except OSError as error:
@@ -79,9 +89,10 @@ def verify_storage(spool: Spool, ledger: Ledger, *, clock: Callable[[], float] =
     return done
 
 
-def _verify_spool(spool: Spool, ledger: Ledger, done: Verification, *, youngest: float) -> None:
+def _verify_spool(spool: Spool, ledger: Ledger, done: Verification, progress: Progress, *, youngest: float) -> None:
     folders = {path.name for path in (spool.root / "spool").glob("*/")}
-    for uid in sorted(folders | set(ledger.all_series())):
+    every = sorted(folders | set(ledger.all_series()))
+    for count, uid in enumerate(every, start=1):
         folder = Path("spool") / uid
         lying = {str(folder / path.name) for path in (spool.root / folder).glob("*.dcm")} if uid in folders else set()
         known = ledger.versions(uid)
@@ -93,6 +104,7 @@ def _verify_spool(spool: Spool, ledger: Ledger, done: Verification, *, youngest:
             with suppress(FileNotFoundError):  # it made room for what was sent again, or was never recorded
                 if (spool.root / path).stat().st_mtime < youngest:
                     done.findings.append(Finding(Fault.ORPHAN, path, UNKNOWN_INSTANCE, series_instance_uid=uid))
+        progress(count, len(every))
 
 
 def _verify_instance(spool: Spool, ledger: Ledger, instance: Instance, done: Verification, *, remedy: str) -> None:

@@ -5,6 +5,7 @@ from dataclasses import asdict
 
 from daemon.commands.opened import open_ledger
 from daemon.configuration.config import Config
+from daemon.progress import progress_bar
 from daemon.spool import Spool
 from daemon.terminal import say
 from daemon.verification import verify_storage
@@ -15,7 +16,8 @@ def print_verification(config: Config, *, as_json: bool) -> bool:
 
     Raises LedgerUnavailable, StorageUnusable.
     """
-    done = verify_storage(Spool(config.storage.root), open_ledger(config))
+    with progress_bar("series") as progress:
+        done = verify_storage(Spool(config.storage.root), open_ledger(config), progress=progress)
     if as_json:
         print(json.dumps(asdict(done), indent=2))
         return not done.findings

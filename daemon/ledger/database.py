@@ -10,7 +10,7 @@ from alembic.config import Config as AlembicConfig
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
-from sqlalchemy.exc import DataError, DBAPIError, IntegrityError
+from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError
 
 from daemon.errors import LedgerRefused, LedgerUnavailable
 from daemon.ledger import sqlite_session
@@ -57,6 +57,20 @@ class Database:
         settings = AlembicConfig()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
         return there, str(ScriptDirectory.from_config(settings).get_current_head())
+
+    def is_whole(self) -> bool:
+        """Return whether the file of an SQLite database is sound; a PostgreSQL server looks after its files."""
+        if not self._file:
+            return True
+        try:
+            with self.reading() as connection:
+                return bool(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() == "ok")
+        except LedgerUnavailable as error:
+            if (
+                type(error.__context__) is DatabaseError
+            ):  # "malformed"; one that is locked or cannot be opened is neither
+                return False
+            raise
 
     def close(self) -> None:
         """Give the connections back."""

@@ -199,3 +199,22 @@ def test_an_image_that_comes_again_meanwhile(
 
     monkeypatch.setattr(ledger, "versions", restored_after)
     assert verify_storage(spool, ledger).findings == []
+
+
+def test_a_ledger_that_is_damaged(
+    verify: Callable[[], Verification], intake: Intake, ledger: Ledger, tmp_path: Path, make_ct: MakeCT
+):
+    """A page of the SQLite file that holds something else: the one finding, for its rows cannot be believed."""
+    for index in range(1, 40):
+        intake.take(make_ct(1, index), calling_ae_title="MODALITY")
+    assert verify().findings == []
+    ledger.close()  # the rows come from the log into the file
+    path = tmp_path / "ledger.sqlite"
+    content = bytearray(path.read_bytes())
+    where = content.index(derive_uid("instance", 1, 7).encode())
+    page = where - where % 4096
+    content[page : page + 4096] = b"\xff" * 4096
+    path.write_bytes(content)
+    (finding,) = verify().findings
+    assert (finding.fault, finding.path) == (Fault.DAMAGED, "the ledger")
+    assert "porta ledger rebuild" in finding.remedy
