@@ -38,6 +38,8 @@ KILLS, KILLS_S = int(os.environ.get("PORTA_KILLS", "0")), float(os.environ.get("
 SENDERS = 4
 MOST_OPEN = 8
 """Studies that are sent, or not yet COMMITTED, at once: more would wait in the ledger, where nothing befalls them."""
+UNDOING = ("service", "worker")
+"""Whose end has a stage begin again: one after the other, nothing would ever come to its end."""
 SETTLED_S = 900
 
 
@@ -150,13 +152,24 @@ class Traffic:
             self._send(self._study(self.phantoms[number]))
 
     def _finished(self) -> int:
-        with suppress(Exception):  # the ledger may be away
+        states = self.states()
+        return -MOST_OPEN if states is None else states[State.COMMITTED]
+
+    def states(self) -> Counter[State] | None:
+        """How many jobs are in each state; None where the ledger is away."""
+        with suppress(Exception):
             ledger = self.ledger()
             try:
-                return sum(job.state == State.COMMITTED for job in ledger.all_jobs())
+                return Counter(job.state for job in ledger.all_jobs())
             finally:
                 ledger.close()
-        return -MOST_OPEN
+        return None
+
+    def await_change(self) -> None:
+        """Wait for the next move of any job, a minute at most."""
+        before, deadline = self.states(), time.monotonic() + 60
+        while time.monotonic() < deadline and self.states() in (None, before):
+            threading.Event().wait(0.2)
 
     def _study(self, phantom: list[Path]) -> list[Path]:
         """A phantom as another study, in files."""
@@ -278,8 +291,11 @@ def test_kills_at_random_moments(
     for number in range(wanted):
         if time.monotonic() - began > KILLS_S:
             break
-        killer._pause(killer.chance.choice((1, 4, 8)))
-        killer.kill(kinds[number % len(kinds)])
+        kind = kinds[number % len(kinds)]
+        if kind in UNDOING:
+            traffic.await_change()
+        killer._pause(killer.chance.choice((0.5, 2, 6)))
+        killer.kill(kind)
     traffic.end()
 
     def jobs() -> list[Any]:
