@@ -63,11 +63,9 @@ def figure(record_property: Callable[[str, object], None]) -> Callable[[str, obj
 def porta(
     make_config: Callable[..., Config], spool: Spool, ledger: Ledger, free_port: Callable[[], int]
 ) -> Iterator[Remote]:
-    """A receiver with little patience."""
+    """A receiver that takes as many associations as come."""
     port = free_port()
-    dicom = Dicom(
-        ae_title="PORTA", host="127.0.0.1", port=port, network_timeout_s=2, acse_timeout_s=2, maximum_associations=200
-    )
+    dicom = Dicom(ae_title="PORTA", host="127.0.0.1", port=port, network_timeout_s=20, maximum_associations=2000)
     config = make_config(dicom=dicom)
     receiver = Receiver(config, Intake(spool, ledger), ledger)
     receiver.start()
