@@ -3,12 +3,12 @@
 import os
 import signal
 import socket
-import threading
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
+from queue import SimpleQueue
 from types import FrameType
 
 from daemon.clock import ServiceClock
@@ -70,7 +70,7 @@ def run(config: Config) -> None:
         storage = config.storage
         quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days, clock)
         receiver = Receiver(config, Intake(spool, ledger, clock, quarantine), ledger, clock)
-        stopping = _stop_on_signals()
+        wait_for_signal = _stop_on_signals()
         scheduler = _build_scheduler(
             config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease, clock=clock
         )
@@ -89,7 +89,7 @@ def run(config: Config) -> None:
                 count=freed,
             )
             scheduler.start()
-            stopping.wait()
+            wait_for_signal()
         finally:
             started = time.monotonic()
             log.info("service.stopping")
@@ -193,12 +193,14 @@ def _guarded(function: Callable[[], object]) -> Callable[[], None]:
     return call
 
 
-def _stop_on_signals() -> threading.Event:
-    stopping = threading.Event()
+def _stop_on_signals() -> Callable[[], object]:
+    """Return what waits for SIGTERM or SIGINT."""
+    # The handler runs in the thread that waits: an Event's lock may be held there just then, and is not reentrant
+    stopping = SimpleQueue[int]()
 
     def stop(number: int, frame: FrameType | None) -> None:
-        stopping.set()
+        stopping.put(number)
 
     signal.signal(signal.SIGTERM, stop)
     signal.signal(signal.SIGINT, stop)
-    return stopping
+    return stopping.get
