@@ -24,7 +24,7 @@ from daemon.commands.options import (
     Prefer,
     PreferOption,
 )
-from daemon.commands.own_models import findable, print_verified, require_models
+from daemon.commands.own_models import findable, print_verified, require_models, require_models_apart
 from daemon.commands.train_extra import require_train_extra
 from daemon.commands.training_options import HELD_OUT, MACHINE, TrainConfigOption, takes_keys
 from daemon.errors import ConfigurationError, DaemonError
@@ -54,7 +54,7 @@ def run(config: ConfigOption = None) -> None:
     """Run the service in the foreground, until SIGTERM or Ctrl-C."""
     from daemon import service
 
-    settings = require_models(configured(config))
+    settings = require_models_apart(configured(config))
     try:
         service.run(settings)
     except OSError as error:

@@ -5,6 +5,8 @@ whatever is added meanwhile.
 """
 
 import sys
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
 from pathlib import Path
 
 from daemon.configuration.config import Config, load
@@ -57,6 +59,31 @@ def require_models(config: Config) -> Config:
     if lines:
         raise ConfigurationError(lines)
     return config.with_cards(cards)
+
+
+def require_models_apart(config: Config) -> Config:
+    """Return the same, found out in another process: the service never holds the libraries that this takes."""
+    context = get_context("spawn")
+    ours, theirs = context.Pipe(duplex=False)
+    process = context.Process(target=_answer, args=(theirs, config), name="porta-verify", daemon=True)
+    process.start()
+    theirs.close()
+    try:
+        outcome: Config | ConfigurationError = ours.recv()
+    except EOFError:
+        process.join()
+        raise ConfigurationError([f"the models cannot be verified: exit code {process.exitcode}"]) from None
+    process.join()
+    if isinstance(outcome, ConfigurationError):
+        raise outcome
+    return outcome
+
+
+def _answer(answer: Connection, config: Config) -> None:
+    try:
+        answer.send(require_models(config))
+    except ConfigurationError as error:
+        answer.send(error)
 
 
 def print_models(config: Config | None) -> bool:
