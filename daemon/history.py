@@ -10,7 +10,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
 from daemon.configuration.config import Config, Rule
 from daemon.errors import FileDamaged, StorageUnusable
@@ -21,6 +21,7 @@ from daemon.outbox import Results, read_outbox
 from daemon.routing import first_match
 from daemon.spool import Spool
 from dicom_io import values
+from dicom_io.dataset_reader import read_contents
 from dicom_io.differences import Difference, difference
 from dicom_io.errors import InvalidUID, NotDicom
 from dicom_io.identity import identity_of, place
@@ -129,9 +130,11 @@ class Past:
     def _change(self, before: Instance, after: Instance) -> tuple[str, bool]:
         """Return what a later version changed (it was kept, so it did), and whether it is filed elsewhere."""
         try:
-            old, new = (dcmread(self.spool.root / instance.path) for instance in (before, after))
-            changed = difference(old, new) or Difference.PIXELS
-            return changed, place(identity_of(old)) != place(identity_of(new))
+            first, second = (self.spool.root / instance.path for instance in (before, after))
+            with first.open("rb") as first_file, second.open("rb") as second_file:
+                old, new = read_contents(first_file), read_contents(second_file)
+                changed = difference((first_file, old), (second_file, new)) or Difference.PIXELS
+            return changed, place(identity_of(old.ds)) != place(identity_of(new.ds))
         except (*DAMAGED, OSError):
             return Difference.PIXELS, before.study_instance_uid != after.study_instance_uid
 

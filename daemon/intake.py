@@ -9,24 +9,23 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 from io import BytesIO
 from pathlib import Path
-
-from pydicom import FileDataset, dcmread
-from pydicom.dataelem import DataElement, RawDataElement
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from typing import BinaryIO
 
 from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
-from daemon.integrity import check_spooled, dataset_sha256, spooled_digits
+from daemon.incoming import Part
+from daemon.integrity import check_spooled
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
 from daemon.quarantine import Quarantine
-from daemon.sidecar import write_sidecar
+from daemon.sidecar import LONGEST_AT_ONCE, write_sidecar
 from daemon.spool import Spool
+from dicom_io.dataset_reader import Contents, check_inflated, read_contents
 from dicom_io.differences import Difference, difference
 from dicom_io.errors import InvalidUID
 from dicom_io.identity import identity_of, place
-from dicom_io.image_file import MODALITY_OF, PIXEL_DATA, image_header
+from dicom_io.image_file import MODALITY_OF, image_header, is_described, is_of_the_disk
 from dicom_io.image_header import ImageHeader
 from dicom_io.uids import checked_uid
 from dicom_io.values import DAMAGED
@@ -38,9 +37,6 @@ ATTEMPTS = 5
 
 IDENTIFYING = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 
-UNDEFINED_LENGTH = 0xFFFFFFFF
-DELIMITER_BYTES = 8
-"""The sequence delimitation item after a value of undefined length (PS3.5 section A.4)."""
 
 log = get_logger()
 
@@ -120,33 +116,41 @@ class Intake:
         # What was parsed is put in order while the disk is busy with the file: the answer does not wait for it.
         self._describers = ThreadPoolExecutor(2, thread_name_prefix="describe")
 
+    def begin(self) -> Part:
+        """Return a file that is coming in, for `take` once it is whole."""
+        return self._spool.part()
+
     def take(
         self,
-        content: bytes,
+        content: bytes | BinaryIO | Part,
         *,
         calling_ae_title: str,
         sop_instance_uid: str | None = None,
         sop_class_uid: str | None = None,
     ) -> Accepted:
-        """Take in one instance, a whole file (PS3.10) as bytes; the UIDs are what the request called it and its class.
+        """Take in one instance, a whole file (PS3.10); the UIDs are what the request called it and its class.
 
         When the verdict is STORED, the file is fsynced and its row committed. What holds no slices (raw data, a
         vendor's own object, a colour palette, which is of no patient) and cannot be filed under a series is NO_IMAGE:
         nothing of it is needed, and one failure would end its sender's whole study. Never raises for bad input, a
-        full disk or a ledger that is away: the verdict says so.
+        full disk or a ledger that is away: the verdict says so. Raises OSError where `content` is a file that cannot
+        be read.
         """
-        try:
-            return self._take(content, calling_ae_title, sop_instance_uid, sop_class_uid)
-        except (StorageUnusable, LedgerUnavailable) as error:
-            log.error("instance.refused", code=Verdict.NO_ROOM, error=error, calling_ae_title=calling_ae_title)
-            return Accepted(Verdict.NO_ROOM)
+        with content if isinstance(content, Part) else self._spool.part() as part:
+            if not isinstance(content, Part):
+                part.fill(BytesIO(content) if isinstance(content, bytes) else content)
+            try:
+                part.finish()
+                return self._take(part, calling_ae_title, sop_instance_uid, sop_class_uid)
+            except (StorageUnusable, LedgerUnavailable) as error:
+                log.error("instance.refused", code=Verdict.NO_ROOM, error=error, calling_ae_title=calling_ae_title)
+                return Accepted(Verdict.NO_ROOM)
 
-    def _take(
-        self, content: bytes, calling_ae_title: str, requested: str | None, requested_class: str | None
-    ) -> Accepted:
+    def _take(self, part: Part, calling_ae_title: str, requested: str | None, requested_class: str | None) -> Accepted:
         sop_class_uid = requested_class
         try:
-            ds = decode(content)
+            contents = _read(part.path)
+            ds = contents.ds
             sop_class_uid = requested_class or str(ds.get("SOPClassUID", "")) or None
             uids = {keyword: checked_uid(ds.get(keyword, "")) for keyword in IDENTIFYING}
             transfer_syntax_uid = checked_uid(ds.file_meta.TransferSyntaxUID)
@@ -154,11 +158,11 @@ class Intake:
             verdict = Verdict.INVALID_UID if isinstance(error, InvalidUID) else Verdict.UNDECODABLE
             if _holds_no_slices(sop_class_uid):
                 verdict = Verdict.NO_IMAGE
-            return self._set_aside(content, verdict, calling_ae_title, requested)
+            return self._set_aside(part, verdict, calling_ae_title, requested)
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
-            return self._set_aside(content, Verdict.MISMATCH, calling_ae_title, uids["SOPInstanceUID"])
+            return self._set_aside(part, Verdict.MISMATCH, calling_ae_title, uids["SOPInstanceUID"])
 
-        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], spooled_digits(content))
+        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], part.hash.digits)
         instance = Instance(
             sop_instance_uid=uids["SOPInstanceUID"],
             sop_class_uid=uids["SOPClassUID"],
@@ -167,34 +171,34 @@ class Intake:
             study_instance_uid=uids["StudyInstanceUID"],
             calling_ae_title=calling_ae_title,
             path=str(path),
-            bytes=len(content),
-            sha256=dataset_sha256(content),
+            bytes=part.bytes,
+            sha256=part.hash.dataset_sha256,
         )
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
             for _ in range(ATTEMPTS):  # again only where another process was faster
                 versions = self._ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)
                 if not versions:
-                    taken = self._store(instance, content, ds)
+                    taken = self._store(instance, part, contents)
                 elif versions[-1].sha256 == instance.sha256:
-                    self._restore(versions[-1], instance, content, ds)
+                    self._restore(versions[-1], instance, part, contents)
                     return Accepted(Verdict.ALREADY_STORED, instance.series_instance_uid)
-                elif change := self._change(versions[-1], ds):
-                    taken = self._store(replace(instance, version=len(versions) + 1), content, ds, change)
+                elif change := self._change(versions[-1], part, contents):
+                    taken = self._store(replace(instance, version=len(versions) + 1), part, contents, change)
                 else:
                     return self._set_aside(
-                        content, Verdict.DUPLICATE_DIFFERENT, calling_ae_title, instance.sop_instance_uid
+                        part, Verdict.DUPLICATE_DIFFERENT, calling_ae_title, instance.sop_instance_uid
                     )
                 if taken:
                     return taken
         raise LedgerUnavailable("other processes keep recording the same instance")
 
     def _store(
-        self, instance: Instance, content: bytes, ds: FileDataset, change: Change | None = None
+        self, instance: Instance, part: Part, contents: Contents, change: Change | None = None
     ) -> Accepted | None:
         """Keep an instance, or a version that takes the place of another; None where another process kept one."""
         path = Path(instance.path)
-        described = self._describers.submit(_described, ds)
-        self._spool.keep(path, [content])
+        described = self._describers.submit(_described, contents)
+        self._spool.keep(part, path)
         recorded = self._ledger.record_instance(
             instance,
             now=self._clock(),
@@ -204,45 +208,46 @@ class Intake:
         if not recorded:
             known = self._ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)
             if instance.path not in {version.path for version in known}:
-                self._spool.discard(path)
+                self._spool.take_back(part)
             return None
         if header := described.result():
-            write_sidecar(self._spool.root / path, header, size=len(content))
+            write_sidecar(self._spool.root / path, header, size=part.bytes)
         if change:
             log.info("instance.replaced", code=change.difference, **_named(instance))
         return Accepted(Verdict.REPLACED if change else Verdict.STORED, instance.series_instance_uid)
 
-    def _restore(self, known: Instance, instance: Instance, content: bytes, ds: FileDataset) -> None:
+    def _restore(self, known: Instance, instance: Instance, part: Part, contents: Contents) -> None:
         """Keep an instance that came again where the file that was kept of it is damaged or gone."""
         path = Path(instance.path)
         with suppress(FileDamaged, OSError):
             check_spooled(self._spool.root / known.path, known.sha256)
             return
-        self._spool.keep(path, [content])
+        self._spool.keep(part, path)
         if instance.path != known.path:  # another sender's file meta information
             self._ledger.move_instance(known, path=instance.path)
             self._spool.discard(Path(known.path))
-        if header := _described(ds):
-            write_sidecar(self._spool.root / path, header, size=len(content))
+        if header := _described(contents):
+            write_sidecar(self._spool.root / path, header, size=part.bytes)
         log.info("instance.restored", **_named(instance))
 
-    def _change(self, known: Instance, ds: FileDataset) -> Change | None:
+    def _change(self, known: Instance, part: Part, contents: Contents) -> Change | None:
         """What a later version of an instance changes; None where nothing that matters. What is unreadable is gone."""
         try:
-            before = decode((self._spool.root / known.path).read_bytes())
-            changed = difference(before, ds)
+            with (self._spool.root / known.path).open("rb") as old, part.path.open("rb") as new:
+                before = decode(old)
+                changed = difference((old, before), (new, contents))
             if changed is None:
                 return None
-            return Change(changed, place(identity_of(before)) != place(identity_of(ds)))
+            return Change(changed, place(identity_of(before.ds)) != place(identity_of(contents.ds)))
         except (*DAMAGED, OSError, Undecodable):
-            return Change(Difference.PIXELS, known.study_instance_uid != str(ds.StudyInstanceUID))
+            return Change(Difference.PIXELS, known.study_instance_uid != str(contents.ds.StudyInstanceUID))
 
-    def _set_aside(self, content: bytes, verdict: Verdict, calling_ae_title: str, uid: str | None) -> Accepted:
+    def _set_aside(self, part: Part, verdict: Verdict, calling_ae_title: str, uid: str | None) -> Accepted:
         try:
             named = checked_uid(uid)
         except InvalidUID:
             named = None
-        self._quarantine.keep(content, reason=verdict, source=calling_ae_title, sop_instance_uid=named)
+        self._quarantine.keep(part, reason=verdict, source=calling_ae_title, sop_instance_uid=named)
         return Accepted(verdict)
 
 
@@ -274,52 +279,43 @@ class Undecodable(DaemonError):
     """The bytes hold no whole DICOM data set."""
 
 
-def decode(content: bytes) -> FileDataset:
-    """The data set of a file, read to its very end. Raises Undecodable for anything broken, cut short or empty."""
+def _read(path: Path) -> Contents:
+    """What a file that came holds. Raises Undecodable, or StorageUnusable where the disk does not give it back."""
     try:
-        ds = dcmread(BytesIO(content))
-        whole = _is_whole(ds, content)
+        with path.open("rb") as file:
+            return decode(file)
+    except OSError as error:
+        raise StorageUnusable(f"cannot read: {error.strerror}") from error
+
+
+def decode(file: BinaryIO) -> Contents:
+    """What a file holds, if it is whole. Raises Undecodable for anything broken, cut short or empty.
+
+    OSError goes through when the disk failed.
+    """
+    try:
+        contents = read_contents(file, longest=LONGEST_AT_ONCE)
         for keyword in IDENTIFYING:  # values are decoded when first asked for: a damaged one shows here, not later
-            ds.get(keyword)
-        length = int(ds.file_meta.get("FileMetaInformationGroupLength") or 0)
+            contents.ds.get(keyword)
+        if contents.is_deflated:
+            check_inflated(file, contents)
     except (*DAMAGED, OSError) as error:
+        if is_of_the_disk(error):
+            raise
         raise Undecodable("no DICOM data set") from error
-    if not len(ds) or "TransferSyntaxUID" not in ds.file_meta or length < 0:
+    ds = contents.ds
+    if ds.preamble is None or not len(ds) or "TransferSyntaxUID" not in ds.file_meta:
         raise Undecodable("an empty data set, or no transfer syntax")
-    if not whole:
+    if contents.is_cut:
         raise Undecodable("the data set is cut short")
-    return ds
+    return contents
 
 
-def _described(ds: FileDataset) -> ImageHeader | None:
+def _described(contents: Contents) -> ImageHeader | None:
     """What the instance says of its images; None where that cannot be said, and is for those who read it."""
+    if not is_described(contents):
+        return None
     try:
-        return image_header(ds, native_pixels(ds))
-    except (*DAMAGED, OSError):
+        return image_header(contents)
+    except DAMAGED:
         return None
-
-
-def native_pixels(ds: FileDataset) -> int | None:
-    """Where the value of native PixelData begins in the file that `ds` was read from; None where there is none."""
-    element = ds.get_item(PIXEL_DATA)
-    syntax = UID(ds.file_meta.get("TransferSyntaxUID", ""))
-    if syntax == DeflatedExplicitVRLittleEndian or not isinstance(element, RawDataElement):
-        return None
-    return None if element.length == UNDEFINED_LENGTH else element.value_tell
-
-
-def _is_whole(ds: FileDataset, content: bytes) -> bool:
-    """Whether the last element of `ds`, as it was read, ends where the content ends; zeros may follow it."""
-    if not len(ds) or ds.file_meta.get("TransferSyntaxUID") == DeflatedExplicitVRLittleEndian:
-        return True  # zlib itself knows a whole stream from one that was cut short
-    last = max(ds.values(), key=_offset)
-    if not isinstance(last, RawDataElement):  # a sequence that was read up to its delimiter
-        return True
-    length = len(last.value or b"") + DELIMITER_BYTES if last.length == UNDEFINED_LENGTH else last.length
-    end = last.value_tell + length
-    return end <= len(content) and not content[end:].strip(b"\0")
-
-
-def _offset(element: DataElement | RawDataElement) -> int:
-    """Where the value of an element was read."""
-    return int((element.value_tell if isinstance(element, RawDataElement) else element.file_tell) or 0)

@@ -24,18 +24,35 @@ SUMS = "SHA256SUMS"
 _DIGITS = re.compile(r"-([0-9a-f]{16})(?:-([0-9a-f]{8}))?\.dcm")
 
 
-def dataset_sha256(content: bytes) -> str:
-    """Return the hash of the data set alone: two copies of an instance may differ in their file meta information."""
-    return hashlib.sha256(memoryview(content)[_dataset_offset(content[:HEAD_BYTES]) :]).hexdigest()
+class FileHash:
+    """Hashes the bytes of a file (PS3.10) as they come: its data set, and what stands before it."""
 
+    def __init__(self) -> None:
+        self._before, self._dataset = hashlib.sha256(), hashlib.sha256()
+        self._dataset_at: int | None = None
+        self._bytes = 0
 
-def spooled_digits(content: bytes) -> str:
-    """Return the digits that the name of a spooled file bears: of the sha256 of its data set, and of all before that.
+    def update(self, piece: memoryview) -> None:
+        """Go on with the next bytes; the first piece holds HEAD_BYTES at least, or the whole file."""
+        if self._dataset_at is None:
+            self._dataset_at = _dataset_offset(bytes(piece[:HEAD_BYTES]))
+        split = max(0, self._dataset_at - self._bytes)
+        self._before.update(piece[:split])
+        self._dataset.update(piece[split:])
+        self._bytes += len(piece)
 
-    They are checked where nothing but the file is at hand, and cover every byte of it.
-    """
-    before = hashlib.sha256(memoryview(content)[: _dataset_offset(content[:HEAD_BYTES])]).hexdigest()
-    return f"{dataset_sha256(content)[:16]}-{before[:8]}"
+    @property
+    def dataset_sha256(self) -> str:
+        """The hash of the data set alone: two copies of an instance may differ in their file meta information."""
+        return self._dataset.hexdigest()
+
+    @property
+    def digits(self) -> str:
+        """The digits that the name of a spooled file bears: of the sha256 of its data set, and of all before that.
+
+        They are checked where nothing but the file is at hand, and cover every byte of it.
+        """
+        return f"{self.dataset_sha256[:16]}-{self._before.hexdigest()[:8]}"
 
 
 def check_spooled(path: Path, sha256: str | None = None) -> None:

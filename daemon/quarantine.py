@@ -15,8 +15,9 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
+from daemon.incoming import Part
 from daemon.log import get_logger
-from daemon.spool import Spool
+from daemon.spool import Spool, write_durably
 
 HARMLESS = ("DUPLICATE_DIFFERENT", "NO_IMAGE")
 """Reasons of what nothing is lost with: these go first where there is no room."""
@@ -63,17 +64,17 @@ class Quarantine:
         self._bytes: int | None = None
         """How much it holds; None until it was counted."""
 
-    def keep(self, content: bytes, *, reason: str, source: str, sop_instance_uid: str | None = None) -> Entry:
-        """Keep bytes durably, or count them where they are kept already. Raises StorageUnusable."""
-        name, now = _id(content, reason), self._clock()
+    def keep(self, part: Part, *, reason: str, source: str, sop_instance_uid: str | None = None) -> Entry:
+        """Keep what came in durably, or count it where it is kept already. Raises StorageUnusable."""
+        name, now = _id(part, reason), self._clock()
         with self._lock:
             known = self._read(name)
             if known is None:
-                self._spool.keep(Path("quarantine") / f"{name}.dcm", [content])
-                entry = Entry(name, reason, source, sop_instance_uid, len(content), 1, now, now)
+                self._spool.keep(part, Path("quarantine") / f"{name}.dcm")
+                entry = Entry(name, reason, source, sop_instance_uid, part.bytes, 1, now, now)
             else:
                 entry = replace(known, reason=reason, source=source, count=known.count + 1, last_at=now)
-            self._spool.keep(Path("quarantine") / f"{name}.reason", [json.dumps(asdict(entry)).encode()])
+            write_durably(self._folder / f"{name}.reason", json.dumps(asdict(entry)).encode())
             if known is None and self._bytes is not None:
                 self._bytes += entry.bytes
             if self._bytes is None or self._bytes > self._maximum_bytes:
@@ -123,5 +124,5 @@ class Quarantine:
             return unknown
 
 
-def _id(content: bytes, reason: str) -> str:
-    return hashlib.sha256(reason.encode() + b"\0" + content).hexdigest()[:ID_DIGITS]
+def _id(part: Part, reason: str) -> str:
+    return hashlib.sha256(f"{reason} {part.hash.digits} {part.hash.dataset_sha256}".encode()).hexdigest()[:ID_DIGITS]

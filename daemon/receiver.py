@@ -4,9 +4,11 @@ import threading
 import time
 from collections.abc import Callable
 from dataclasses import replace
+from typing import cast
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
+from daemon.incoming import Part
 from daemon.intake import QUARANTINED, STATUS, Intake
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
@@ -51,6 +53,7 @@ class Receiver:
             ended=self._ended,
             refused=self._association_refused,
             contexts_refused=self._contexts_refused,
+            sinks=lambda: self._intake.begin(),
             maximum_associations=dicom.maximum_associations,
             maximum_pdu=dicom.maximum_pdu,
             maximum_instance=dicom.maximum_instance_mb << 20,
@@ -67,7 +70,7 @@ class Receiver:
     def _store(self, received: scp.Received) -> int:
         try:
             accepted = self._intake.take(
-                received.part10(),
+                cast(Part, received.sink),
                 calling_ae_title=received.calling_ae_title,
                 sop_instance_uid=received.sop_instance_uid,
                 sop_class_uid=received.sop_class_uid,

@@ -16,8 +16,12 @@ from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.image_header import ImageHeader, from_json
 from dicom_io.values import DAMAGED
 
-FORM = 4
+FORM = 5
 """Counts the forms of the header; one that was written in another form is not read."""
+
+LONGEST_AT_ONCE = 1 << 21
+"""Bytes of a value that is read of each instance as it comes, of many at a time. A header that needs a longer one, as
+that of more than two thousand frames does, is read when its series is looked at."""
 
 
 def sidecar_path(path: Path) -> Path:

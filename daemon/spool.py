@@ -1,7 +1,7 @@
 """The files under the storage root, and how they become durable.
 
     service.lock                     held by the one service that runs on this root
-    incoming/                        being written
+    incoming/                        being written, as it comes
     spool/<SeriesInstanceUID>/<SOPInstanceUID>-<sha256>.dcm   as received
     spool/…/<the same>.dcm.header    what was read of it, as `daemon.sidecar` keeps it
     work/<job>/<volume>/             labels between segmentation and report
@@ -15,7 +15,6 @@ import fcntl
 import os
 import pwd
 import shutil
-from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,14 +22,13 @@ from typing import IO
 from uuid import uuid4
 
 from daemon.errors import StorageUnusable
+from daemon.incoming import PRIVATE, Part
 from daemon.sidecar import sidecar_path
 from dicom_io.uids import checked_uid
-from dicom_io.whole_files import open_whole, sync_folder
+from dicom_io.whole_files import open_whole, rename_whole, sync_folder
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
 LOCK = "service.lock"
-PRIVATE = 0o600
-"""Mode of the files."""
 
 
 @dataclass(frozen=True)
@@ -102,6 +100,15 @@ class Spool:
             with suppress(OSError):  # what cannot be removed is in nobody's way
                 part.unlink(missing_ok=True)
 
+    def part(self) -> Part:
+        """Return a file that is coming in."""
+        return Part(self.root / "incoming" / f"{uuid4()}.part", self.check_room)
+
+    def check_room(self) -> None:
+        """Raise StorageUnusable where less than `min_free_mb` is free."""
+        if self.min_free_mb and self.free_mb() < self.min_free_mb:
+            raise StorageUnusable(f"less than {self.min_free_mb} MB free")
+
     def free_mb(self) -> int:
         """Return the free space for this user, in MiB."""
         status = os.statvfs(self.root)
@@ -110,7 +117,7 @@ class Spool:
     def instance_path(self, series_instance_uid: str, sop_instance_uid: str, digits: str) -> Path:
         """Return the path of an instance, relative to the root. Raises InvalidUID.
 
-        Its digits (`daemon.integrity.spooled_digits`) are in the name, so that other bytes under the same UID, taken in
+        Its digits (`daemon.integrity.FileHash`) are in the name, so that other bytes under the same UID, taken in
         by another process at the same moment, can never replace those that were acknowledged.
         """
         name = f"{checked_uid(sop_instance_uid)}-{digits}.dcm"
@@ -124,24 +131,31 @@ class Spool:
         """Return the folder of a job's results; absolute."""
         return self.root / "outbox" / str(job_id)
 
-    def keep(self, relative: Path, content: Iterable[bytes]) -> None:
-        """Write a file durably under its name: bytes, name and folder are on the disk when this returns.
+    def keep(self, part: Part, relative: Path) -> None:
+        """Keep what came in durably under a name: it is on the disk with name and folder when this returns.
 
-        Raises StorageUnusable when there is no room or the disk does not take it; then nothing is left behind.
+        Raises StorageUnusable when there is no room or the disk does not take it.
         """
         target = self.root / relative
-        part = self.root / "incoming" / f"{uuid4()}.part"
         try:
-            if self.min_free_mb and self.free_mb() < self.min_free_mb:
-                raise StorageUnusable(f"less than {self.min_free_mb} MB free")
             target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with open_whole(target, part=part, mode=PRIVATE) as file:
-                file.writelines(content)
+            part.sync()
+            rename_whole(part.path, target)
+            part.moved(target, kept=True)
             if target.parent not in self._synced:
                 sync_folder(target.parent.parent)
                 self._synced.add(target.parent)
         except OSError as error:
             raise StorageUnusable(f"cannot write: {error.strerror}") from error
+
+    def take_back(self, part: Part) -> None:
+        """Take what was kept, and what no row refers to, back among what comes in. Raises StorageUnusable."""
+        path = self.root / "incoming" / f"{uuid4()}.part"
+        try:
+            part.path.rename(path)
+        except OSError as error:
+            raise StorageUnusable(f"cannot write: {error.strerror}") from error
+        part.moved(path, kept=False)
 
     def discard(self, relative: Path) -> None:
         """Remove a file that no row refers to, and its sidecar."""

@@ -2,9 +2,10 @@
 
 from dataclasses import replace
 from enum import StrEnum
+from hashlib import sha256
+from typing import BinaryIO
 
 import numpy as np
-from pydicom import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -19,8 +20,9 @@ from pydicom.uid import (
     RLELossless,
 )
 
+from dicom_io.dataset_reader import Contents, pixel_pieces
 from dicom_io.identity import changed_module
-from dicom_io.image_file import PIXEL_DATA, image_header
+from dicom_io.image_file import image_header
 from dicom_io.image_header import ImageHeader, PixelFormat
 
 NATIVE = frozenset(
@@ -42,13 +44,17 @@ class Difference(StrEnum):
     PIXELS = "PIXELS"
 
 
-def difference(before: Dataset, after: Dataset) -> Difference | None:
+Opened = tuple[BinaryIO, Contents]
+"""A file, and what it holds."""
+
+
+def difference(before: Opened, after: Opened) -> Difference | None:
     """Return what has changed; None where all that results are made of is the same.
 
     In another lossless transfer syntax an instance is the same by definition (PS3.5 section A.4): what is lossy has a
     UID, and differs.
     """
-    old, new = image_header(before, None), image_header(after, None)
+    old, new = image_header(before[1]), image_header(after[1])
     if module := changed_module(old.identity, new.identity):
         return Difference(module)
     if _description(old) != _description(new):
@@ -56,7 +62,7 @@ def difference(before: Dataset, after: Dataset) -> Difference | None:
     native = _is_native(before) and _is_native(after)
     if not native and _syntax(before) != _syntax(after):
         return None if _is_lossless(before) and _is_lossless(after) else Difference.PIXELS
-    if _without_syntax(old.pixels) != _without_syntax(new.pixels):
+    if _without_place(old.pixels) != _without_place(new.pixels):
         return Difference.IMAGE
     return None if _pixels(before, old) == _pixels(after, new) else Difference.PIXELS
 
@@ -66,31 +72,31 @@ def _description(header: ImageHeader) -> tuple[object, ...]:
     return *whose, header.rows, header.columns, header.planes
 
 
-def _without_syntax(pixels: PixelFormat | None) -> PixelFormat | None:
-    return pixels and replace(pixels, transfer_syntax_uid="")
+def _without_place(pixels: PixelFormat | None) -> PixelFormat | None:
+    return pixels and replace(pixels, transfer_syntax_uid="", offset=None)
 
 
-def _pixels(ds: Dataset, header: ImageHeader) -> bytes:
-    """The value of PixelData; where it is native, without padding, 16-bit words in little-endian order."""
-    element = ds.get_item(PIXEL_DATA)
-    value = bytes(element.value or b"") if element is not None else b""
-    if header.pixels is None or not _is_native(ds):
-        return value
-    pixels, frames = header.pixels, header.pixels.number_of_frames
-    bits = header.rows * header.columns * frames * pixels.samples_per_pixel * pixels.bits_allocated
-    value = value[: (bits + 7) // 8]
-    if _syntax(ds) == ExplicitVRBigEndian and pixels.bits_allocated == 16:
-        value = np.frombuffer(value[: len(value) // 2 * 2], ">u2").astype("<u2").tobytes()
-    return value
+def _pixels(opened: Opened, header: ImageHeader) -> bytes:
+    """A hash of PixelData; where it is native, of it without padding, 16-bit words in little-endian order."""
+    count, swapped = None, False
+    if header.pixels is not None and _is_native(opened):
+        pixels, frames = header.pixels, header.pixels.number_of_frames
+        count = (header.rows * header.columns * frames * pixels.samples_per_pixel * pixels.bits_allocated + 7) // 8
+        swapped = _syntax(opened) == ExplicitVRBigEndian and pixels.bits_allocated == 16
+    digest = sha256()
+    for piece in pixel_pieces(*opened, count):
+        # All pieces but the last are of even length
+        digest.update(np.frombuffer(piece[: len(piece) // 2 * 2], "<u2").byteswap().tobytes() if swapped else piece)
+    return digest.digest()
 
 
-def _syntax(ds: Dataset) -> str:
-    return str(ds.file_meta.get("TransferSyntaxUID", ""))
+def _syntax(opened: Opened) -> str:
+    return str(opened[1].ds.file_meta.get("TransferSyntaxUID", ""))
 
 
-def _is_native(ds: Dataset) -> bool:
-    return _syntax(ds) in NATIVE
+def _is_native(opened: Opened) -> bool:
+    return _syntax(opened) in NATIVE
 
 
-def _is_lossless(ds: Dataset) -> bool:
-    return _syntax(ds) in LOSSLESS | NATIVE
+def _is_lossless(opened: Opened) -> bool:
+    return _syntax(opened) in LOSSLESS | NATIVE

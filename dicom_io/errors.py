@@ -142,6 +142,7 @@ class SeriesWarning(StrEnum):
     NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
     NO_RESCALE = "NO_RESCALE"
     UNUSABLE_VALUES = "UNUSABLE_VALUES"
+    TRAILING_BYTES = "TRAILING_BYTES"
     IDENTITY_SPELLING = "IDENTITY_SPELLING"
 
 
@@ -159,6 +160,7 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.IDENTITY_SPELLING: "Some images write patient, study or series differently, and mean the same.",
     SeriesWarning.NO_RESCALE: "The images state no rescale intercept; their values were taken as Hounsfield units.",
     SeriesWarning.UNUSABLE_VALUES: "Attributes of the images hold values that cannot be used; they count as absent.",
+    SeriesWarning.TRAILING_BYTES: "Files have bytes after their pixel data that are no attribute; they were not read.",
 }
 
 

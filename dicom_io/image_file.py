@@ -1,17 +1,14 @@
 """Files of one kind or another, and what each says: read leniently, once. Pixels stay where they are."""
 
-import struct
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
 
-from pydicom import Dataset, FileDataset, dcmread
-from pydicom.errors import InvalidDicomError
+from pydicom import Dataset
 from pydicom.uid import (
     UID,
     CTImageStorage,
-    DeflatedExplicitVRLittleEndian,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
     ExplicitVRBigEndian,
@@ -23,6 +20,7 @@ from pydicom.uid import (
 )
 
 from dicom_io import values
+from dicom_io.dataset_reader import Contents, read_contents, sequence_items
 from dicom_io.errors import NotDicom
 from dicom_io.identity import identity_of
 from dicom_io.image_header import ImageHeader, PixelFormat, Plane
@@ -41,9 +39,7 @@ DESCRIBING = ("SeriesDescription", "ProtocolName", "ContrastBolusStartTime")
 
 MARKS = SPLITTING + DESCRIBING
 
-PIXEL_DATA = 0x7FE00010
-LONG_FORM = (b"OB", b"OW", b"OF", b"OD", b"OL", b"OV", b"UN")
-UNDEFINED_LENGTH = 0xFFFFFFFF
+SHARED_GROUPS, GROUPS_OF_FRAMES = 0x52009229, 0x52009230
 
 MACROS = {
     "MREchoSequence": {"EffectiveEchoTime": "EchoTime"},
@@ -89,29 +85,38 @@ class ImageFile:
 
 
 def read_dataset(path: Path) -> Dataset:
-    """Read the data set of a DICOM file without its pixel data. Raises NotDicom where there is none.
+    """Read the data set of a DICOM file without its pixel data, and without values of more than LONGEST bytes.
 
-    OSError goes through when the disk failed, as it says nothing about the file.
+    Raises NotDicom where there is none. OSError goes through when the disk failed, as it says nothing about the file.
     """
-    return _read(path)[0]
+    return _read(path).ds
 
 
 def read_image_file(path: Path) -> ImageFile:
     """The file with its header. A blank or broken value is an empty one there: it is for `arrange` to judge.
 
-    Raises NotDicom when the file holds no data set; OSError when the disk failed.
+    Raises NotDicom when the file holds no data set, or what places its frames is too long; OSError for the disk.
     """
-    ds, offset = _read(path)
-    return ImageFile(path, image_header(ds, offset))
+    contents = _read(path)
+    if not is_described(contents):
+        raise NotDicom(path, "a header that is too long")
+    return ImageFile(path, image_header(contents))
 
 
-def image_header(ds: Dataset, offset: int | None) -> ImageHeader:
-    """Return the image header of a data set. `offset` is where the value of native PixelData begins in the file."""
+def is_described(contents: Contents) -> bool:
+    """True where all that an image header is made of was read."""
+    return not any(tag in contents.left_out for tag in (SHARED_GROUPS, GROUPS_OF_FRAMES))
+
+
+def image_header(contents: Contents) -> ImageHeader:
+    """Return the header of the images of a file."""
+    ds = contents.ds
     rows, columns = values.integer(ds, "Rows") or 0, values.integer(ds, "Columns") or 0
     pixels, planes = None, list[Plane]()
     if rows > 0 and columns > 0:
-        pixels = _pixel_format(ds, offset)
-        planes = list(_frames(ds)) if "PerFrameFunctionalGroupsSequence" in ds else [_plane(ds)]
+        pixels = _pixel_format(ds, contents.native_offset)
+        with suppress(*DAMAGED):
+            planes = list(_frames(ds)) if GROUPS_OF_FRAMES in ds else [_plane(ds)]
     stated = {keyword: read for keyword, read in DISPENSABLE.items() if values.is_stated(ds, keyword)}
     return ImageHeader(
         sop_class_uid=values.uid(ds, "SOPClassUID"),
@@ -126,6 +131,7 @@ def image_header(ds: Dataset, offset: int | None) -> ImageHeader:
         planes=tuple(planes),
         unusable=tuple(keyword for keyword, read in stated.items() if read(ds, keyword) in UNREAD),
         identity=identity_of(ds),
+        trailing=contents.trailing,
     )
 
 
@@ -139,41 +145,17 @@ def is_of_the_disk(error: Exception) -> bool:
     return isinstance(error, OSError) and error.errno is not None and not isinstance(error, IsADirectoryError)
 
 
-def native_offset(file: IO[bytes], ds: FileDataset) -> int | None:
-    """Return where native PixelData begins; `file` stands where `dcmread(stop_before_pixels=True)` left it.
-
-    None where there is none, or it is compressed or deflated (PS3.5 sections 7.1 and A.4).
-    """
-    syntax = values.uid(ds.file_meta, "TransferSyntaxUID")
-    if syntax == DeflatedExplicitVRLittleEndian:
-        return None
-    implicit, little = ds.original_encoding
-    start, head = file.tell(), file.read(12)
-    order = "<" if little else ">"
-    if len(head) < 8 or struct.unpack(f"{order}HH", head[:4]) != (0x7FE0, 0x0010):
-        return None
-    if implicit:
-        length, size = struct.unpack(f"{order}L", head[4:8])[0], 8
-    elif head[4:6] in LONG_FORM and len(head) == 12:
-        length, size = struct.unpack(f"{order}L", head[8:12])[0], 12
-    else:
-        return None
-    return None if length == UNDEFINED_LENGTH else start + size
-
-
-def _read(path: Path) -> tuple[FileDataset, int | None]:
+def _read(path: Path) -> Contents:
     try:
         with path.open("rb") as file:
-            try:
-                ds = dcmread(file, stop_before_pixels=True)
-            except InvalidDicomError:  # no preamble: a bare data set, as old exports are, or no DICOM at all
-                file.seek(0)
-                ds = dcmread(file, stop_before_pixels=True, force=True)
-                if not (values.uid(ds, "SOPClassUID") and values.uid(ds, "SOPInstanceUID")):
-                    raise
+            contents = read_contents(file)
+            ds = contents.ds
+            # No preamble: a bare data set, as old exports are, or no DICOM at all
+            if ds.preamble is None and not (values.uid(ds, "SOPClassUID") and values.uid(ds, "SOPInstanceUID")):
+                raise NotDicom(path)
             if not len(ds):
                 raise NotDicom(path, "an empty data set")
-            return ds, native_offset(file, ds)
+            return contents
     except (*DAMAGED, OSError) as error:
         if is_of_the_disk(error):
             raise
@@ -229,9 +211,9 @@ def _plane(ds: Dataset) -> Plane:
 
 def _frames(ds: Dataset) -> Iterator[Plane]:
     """A plane for each frame of an Enhanced image, from its functional groups (PS3.3 section C.7.6.16)."""
-    shared = values.items(ds, "SharedFunctionalGroupsSequence")
+    shared = list(sequence_items(ds, SHARED_GROUPS))
     described = {keyword: values.text(ds, keyword) for keyword in DESCRIBING}
-    for number, groups in enumerate(values.items(ds, "PerFrameFunctionalGroupsSequence"), start=1):
+    for number, groups in enumerate(sequence_items(ds, GROUPS_OF_FRAMES), start=1):
 
         def macro(keyword: str, groups: Dataset = groups) -> Dataset:
             # A macro stands in the shared or in the per-frame groups, never in both

@@ -76,6 +76,8 @@ class ImageHeader:
     unusable: tuple[str, ...] = ()
     identity: Identity = field(default_factory=dict)
     """Whose it is and of which study and series: digests, which name nobody."""
+    trailing: int = 0
+    """Bytes after the pixel data that are no part of a data set."""
 
     def to_json(self) -> str:
         """As text; `from_json` gives it back."""

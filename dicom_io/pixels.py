@@ -19,10 +19,10 @@ from typing import Any, TypeAlias
 import numpy as np
 from imagecodecs import jpeg2k_decode, jpeg8_decode, jpegls_decode, packbits_decode
 from numpy.typing import NDArray
-from pydicom import dcmread
 from pydicom import uid as uids
 from scipy import ndimage
 
+from dicom_io.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
 from dicom_io.image_file import is_of_the_disk
 from dicom_io.image_header import PixelFormat
 from dicom_io.pixel_format import (
@@ -62,7 +62,6 @@ BODY_HU = (-200.0, 200.0)
 THREADS = min(16, os.cpu_count() or 1)
 
 PIXEL_DATA = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
-UNDEFINED_LENGTH = 0xFFFFFFFF
 END_OF_IMAGE = b"\xff\xd9"
 RLE_HEADER = struct.Struct("<16L")
 
@@ -107,7 +106,8 @@ def _filled(stack: Stack, array: Voxels, progress: Progress) -> Voxels:
             if pixels.transfer_syntax_uid in DECODERS or pixels.transfer_syntax_uid == uids.RLELossless:
                 stored = _decoded(item, _joined(item.path, frames(item.path, pixels)[frame_index(item)]))
             elif pixels.transfer_syntax_uid == uids.DeflatedExplicitVRLittleEndian:
-                stored = _cut(item, inflated(item.path))
+                size = item.header.rows * item.header.columns * pixels.number_of_frames * pixels.bits_allocated // 8
+                stored = _cut(item, inflated(item.path, size))
             else:
                 stored = _native(item, slot)
             _rescale_into(slot, stored, item)
@@ -163,9 +163,10 @@ def _read_into(file: int, array: NDArray[Any], offset: int) -> None:
         rest, offset = rest[count:], offset + count
 
 
-def _inflated(path: Path) -> bytes:
-    """The value of PixelData of a deflated file, where nothing has a place before all is inflated."""
-    return bytes(dcmread(path).PixelData)
+def _inflated(path: Path, count: int) -> bytes:
+    """The first `count` bytes of PixelData of a deflated file, in which nothing has a place."""
+    with path.open("rb") as file:
+        return b"".join(pixel_pieces(file, read_contents(file), count))
 
 
 def _cut(item: Slice, value: bytes) -> Integers:
@@ -179,10 +180,10 @@ def _cut(item: Slice, value: bytes) -> Integers:
 def _encapsulated(path: Path, pixels: PixelFormat) -> tuple[Fragments, ...]:
     """List where the fragments of each frame lie in the file, (offset, length) each (PS3.5 section A.4)."""
     with path.open("rb") as file:
-        ds = dcmread(file, stop_before_pixels=True, force=True, specific_tags=["ExtendedOffsetTable"])
-        head = file.read(12)
-        if head[:4] != PIXEL_DATA["<"] or head[8:] != UNDEFINED_LENGTH.to_bytes(4, "little"):
+        contents = read_contents(file)
+        if contents.pixels is None or not contents.pixels.is_encapsulated:
             raise unreadable("There are no encapsulated pixel data.")
+        file.seek(contents.pixels.start)
         size, items = os.fstat(file.fileno()).st_size, list[tuple[int, int]]()
         while (tag := file.read(8))[:4] == b"\xfe\xff\x00\xe0":
             offset, length = file.tell(), int.from_bytes(tag[4:], "little")
@@ -197,7 +198,7 @@ def _encapsulated(path: Path, pixels: PixelFormat) -> tuple[Fragments, ...]:
             return (tuple(fragments),)
         if len(fragments) == pixels.number_of_frames:
             return tuple((fragment,) for fragment in fragments)
-        offsets, width = ds.get("ExtendedOffsetTable") or b"", "Q"
+        offsets, width = contents.ds.get("ExtendedOffsetTable") or b"", "Q"
         if not offsets:
             file.seek(table)
             offsets, width = file.read(table_length), "L"

@@ -7,6 +7,7 @@ series; single-frame and Enhanced images. What is left out is counted, what a re
 import filecmp
 from collections.abc import Hashable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from hashlib import sha256
 from itertools import pairwise
@@ -14,17 +15,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from pydicom import Dataset, dcmread
+from pydicom import Dataset
 
+from dicom_io.dataset_reader import pixel_pieces, read_contents
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
 from dicom_io.hounsfield import refuse_other_units
 from dicom_io.identity import disagreement
-from dicom_io.image_file import MODALITY_OF, PIXEL_DATA, ImageFile, read_dataset, read_image_file
+from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
 from dicom_io.image_header import ImageHeader, Plane
 from dicom_io.partition import Part, Placed, clusters, each_once, ranges, volumes_of
 from dicom_io.sizes import FARTHEST_MM, MAX_FIELD_MM, MAX_STEP_MM, check_size
 from dicom_io.uids import derive_uid
+from dicom_io.values import DAMAGED
 
 MIN_SLICES = 5
 MIN_EXTENT_MM = 50.0
@@ -175,6 +178,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     found += [SeriesWarning.SEPARATE_RANGES] if note else []
     found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
     found += [SeriesWarning.UNUSABLE_VALUES] if any(file.header.unusable for file in images) else []
+    found += [SeriesWarning.TRAILING_BYTES] if any(file.header.trailing for file in images) else []
     found += [SeriesWarning.IDENTITY_SPELLING] if identity.spelled else []
     codes = tuple(map(str, found))
     stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
@@ -310,19 +314,21 @@ def _content(item: Slice) -> Hashable:
     Each frame of a compressed image counts as different, and so does one that has no bytes to compare.
     """
     pixels, plane = item.header.pixels, item.plane
+    alone = item.header.sop_instance_uid, plane.frame_number
     if pixels is None or (pixels.offset is None and plane.frame_number is not None):
-        return item.header.sop_instance_uid, plane.frame_number
-    if pixels.offset is None:
-        element = dcmread(item.path, force=True, specific_tags=[PIXEL_DATA]).get_item(PIXEL_DATA)
-        stored = bytes(element.value or b"") if element is not None else b""
-    else:
-        size = item.header.rows * item.header.columns * pixels.bits_allocated // 8
-        with item.path.open("rb") as file:
+        return alone
+    digest = sha256()
+    with suppress(*DAMAGED), item.path.open("rb") as file:
+        if pixels.offset is None:
+            for piece in pixel_pieces(file, read_contents(file)):
+                digest.update(piece)
+        else:
+            size = item.header.rows * item.header.columns * pixels.bits_allocated // 8
             file.seek(pixels.offset + size * ((plane.frame_number or 1) - 1))
-            stored = file.read(size)
-    if not stored:
-        return item.header.sop_instance_uid, plane.frame_number
-    return replace(pixels, offset=None), plane.rescale_slope, plane.rescale_intercept, sha256(stored).digest()
+            digest.update(file.read(size))
+        if digest.digest() != sha256().digest():
+            return replace(pixels, offset=None), plane.rescale_slope, plane.rescale_intercept, digest.digest()
+    return alone
 
 
 def _stacks(parts: Sequence[Sequence[Placed[Slice]]]) -> tuple[list[Stack], str]:

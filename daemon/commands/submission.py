@@ -41,11 +41,11 @@ def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
                 continue
             for file in files:
                 try:
-                    content = file.read_bytes()
+                    with file.open("rb") as content:
+                        accepted = intake.take(content, calling_ae_title=SUBMIT)
                 except OSError as error:
                     refused.append(f"{file}: {error.strerror}")
                     continue
-                accepted = intake.take(content, calling_ae_title=SUBMIT)
                 if accepted.verdict == Verdict.NO_ROOM:
                     raise StorageUnusable(f"storage root {config.storage.root}: no room, or the ledger is away")
                 if STATUS[accepted.verdict] == 0x0000 and accepted.series_instance_uid:

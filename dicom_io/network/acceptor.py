@@ -15,10 +15,10 @@ from collections.abc import Callable
 from contextlib import suppress
 from io import BytesIO
 from queue import Empty, Queue
-from typing import Any, NoReturn, cast
+from typing import Any, NoReturn, Protocol, cast
 
 from pynetdicom.association import Association
-from pynetdicom.dimse_messages import DIMSEMessage
+from pynetdicom.dimse_messages import C_STORE_RQ, DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
@@ -43,6 +43,16 @@ MAXIMUM_COMMAND = 1 << 16
 MAX_READ = 1 << 18
 
 
+class Sink(Protocol):
+    """Takes a file (PS3.10) piece by piece, as its data set comes in; whatever it cannot do, it says later."""
+
+    def write(self, piece: bytes) -> object:
+        """Append."""
+
+    def discard(self) -> object:
+        """Forget what came, for no more will."""
+
+
 class Listener(ThreadedAssociationServer):
     """Accepts connections, and makes associations of those that `admission` lets in.
 
@@ -51,13 +61,15 @@ class Listener(ThreadedAssociationServer):
 
     admission: Admission
     ended: Callable[[Association, Ending], None]
+    begin: Callable[[Association, DIMSEMessage], Sink | None]
+    """Returns where the data set of a C-STORE request goes that begins to come; None: it is kept in memory."""
     maximum_instance: int
     """Bytes of a data set."""
     requests: dict[socket.socket, bytes]
     """The A-ASSOCIATE-RQ of each connection that was let in, until its association reads it."""
 
-    # With the 5 of socketserver, a burst of connections waits for the peers' next SYN: a second and more.
-    request_queue_size = 128
+    # Beyond it a burst of connections waits for the peers' next SYN: a second and more. The system may allow fewer.
+    request_queue_size = 4096
 
     def process_request(self, request: Any, client_address: Any) -> None:
         """Let a new connection wait until its request is here."""
@@ -82,9 +94,14 @@ class Acceptor(RequestHandler):
         assoc.dul.socket = _Socket(assoc, client_socket=connection)
         assoc.dul.socket.read_ahead = bytearray(listener.requests.pop(connection))
         assoc.dul.event_queue.get_nowait()  # each AssociationSocket announces the connection (Evt5): once is enough
-        assoc.dimse.msg_queue = _Inbox(assoc)
-        _bound_messages(assoc, listener.maximum_instance)
-        assoc.dul.state_machine = machine = WatchedMachine(assoc.dul, lambda ending: listener.ended(assoc, ending))
+        assoc.dimse.msg_queue = inbox = _Inbox(assoc)
+        _bound_messages(assoc, listener, inbox)
+
+        def end(ending: Ending) -> None:
+            _forget_unfinished(assoc)
+            listener.ended(assoc, ending)
+
+        assoc.dul.state_machine = machine = WatchedMachine(assoc.dul, end)
         _read_leniently(assoc.dul, machine)
         # An open association must not keep the process from ending.
         assoc.dul.daemon = True
@@ -166,18 +183,33 @@ class _Socket(AssociationSocket):
         raise OSError(str(ending))
 
 
-def _bound_messages(assoc: Association, limit: int) -> None:
-    """Have each message of a peer end in bounded size and time."""
+def _bound_messages(assoc: Association, listener: Listener, inbox: "_Inbox") -> None:
+    """Have each message of a peer end in bounded size and time, and its data set go where `listener.begin` says."""
     receive = assoc.dimse.receive_primitive
 
     def receive_bounded(primitive: P_DATA) -> None:
         if assoc.dimse.message is None:
-            assoc.dimse.message = message = DIMSEMessage()
+            assoc.dimse.message = inbox.message = message = DIMSEMessage()
             message.encoded_command_set = _Bounded(assoc, MAXIMUM_COMMAND)
-            message.data_set = _Bounded(assoc, limit)
+            message.data_set = DataSet(assoc, listener, message)
         receive(primitive)
 
     assoc.dimse.receive_primitive = receive_bounded  # type: ignore[method-assign]
+
+
+def _forget_unfinished(assoc: Association) -> None:
+    """Give up the data set of which no more comes."""
+    message = assoc.dimse.message
+    if message is not None and isinstance(message.data_set, DataSet):
+        message.data_set.discard()
+
+
+def _abort(assoc: Association, ending: Ending) -> None:
+    """End an association by an abort and a closed connection."""
+    connection = cast(_Socket, assoc.dul.socket)
+    with suppress(OSError):
+        connection.break_off(ending)
+    connection.close()
 
 
 class _Bounded(BytesIO):
@@ -186,25 +218,61 @@ class _Bounded(BytesIO):
     def __init__(self, assoc: Association, limit: int) -> None:
         super().__init__()
         self._assoc, self._limit = assoc, limit
+        self._size = 0
         self._begun = time.monotonic()
 
     def write(self, fragment: Any) -> int:
         """Append a fragment, or abort and forget it."""
-        size = self.tell() + len(fragment)
-        longest = (self._assoc.network_timeout or math.inf) + size / LEAST_RATE
-        if size > self._limit:
+        self._size += len(fragment)
+        longest = (self._assoc.network_timeout or math.inf) + self._size / LEAST_RATE
+        if self._size > self._limit:
             self._abort(Ending.TOO_LARGE)
         elif time.monotonic() - self._begun > longest:
             self._abort(Ending.TIMED_OUT)
         else:
-            super().write(fragment)
+            self._append(fragment)
         return len(fragment)
 
+    def _append(self, fragment: Any) -> None:
+        super().write(fragment)
+
     def _abort(self, ending: Ending) -> None:
-        connection = cast(_Socket, self._assoc.dul.socket)
-        with suppress(OSError):
-            connection.break_off(ending)
-        connection.close()
+        _abort(self._assoc, ending)
+
+
+class DataSet(_Bounded):
+    """The data set of one message; that of a C-STORE goes to a sink as it comes, where there are sinks."""
+
+    def __init__(self, assoc: Association, listener: Listener, message: DIMSEMessage) -> None:
+        super().__init__(assoc, listener.maximum_instance)
+        self._begin, self._message = listener.begin, message
+        self.sink: Sink | None = None
+
+    def discard(self) -> None:
+        """Forget what came."""
+        if self.sink is not None:
+            self.sink.discard()
+
+    def _append(self, fragment: Any) -> None:
+        if self.sink is not None:
+            self.sink.write(fragment)
+        elif not isinstance(self._message, C_STORE_RQ):
+            # No other message that is served has one; and none comes before its command
+            if type(self._message) is DIMSEMessage:
+                self._abort(Ending.PROTOCOL_ERROR)
+            elif self._size > MAXIMUM_COMMAND:
+                self._abort(Ending.TOO_LARGE)
+            else:
+                super()._append(fragment)
+        elif self._message.context_id not in self._assoc._accepted_cx:
+            self._abort(Ending.PROTOCOL_ERROR)
+        else:
+            self.sink = self._begin(self._assoc, self._message)
+            super()._append(fragment) if self.sink is None else self.sink.write(fragment)
+
+    def _abort(self, ending: Ending) -> None:
+        self.discard()
+        super()._abort(ending)
 
 
 class _Inbox(Queue[Any]):
@@ -216,9 +284,14 @@ class _Inbox(Queue[Any]):
     def __init__(self, assoc: Association) -> None:
         super().__init__()
         self._assoc = assoc
+        self.message: DIMSEMessage | None = None
+        """That which comes, or came last."""
 
     def put(self, item: tuple[int | None, Any], block: bool = True, timeout: float | None = None) -> None:
         context_id, message = item
+        if message is not None and type(self.message).__name__.endswith("_RSP"):
+            _abort(self._assoc, Ending.UNASKED_RESPONSE)
+            return
         # Established may still be being said by the other thread: then the message waits for that thread.
         if not (self._assoc.is_established and self._serve(context_id, message)):
             super().put(item, block, timeout)

@@ -18,6 +18,8 @@ class Ending(StrEnum):
     """The connection closed, or broke, without a release."""
     PROTOCOL_ERROR = "PROTOCOL_ERROR"
     """What came is no PDU, cannot be read, or was not to be expected."""
+    UNASKED_RESPONSE = "UNASKED_RESPONSE"
+    """A response to a request that we never sent."""
     TIMED_OUT = "TIMED_OUT"
     """The peer was silent, or slow, for too long."""
     TOO_LARGE = "TOO_LARGE"

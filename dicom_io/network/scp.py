@@ -19,14 +19,16 @@ from uuid import uuid4
 from pydicom.uid import UID
 from pynetdicom import AE, build_context, evt
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import DIMSEMessage
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dsutils import create_file_meta, encode_file_meta
 from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
+from dicom_io import values
 from dicom_io.errors import InvalidUID
-from dicom_io.network.acceptor import Acceptor, Listener
+from dicom_io.network.acceptor import Acceptor, DataSet, Listener, Sink
 from dicom_io.network.admission import REQUEST_S, Admission, Rejection
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.storage_classes import negotiable, prepare
@@ -54,7 +56,7 @@ class Received:
     """One instance of a C-STORE request; `data` is its data set as it came over the wire.
 
     The UIDs are those of the request, unchecked and possibly empty; the transfer syntax is the accepted
-    presentation context's.
+    presentation context's. Where there are sinks, `sink` holds the whole file, and `data` is empty.
     """
 
     sop_class_uid: str
@@ -64,16 +66,21 @@ class Received:
     calling_host: str
     association_id: str
     data: bytes
+    sink: Sink | None = None
 
     def part10(self) -> bytes:
-        """The instance as a file (PS3.10 section 7.1): preamble, file meta information, and `data` untouched."""
+        """The instance as a file: its head, and `data` untouched."""
+        return self.head() + self.data
+
+    def head(self) -> bytes:
+        """What stands before the data set in a file (PS3.10 section 7.1): preamble and file meta information."""
         meta = create_file_meta(
             sop_class_uid=UID(self.sop_class_uid),
             sop_instance_uid=UID(self.sop_instance_uid),
             transfer_syntax=UID(self.transfer_syntax_uid),
         )
         meta.SourceApplicationEntityTitle = self.calling_ae_title
-        return b"".join((bytes(128), b"DICM", encode_file_meta(meta), self.data))
+        return b"".join((bytes(128), b"DICM", encode_file_meta(meta)))
 
 
 class Refusal(StrEnum):
@@ -177,6 +184,7 @@ def start(
     ended: Callable[[Ended], None] = lambda ended: None,
     refused: Callable[[Refused], None] = lambda refused: None,
     contexts_refused: Callable[[ContextsRefused], None] = lambda refused: None,
+    sinks: Callable[[], Sink] | None = None,
     maximum_associations: int = 25,
     maximum_pdu: int = 131072,
     maximum_instance: int = 1 << 31,
@@ -188,7 +196,9 @@ def start(
     `store` is called in the thread of the association, one instance of it at a time, and returns the status to
     answer (PS3.4 table B.2-1); should it raise, the answer is 0xC211. `ended` is called for each association that
     was let in, or could not be read, when it is over; `refused` for each that was rejected; `contexts_refused` for
-    each of which a context was. `maximum_associations` counts those of callers that were let in, at once; a caller that
+    each of which a context was. `sinks` gives a sink for each data set, which takes the whole file as it comes; `store`
+    has to discard it, which is done here where the data set does not come to its end; without `sinks` data sets are
+    kept in memory. `maximum_associations` counts those of callers that were let in, at once; a caller that
     has none open is let in all the same. `maximum_pdu` and `maximum_instance` (a data set) are in bytes, 0 for no
     limit of PDUs; who sends more is aborted.
 
@@ -201,7 +211,7 @@ def start(
     ae.acse_timeout = acse_timeout_s
     prepare()
     door = _Door(ae_title.strip(), callers, maximum_associations)
-    reception = _Reception(door, store, ended, refused, contexts_refused)
+    reception = _Reception(door, store, sinks, ended, refused, contexts_refused)
     server = ae.make_server(
         (host, port),
         contexts=[build_context(Verification)],  # of no account: `_admit` says what is offered
@@ -211,6 +221,7 @@ def start(
     )
     listener = cast(Listener, server)
     listener.ended = reception.end
+    listener.begin = reception.begin
     listener.maximum_instance = maximum_instance
     listener.requests = {}
     listener.admission = Admission(
@@ -283,12 +294,14 @@ class _Reception:
         self,
         door: _Door,
         store: Callable[[Received], int],
+        sinks: Callable[[], Sink] | None,
         ended: Callable[[Ended], None],
         refused: Callable[[Refused], None],
         contexts_refused: Callable[[ContextsRefused], None],
     ) -> None:
         self._door = door
         self._store = store
+        self._sinks = sinks
         self._ended = ended
         self._refused = refused
         self._contexts_refused = contexts_refused
@@ -318,22 +331,44 @@ class _Reception:
         request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
         event.assoc.acceptor.supported_contexts = negotiable(request.presentation_context_definition_list)
 
-    def _receive(self, event: Event) -> int:
-        request, assoc = cast(C_STORE, event.request), event.assoc
+    def begin(self, assoc: Association, message: DIMSEMessage) -> Sink | None:
+        """Give a sink to a data set that begins to come, with what stands before it in a file."""
+        if self._sinks is None:
+            return None
+        uids = [values.text(message.command_set, f"AffectedSOP{what}UID") for what in ("Class", "Instance")]
+        return self._begun(self._request(assoc, cast(int, message.context_id), *uids))
+
+    def _begun(self, received: Received) -> Sink | None:
+        if self._sinks is None:
+            return None
+        sink = self._sinks()
+        sink.write(received.head())
+        return sink
+
+    def _request(self, assoc: Association, context_id: int, sop_class_uid: str, sop_instance_uid: str) -> Received:
+        context = assoc._accepted_cx[context_id]
         with self._lock:
             association_id = self._ids.setdefault(assoc, str(uuid4()))
         calling_ae_title, _, address = _caller(assoc)
-        return self._store(
-            Received(
-                sop_class_uid=str(request.AffectedSOPClassUID or event.context.abstract_syntax),
-                sop_instance_uid=str(request.AffectedSOPInstanceUID or ""),
-                transfer_syntax_uid=str(event.context.transfer_syntax),
-                calling_ae_title=calling_ae_title,
-                calling_host=address,
-                association_id=association_id,
-                data=request.DataSet.getvalue() if request.DataSet else b"",
-            )
+        return Received(
+            sop_class_uid=sop_class_uid or str(context.abstract_syntax),
+            sop_instance_uid=sop_instance_uid,
+            transfer_syntax_uid=str(context.transfer_syntax[0]),
+            calling_ae_title=calling_ae_title,
+            calling_host=address,
+            association_id=association_id,
+            data=b"",
         )
+
+    def _receive(self, event: Event) -> int:
+        request = cast(C_STORE, event.request)
+        uids = str(request.AffectedSOPClassUID or ""), str(request.AffectedSOPInstanceUID or "")
+        received = self._request(event.assoc, event.context.context_id, *uids)
+        data_set = request.DataSet
+        sink = data_set.sink if isinstance(data_set, DataSet) else None
+        if sink is None and self._sinks is None:
+            return self._store(replace(received, data=data_set.getvalue() if data_set else b""))
+        return self._store(replace(received, sink=sink or self._begun(received)))
 
     def _tell_refused_contexts(self, event: Event) -> None:
         if refused := event.assoc.rejected_contexts:

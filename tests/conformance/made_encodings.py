@@ -66,6 +66,63 @@ def bare_data_sets(out: Path) -> list[Made]:
     return [made]
 
 
+def implicit_under_explicit(out: Path) -> list[Made]:
+    """Implicit VR, where the file meta information says Explicit VR."""
+    (made,) = implicit_vr(out)
+    _relabel(out, ImplicitVRLittleEndian, ExplicitVRLittleEndian)
+    return [made]
+
+
+def explicit_under_implicit(out: Path) -> list[Made]:
+    """Explicit VR, where the file meta information says Implicit VR."""
+    made = content(stack())
+    write(out, made)
+    _relabel(out, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    return [made]
+
+
+def _relabel(folder: Path, old: str, new: str) -> None:
+    """Rewrite the transfer syntax in the file meta information, and the length of that."""
+
+    def element(uid: str) -> bytes:
+        value = uid.encode() + b"\0" * (len(uid) % 2)
+        return b"\2\0\x10\0UI" + len(value).to_bytes(2, "little") + value
+
+    for path in folder.iterdir():
+        file = path.read_bytes()
+        assert file.count(element(old)) == 1
+        length = int.from_bytes(file[140:144], "little") + len(element(new)) - len(element(old))
+        path.write_bytes(file[:140] + length.to_bytes(4, "little") + file[144:].replace(element(old), element(new)))
+
+
+def bytes_after_the_pixels(out: Path) -> list[Made]:
+    """A maker's trailer behind PixelData, which is no attribute."""
+    made = content(stack())
+    write(out, made)
+    _append(out, b"\xff\x0f" * 496)
+    return [made]
+
+
+def bytes_after_compressed_pixels(out: Path) -> list[Made]:
+    """The same behind RLE Lossless."""
+    (made,) = rle(out)
+    _append(out, b"\xff\x0f" * 496)
+    return [made]
+
+
+def zeros_after_the_pixels(out: Path) -> list[Made]:
+    """Blocks that an archive filled up."""
+    made = content(stack())
+    write(out, made)
+    _append(out, bytes(512))
+    return [made]
+
+
+def _append(folder: Path, trailer: bytes) -> None:
+    for path in folder.iterdir():
+        path.write_bytes(path.read_bytes() + trailer)
+
+
 def rle(out: Path) -> list[Made]:
     """RLE Lossless."""
     return _plain(out, lambda ds, _: ds.compress(RLELossless, generate_instance_uid=False))

@@ -1,5 +1,6 @@
 """What the tests of the service share: small CT images, a clock that is moved, ledgers, and a log that is read back."""
 
+import hashlib
 import io
 import json
 import logging
@@ -36,6 +37,26 @@ from dicom_io.uids import derive_uid
 
 CANARY = "ZZPHI^CANARY"
 PATIENCE_S = 20.0
+
+
+def dataset_sha256(content: bytes) -> str:
+    """The hash of the data set of a file."""
+    return hashlib.sha256(content[144 + int.from_bytes(content[140:144], "little") :]).hexdigest()
+
+
+def spooled_digits(content: bytes) -> str:
+    """What the name of a spooled file says of its bytes."""
+    before = hashlib.sha256(content[: 144 + int.from_bytes(content[140:144], "little")]).hexdigest()
+    return f"{dataset_sha256(content)[:16]}-{before[:8]}"
+
+
+def keep(spool: Spool, relative: Path, *pieces: bytes) -> None:
+    """Have the spool keep a file that comes in pieces."""
+    with spool.part() as part:
+        for piece in pieces:
+            part.write(piece)
+        part.finish()
+        spool.keep(part, relative)
 
 
 @dataclass

@@ -33,6 +33,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.image_writer import write_ct_series
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
+from tests.daemon.conftest import keep
 
 LIVER_HU = 100
 
@@ -326,7 +327,7 @@ def test_an_empty_ledger_beside_a_full_spool_is_refused(node: Node):
     """By the service and by submit, with what to do; a kill at the very first instance is no loss."""
     content = node.images(1)
     path = node.spool.instance_path("1.2.3", "1.2.3.4", "0" * 16)
-    node.spool.keep(path, [content[0].read_bytes()])
+    keep(node.spool, path, content[0].read_bytes())
     refuse_lost_ledger(node.spool, node.ledger)
 
     node.receive(content)

@@ -1,17 +1,17 @@
 """Every verdict with its answer, and after each the bytes, the row and the silence that belong to it."""
 
-import hashlib
 import json
 import stat
 import subprocess
 import threading
 from collections.abc import Callable, Iterator
+from io import BytesIO
 from pathlib import Path
 from random import Random
 from typing import Any
 
 import pytest
-from pydicom import DataElement, Dataset
+from pydicom import DataElement, Dataset, FileDataset, dcmread
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -20,13 +20,15 @@ from pydicom.uid import (
 )
 
 from daemon.errors import LedgerUnavailable
-from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict, decode
-from daemon.integrity import check_spooled, dataset_sha256, spooled_digits
+from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict
+from daemon.intake import decode as decode_file
+from daemon.integrity import check_spooled
 from daemon.ledger.store import Ledger
 from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
 from dicom_io.image_file import read_image_file
 from dicom_io.uids import derive_uid
+from tests.daemon.conftest import dataset_sha256, spooled_digits
 
 MakeCT = Callable[..., bytes]
 CANARY = "ZZPHI^CANARY"
@@ -40,6 +42,11 @@ def intake(spool: Spool, ledger: Ledger, clock: Callable[[], float]) -> Intake:
 
 def take(intake: Intake, content: bytes, requested: str | None = None) -> Verdict:
     return intake.take(content, calling_ae_title="MODALITY", sop_instance_uid=requested).verdict
+
+
+def decode(content: bytes) -> FileDataset:
+    """The data set of a file, without its pixel data."""
+    return decode_file(BytesIO(content)).ds
 
 
 def quarantined(root: Path) -> list[tuple[bytes, dict[str, str]]]:
@@ -78,7 +85,7 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
     assert STATUS[answer.verdict] == 0x0000
     instance = ledger.versions(derive_uid("series", 1), derive_uid("instance", 1, 1))[-1]
     assert instance is not None
-    assert instance.sha256 == sha256_of(content)
+    assert instance.sha256 == dataset_sha256(content)
     name = f"{derive_uid('instance', 1, 1)}-{spooled_digits(content)}.dcm"
     assert instance.path == f"spool/{derive_uid('series', 1)}/{name}"
     assert (spool.root / instance.path).read_bytes() == content
@@ -155,11 +162,6 @@ def test_what_cannot_be_kept_beside_it_is_no_fault(intake: Intake, spool: Spool,
     sidecar_path(path).mkdir(parents=True)
     assert take(intake, make_ct()) == Verdict.STORED
     assert read_spooled(path) == read_image_file(path)
-
-
-def sha256_of(content: bytes) -> str:
-    length = int.from_bytes(content[140:144], "little")
-    return hashlib.sha256(content[144 + length :]).hexdigest()
 
 
 # --- the same again
@@ -386,7 +388,7 @@ def test_what_is_no_image_but_of_a_series_is_stored_with_it(intake: Intake, make
 
 def boundaries(content: bytes) -> set[int]:
     """The lengths at which a file could be cut and be a whole data set: where one of its elements begins."""
-    ds = decode(content)
+    ds = dcmread(BytesIO(content))
     implicit = ds.original_encoding[0]
     ends = set()
     for tag in list(ds.keys()):
@@ -423,8 +425,7 @@ def test_a_file_that_is_cut_short_anywhere(make_ct: MakeCT, syntax: str):
 def test_pixels_that_are_cut_short(shared_data: Path, name: str):
     """Compressed ones too, where the length of the value stands nowhere."""
     content = (shared_data / "pydicom_small" / f"{name}.dcm").read_bytes()
-    ds = decode(content)
-    assert "PixelData" in ds
+    ds = dcmread(BytesIO(content))
     start = content.rindex(ds.get_item("PixelData").value[:64])
     for length in {*range(start, len(content), 97), start + 1}:
         # Cut in the middle of the pixels; what follows them in some files (padding) is no part of this.
@@ -450,6 +451,55 @@ def test_real_files_that_were_cut(intake: Intake, spool: Spool, ledger: Ledger, 
     assert [take(intake, content) for content in broken] == [Verdict.UNDECODABLE] * 16
     assert sorted(content for content, _ in quarantined(spool.root)) == sorted(broken)
     assert_nothing_stored(spool, ledger)
+
+
+def relabelled(content: bytes, old: str, new: str) -> bytes:
+    """The file with another transfer syntax in its file meta information."""
+    before, after = (uid.encode() + b"\0" * (len(uid) % 2) for uid in (old, new))
+    length = int.from_bytes(content[140:144], "little") + len(after) - len(before)
+    before, after = (len(uid).to_bytes(2, "little") + uid for uid in (before, after))
+    return content[:140] + length.to_bytes(4, "little") + content[144:].replace(before, after, 1)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda content: content + b"\xff\x0f" * 496,
+        lambda content: relabelled(content, ExplicitVRLittleEndian, ImplicitVRLittleEndian),
+    ],
+    ids=["bytes after the pixels", "explicit under implicit"],
+)
+def test_what_a_reader_reads_is_stored(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, change: Callable[[bytes], bytes]
+):
+    """As it came; the header beside it is that which reading the file gives."""
+    content = change(make_ct())
+    assert take(intake, content) == Verdict.STORED
+    (path,) = (spool.root / one for one in ledger.instance_paths(derive_uid("series", 1)))
+    assert path.read_bytes() == content
+    assert read_spooled(path) == read_image_file(path)
+    assert read_spooled(path).header.rows == 8
+
+
+def test_a_header_that_is_too_long_to_be_read_at_once(
+    intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT, monkeypatch: pytest.MonkeyPatch
+):
+    """It is stored, and read when its series is looked at."""
+    monkeypatch.setattr("daemon.intake.LONGEST_AT_ONCE", 5000)
+
+    def change(ds: Dataset) -> None:
+        ds.PerFrameFunctionalGroupsSequence = [Dataset() for _ in range(1000)]
+
+    assert take(intake, make_ct(change=change)) == Verdict.STORED
+    assert sidecars(spool) == []
+    (path,) = (spool.root / one for one in ledger.instance_paths(derive_uid("series", 1)))
+    assert len(read_spooled(path).header.planes) == 1000
+
+
+def test_data_that_inflate_to_too_much(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """They are no image, whatever they say."""
+    content = make_ct(syntax=DeflatedExplicitVRLittleEndian, change=lambda ds: setattr(ds, "PixelData", bytes(1 << 27)))
+    assert_set_aside(intake, spool, ledger, content, Verdict.UNDECODABLE)
 
 
 def test_zeros_after_the_data_set_are_padding(make_ct: MakeCT):
@@ -519,7 +569,7 @@ def test_uids_that_are_none(
 
 def _patched(content: bytes, value: str | None) -> bytes:
     """The file with another SOPInstanceUID: pydicom writes no file whose meta information has none."""
-    ds = decode(content)
+    ds = dcmread(BytesIO(content))
     meta = content[: content.index(b"\x08\x00\x16\x00UI")]
     if value is None:
         del ds["SOPInstanceUID"]

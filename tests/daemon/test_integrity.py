@@ -11,13 +11,12 @@ from daemon.integrity import (
     SUMS,
     check_file,
     check_spooled,
-    dataset_sha256,
     file_sha256,
     list_sums,
     read_sums,
-    spooled_digits,
     unsound_files,
 )
+from tests.daemon.conftest import dataset_sha256, spooled_digits
 
 MakeCt = Callable[..., bytes]
 

@@ -22,7 +22,10 @@ def quarantine(spool: Spool, clock: Any) -> Quarantine:
 
 
 def keep(quarantine: Quarantine, content: bytes, reason: str = "UNDECODABLE", **more: Any) -> Entry:
-    return quarantine.keep(content, reason=reason, source="MODALITY", **more)
+    with quarantine._spool.part() as part:
+        part.write(content)
+        part.finish()
+        return quarantine.keep(part, reason=reason, source="MODALITY", **more)
 
 
 def files(spool: Spool) -> list[Path]:

@@ -10,10 +10,10 @@ import pytest
 
 from daemon import sidecar
 from daemon.errors import FileDamaged
-from daemon.integrity import spooled_digits
 from daemon.sidecar import read_spooled, sidecar_path, write_sidecar
 from dicom_io.errors import NotDicom
 from dicom_io.image_file import read_image_file
+from tests.daemon.conftest import spooled_digits
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from daemon.errors import StorageUnusable
 from daemon.sidecar import sidecar_path
 from daemon.spool import FOLDERS, Spool, write_durably
 from dicom_io.errors import InvalidUID
+from tests.daemon.conftest import keep
 
 RELATIVE = Path("spool/1.2.3/1.2.3.4.dcm")
 
@@ -45,15 +46,15 @@ def modes(root: Path) -> dict[str, int]:
 
 def test_what_is_kept_is_there_whole_and_alone(spool: Spool):
     """All chunks, one after another, under the name, and nothing besides."""
-    spool.keep(RELATIVE, [b"first ", b"", b"second"])
+    keep(spool, RELATIVE, b"first ", b"", b"second")
     assert (spool.root / RELATIVE).read_bytes() == b"first second"
     assert files(spool.root) == [RELATIVE]
 
 
 def test_what_is_kept_again_replaces(spool: Spool):
     """As when the ledger was away after the first time, and the sender sends once more."""
-    spool.keep(RELATIVE, [b"first, and longer"])
-    spool.keep(RELATIVE, [b"second"])
+    keep(spool, RELATIVE, b"first, and longer")
+    keep(spool, RELATIVE, b"second")
     assert (spool.root / RELATIVE).read_bytes() == b"second"
 
 
@@ -63,7 +64,7 @@ def test_nobody_else_may_look(tmp_path: Path):
     try:
         spool = Spool(tmp_path / "root")
         spool.prepare()
-        spool.keep(RELATIVE, [b"image"])
+        keep(spool, RELATIVE, b"image")
         write_durably(spool.outbox(1) / "seg.dcm", b"result")
     finally:
         os.umask(before)
@@ -91,27 +92,15 @@ def test_paths_of_instances_lie_below_the_spool(spool: Spool):
     assert spool.instance_path("1.2.3\0", longest, "0" * 16) == Path(f"spool/1.2.3/{name}")
 
 
-def test_a_write_that_breaks_off_leaves_nothing(spool: Spool):
-    """The name is given only to what is whole."""
-
-    def content() -> Iterator[bytes]:
-        yield b"half of it"
-        raise OSError(5, "Input/output error")
-
-    with pytest.raises(StorageUnusable, match="Input/output error"):
-        spool.keep(RELATIVE, content())
-    assert files(spool.root) == []
-
-
 def test_a_full_disk_takes_nothing_and_keeps_nothing(small_disk: Path):
     """The write that does not fit is refused, its bytes are given back, and what fits is still taken."""
     spool = Spool(small_disk)
     spool.prepare()
-    spool.keep(RELATIVE, [bytes(200_000)])
+    keep(spool, RELATIVE, bytes(200_000))
     with pytest.raises(StorageUnusable, match="No space left"):
-        spool.keep(Path("spool/1.2.3/1.2.3.5.dcm"), [bytes(500_000), bytes(500_000)])
+        keep(spool, Path("spool/1.2.3/1.2.3.5.dcm"), bytes(500_000), bytes(500_000))
     assert files(small_disk) == [RELATIVE]
-    spool.keep(Path("spool/1.2.3/1.2.3.6.dcm"), [bytes(200_000)])
+    keep(spool, Path("spool/1.2.3/1.2.3.6.dcm"), bytes(200_000))
     with pytest.raises(StorageUnusable, match="No space left"):
         write_durably(spool.outbox(1) / "seg.dcm", bytes(1_000_000))
     assert not (spool.outbox(1) / "seg.dcm").exists()
@@ -121,11 +110,11 @@ def test_a_disk_that_has_gone_read_only(small_disk: Path):
     """Nothing is taken while running, and the root is unusable at the next start."""
     spool = Spool(small_disk)
     spool.prepare()
-    spool.keep(RELATIVE, [b"image"])
+    keep(spool, RELATIVE, b"image")
     remount(small_disk, "ro")
     try:
         with pytest.raises(StorageUnusable, match="Read-only"):
-            spool.keep(Path("spool/1.2.3/1.2.3.5.dcm"), [b"image"])
+            keep(spool, Path("spool/1.2.3/1.2.3.5.dcm"), b"image")
         with pytest.raises(StorageUnusable, match="Read-only"):
             write_durably(spool.outbox(1) / "seg.dcm", b"result")
         with pytest.raises(StorageUnusable, match=r"storage root .*Read-only"):
@@ -133,7 +122,7 @@ def test_a_disk_that_has_gone_read_only(small_disk: Path):
     finally:
         remount(small_disk, "rw")
     assert files(small_disk) == [RELATIVE]
-    spool.keep(Path("spool/1.2.3/1.2.3.5.dcm"), [b"image"])
+    keep(spool, Path("spool/1.2.3/1.2.3.5.dcm"), b"image")
 
 
 def test_less_room_than_is_to_be_left_free(tmp_path: Path):
@@ -141,7 +130,7 @@ def test_less_room_than_is_to_be_left_free(tmp_path: Path):
     spool = Spool(tmp_path, min_free_mb=10**9)
     spool.prepare()
     with pytest.raises(StorageUnusable, match="less than 1000000000 MB free"):
-        spool.keep(RELATIVE, [b"image"])
+        keep(spool, RELATIVE, b"image")
     assert files(tmp_path) == []
     assert 0 < spool.free_mb() < 10**9
 
@@ -157,7 +146,7 @@ def test_a_root_that_is_a_file(tmp_path: Path, name: str):
 
 def test_preparing_twice_loses_nothing(spool: Spool):
     """Every start and every command does it."""
-    spool.keep(RELATIVE, [b"image"])
+    keep(spool, RELATIVE, b"image")
     spool.prepare()
     assert files(spool.root) == [RELATIVE]
 
@@ -220,7 +209,7 @@ def test_one_service_a_root(spool: Spool):
 
 def test_sweep_removes_what_was_never_acknowledged(spool: Spool):
     """And nothing else."""
-    spool.keep(RELATIVE, [b"image"])
+    keep(spool, RELATIVE, b"image")
     (spool.root / "incoming" / "broken-off.part").write_bytes(b"half")
     spool.sweep()
     assert files(spool.root) == [RELATIVE]
@@ -228,7 +217,7 @@ def test_sweep_removes_what_was_never_acknowledged(spool: Spool):
 
 def test_what_is_discarded_leaves_nothing_beside_it(spool: Spool):
     """Neither the file nor what was read of it; and what is not there need not be."""
-    spool.keep(RELATIVE, [b"image"])
+    keep(spool, RELATIVE, b"image")
     sidecar_path(spool.root / RELATIVE).write_text("header")
     for _ in range(2):
         spool.discard(RELATIVE)

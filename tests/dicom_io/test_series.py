@@ -227,6 +227,16 @@ def test_a_plain_series_has_no_warnings(make_series: MakeSeries) -> None:
     assert (series.warnings, series.left_out, series.stacks[0].warnings, series.stacks[0].label) == ((), 0, (), "")
 
 
+def test_bytes_after_the_pixels_are_told(make_series: MakeSeries) -> None:
+    """Of one image of a series too; its pixels are read as those of the others are."""
+    paths = make_series()
+    expected = open_series(paths).stacks[0]
+    paths[3].write_bytes(paths[3].read_bytes() + b"\xff\x0f" * 496)
+    (stack,) = open_series(paths).stacks
+    assert stack.warnings == (SeriesWarning.TRAILING_BYTES,)
+    assert [item.header.pixels for item in stack.slices] == [item.header.pixels for item in expected.slices]
+
+
 def test_one_missing_slice_is_the_limit_of_a_short_stack(make_series: MakeSeries) -> None:
     """A tenth, and never less than one: one of 13 is let through, three of 15 are not (see REFUSED)."""
     assert open_series(make_series(WARNED[SeriesWarning.MISSING_SLICES][0])).stacks[0].geometry.missing_slices == 1

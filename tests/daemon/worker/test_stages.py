@@ -19,7 +19,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG20
 
 from daemon.errors import FileDamaged, WorkDamaged
 from daemon.intake import Intake
-from daemon.integrity import SUMS, file_sha256, spooled_digits, unsound_files
+from daemon.integrity import SUMS, file_sha256, unsound_files
 from daemon.worker import stages
 from daemon.worker.handover import load_explanations, load_segmented
 from daemon.worker.requests import (
@@ -49,6 +49,7 @@ from reports.objects import key_images, verification
 from reports.objects.case import Case
 from reports.objects.kinds import FORMS
 from reports.objects.profile import Profile
+from tests.daemon.conftest import spooled_digits
 
 STUDY, SERIES = "1.2.3.1", "1.2.3.2"
 LIVER_HU, LESION_HU = 100, 200
@@ -117,7 +118,7 @@ def describe(text: str) -> Change:
 def spoil(ds: Dataset) -> None:
     """Say that native pixels are compressed: nothing can decode them."""
     ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    ds.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0none\xfe\xff\xdd\xe0\0\0\0\0"
+    ds.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0none"
     ds["PixelData"].is_undefined_length = True
 
 

@@ -38,8 +38,20 @@ from dicom_io.network.scp import (
 )
 from dicom_io.network.scu import Remote, store
 from dicom_io.network.storage_classes import NAMED_STORAGE, transfer_syntaxes
+from tests.dicom_io.network.pdus import (
+    CT_REQUEST,
+    ECHO,
+    STORE,
+    USER,
+    VERIFICATION,
+    associate_rq,
+    command,
+    context,
+    item,
+    p_data,
+    read_pdu,
+)
 
-VERIFICATION = "1.2.840.10008.1.1"
 PATIENCE_S = 10
 
 
@@ -491,9 +503,9 @@ def test_an_abort_within_the_first_instance_breaks_off(start_site: StartSite) ->
     """The half of an image that came says that more was on its way."""
     site = start_site()
     with site.connect() as connection:
-        connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+        connection.sendall(CT_REQUEST)
         assert read_pdu(connection)[0] == 2
-        connection.sendall(p_data(1, 0, bytes(1000)))
+        connection.sendall(STORE + p_data(1, 0, bytes(1000)))
         connection.sendall(b"\x07\x00" + struct.pack(">L", 4) + bytes(4))
         ended = site.ended.get(timeout=PATIENCE_S)
     assert (ended.ending, ended.association_id, ended.broke_off) == (Ending.ABORTED, None, True)
@@ -507,47 +519,6 @@ def test_a_shutdown_is_no_error_of_the_peer(start_site: StartSite) -> None:
 
 
 # What is read, odd as it is: A-ASSOCIATE-RQ by hand.
-
-
-def item(kind: int, value: bytes) -> bytes:
-    return struct.pack(">BBH", kind, 0, len(value)) + value
-
-
-def context(number: int, abstract_syntax: str, *transfer_syntaxes: str) -> bytes:
-    syntaxes = b"".join(item(0x40, uid.encode()) for uid in transfer_syntaxes)
-    return item(0x20, bytes([number, 0, 0, 0]) + item(0x30, abstract_syntax.encode()) + syntaxes)
-
-
-USER = item(0x51, struct.pack(">L", 16384)) + item(0x52, b"1.2.3.4.5") + item(0x55, b"ACME_1")
-ECHO = context(1, VERIFICATION, ImplicitVRLittleEndian)
-
-
-def associate_rq(
-    contexts: bytes = ECHO,
-    user: bytes = USER,
-    called: bytes = b"PORTA",
-    calling: bytes = b"MODALITY",
-    more: bytes = b"",
-) -> bytes:
-    content = struct.pack(">HH", 1, 0) + called.ljust(16) + calling.ljust(16) + bytes(32)
-    content += item(0x10, b"1.2.840.10008.3.1.1.1") + contexts + item(0x50, user) + more
-    return b"\x01\x00" + struct.pack(">L", len(content)) + content
-
-
-def p_data(context_id: int, control: int, value: bytes) -> bytes:
-    pdv = struct.pack(">LBB", len(value) + 2, context_id, control) + value
-    return b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv
-
-
-def read_pdu(connection: socket.socket) -> bytes:
-    """One PDU, b"" where the connection was closed."""
-    content = b""
-    while len(content) < 6 or len(content) < 6 + struct.unpack(">L", content[2:6])[0]:
-        part = connection.recv(65536)
-        if not part:
-            return b""
-        content += part
-    return content
 
 
 ODD = {
@@ -729,10 +700,10 @@ def test_what_is_larger_than_agreed_is_cut_off(start_site: StartSite) -> None:
     for sent in (
         b"\x04\x00" + struct.pack(">L", 0xFFFFFFF0),
         b"\x04\x00" + struct.pack(">L", 4097),
-        p_data(1, 0, bytes(4000)) * 3,
+        STORE + p_data(1, 0, bytes(4000)) * 3,
     ):
         with site.connect() as connection:
-            connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+            connection.sendall(CT_REQUEST)
             assert read_pdu(connection)[0] == 2
             connection.sendall(sent)
             assert read_pdu(connection)[0] == 7
@@ -746,9 +717,9 @@ def test_an_instance_has_a_deadline_by_its_size(start_site: StartSite, monkeypat
     monkeypatch.setattr("dicom_io.network.acceptor.LEAST_RATE", 1e6)
     site = start_site(network_timeout_s=0.3)
     with site.connect() as connection:
-        connection.sendall(associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian)))
+        connection.sendall(CT_REQUEST)
         assert read_pdu(connection)[0] == 2
-        trickle(connection, [p_data(1, 0, b"1")] * 200)
+        trickle(connection, [STORE, *[p_data(1, 0, b"1")] * 200])
         assert site.ended.get(timeout=PATIENCE_S).ending == Ending.TIMED_OUT
 
 
@@ -877,3 +848,91 @@ def test_a_refused_store_is_an_error_of_the_scu(start_site: StartSite, tmp_path:
     with pytest.raises(StoreRefused) as caught:
         store(site.remote, [path], calling_ae_title="MODALITY", timeout_s=PATIENCE_S)
     assert caught.value.status == 0xA700
+
+
+@dataclass
+class Kept:
+    """A sink that remembers."""
+
+    pieces: list[bytes] = field(default_factory=list)
+    discarded: threading.Event = field(default_factory=threading.Event)
+
+    def write(self, piece: bytes) -> None:
+        self.pieces.append(bytes(piece))
+
+    def discard(self) -> None:
+        self.discarded.set()
+
+
+def test_a_data_set_goes_to_a_sink_as_it_comes(start_site: StartSite, tmp_path: Path) -> None:
+    """A whole file, of which no part waits for the next; without a data set it is the head of one."""
+    sinks: list[Kept] = []
+    site = start_site(sinks=lambda: sinks.append(Kept()) or sinks[-1])
+    sent = encoded(image())
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(STORE + p_data(1, 0, sent[:1000]) + p_data(1, 2, sent[1000:]))
+        assert read_pdu(connection)[0] == 4
+        connection.sendall(p_data(1, 3, command(has_data=False)))
+        assert read_pdu(connection)[0] == 4
+    (first, second) = sinks
+    head = Received(CTImageStorage, "1.2.3.4", ExplicitVRLittleEndian, "MODALITY", "", "", b"").head()
+    assert first.pieces == [head, sent[:1000], sent[1000:]]
+    assert second.pieces == [head]
+    assert [(received.sink, received.data) for received in site.received] == [(first, b""), (second, b"")]
+    assert not first.discarded.is_set()  # that is for `store` to do
+
+
+@pytest.mark.parametrize("end", ["abort", "close", "too large"])
+def test_a_data_set_that_does_not_end_is_forgotten(start_site: StartSite, end: str) -> None:
+    sink = Kept()
+    site = start_site(sinks=lambda: sink, maximum_instance=10_000)
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(STORE + p_data(1, 0, bytes(9000)))
+        if end != "close":
+            connection.sendall(b"\x07\0\0\0\0\4" + bytes(4) if end == "abort" else p_data(1, 0, bytes(1001)))
+        else:
+            connection.shutdown(socket.SHUT_RDWR)
+        assert sink.discarded.wait(PATIENCE_S)
+    ended = site.ended.get(timeout=PATIENCE_S)
+    assert (ended.ending == Ending.TOO_LARGE, ended.broke_off) == (end == "too large", True)
+    assert site.received == []
+
+
+@pytest.mark.parametrize("answered", [0x8001, 0x8020, 0x8030, 0x8100, 0x8110], ids=hex)
+def test_an_answer_to_nothing_is_named(start_site: StartSite, answered: int) -> None:
+    """A C-STORE response was taken for a request. Whoever answers what was not asked is out of step."""
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(p_data(1, 3, command(answered)))
+        assert read_pdu(connection)[0] == 7
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.UNASKED_RESPONSE
+    assert site.received == []
+
+
+@pytest.mark.parametrize(
+    ("sent", "ending"),
+    [
+        (p_data(1, 0, bytes(1000)), Ending.PROTOCOL_ERROR),
+        (p_data(1, 3, command(0x0020)) + p_data(1, 0, bytes(100_000)), Ending.TOO_LARGE),
+        (p_data(1, 1, bytes(100_000)), Ending.TOO_LARGE),
+        (p_data(3, 3, command()) + p_data(3, 0, bytes(1000)), Ending.PROTOCOL_ERROR),
+    ],
+    ids=["before its command", "of a query", "a command", "on no context"],
+)
+def test_what_is_no_instance_has_no_room(start_site: StartSite, sent: bytes, ending: Ending) -> None:
+    """A data set without an instance is cut off before it grows, and no sink is opened for it."""
+    sinks: list[Kept] = []
+    site = start_site(sinks=lambda: sinks.append(Kept()) or sinks[-1])
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(sent)
+        assert read_pdu(connection)[:1] in (b"\x07", b"")
+    assert site.ended.get(timeout=PATIENCE_S).ending == ending
+    assert sinks == []
