@@ -139,8 +139,8 @@ class Past:
             return Difference.PIXELS, before.study_instance_uid != after.study_instance_uid
 
     def _rule(self, received: Sequence[Received]) -> Rule | None:
-        """Return today's rule for a series, by its first image that is readable."""
-        for item in received:
+        """Return today's rule for a series, by its first image that is readable, as when it is closed."""
+        for item in sorted(received, key=lambda item: (item.instance.sop_instance_uid, -item.instance.version)):
             with suppress(NotDicom, OSError):
                 header = read_dataset(self.spool.root / item.instance.path)
                 return first_match(self.config.rules, header, calling_ae_title=item.instance.calling_ae_title)

@@ -66,9 +66,8 @@ class Database:
             with self.reading() as connection:
                 return bool(connection.exec_driver_sql("PRAGMA integrity_check(1)").scalar_one() == "ok")
         except LedgerUnavailable as error:
-            if (
-                type(error.__context__) is DatabaseError
-            ):  # "malformed"; one that is locked or cannot be opened is neither
+            # "Malformed"; one that is locked, or cannot be opened, is another kind of error
+            if type(error.__context__) is DatabaseError:
                 return False
             raise
 
