@@ -77,6 +77,8 @@ class Pipeline:
     software_version: str
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
+    is_current: Callable[[], bool] = lambda: True
+    """False once another pipeline, of a configuration that was read anew, goes on with the jobs."""
 
     def choose_due(self) -> int:
         """Choose, study by study, which closed series are reported; return how many were chosen.
@@ -160,7 +162,7 @@ class Pipeline:
     def work_off(self) -> int:
         """Take jobs through their stages, the most urgent first, until none is left."""
         done = 0
-        while (job := self.ledger.claim_job(self.lease, now=self.clock())) is not None:
+        while self.is_current() and (job := self.ledger.claim_job(self.lease, now=self.clock())) is not None:
             with _bound(job):
                 self._run_stage(job)
             done += 1

@@ -46,9 +46,7 @@ class Receiver:
             ae_title=dicom.ae_title,
             host=dicom.host,
             port=dicom.port,
-            callers=[
-                scp.Caller(peer.ae_title, peer.host, peer.maximum_associations) for peer in self._config.accepting_peers
-            ],
+            callers=_callers(self._config),
             store=self._store,
             ended=self._ended,
             refused=self._association_refused,
@@ -61,6 +59,12 @@ class Receiver:
             acse_timeout_s=dicom.acse_timeout_s,
         )
         return self._server.port
+
+    def reload(self, config: Config) -> None:
+        """Let the accepting peers of another configuration in from now on; associations that are open go on."""
+        self._config = config
+        if self._server is not None:
+            self._server.admit(_callers(config))
 
     def stop(self, timeout_s: float) -> None:
         """Stop listening; an instance that is being stored is stored to its end."""
@@ -163,3 +167,7 @@ class Receiver:
 
 def _printable(text: str, most: int) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:most].strip()
+
+
+def _callers(config: Config) -> list[scp.Caller]:
+    return [scp.Caller(peer.ae_title, peer.host, peer.maximum_associations) for peer in config.accepting_peers]

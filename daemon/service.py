@@ -3,10 +3,12 @@
 import os
 import signal
 import socket
+import threading
 import time
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from queue import SimpleQueue
 from types import FrameType
@@ -15,7 +17,7 @@ from daemon.clock import ServiceClock
 from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config, Destination
 from daemon.delivery import Deliverer
-from daemon.errors import LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
+from daemon.errors import ConfigurationError, LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat
 from daemon.history import refuse_lost_ledger
@@ -31,6 +33,8 @@ from daemon.quarantine import Quarantine
 from daemon.receiver import Receiver
 from daemon.scheduler import Scheduler
 from daemon.shadows import Shadows
+from daemon.spool import Spool
+from daemon.terminal import warn
 from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
 from reports.identity import software_version
@@ -45,39 +49,53 @@ STOP_S = 8.0
 log = get_logger()
 
 
-def run(config: Config) -> None:
-    """Run the service in the foreground until SIGTERM or SIGINT.
+@dataclass
+class _Common:
+    """What outlives a configuration that is read anew: files, ledger, workers, the listener, and who is at work."""
+
+    spool: Spool
+    ledger: Ledger
+    executor: LocalExecutor
+    background: LocalExecutor
+    lease: str
+    clock: ServiceClock
+    quarantine: Quarantine
+    receiver: Receiver
+    locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
+    """A round of the new configuration begins when that of the same name of the old one has ended."""
+
+
+def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+    """Run the service in the foreground until SIGTERM or SIGINT; at SIGHUP take up what `read_again` gives.
 
     Raises StorageUnusable, LedgerUnavailable or OSError (the port) before anything is accepted.
     """
     limit_service()
     spool, ledger = open_storage(config)
-    with spool.lock(config.routing_digest):
+    with spool.lock(_note(config)) as lock:
         refuse_lost_ledger(spool, ledger)
         spool.sweep()
         host = socket.gethostname()
         freed = ledger.free_leases(host)
         setup = Setup(config.log.level, config.log.format, config.engine.memory_mb)
-        executor, background = LocalExecutor(setup), LocalExecutor(replace(setup, background=True))
-        lease = f"{host}/{os.getpid()}"
-        judge = Judge(config, spool, ledger, open_spooled)
         clock = ServiceClock()
-        closer = Closer(config, spool, ledger, judge, listening_since=clock(), clock=clock)
-        pipeline = Pipeline(config, spool, ledger, judge, executor, lease, software_version(), clock)
-        deliverer = Deliverer(config, spool, ledger, clock)
-        shadows = Shadows(config, spool, ledger, background, clock)
-        shadows.sweep()
         storage = config.storage
         quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days, clock)
-        receiver = Receiver(config, Intake(spool, ledger, clock, quarantine), ledger, clock)
-        wait_for_signal = _stop_on_signals()
-        scheduler = _build_scheduler(
-            config, closer, pipeline, deliverer, shadows, ledger=ledger, lease=lease, clock=clock
+        common = _Common(
+            spool,
+            ledger,
+            LocalExecutor(setup),
+            LocalExecutor(replace(setup, background=True)),
+            f"{host}/{os.getpid()}",
+            clock,
+            quarantine,
+            Receiver(config, Intake(spool, ledger, clock, quarantine), ledger, clock),
         )
-        scheduler.every(TRIMMING_TICK_S, "quarantine", _guarded(quarantine.trim))
-        scheduler.every(REFUSALS_TICK_S, "refusals", _guarded(receiver.tell_refusals))
+        wait_for_signal = _listen_to_signals()
+        Shadows(config, spool, ledger, common.background, clock).sweep()
+        rounds = _Rounds(config, common, listening_since=clock())
         try:
-            port = receiver.start()
+            port = common.receiver.start()
             log.info(
                 "service.started",
                 host=config.dicom.host,
@@ -85,23 +103,85 @@ def run(config: Config) -> None:
                 called_ae_title=config.dicom.ae_title,
                 version=software_version(),
                 root=str(config.storage.root),
-                lease=lease,
+                lease=common.lease,
                 count=freed,
             )
-            scheduler.start()
-            wait_for_signal()
+            rounds.scheduler.start()
+            while wait_for_signal() == signal.SIGHUP:
+                if (taken := _taken_up(config, read_again)) is not None:
+                    config = taken
+                    rounds = rounds.replaced_by(config)
+                    common.receiver.reload(config)
+                    spool.note(lock, _note(config))
+                    log.info("configuration.reloaded", count=len(config.rules))
         finally:
             started = time.monotonic()
             log.info("service.stopping")
-            scheduler.stop()
-            executor.stop()
-            background.stop()
-            receiver.stop(STOP_S)
+            rounds.scheduler.stop()
+            common.executor.stop()
+            common.background.stop()
+            common.receiver.stop(STOP_S)
             with suppress(LedgerUnavailable):
                 ledger.free_leases(host)
             ledger.close()
             tell_repeated(at_once=True)
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
+
+
+def _note(config: Config) -> str:
+    """What commands read of a running service: with which configuration it runs, and as which process."""
+    return f"{config.routing_digest} {config.fixed_digest} {os.getpid()}"
+
+
+def _taken_up(config: Config, read_again: Callable[[], Config] | None) -> Config | None:
+    """The configuration as the file has it now; None, with the reasons on stderr, where it cannot be taken up."""
+    if read_again is None:
+        return None
+    try:
+        new = read_again()
+    except ConfigurationError as error:
+        for line in error.faults:
+            warn(f"porta: {line}")
+        log.error("configuration.refused", count=len(error.faults))
+        return None
+    if changed := config.fixed_changes(new):
+        warn(f"porta: a restart is needed: [{'], ['.join(changed)}] changed")
+        log.error("configuration.refused", count=len(changed))
+        return None
+    return new
+
+
+class _Rounds:
+    """The rounds of one configuration."""
+
+    def __init__(self, config: Config, common: _Common, *, listening_since: float) -> None:
+        self.common = common
+        self._outdated = threading.Event()
+        spool, ledger, clock = common.spool, common.ledger, common.clock
+        judge = Judge(config, spool, ledger, open_spooled)
+        self.closer = Closer(config, spool, ledger, judge, listening_since=listening_since, clock=clock)
+        pipeline = Pipeline(
+            config,
+            spool,
+            ledger,
+            judge,
+            common.executor,
+            common.lease,
+            software_version(),
+            clock,
+            is_current=lambda: not self._outdated.is_set(),
+        )
+        deliverer = Deliverer(config, spool, ledger, clock)
+        shadows = Shadows(config, spool, ledger, common.background, clock)
+        self.scheduler = _build_scheduler(config, self.closer, pipeline, deliverer, shadows, common=common)
+
+    def replaced_by(self, config: Config) -> "_Rounds":
+        """Start the rounds of another configuration; what is being done by these is done to its end first."""
+        self._outdated.set()
+        self.scheduler.stop()
+        rounds = _Rounds(config, self.common, listening_since=self.closer.listening_since)
+        rounds.scheduler.start()
+        return rounds
 
 
 def _build_scheduler(
@@ -111,16 +191,18 @@ def _build_scheduler(
     deliverer: Deliverer,
     shadows: Shadows,
     *,
-    ledger: Ledger,
-    lease: str,
-    clock: ServiceClock,
+    common: _Common,
 ) -> Scheduler:
     """Build the scheduler with everything that it wakes.
 
     Each peer is asked, and each destination delivered to, in a separate thread: a slow one delays no other.
     """
+    ledger, clock = common.ledger, common.clock
     askers = [Asker(config, peer, ledger, clock) for peer in config.peers if peer.query]
     scheduler = Scheduler()
+
+    def every(seconds: float, name: str, function: Callable[[], object]) -> None:
+        scheduler.every(seconds, name, _guarded(partial(_alone, common.locks[name], function)))
 
     def ask(asker: Asker) -> None:
         if asker.ask_due():
@@ -146,20 +228,22 @@ def _build_scheduler(
         if deliverer.deliver_to(destination):
             deliverer.deliver_to(destination)
 
-    scheduler.once("models", _guarded(pipeline.warm_up))
+    scheduler.once("models", _guarded(partial(_alone, common.locks["models"], pipeline.warm_up)))
     for asker in askers:
-        scheduler.every(ASKING_TICK_S, f"asking/{asker.peer.name}", _guarded(partial(ask, asker)))
-    scheduler.every(TICK_S, "closing", _guarded(close))
-    scheduler.every(TICK_S, "choice", _guarded(choose))
-    scheduler.every(TICK_S, "work", _guarded(work))
+        every(ASKING_TICK_S, f"asking/{asker.peer.name}", partial(ask, asker))
+    every(TICK_S, "closing", close)
+    every(TICK_S, "choice", choose)
+    every(TICK_S, "work", work)
     for destination in config.destinations:
-        scheduler.every(TICK_S, f"delivery/{destination.peer}", _guarded(partial(deliver, destination)))
-    scheduler.every(TICK_S, "delivery", _guarded(deliverer.halt_orphans))
-    scheduler.every(TICK_S, "shadows", _guarded(shadows.compare_due))
+        every(TICK_S, f"delivery/{destination.peer}", partial(deliver, destination))
+    every(TICK_S, "delivery", deliverer.halt_orphans)
+    every(TICK_S, "shadows", shadows.compare_due)
     longest_s = max([LONGEST_RETRY_S, *(destination.longest_retry_s for destination in config.destinations)])
-    heartbeat = Heartbeat(ledger, lease, str(config.storage.root), clock, spread_wait(longest_s, 1.0))
-    scheduler.every(LEASE_S / 3, "log", _guarded(tell_repeated))
-    scheduler.every(LEASE_S / 3, "heartbeat", _guarded(heartbeat.beat))
+    heartbeat = Heartbeat(ledger, common.lease, str(config.storage.root), clock, spread_wait(longest_s, 1.0))
+    every(LEASE_S / 3, "log", tell_repeated)
+    every(LEASE_S / 3, "heartbeat", heartbeat.beat)
+    every(TRIMMING_TICK_S, "quarantine", common.quarantine.trim)
+    every(REFUSALS_TICK_S, "refusals", common.receiver.tell_refusals)
     return scheduler
 
 
@@ -193,14 +277,19 @@ def _guarded(function: Callable[[], object]) -> Callable[[], None]:
     return call
 
 
-def _stop_on_signals() -> Callable[[], object]:
-    """Return what waits for SIGTERM or SIGINT."""
+def _alone(lock: threading.Lock, function: Callable[[], object]) -> None:
+    with lock:
+        function()
+
+
+def _listen_to_signals() -> Callable[[], int]:
+    """Return what waits for the next of SIGTERM, SIGINT and SIGHUP, and tells which."""
     # The handler runs in the thread that waits: an Event's lock may be held there just then, and is not reentrant
-    stopping = SimpleQueue[int]()
+    said = SimpleQueue[int]()
 
-    def stop(number: int, frame: FrameType | None) -> None:
-        stopping.put(number)
+    def note(number: int, frame: FrameType | None) -> None:
+        said.put(number)
 
-    signal.signal(signal.SIGTERM, stop)
-    signal.signal(signal.SIGINT, stop)
-    return stopping.get
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        signal.signal(number, note)
+    return said.get

@@ -77,10 +77,15 @@ class Spool:
         except OSError as error:
             handle.close()
             raise StorageUnusable(f"storage root {self.root}: another porta run is using it") from error
+        self.note(handle, note)
+        return handle
+
+    @staticmethod
+    def note(handle: IO[bytes], note: str) -> None:
+        """Write another note for `running` into the file that `lock` gave."""
         handle.truncate(0)
         handle.write(note.encode())
         handle.flush()
-        return handle
 
     def running(self) -> str | None:
         """Return the note of the service that has locked the root; None where none runs."""

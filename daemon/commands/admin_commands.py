@@ -133,6 +133,14 @@ def send(
     send_job(configured(config), job_id, to)
 
 
+def reload(config: ConfigOption = None) -> None:
+    """Have the running service take up peers, destinations, rules, models and [series] of the file."""
+    from daemon.commands.interventions import reload_service
+    from daemon.commands.own_models import require_models
+
+    reload_service(require_models(configured(config)))
+
+
 def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
     """End a job."""
     from daemon.commands.interventions import cancel_job
@@ -143,6 +151,11 @@ def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigO
 def configured(path: Path | None) -> Config:
     """Read the configuration of a command, and set up its log by it. Raises ConfigurationError."""
     log.configure()
-    settings = load(path, known_models=lambda folder: Catalogue(folder).names)
+    settings = read(path)
     log.configure(settings.log.level, settings.log.format)
     return settings
+
+
+def read(path: Path | None) -> Config:
+    """Read the configuration of a command. Raises ConfigurationError."""
+    return load(path, known_models=lambda folder: Catalogue(folder).names)

@@ -17,6 +17,7 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
+from daemon.commands.opened import running_service
 from daemon.commands.rule_checks import doubts
 from daemon.configuration.config import Config, Destination, Peer
 from daemon.delivery import ADVICE, CLASS_NOT_ACCEPTED, FIND_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED
@@ -80,6 +81,7 @@ def print_checks(config: Config, *, as_json: bool, store: bool = False) -> bool:
 def checks(config: Config, *, store: bool = False) -> Iterator[Checked]:
     """Look at one thing after the other; with `store` also at what becomes of an object."""
     spool = Spool(config.storage.root)
+    service = running_service(config)
     running = spool.running() is not None
     yield _ledger(config)
     yield _root(spool)
@@ -88,9 +90,9 @@ def checks(config: Config, *, store: bool = False) -> Iterator[Checked]:
     yield _memory(config)
     for said, remedy in doubts(config):
         yield Checked("configuration", Result.WARNING, said, remedy)
-    if running and spool.running() != config.routing_digest:
+    if service and service.routing != config.routing_digest:
         said = "the service runs with other peers, destinations or rules than the file has now"
-        yield Checked("configuration", Result.WARNING, said, "restart it")
+        yield Checked("configuration", Result.WARNING, said, "`porta reload`")
     for peer in config.peers:
         yield from _peer(config, peer)
     for destination in config.destinations if store else ():

@@ -12,7 +12,7 @@ import typer
 
 from daemon import log
 from daemon.commands import model_commands
-from daemon.commands.admin_commands import cancel, configured, jobs, rerun, retry, rules, send, study
+from daemon.commands.admin_commands import cancel, configured, jobs, read, reload, rerun, retry, rules, send, study
 from daemon.commands.options import (
     ConfigOption,
     JsonOption,
@@ -51,12 +51,12 @@ def main() -> None:
 
 
 def run(config: ConfigOption = None) -> None:
-    """Run the service in the foreground, until SIGTERM or Ctrl-C."""
+    """Run the service in the foreground, until SIGTERM or Ctrl-C; SIGHUP has it read its configuration again."""
     from daemon import service
 
     settings = require_models_apart(configured(config))
     try:
-        service.run(settings)
+        service.run(settings, lambda: require_models(read(config)))
     except OSError as error:
         dicom = settings.dicom
         raise ConfigurationError([f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}"]) from error
@@ -401,7 +401,7 @@ def one_line_errors() -> Iterator[None]:
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check, rules),
-    "Run it": (run, submit, study, jobs, job, quarantine, verify),
+    "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
     "Mend it": (retry, rerun, send, cancel, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
 }

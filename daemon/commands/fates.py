@@ -45,7 +45,7 @@ HALT_ADVICE: dict[HaltCode, str] = {
     HaltCode.DELIVERY_FAILED: "the destination answered each attempt with an error: look into its log",
     HaltCode.DELIVERY_REFUSED: "the destination refuses such objects for good: look into its log",
     HaltCode.DESTINATION_UNREACHABLE: "the destination was waited for in vain: see that it runs and can be reached",
-    HaltCode.DESTINATION_GONE: "the configuration has this destination no more: enter it again, restart the service",
+    HaltCode.DESTINATION_GONE: "the configuration has this destination no more: enter it again, `porta reload`",
     HaltCode.OUTBOX_UNREADABLE: "a result in the outbox is gone or damaged: put a backup of the file back",
     HaltCode.RULE_GONE: "the configuration has its rule no more, and something was sent already",
     HaltCode.UNEXPECTED: "something happened that Porta does not foresee: look into the log, report this",
@@ -212,7 +212,7 @@ def _not_processed(case: Case) -> str:
     reason = RejectReason(str(case.job.reject_reason))
     helps = "have the missing images sent" if reason.cure and reason.cure == "MORE_SLICES" else "nothing to do"
     if reason.cure and reason.cure == "CONFIGURATION":
-        helps = f"change the configuration, restart the service, `porta rerun {case.job.id}`"
+        helps = f"change the configuration, `porta reload`, `porta rerun {case.job.id}`"
     return f"It is not processed ({reason}). {reason.sentence} {helps[0].upper()}{helps[1:]}."
 
 
@@ -223,7 +223,7 @@ def _no_rule(case: Case) -> str:
         why = "the rules of today do: nothing but a new run is missing"
     else:
         why = "; ".join(f"{rule}: {reason}" for rule, reason in case.mismatches.items())
-    then = f"mend the rule, restart the service, `porta rerun {case.job.id}`"
+    then = f"mend the rule, `porta reload`, `porta rerun {case.job.id}`"
     return f"No rule matched it ({why}). If it should be processed: {then}."
 
 

@@ -1,10 +1,12 @@
 """`porta retry`, `rerun`, `send`, `cancel`: what an administrator has the service do with jobs that it has."""
 
+import os
+import signal
 import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from daemon.commands.opened import owned_desk
+from daemon.commands.opened import owned_desk, running_service
 from daemon.completeness import first_header
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, FileDamaged, WrongState
@@ -17,6 +19,9 @@ from daemon.spool import Spool
 from daemon.terminal import say, warn
 from dicom_io.errors import NotDicom
 from reports.objects.kinds import Form
+
+RELOAD_S = 60.0
+"""The models of the rules are looked at anew, whose files are large."""
 
 
 @dataclass(frozen=True)
@@ -58,10 +63,10 @@ def rerun_jobs(config: Config, wanted: JobFilter) -> bool:
     if wanted == JobFilter():
         raise BadRequest("which jobs? name their ids, or --study, --reason or --since")
     desk, now, spool = owned_desk(config), time.time(), Spool(config.storage.root)
-    running = spool.running()
-    if running is not None and running != config.routing_digest:
+    running = running_service(config)
+    if running is not None and running.routing != config.routing_digest:
         raise BadRequest(
-            "the service runs with other peers, destinations or rules than the file has now: restart it, then rerun"
+            "the service runs with other peers, destinations or rules than the file has now: `porta reload`, then rerun"
         )
     again = 0
     for job in reversed(_last_of_each_series(desk, wanted)):
@@ -138,7 +143,7 @@ def send_job(config: Config, job_id: int, destination: str | None) -> None:
         made = {item.form for item in sent}
         if missing := [form.name for form in _wanted_forms(config, name, made) if form not in made]:
             say(f"not made for this job, and not sent to {name}: {', '.join(missing)} (`porta rerun {job_id}`)")
-    if Spool(config.storage.root).running() is None:
+    if running_service(config) is None:
         say("the service does not run: it sends once it is started")
 
 
@@ -172,6 +177,36 @@ def _not_yet_there(config: Config, sent: Sequence[Delivery], destination: str) -
         )
         for item in others.values()
     ]
+
+
+def reload_service(config: Config) -> None:
+    """Have the running service read its configuration, and wait until it has taken it up.
+
+    Raises BadRequest where none runs, a restart is needed, or it refuses.
+    """
+    running = running_service(config)
+    if running is None:
+        raise BadRequest("the service does not run; it reads the file when it starts")
+    if running.fixed != config.fixed_digest:
+        taken_up = "peers, destinations, rules, models and [series]"
+        raise BadRequest(
+            f"a restart is needed: only {taken_up} are taken up by a running service, and more has changed"
+        )
+    if running.routing == config.routing_digest:
+        say("the service has this configuration already")
+        return
+    try:
+        os.kill(running.pid, signal.SIGHUP)
+    except OSError as error:
+        raise BadRequest(f"process {running.pid} cannot be told: {error.strerror}") from error
+    deadline = time.monotonic() + RELOAD_S
+    while time.monotonic() < deadline:
+        time.sleep(0.1)  # another process, which has no event to wait for
+        now = running_service(config)
+        if now is not None and now.routing == config.routing_digest:
+            say("the service has taken it up; what was running goes on")
+            return
+    raise BadRequest(f"the service has not taken it up within {RELOAD_S:.0f} s: its log says why")
 
 
 def cancel_job(config: Config, job_id: int) -> None:

@@ -1,5 +1,6 @@
 """The ledger of a configuration, opened by a command: to read, or to change something in it."""
 
+from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.configuration.config import Config
@@ -30,3 +31,18 @@ def owned_ledger(config: Config) -> Ledger:
 def owned_desk(config: Config) -> Desk:
     """The same, for an administrator."""
     return Desk(owned_ledger(config))
+
+
+@dataclass(frozen=True)
+class Service:
+    """A running service: hashes of what it can take up anew and of all else of its configuration, and its process."""
+
+    routing: str
+    fixed: str
+    pid: int
+
+
+def running_service(config: Config) -> Service | None:
+    """Return the service that runs on the storage root; None where none does, or it is just starting."""
+    words = (Spool(config.storage.root).running() or "").split()
+    return Service(words[0], words[1], int(words[2])) if len(words) == 3 else None

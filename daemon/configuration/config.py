@@ -52,6 +52,9 @@ MODELS = "models"
 _RELEASED_QUIET_S = 5.0
 
 
+RELOADED = ("peers", "destinations", "rules", "own_models", "series")
+"""The fields of `Config` that a running service takes up anew."""
+
 KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
 
 
@@ -325,9 +328,18 @@ class Config(Section):
 
     @property
     def routing_digest(self) -> str:
-        """Return a hash of what says which series goes where: equal where two configurations route alike."""
-        routing = self.model_dump_json(include={"peers", "destinations", "rules", "own_models"})
-        return hashlib.sha256(routing.encode()).hexdigest()[:16]
+        """Return a hash of what a running service can take up anew (see RELOADED)."""
+        return _digest(self.model_dump_json(include=set(RELOADED)))
+
+    @property
+    def fixed_digest(self) -> str:
+        """Return a hash of all that a service has until it ends."""
+        return _digest(self.model_dump_json(exclude=set(RELOADED)))
+
+    def fixed_changes(self, other: "Config") -> list[str]:
+        """Return the tables in which another configuration differs and that a running service cannot take up."""
+        fixed = [name for name in Config.model_fields if name not in RELOADED]
+        return [name for name in fixed if getattr(self, name) != getattr(other, name)]
 
     @property
     def accepting_peers(self) -> tuple[Peer, ...]:
@@ -401,6 +413,10 @@ def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.tom
     config = parse_document(content, Config, source, faults)
     config._file = source, content.decode("utf-8-sig")
     return config
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
 
 
 def _models_folder(document: Mapping[str, Any]) -> Path:

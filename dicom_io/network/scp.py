@@ -144,11 +144,16 @@ class ContextsRefused:
 class Server:
     """A listening SCP. Made by `start`."""
 
-    def __init__(self, listener: Listener) -> None:
+    def __init__(self, listener: Listener, door: "_Door") -> None:
         self._listener = listener
+        self._door = door
         self._thread = threading.Thread(target=listener.serve_forever, args=(POLL_S,), name="storage-scp", daemon=True)
         self._thread.start()
         self._is_open = True
+
+    def admit(self, callers: Sequence[Caller]) -> None:
+        """Admit these callers from now on, and no others; associations that are open go on."""
+        self._door.admit(callers)
 
     @property
     def port(self) -> int:
@@ -232,7 +237,7 @@ def start(
     )
     ae._servers.append(server)  # where its shutdown() takes it out again
     server._gc = [0, round(GARBAGE_COLLECTION_S / POLL_S)]
-    return Server(listener)
+    return Server(listener, door)
 
 
 class _Door:
@@ -240,13 +245,19 @@ class _Door:
 
     def __init__(self, ae_title: str, callers: Sequence[Caller], maximum_associations: int) -> None:
         self._ae_title = ae_title
-        self._callers = [replace(caller, ae_title=caller.ae_title.strip()) for caller in callers]
-        self._addresses = {caller.host: _addresses(caller.host) for caller in callers if caller.host}
+        self._addresses: dict[str, frozenset[str]] = {}
+        self.admit(callers)
         self._resolving: set[str] = set()
         self._maximum = maximum_associations
         self._lock = threading.Lock()
         self._inside: Counter[str] = Counter()
         """Associations by their calling AE title."""
+
+    def admit(self, callers: Sequence[Caller]) -> None:
+        """Let these in from now on; who is inside stays."""
+        # Whoever is judged at this moment may still be looked for at a host that these do not have
+        self._addresses = self._addresses | {caller.host: _addresses(caller.host) for caller in callers if caller.host}
+        self._callers = [replace(caller, ae_title=caller.ae_title.strip()) for caller in callers]
 
     def enter(self, calling_ae_title: str, called_ae_title: str, address: str) -> tuple[Refusal, Rejection] | None:
         """Give the caller a place; or why it gets none, and what it is told."""

@@ -32,8 +32,7 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     early = site.porta("rerun", "1")
     assert early.returncode == 2
     assert "the service runs with other peers, destinations or rules than the file has now" in early.stderr
-    site.stop()
-    site.start()
+    assert site.porta("reload").returncode == 0
     done = site.porta("rerun", "--reason", "NO_RULE")
     assert (done.returncode, done.stdout) == (0, "job 1 is processed again, under rule liver-ct\n")
     until(lambda: site.states() == [State.COMMITTED], what="the results")

@@ -17,7 +17,7 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from daemon.configuration.config import Config, Dicom
+from daemon.configuration.config import Config, Dicom, Peer
 from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
 from daemon.ledger.desk import Desk
@@ -354,6 +354,19 @@ def test_strangers_are_refused_and_named(site: Site, read_log: Any, until: Calla
         ("CALLING_AE_TITLE", "ARCHIVE"),
         ("CALLED_AE_TITLE", "MODALITY"),
     ]
+
+
+def test_other_peers_are_let_in_from_a_reload_on(site: Site, make_config: Callable[..., Config]):
+    """Who is inside stays, and can go on sending."""
+    inside = site.associate()
+    peers = (Peer(name="ct7", ae_title="CT7", host="127.0.0.1", accept=True),)
+    site.receiver.reload(make_config(peer=peers))
+    assert site.send(inside) == 0x0000
+    assert site.associate().is_rejected
+    other = site.associate("CT7")
+    assert other.is_established
+    for assoc in (inside, other):
+        assoc.release()
 
 
 def test_the_ledger_is_told_what_was_refused(site: Site, until: Callable[[Callable[[], object]], None]):

@@ -25,14 +25,14 @@ def test_the_service_loads_nothing_that_only_the_worker_needs() -> None:
 
 SIGNAL_WITHIN_THE_WAIT = """
 import signal, sys
-from daemon.service import _stop_on_signals
+from daemon.service import _listen_to_signals
 
 def raise_in_wait(frame, event, argument):
     if frame.f_code.co_name == "wait":
         signal.raise_signal(signal.SIGTERM)
     return raise_in_wait
 
-wait = _stop_on_signals()
+wait = _listen_to_signals()
 signal.raise_signal(signal.SIGTERM)
 sys.settrace(raise_in_wait)
 wait()

@@ -175,12 +175,12 @@ def test_the_port(free_here: Callable[..., Config], spool: Spool):
 
 def test_a_service_with_other_rules(free_here: Callable[..., Config], spool: Spool):
     """The file was changed, and the service was not restarted."""
-    with spool.lock("another digest"):
+    with spool.lock("another digest 1"):
         said = found(free_here(), "configuration")
     assert said[-1] == (
         Result.WARNING,
         "the service runs with other peers, destinations or rules than the file has now",
-        "restart it",
+        "`porta reload`",
     )
 
 

@@ -247,8 +247,8 @@ FATES: list[tuple[Callable[[Office], None], Fate, str, str]] = [
         no_rule,
         Fate.NO_RULE,
         STUDY,
-        'No rule matched it (liver-mr: Modality is "CT", not "MR"). If it should be processed: mend the rule, restart '
-        "the service, `porta rerun 1`.",
+        'No rule matched it (liver-mr: Modality is "CT", not "MR"). If it should be processed: mend the rule, '
+        "`porta reload`, `porta rerun 1`.",
     ),
     (
         superseded,

@@ -1,5 +1,7 @@
 """What an administrator has the service do, and what the commands say of it."""
 
+import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -8,9 +10,9 @@ import pytest
 
 from daemon.choice import Choice, Chosen
 from daemon.commands.conditions import condition
-from daemon.commands.interventions import Stalled, cancel_job, rerun_jobs, retry_jobs, send_job
+from daemon.commands.interventions import Stalled, cancel_job, reload_service, rerun_jobs, retry_jobs, send_job
 from daemon.commands.moments import for_so_long, moment
-from daemon.configuration.config import Config, Destination, Peer
+from daemon.configuration.config import Config, Destination, Log, Peer
 from daemon.errors import BadRequest, StorageUnusable, UnknownJob, WrongState
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job, State
@@ -146,19 +148,55 @@ def test_rerun_of_nothing_in_particular(config: Config, spool: Spool):
 def test_rerun_beside_a_service_with_other_rules(config: Config, spool: Spool, receive: Any, said: Said):
     """It would match by those; one with the same rules does it at once."""
     receive(1)
-    with spool.lock("another digest"), pytest.raises(BadRequest, match="restart it, then rerun"):
+    with spool.lock("another digest 1"), pytest.raises(BadRequest, match="`porta reload`, then rerun"):
         rerun_jobs(config, JobFilter(ids=(1,)))
-    with spool.lock(config.routing_digest):
+    with spool.lock(f"{config.routing_digest} {config.fixed_digest} 1"):
         assert rerun_jobs(config, JobFilter(ids=(1,)))
     assert said() == ["job 1 is processed again, under rule liver-ct"]
 
 
-def test_the_digest_is_of_what_routes(config: Config):
+def test_the_digests_are_of_what_can_be_taken_up_and_of_the_rest(config: Config):
     """Another log level is no other rule; another pattern is."""
     (rule,) = config.rules
-    assert config.model_copy(update={"log": None}).routing_digest == config.routing_digest
+    quiet = config.model_copy(update={"log": Log(level="error")})
+    assert (quiet.routing_digest, quiet.fixed_changes(config)) == (config.routing_digest, ["log"])
+    assert quiet.fixed_digest != config.fixed_digest
     other = rule.model_copy(update={"match": {"Modality": ("MR",)}})
-    assert config.model_copy(update={"rules": (other,)}).routing_digest != config.routing_digest
+    mr = config.model_copy(update={"rules": (other,)})
+    assert (mr.fixed_digest, mr.fixed_changes(config)) == (config.fixed_digest, [])
+    assert mr.routing_digest != config.routing_digest
+
+
+# --- reload
+
+
+def test_reload_where_none_runs_or_a_restart_is_needed(config: Config, spool: Spool, said: Said):
+    """No process is told anything; one that has the file's configuration needs not be told."""
+    with pytest.raises(BadRequest, match="does not run"):
+        reload_service(config)
+    with spool.lock(f"other {'0' * 16} 1"), pytest.raises(BadRequest, match="a restart is needed"):
+        reload_service(config)
+    with spool.lock(f"{config.routing_digest} {config.fixed_digest} 1"):
+        reload_service(config)
+    assert said() == ["the service has this configuration already"]
+
+
+def test_reload_tells_the_process_and_waits(config: Config, spool: Spool, said: Said):
+    """Until it has written down that it has taken it up."""
+    note = f"{config.fixed_digest} {os.getpid()}"
+    with spool.lock(f"other {note}") as lock:
+        before = signal.signal(signal.SIGHUP, lambda *_: spool.note(lock, f"{config.routing_digest} {note}"))
+        try:
+            reload_service(config)
+        finally:
+            signal.signal(signal.SIGHUP, before)
+    assert said() == ["the service has taken it up; what was running goes on"]
+
+
+def test_a_process_that_is_not_ours_to_tell(config: Config, spool: Spool):
+    """It is gone, or another user's."""
+    with spool.lock(f"other {config.fixed_digest} {2**22 + 1}"), pytest.raises(BadRequest, match="cannot be told"):
+        reload_service(config)
 
 
 # --- send

@@ -1,0 +1,60 @@
+"""The configuration is read anew under a running association and a running job, with a real PACS."""
+
+import os
+import signal
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from pydicom import dcmread
+from pynetdicom import AE, build_context
+
+from daemon.jobs import State
+from dicom_io.errors import AssociationRefused
+from dicom_io.network import scu
+from tests.acceptance.conftest import Site, until
+
+TAKEN_UP = "the service has taken it up; what was running goes on\n"
+
+
+def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None:
+    """No instance, association or job is lost; a file that is wrong changes nothing and says why."""
+    images = [dcmread(path) for path in phantom_series(14)]
+    site.changes = {'Modality = "CT"': 'Modality = "MR"'}
+    site.start()
+    contexts = [build_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)]
+    assoc = AE("MODALITY").associate("127.0.0.1", site.port, contexts, ae_title="PORTA")
+    assert [assoc.send_c_store(ds).Status for ds in images[:20]] == [0x0000] * 20
+
+    site.changes = {}
+    mended = site.porta("reload")
+    assert (mended.returncode, mended.stdout) == (0, TAKEN_UP), mended.stderr
+    assert assoc.is_established
+    assert [assoc.send_c_store(ds).Status for ds in images[20:]] == [0x0000] * (len(images) - 20)
+    assoc.release()
+    assert site.porta("reload").stdout == "the service has this configuration already\n"
+
+    until(lambda: site.jobs()[0].lease, what="the work on the job")
+    site.changes = {'name = "liver-ct"': 'name = "liver"', 'ae_title = "MODALITY"': 'ae_title = "CT7"'}
+    assert site.porta("reload").stdout == TAKEN_UP
+    until(lambda: site.states() == [State.COMMITTED], what="the results")
+    (job,) = site.jobs()
+    assert (job.rule, job.instances, job.attempts, job.revision) == ("liver", len(images), 0, 1)
+    scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
+    with pytest.raises(AssociationRefused):
+        scu.echo(site.remote, calling_ae_title="MODALITY", timeout_s=5)
+
+    renamed = dict(site.changes)
+    site.changes = renamed | {'model = "resnet50"': 'model = "nonsense"'}
+    wrong = site.porta("reload")
+    assert (wrong.returncode, 'rule[0].model: unknown model "nonsense"' in wrong.stderr) == (2, True)
+    assert site.service is not None
+    os.kill(site.service.pid, signal.SIGHUP)
+    until(lambda: "configuration.refused" in site.log, what="the refusal")
+    site.changes = renamed | {'ae_title = "PORTA"': 'ae_title = "LIVER"'}
+    fixed = site.porta("reload")
+    assert (fixed.returncode, "a restart is needed" in fixed.stderr) == (2, True)
+    os.kill(site.service.pid, signal.SIGHUP)
+    until(lambda: "a restart is needed: [dicom] changed" in site.log, what="the second refusal")
+    scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
+    assert site.stop() < 10
