@@ -114,7 +114,7 @@ def tell_repeated(*, at_once: bool = False) -> None:
 
 
 class LibraryHandler(logging.Handler):
-    """Reduces a line of a library (pynetdicom, SQLAlchemy, …) to the fact that it was written."""
+    """Reduces a line of a library (pynetdicom, SQLAlchemy, APScheduler, …) to the fact that it was written."""
 
     def __init__(self) -> None:
         super().__init__(logging.WARNING)

@@ -47,6 +47,7 @@ def broken_by(house: Path) -> Callable[[str, str], str]:
     [
         ("daemon/outlaw.py", "", "Inside daemon"),
         ("reports/outlaw.py", "", "Inside reports"),
+        ("daemon/commands/outlaw.py", "import apscheduler\n", "APScheduler in the scheduler alone"),
         ("dicom_io/outlaw.py", "import pynetdicom\n", "pynetdicom in dicom_io.network alone"),
         ("reports/pages/outlaw.py", "import sqlalchemy\n", "SQLAlchemy in the ledger alone"),
         ("daemon/worker/outlaw.py", "import sqlalchemy\nimport pynetdicom\n", "SQLAlchemy in the ledger alone"),

@@ -1,11 +1,15 @@
 """The scheduler calls what it was given: now, again and again, once, sooner when woken, and never twice at once."""
 
 import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta, tzinfo
 from typing import Any
 
+import apscheduler.schedulers.base
 import pytest
 
+from daemon import scheduler as scheduler_module
 from daemon.scheduler import Scheduler
 
 PATIENCE_S = 20
@@ -165,3 +169,25 @@ def test_stop_calls_nothing_any_more(until: Until):
     assert not leave.wait(0.2)
     assert counter.calls <= calls + 1
     leave.set()
+
+
+def test_a_clock_that_was_set_back_delays_nothing(monkeypatch: pytest.MonkeyPatch, until: Until):
+    """APScheduler reads a wall clock an hour behind: what was due in 20 ms would wait for that hour."""
+    behind = timedelta(0)
+
+    class WallClock(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> datetime:
+            return datetime.now(tz) - behind
+
+    for module in (scheduler_module, apscheduler.schedulers.base):
+        monkeypatch.setattr(module, "datetime", WallClock)
+    monkeypatch.setattr(scheduler_module, "time", lambda: time.time() - behind.total_seconds())
+    scheduler, often = Scheduler(), Counter()
+    scheduler.every(0.02, "often", often)
+    scheduler.start()
+    until(lambda: often.calls >= 3)
+    behind = timedelta(hours=1)
+    before = often.calls
+    until(lambda: often.calls >= before + 10)
+    scheduler.stop()
