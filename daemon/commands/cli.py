@@ -56,7 +56,7 @@ def run(config: ConfigOption = None) -> None:
 
     settings = require_models_apart(configured(config))
     try:
-        service.run(settings, lambda: require_models(read(config)))
+        service.run(settings, lambda: require_models_apart(read(config)))
     except OSError as error:
         dicom = settings.dicom
         raise ConfigurationError([f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}"]) from error

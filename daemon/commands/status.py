@@ -31,7 +31,7 @@ console = Terminal(width=None if sys.stdout.isatty() else 200)
 WATCH_S = 2.0
 SHOWN = 50
 """Jobs on a screen, where nobody says how many."""
-WIDTHS = (6, 11, 7, 8, 5, 8)
+WIDTHS = (6, 11, 7, 8, 4, 8)
 """Columns of the table of jobs; the state has the rest."""
 
 

@@ -133,7 +133,7 @@ def test_an_outage_that_is_given_up_halts_and_is_retried(site: Site, phantom_ser
     assert site.send(paths) == len(paths)
     until(lambda: site.log.count("delivery.halted") == 2, what="the halt")
     assert '"halt": "DESTINATION_UNREACHABLE"' in site.porta("jobs", "--json").stdout
-    assert "halted" in site.porta("jobs").stdout
+    assert "HALTED DESTINATION_UNREACHABLE" in site.porta("jobs").stdout
     site.orthanc.start(say=lambda text: None)
     assert site.porta("retry", "1").returncode == 0
     one_set_of_results(site, paths)
