@@ -88,6 +88,9 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
         return
     terminalreporter.section("attacks")
     reports = [report for kind in ("passed", "failed") for report in terminalreporter.stats.get(kind, ())]
+    # Some figures are known when the attack is over: those of a fixture
+    ends = (report for report in terminalreporter.stats.get("", ()) if report.when == "teardown")
+    measured = {report.nodeid: report.user_properties for report in ends}
     for report in sorted((report for report in reports if report.when == "call"), key=lambda report: report.nodeid):
-        figures = ", ".join(f"{name} {value}" for name, value in report.user_properties)
+        figures = ", ".join(f"{name} {value}" for name, value in measured.get(report.nodeid, report.user_properties))
         terminalreporter.line(f"{report.nodeid.removeprefix('tests/')} -> {figures or report.outcome}")
