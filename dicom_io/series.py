@@ -17,6 +17,7 @@ from typing import Any
 import numpy as np
 from pydicom import Dataset
 
+from dicom_io import values
 from dicom_io.dataset_reader import pixel_pieces, read_contents
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
@@ -197,16 +198,23 @@ def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
     headers = [first, *(Dataset() for _ in stack.slices[1:])]
     for ds, item in zip(headers, stack.slices, strict=True):
         header, plane = item.header, item.plane
-        ds.SOPClassUID, ds.SOPInstanceUID = header.sop_class_uid, header.sop_instance_uid
-        ds.StudyInstanceUID, ds.SeriesInstanceUID = header.study_instance_uid, header.series_instance_uid
-        ds.Modality, ds.Rows, ds.Columns = header.modality, header.rows, header.columns
-        if header.frame_of_reference_uid:
-            ds.FrameOfReferenceUID = header.frame_of_reference_uid
-        ds.ImagePositionPatient = list(plane.image_position_patient)
-        ds.ImageOrientationPatient = list(plane.image_orientation_patient)
-        ds.PixelSpacing = list(plane.pixel_spacing)
-        if plane.slice_thickness:
-            ds.SliceThickness = plane.slice_thickness
+        stated = {
+            "SOPClassUID": header.sop_class_uid,
+            "SOPInstanceUID": header.sop_instance_uid,
+            "StudyInstanceUID": header.study_instance_uid,
+            "SeriesInstanceUID": header.series_instance_uid,
+            "Modality": header.modality,
+            "Rows": header.rows,
+            "Columns": header.columns,
+            "FrameOfReferenceUID": header.frame_of_reference_uid,
+            "ImagePositionPatient": list(plane.image_position_patient),
+            "ImageOrientationPatient": list(plane.image_orientation_patient),
+            "PixelSpacing": list(plane.pixel_spacing),
+            "SliceThickness": plane.slice_thickness,
+        }
+        for keyword, value in stated.items():
+            if value not in ("", []):
+                values.put(ds, keyword, value)
     return tuple(headers)
 
 

@@ -47,6 +47,8 @@ def element(ds: Dataset, key: str | BaseTag) -> DataElement | None:
             return found
         encoding = default_encoding if tag == 0x00080005 else ds.original_character_set or ds._character_set
         decoded = convert_raw_data_element(found, encoding=encoding, ds=ds)
+        if decoded.VR == "SQ" != standard_vr(tag) != "":
+            return None
         if decoded.VR == "SQ" or "or" in decoded.VR:  # items, and the VRs that depend on them, are the data set's
             return ds[tag]
         return decoded
@@ -145,12 +147,23 @@ def items(ds: Dataset, keyword: str) -> list[Dataset]:
     return list(found) if isinstance(found, Items | list) else []
 
 
+def stored(ds: Dataset, tag: BaseTag) -> DataElement | RawDataElement | None:
+    """The element as it lies in the data set, decoded or not; None where it is absent, or is neither."""
+    try:
+        return ds.get_item(tag)
+    except DAMAGED:  # pydicom decodes an element without a value, under a VR that there is not
+        return None
+
+
+def put(ds: Dataset, keyword: str, written: object) -> None:
+    """Set an attribute without a look at what stands there, which pydicom would decode first."""
+    tag = Tag(keyword)
+    ds[tag] = DataElement(tag, dictionary_VR(tag), written)
+
+
 def is_stated(ds: Dataset, keyword: str) -> bool:
     """Whether anything but padding stands in an attribute, be it usable or not."""
-    try:
-        found = ds.get_item(Tag(keyword))
-    except DAMAGED:
-        return False
+    found = stored(ds, Tag(keyword))
     if isinstance(found, RawDataElement):
         return bool((found.value or b"").strip(b" \0"))
     return found is not None and found.value is not None and bool(str(found.value).strip(PADDING))

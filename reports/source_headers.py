@@ -164,13 +164,13 @@ def copy_keys(source: Dataset, ds: Dataset) -> None:
     """
     for keyword in KEYS:
         tag = Tag(keyword)
-        found = source.get_item(tag)
+        found = values.stored(source, tag)
         if isinstance(found, RawDataElement):
             content = (found.value or b"").rstrip(b"\0")  # padding, and no part of the value
             even = content + b" " * (len(content) % 2)
             if even:
                 ds[tag] = RawDataElement(tag, dictionary_VR(tag), len(even), even, 0, False, True)
-        elif isinstance(found, DataElement) and not found.is_empty:
+        elif isinstance(found, DataElement) and not found.is_empty and found.VR != "SQ":
             ds[tag] = DataElement(tag, dictionary_VR(tag), found.value, already_converted=True)
 
 
@@ -292,7 +292,7 @@ def _converted(header: Dataset, tag: BaseTag) -> DataElement | None:
 
     None for what the standard does not know, and where the value cannot be decoded at all.
     """
-    found, vr = header.get_item(tag), "" if tag.is_private else values.standard_vr(tag)
+    found, vr = values.stored(header, tag), "" if tag.is_private else values.standard_vr(tag)
     if isinstance(found, RawDataElement) and found.value and vr in CONVERSIONS:
         written = found.value.decode("ascii", "replace").split("\\")
         spelled = [CONVERSIONS[vr](text.strip(values.PADDING)) for text in written]

@@ -54,6 +54,7 @@ from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series, Stack
+from dicom_io.values import put
 from dicom_io.volume import Volume
 from dicom_io.whole_files import sync_folder
 from models.cards import find, fitting
@@ -331,6 +332,9 @@ def _write_verdict(
     return list(results.values())
 
 
+UIDS = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID")
+
+
 def _headers_by_place(paths: Sequence[Path], current: Sequence[Path]) -> dict[Place, list[Dataset]]:
     """The UIDs of every object that has all of them, the first of each patient and study with all that its file says.
 
@@ -357,8 +361,8 @@ def _headers_by_place(paths: Sequence[Path], current: Sequence[Path]) -> dict[Pl
                 continue
             headers = found.setdefault(at, [])
             ds = Dataset() if headers else read_dataset(path)
-            ds.SOPClassUID, ds.SOPInstanceUID, ds.SeriesInstanceUID, ds.StudyInstanceUID = uids
-            ds.Modality = header.modality
+            for keyword, value in zip((*UIDS, "Modality"), (*uids, header.modality), strict=True):
+                put(ds, keyword, value)
             headers.append(ds)
     return {(): []} if nothing else found
 

@@ -70,7 +70,7 @@ MORE_WAYS: dict[str, bytes | None] = {
 }
 
 OTHER_VRS = ("UN", "LT", "FD", "US", "SQ", "ZZ")
-"""Under which each value is stated, as it is, in the long form."""
+"""Under which each value is stated, as it is; in the short form a few."""
 OF_EACH = {
     int(Tag(keyword)) for keyword in ("SOPInstanceUID", "ImagePositionPatient", "SliceLocation", "InstanceNumber")
 }
@@ -281,7 +281,8 @@ def changes(example: Example) -> Iterator[Change]:
                 yield Change(tag, way, vr, value, is_built=LONG or turn == 0)
             if LONG:
                 yield Change(tag, f"{way}, in one", vr, value, is_built=False, images=(3,))
-        for other in OTHER_VRS if LONG and vr != "OW" and tag not in OF_EACH else ():
+        in_short = keyword_for_tag(tag) in ("Modality", "PatientName", "ProcedureCodeSequence")
+        for other in OTHER_VRS if (LONG or in_short) and vr != "OW" and tag not in OF_EACH else ():
             yield Change(tag, f"as {other}", other, stated)
 
 
