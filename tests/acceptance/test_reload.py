@@ -13,6 +13,7 @@ from daemon.jobs import State
 from dicom_io.errors import AssociationRefused
 from dicom_io.network import scu
 from tests.acceptance.conftest import Site, until
+from tests.acceptance.test_kills import _children
 
 TAKEN_UP = "the service has taken it up; what was running goes on\n"
 
@@ -35,8 +36,15 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None
     assert site.porta("reload").stdout == "the service has this configuration already\n"
 
     until(lambda: site.jobs()[0].lease, what="the work on the job")
+    assert site.service is not None
+    workers = _children(site.service.pid)
+    for pid in workers:  # so that the stage lasts for longer than the reload
+        os.kill(pid, signal.SIGSTOP)
+    assert site.jobs()[0].state == State.RECEIVED
     site.changes = {'name = "liver-ct"': 'name = "liver"', 'ae_title = "MODALITY"': 'ae_title = "CT7"'}
     assert site.porta("reload").stdout == TAKEN_UP
+    for pid in workers:
+        os.kill(pid, signal.SIGCONT)
     until(lambda: site.states() == [State.COMMITTED], what="the results")
     (job,) = site.jobs()
     assert (job.rule, job.instances, job.attempts, job.revision) == ("liver", len(images), 0, 1)
@@ -48,7 +56,6 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None
     site.changes = renamed | {'model = "resnet50"': 'model = "nonsense"'}
     wrong = site.porta("reload")
     assert (wrong.returncode, 'rule[0].model: unknown model "nonsense"' in wrong.stderr) == (2, True)
-    assert site.service is not None
     os.kill(site.service.pid, signal.SIGHUP)
     until(lambda: "configuration.refused" in site.log, what="the refusal")
     site.changes = renamed | {'ae_title = "PORTA"': 'ae_title = "LIVER"'}
