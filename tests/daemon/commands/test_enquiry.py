@@ -21,7 +21,7 @@ from daemon.jobs import DeliveryState, Event, HaltCode, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
 from daemon.ledger.store import Ledger, Outgoing
-from daemon.quarantine import Quarantine
+from daemon.quarantine import Entry, Quarantine
 from daemon.spool import Spool
 from dicom_io.errors import RejectReason
 from dicom_io.network.scp import Refusal as Why
@@ -52,6 +52,12 @@ class Office:
         for index in range(images):
             intake.take(self.make_ct(series, index, change=of_study), calling_ae_title="CT1")
         return self.ledger.jobs_of_series(derive_uid("series", series))[-1]
+
+    def set_aside(self, content: bytes, *, reason: str) -> Entry:
+        with self.spool.part() as part:
+            part.write(content)
+            part.finish()
+            return Quarantine(self.spool).keep(part, reason=reason, source="CT1")
 
     def close(self, series: int, rule: str | None = "liver-ct", **changes: Any) -> Job:
         job = self.receive(series, **changes)
@@ -361,7 +367,7 @@ def test_a_study_is_what_its_series_are(office: Office):
 def test_what_was_set_aside_of_a_study(office: Office, make_ct: Callable[..., bytes]):
     """Nothing else came; who sent it has to send it again."""
     bad = make_ct(1, 9)[:-20]
-    Quarantine(office.spool).keep(bad, reason="UNDECODABLE", source="CT1")
+    office.set_aside(bad, reason="UNDECODABLE")
     found, lines = office.ask(STUDY)
     assert (found, lines[-1]) == (
         False,
@@ -458,8 +464,7 @@ def test_stages_by_clocks_that_jump():
 
 def test_absence_says_the_worst_first(office: Office):
     """What is in quarantine is of the study for certain; who was refused may have wanted to send another."""
-    (entry,) = [Quarantine(office.spool).keep(b"x", reason="MISMATCH", source="CT1")]
-    both = Absence([entry], [refused(office)])
+    both = Absence([office.set_aside(b"x", reason="MISMATCH")], [refused(office)])
     assert both.fate == Fate.REFUSED
     assert "MISMATCH" in both.sentence(office.config)
 
