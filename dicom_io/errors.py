@@ -154,7 +154,7 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.SEVERAL_VOLUMES: "The series holds several volumes.",
     SeriesWarning.DUPLICATE_DIFFERENT: "Images came twice under one UID with different content; the first were used.",
     SeriesWarning.DUPLICATE_SLICES: "Images came twice, with the same pixels at the same place; one of each was used.",
-    SeriesWarning.SEPARATE_RANGES: "The slices lie in ranges far apart; what is between them was not seen.",
+    SeriesWarning.SEPARATE_RANGES: "The slices lie in separate ranges; a liver across them was measured in parts.",
     SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
     SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
     SeriesWarning.IDENTITY_SPELLING: "Some images write patient, study or series differently, and mean the same.",

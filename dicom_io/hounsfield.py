@@ -1,4 +1,4 @@
-"""Whether the values of a CT are Hounsfield units: what its headers say they are, and what the values themselves do.
+"""Whether the values of a CT are Hounsfield units, by its headers and by the values; and whether all slices hold them.
 
 Spectral scanners make series of Modality CT whose values are atomic numbers, concentrations or electron densities
 (RescaleType, PS3.3 section C.11.1.1.2), and headers with a wrong sign or intercept make numbers that nobody measured.
@@ -6,6 +6,7 @@ What is refused lies nowhere near: crops without air, contrast, metal and filler
 """
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,14 +40,25 @@ LEAST_ORGAN = 0.7
 MOST_ZERO = 0.05
 """A map is cut off at 0; of a crop with noise few voxels are just that."""
 SOFT_HU = (-30.0, 300.0)
-MOST_BELOW_AIR = 0.05
-"""Of all values, where there is no soft tissue: air itself has been lowered then, with all the rest."""
-LEAST_SOFT = 0.02
-"""Of all that was measured: muscle, liver, blood. In a wide field of view around a slim patient there are 8 %."""
+LEAST_SOFT = 0.05
+"""Of the body: muscle, liver, blood. Corners filled with 1000 leave 12 % of a slim patient, a wrong slope 3 %."""
 BODY_HU = (-300.0, 3000.0)
+LEAST_BODY = 0.005
+"""Of all values: a slim patient in a wide field of view has 25 %; a scale that is far too short leaves bone alone."""
 BODY_MEDIAN_HU = (-200.0, 700.0)
 """The middle value of all that is neither air nor lung: fat at the least, which lies at -180 at 40 keV, and far from a
 scale that is off by 1000."""
+
+SAMPLED_SIDE = 128
+"""Rows and columns of the slices that are compared with each other."""
+MOST_STEP_HU = 200.0
+"""Between two slices, by the median of all pixels: anatomy changes fewer than half of them."""
+TISSUE_HU = -500.0
+AIR_HU = -900.0
+LEAST_TISSUE = 0.02
+"""Of a slice that has a body in it."""
+MOST_LOST = 0.2
+"""Of the body that both neighbours of a slice have: more of it is air in no slice between; gas in a bowel is less."""
 
 
 def unit_of(rescale_type: str) -> str:
@@ -69,9 +81,16 @@ def refuse_other_units(planes: Sequence[Plane]) -> None:
 
 
 def refuse_other_values(volume: Volume) -> None:
-    """Raise SeriesRejected(NOT_HOUNSFIELD) where the values of a CT cannot be Hounsfield units."""
-    if volume.modality == "CT" and (why := why_not_hounsfield(volume.array)):
+    """Raise SeriesRejected where the values of a CT, or of some of its slices, cannot be those of a patient.
+
+    NOT_HOUNSFIELD for another scale, MISSING_SLICES for slices between others that hold nothing.
+    """
+    if volume.modality != "CT":
+        return
+    if why := why_not_hounsfield(volume.array) or why_not_one_scale(volume.array):
         raise SeriesRejected(RejectReason.NOT_HOUNSFIELD, why)
+    if empty := empty_slices(volume.array):
+        raise SeriesRejected(RejectReason.MISSING_SLICES, f"{empty} images hold nothing where those beside them do.")
 
 
 def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
@@ -87,14 +106,43 @@ def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
         if _share(measured, -0.5, 0.5) > MOST_ZERO or _share(measured, *ORGAN_HU) < LEAST_ORGAN:
             return "There is neither air nor fat, and the values are not those of an organ."
         return ""
-    if _share(measured, *SOFT_HU) < LEAST_SOFT:
-        is_lowered = measured.size < (1 - MOST_BELOW_AIR) * values.size
-        return "There is no soft tissue, and much lies below air." if is_lowered else ""
-    low, high = BODY_MEDIAN_HU
     body = measured[(measured > BODY_HU[0]) & (measured < BODY_HU[1])]
+    if body.size < LEAST_BODY * values.size or _share(body, *SOFT_HU) < LEAST_SOFT:
+        return "There is no soft tissue where it lies in CT."
+    low, high = BODY_MEDIAN_HU
     if not low <= float(np.median(body)) <= high:
         return "Fat and soft tissue do not lie where they lie in CT."
     return ""
+
+
+def why_not_one_scale(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
+    """Say by how much slices lie above or below those beside them; "" where all are of one scale."""
+    planes = _sampled(array)
+    steps = [float(np.median(after - before)) for before, after in pairwise(planes)]
+    most = max(map(abs, steps), default=0.0)
+    return f"Some images lie {most:.0f} HU above or below those beside them." if most > MOST_STEP_HU else ""
+
+
+def empty_slices(array: NDArray[np.int16] | NDArray[np.float32]) -> int:
+    """Count the slices that hold one value, or air in place of the body that the slices around them have.
+
+    Those at both ends may be empty: nothing is cut in two there.
+    """
+    planes = _sampled(array)
+    tissue = planes > TISSUE_HU
+    is_flat = planes.min(axis=(1, 2)) == planes.max(axis=(1, 2))
+    bodies = [index for index in range(len(planes)) if not is_flat[index] and tissue[index].mean() >= LEAST_TISSUE]
+    empty = 0
+    for index in range(bodies[0] + 1, bodies[-1]) if bodies else ():
+        before, after = max(i for i in bodies if i < index), min(i for i in bodies if i > index)
+        body = tissue[before] & tissue[after]
+        empty += bool(is_flat[index] or (planes[index] < AIR_HU)[body].sum() > MOST_LOST * max(1, body.sum()))
+    return empty
+
+
+def _sampled(array: NDArray[np.int16] | NDArray[np.float32]) -> NDArray[np.float32]:
+    every = max(1, max(array.shape[1:]) // SAMPLED_SIDE)
+    return array[:, ::every, ::every].astype(np.float32)
 
 
 def _share(values: NDArray[np.int16] | NDArray[np.float32], low: float, high: float) -> float:

@@ -30,7 +30,7 @@ from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
 from reports.findings.findings import Findings, Lesion
 from reports.findings.places import Place, centroid_of
 from reports.findings.regions import Regions, regions_of
-from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, Severity, severity_of
+from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE, Severity, severity_of
 from reports.findings.sizes import size_of, volume_ml
 from reports.findings.surfaces import Capsule, capsule_of, shape_of
 from reports.findings.texture import parenchyma_mean_and_sd, values_of
@@ -105,6 +105,9 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
     targets = [certain[index] for index in criteria.target_indices(certain_axes_mm)]
     is_thick = criteria.slices_are_thick(geometry, [lesion.place.key_slice for lesion in targets])
     own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
+    severity = _severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED
+    if SeriesWarning.SEPARATE_RANGES in volume.warnings and FindingsWarning.PARTIAL_LIVER in own_warnings:
+        severity = NOT_WHOLE
     return Findings(
         liver_volume_ml=liver_volume_ml,
         liver_centroid_lps_mm=centroid_of(organ, geometry, np.array(first, np.float64)),
@@ -122,7 +125,7 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
         size_category=criteria.size_category_of(long_axes_mm),
         milan=criteria.milan_of(certain_axes_mm),
         up_to_seven=criteria.up_to_seven_of(certain_axes_mm),
-        severity=_severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED,
+        severity=severity,
         is_calibrated=segmentation.calibrated,
         expected_dice=segmentation.expected_dice,
     )

@@ -70,6 +70,7 @@ class Severity:
 
 NOT_KNOWN = Severity(None, ("no liver was found",))
 NOT_JUDGED = Severity(None, ("the images are unlike those that the model was trained on",))
+NOT_WHOLE = Severity(None, ("a part of the liver alone lies in this volume",))
 NOT_CERTAIN = Severity(None, ("no lesion is certain",))
 NO_LESION = Severity(Level.NONE, ("no lesion was found",))
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.hounsfield import refuse_other_values, why_not_hounsfield
+from dicom_io.hounsfield import empty_slices, refuse_other_values, why_not_hounsfield, why_not_one_scale
 from dicom_io.nifti import read_nifti
 from dicom_io.pixels import read_volume
 from dicom_io.series import open_series
@@ -66,6 +66,31 @@ REFUSED: dict[str, Make] = {
     "a window burnt in": lambda hu: np.clip((hu + 100) / 300 * 255, 0, 255).round(),
     "nothing": lambda hu: np.zeros_like(hu),
     "nothing but fill": lambda hu: np.full_like(hu, -3024),
+    "atomic numbers and air at -1024": lambda hu: np.where(hu < -500, -1024, 740 + hu * 0.4),
+    "iodine and air at -1024": lambda hu: np.where(hu < -500, -1024, np.clip((hu - 40) / 25, 0, None) - 1024),
+    "a window burnt in, and an intercept": lambda hu: np.clip((hu + 100) / 300 * 255, 0, 255).round() - 1024,
+    **{
+        f"slope {slope}": lambda hu, slope=slope: np.maximum((hu + 1024) * slope - 1024, -1024)  # type: ignore[misc]
+        for slope in (0.1, 0.5, 2, 8, 16)
+    },
+}
+
+
+def emptied(hu: np.ndarray, slices: slice, rows: slice = slice(None), value: float = -1024) -> np.ndarray:
+    spoilt = hu.copy()
+    spoilt[slices, rows] = value
+    return spoilt
+
+
+EMPTY: dict[str, tuple[Make, int]] = {
+    "none": (lambda hu: hu, 0),
+    "one": (lambda hu: emptied(hu, slice(5, 6)), 1),
+    "one of water": (lambda hu: emptied(hu, slice(5, 6), value=0), 1),
+    "three in a row": (lambda hu: emptied(hu, slice(4, 7)), 3),
+    "the lower half of one": (lambda hu: emptied(hu, slice(5, 6), slice(48, None)), 1),
+    "a bowel full of gas": (lambda hu: emptied(hu, slice(5, 6), slice(50, 58)), 0),
+    "both ends": (lambda hu: emptied(emptied(hu, slice(2)), slice(-2, None)), 0),
+    "a lung that ends": (lambda hu: np.where(np.arange(12)[:, None, None] < 6, np.minimum(hu, -850), hu), 0),
 }
 
 
@@ -79,6 +104,23 @@ def test_what_is_read(name: str, body: np.ndarray) -> None:
 def test_what_is_refused(name: str, body: np.ndarray) -> None:
     """Values of another unit, whatever their header says."""
     assert why_not_hounsfield(REFUSED[name](body).astype(np.float32)) != ""
+
+
+@pytest.mark.parametrize("name", EMPTY)
+def test_empty_slices_between_others(name: str, body: np.ndarray) -> None:
+    """They would cut the liver in two, of which the larger part is reported."""
+    make, count = EMPTY[name]
+    assert empty_slices(make(body).astype(np.int16)) == count
+
+
+@pytest.mark.parametrize("slices", [slice(5, 6), slice(6, None), slice(0, None, 3)])
+@pytest.mark.parametrize("offset", [1024, -1024])
+def test_slices_of_another_scale(slices: slice, offset: int, body: np.ndarray) -> None:
+    """One image, half of them, each third: with another intercept than those beside them."""
+    assert why_not_one_scale(body.astype(np.float32)) == ""
+    body = body.copy()
+    body[slices] += offset
+    assert "beside them" in why_not_one_scale(body.astype(np.float32))
 
 
 def test_only_ct_is_judged(make_stack: Callable[..., object], body: np.ndarray) -> None:

@@ -83,6 +83,21 @@ def test_all_where_it_is_not_certain(make_volumes: MakeSeries) -> None:
     assert "not certain which one is the portal phase" in note
 
 
+def test_parts_of_one_body_are_no_phases(make_volumes: MakeSeries) -> None:
+    """Twelve slices and the twelve above them, in another coordinate system."""
+
+    def change(ds: Dataset, volume: int, index: int) -> None:
+        ds.FrameOfReferenceUID = f"1.2.3.{volume + 1}"
+        x, y, z = ds.ImagePositionPatient
+        ds.ImagePositionPatient = [x, y, float(z) + 1000 * volume]
+
+    series = open_series(make_volumes(2, change))
+    assert "SEPARATE_RANGES" in series.stacks[0].warnings
+    taken, note = chosen_stacks(series, "portal")
+    assert taken == series.stacks
+    assert note == "The series holds 2 volumes, one beside the other; each was segmented for itself."
+
+
 def test_all_where_all_are_asked_for(make_volumes: MakeSeries) -> None:
     series = two(make_volumes, ProtocolName=("arterial", "portal"))
     taken, note = chosen_stacks(series, "all")

@@ -140,7 +140,7 @@ def test_blank_uids(unpacked: Callable[[str], list[Path]], shared_data: Path):
 
 def spoil(ds: Dataset) -> None:
     ds.file_meta.TransferSyntaxUID = JPEG2000Lossless
-    ds.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0none\xfe\xff\xdd\xe0\0\0\0\0"
+    ds.PixelData = b"\xfe\xff\x00\xe0\0\0\0\0\xfe\xff\x00\xe0\x04\0\0\0none"
     ds["PixelData"].is_undefined_length = True
 
 

@@ -16,7 +16,7 @@ from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, measure
-from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN
+from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE
 from reports.findings.wording import assessment, lesion_place
 from reports.measures import LESION
 from reports.objects.findings_json import findings_json
@@ -398,8 +398,8 @@ def test_sixty_lesions_are_measured() -> None:
     assert measure(volume, segmentation, tracking_seed="job").lesion_count == 60
 
 
-def doubtful(**changes) -> tuple[str, ...]:
-    """The warnings of a liver in the middle of 30 slices with a lesion of 20 mm, of which something is changed."""
+def doubtful(**changes) -> Findings:
+    """The findings of a liver in the middle of 30 slices with a lesion of 20 mm, of which something is changed."""
     geometry = stack((30, 60, 60), (changes.get("step_mm", 2.0), 1.0, 1.0))
     labels = np.zeros(geometry.shape, np.uint8)
     labels[changes.get("first", 3) : 27, 10:50, 10:50] = 1
@@ -407,10 +407,10 @@ def doubtful(**changes) -> tuple[str, ...]:
     if "lesion_row" in changes:
         labels[12, : changes["lesion_row"], 20] = 2
     hu = np.full(geometry.shape, changes.get("hu", 110), np.int16)
-    volume = Volume(hu, geometry, changes.get("modality", "CT"), "1.2")
+    volume = Volume(hu, geometry, changes.get("modality", "CT"), "1.2", warnings=changes.get("warnings", ()))
     confidences = (changes["confidence"],) if "confidence" in changes else ()
     segmentation = Segmentation(labels, geometry, ALGORITHM, confidences=confidences)
-    return measure(volume, segmentation, tracking_seed="job").warnings
+    return measure(volume, segmentation, tracking_seed="job")
 
 
 @pytest.mark.parametrize(
@@ -430,7 +430,15 @@ def doubtful(**changes) -> tuple[str, ...]:
 )
 def test_what_makes_the_findings_doubtful_is_said(changes, code) -> None:
     """Each warning for its own reason, and none without."""
-    assert doubtful(**changes) == (() if code is None else (code,))
+    assert doubtful(**changes).warnings == (() if code is None else (code,))
+
+
+def test_no_severity_of_a_liver_that_lies_across_separate_ranges() -> None:
+    """Half of it would be judged as all of it: "no lesion" of the one, another level of the other."""
+    apart = {"warnings": ("SEPARATE_RANGES",)}
+    assert doubtful(**apart).severity.level is not None
+    assert doubtful(first=0).severity.level is not None
+    assert doubtful(first=0, **apart).severity == NOT_WHOLE
 
 
 def test_targets_are_added_up_where_slices_are_thin() -> None:
