@@ -22,6 +22,7 @@ from dicom_io.errors import (
     NotDicom,
     PeerError,
     PeerUnreachable,
+    QueryRefused,
     StoreRefused,
 )
 from dicom_io.network import scu
@@ -29,7 +30,7 @@ from dicom_io.network import scu
 log = get_logger()
 
 CLASS_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED = "CLASS_NOT_ACCEPTED", "SYNTAX_NOT_ACCEPTED"
-FIND_NOT_ACCEPTED = "FIND_NOT_ACCEPTED"
+FIND_NOT_ACCEPTED, FIND_FAILED = "FIND_NOT_ACCEPTED", "FIND_FAILED"
 OUTBOX_DAMAGED, OUTBOX_UNREADABLE = "OUTBOX_DAMAGED", "OUTBOX_UNREADABLE"
 
 ADVICE = {
@@ -38,6 +39,8 @@ ADVICE = {
     SYNTAX_NOT_ACCEPTED: "The destination accepts this class of objects, but not the transfer syntax of this one: have "
     "it accept that, or choose another `seg_type`.",
     FIND_NOT_ACCEPTED: "The destination has stored it, and does not answer C-FIND: have it answer, or set "
+    '`confirm = "none"`.',
+    FIND_FAILED: "The destination has stored it, and answers C-FIND with an error: look into its own log, or set "
     '`confirm = "none"`.',
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
@@ -229,6 +232,8 @@ def _status(error: Exception) -> str:
             return "UNREACHABLE"
         case ContextNotAccepted(abstract_syntax=scu.FIND):
             return FIND_NOT_ACCEPTED
+        case QueryRefused():
+            return FIND_FAILED
         case ContextNotAccepted():
             return SYNTAX_NOT_ACCEPTED if error.only_syntax else CLASS_NOT_ACCEPTED
         case AssociationRefused():

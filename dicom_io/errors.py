@@ -11,6 +11,7 @@
         │   └── AssociationLost            it broke, or went silent, once an association was established
         ├── AssociationRefused             A-ASSOCIATE-RJ
         ├── ContextNotAccepted(what, …)    an association, and no presentation context for what was to be done
+        ├── QueryRefused(peer, status)     a C-FIND answered with a failure status
         └── StoreRefused(status)           a C-STORE answered with a failure status
 
 Messages hold UIDs, counts, codes and file names that the user gave; never an attribute of a patient.
@@ -260,6 +261,17 @@ def _context_not_accepted(
     only_syntax: bool,  # noqa: FBT001  pickle passes them by place
 ) -> ContextNotAccepted:
     return ContextNotAccepted(peer, abstract_syntax, name=name, only_syntax=only_syntax)
+
+
+class QueryRefused(PeerError):
+    """The peer answered a C-FIND with a failure status (PS3.4 table C.4-1)."""
+
+    def __init__(self, peer: str, status: int) -> None:
+        self.peer, self.status = peer, status
+        super().__init__(f"{peer} ended a C-FIND with status 0x{status:04X}")
+
+    def __reduce__(self) -> tuple[type["QueryRefused"], tuple[str, int]]:
+        return QueryRefused, (self.peer, self.status)
 
 
 class StoreRefused(PeerError):

@@ -17,6 +17,10 @@ TITLES = (slice(10, 26), slice(26, 42))
 ITEMS = 74
 
 APPLICATION_CONTEXT, PRESENTATION_CONTEXT, USER_INFORMATION = 0x10, 0x20, 0x50
+CONTEXT_ID = 4
+"""Bytes before the sub-items of a presentation context (PS3.8 table 9-13)."""
+SYNTAXES = (0x30, 0x40)
+"""Its sub-items: the abstract syntax, and transfer syntaxes."""
 MAXIMUM_LENGTH, IMPLEMENTATION_CLASS, IMPLEMENTATION_VERSION = 0x51, 0x52, 0x55
 USER_ITEMS = frozenset({MAXIMUM_LENGTH, IMPLEMENTATION_CLASS, 0x53, 0x54, IMPLEMENTATION_VERSION, 0x56, 0x57, 0x58})
 """The sub-items of a requestor's user information (PS3.7 annex D, PS3.8 annex D)."""
@@ -36,7 +40,8 @@ def readable(pdu: bytes) -> bytes:
     head = bytearray(pdu[:ITEMS])
     for place in TITLES:
         head[place] = _text(pdu[place]).ljust(16).encode()
-    items = b"".join(_item(kind, _mended(kind, value)) for kind, value in _items(pdu[ITEMS:]) if _reads(kind, value))
+    mended = ((kind, _mended(kind, value)) for kind, value in _items(pdu[ITEMS:]))
+    items = b"".join(_item(kind, value) for kind, value in mended if _reads(kind, value))
     return bytes(head[:2]) + struct.pack(">L", len(head) - 6 + len(items)) + bytes(head[6:]) + items
 
 
@@ -73,6 +78,9 @@ def _reads(kind: int, value: bytes) -> bool:
 
 
 def _mended(kind: int, value: bytes) -> bytes:
+    if kind == PRESENTATION_CONTEXT:
+        syntaxes = (_item(sub_kind, syntax) for sub_kind, syntax in _items(value[CONTEXT_ID:]) if sub_kind in SYNTAXES)
+        return value[:CONTEXT_ID] + b"".join(syntaxes)
     if kind != USER_INFORMATION:
         return value
     items: dict[tuple[int, bytes], bytes] = {}

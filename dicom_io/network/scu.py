@@ -55,6 +55,7 @@ from dicom_io.errors import (
     NotDicom,
     PeerError,
     PeerUnreachable,
+    QueryRefused,
     StoreRefused,
 )
 from dicom_io.network.admission import wait_readable
@@ -458,7 +459,7 @@ def _is_stored(status: int) -> bool:
 
 
 def matches(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
-    """What the peer answers to a C-FIND. Raises PeerUnreachable, ContextNotAccepted, PeerError."""
+    """Return what the peer answers to a C-FIND. Raises PeerUnreachable, ContextNotAccepted, QueryRefused, PeerError."""
     found: list[Dataset] = []
     _require(assoc, FIND, remote)
     for response, identifier in while_open(assoc, remote).send_c_find(query, FIND):
@@ -466,5 +467,5 @@ def matches(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]
         if status in PENDING and identifier is not None:
             found.append(identifier)
         elif status not in (*PENDING, 0x0000):
-            raise PeerError(f"{remote} ended a C-FIND with status 0x{status:04X}")
+            raise QueryRefused(str(remote), status)
     return found

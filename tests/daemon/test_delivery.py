@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 from pydicom.uid import CTImageStorage, JPEG2000Lossless, MRImageStorage
-from pynetdicom import AE, build_context
+from pynetdicom import AE, ALL_TRANSFER_SYNTAXES, build_context, evt
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Peer, Rule
@@ -465,6 +466,27 @@ def test_a_peer_that_answers_no_queries(make_office: MakeOffice, make_config: Ma
     assert office.look(job_id) == [("FAILED", 1, "FIND_NOT_ACCEPTED")] * 2
     assert office.halts(job_id) == [HaltCode.DELIVERY_REFUSED] * 2
     assert len(node.received) == 2
+
+
+def test_a_peer_whose_queries_fail(make_office: MakeOffice, make_config: MakeConfig):
+    """Stored it is, and the error of the C-FIND is not taken for one of the C-STORE."""
+    ae = AE("ARCHIVE")
+    ae.add_supported_context(CTImageStorage, ALL_TRANSFER_SYNTAXES)
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+
+    def fail(event: evt.Event) -> Iterator[tuple[int, None]]:
+        yield 0xC000, None
+
+    handlers: list[Any] = [(evt.EVT_C_STORE, lambda event: 0x0000), (evt.EVT_C_FIND, fail)]
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    destination = Destination(peer="archive", confirm="query", attempts=1, first_retry_s=10, timeout_s=5)
+    office = make_office(make_config(server.server_address[1], destination=(destination,)))
+    job_id = office.report(confirm="query")
+    assert office.deliver() == 2
+    office.deliver()
+    server.shutdown()
+    assert {status for _, _, status in office.look(job_id)} == {"FIND_FAILED"}
+    assert "C-FIND with an error" in ADVICE["FIND_FAILED"]
 
 
 def invert(path: Path) -> None:

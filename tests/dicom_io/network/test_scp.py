@@ -542,6 +542,9 @@ ODD = {
     "an even context": {"contexts": context(2, VERIFICATION, ImplicitVRLittleEndian) + ECHO},
     "a context without syntax": {"contexts": context(3, VERIFICATION) + ECHO},
     "a context without class": {"contexts": item(0x20, bytes([5, 0, 0, 0])) + ECHO},
+    "an unknown item in a context": {
+        "contexts": item(0x20, bytes([1, 0, 0, 0]) + ECHO[8:] + item(0x41, b"\1\2")),
+    },
     "UIDs padded with NUL": {"contexts": context(1, VERIFICATION + "\0", ImplicitVRLittleEndian + "\0")},
 }
 
