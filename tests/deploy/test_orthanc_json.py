@@ -3,7 +3,6 @@
 import base64
 import json
 import os
-import socket
 import subprocess
 import urllib.error
 import urllib.request
@@ -46,13 +45,12 @@ def test_the_address_is_not_checked_while_porta_has_a_name(orthanc: dict[str, An
     assert orthanc["DicomCheckModalityHost"] is False
 
 
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
 def test_a_real_orthanc_runs_with_it(
-    deploy: Path, orthanc: dict[str, Any], tmp_path: Path, require_binary: Callable[[str], str]
+    deploy: Path,
+    orthanc: dict[str, Any],
+    tmp_path: Path,
+    require_binary: Callable[[str], str],
+    free_port: Callable[[], int],
 ):
     """With other ports and folders: it reads the comments, takes the password, knows Porta and speaks DICOMweb."""
     program = require_binary("Orthanc")
