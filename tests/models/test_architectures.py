@@ -326,6 +326,8 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     for name in ("no_proxy", "NO_PROXY"):
         monkeypatch.delenv(name, raising=False)
+    # The first request of a process keeps its proxies for all later ones: those of other tests would go there too
+    monkeypatch.setattr("urllib.request._opener", None)
     yield tmp_path / "hub" / "checkpoints"
 
 
