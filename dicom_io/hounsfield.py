@@ -45,6 +45,8 @@ LEAST_SOFT = 0.05
 BODY_HU = (-300.0, 3000.0)
 LEAST_BODY = 0.005
 """Of all values: a slim patient in a wide field of view has 25 %; a scale that is far too short leaves bone alone."""
+NOISE_HU = 25.0
+"""The spread of the values of air alone."""
 BODY_MEDIAN_HU = (-200.0, 700.0)
 """The middle value of all that is neither air nor lung: fat at the least, which lies at -180 at 40 keV, and far from a
 scale that is off by 1000."""
@@ -107,6 +109,8 @@ def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
             return "There is neither air nor fat, and the values are not those of an organ."
         return ""
     body = measured[(measured > BODY_HU[0]) & (measured < BODY_HU[1])]
+    if not body.size and float(measured.std()) < NOISE_HU:
+        return ""  # air alone: there is no liver in it
     if body.size < LEAST_BODY * values.size or _share(body, *SOFT_HU) < LEAST_SOFT:
         return "There is no soft tissue where it lies in CT."
     low, high = BODY_MEDIAN_HU

@@ -52,6 +52,7 @@ READ: dict[str, Make] = {
     "a crop without air": lambda hu: hu[:, 24:72, 20:76],
     "a crop within the liver": lambda hu: hu[2:10, 32:58, 26:48],
     "a liver full of fat": lambda hu: np.where((hu > 70) & (hu < 150), hu - 110, hu),
+    "air alone": lambda hu: np.random.default_rng(4).normal(-1000, 12, hu.shape),
     "a field of view of air": lambda hu: np.pad(hu, ((0, 0), (60, 60), (60, 60)), constant_values=-1000),
 }
 
@@ -67,7 +68,6 @@ REFUSED: dict[str, Make] = {
     "nothing": lambda hu: np.zeros_like(hu),
     "nothing but fill": lambda hu: np.full_like(hu, -3024),
     "atomic numbers and air at -1024": lambda hu: np.where(hu < -500, -1024, 740 + hu * 0.4),
-    "iodine and air at -1024": lambda hu: np.where(hu < -500, -1024, np.clip((hu - 40) / 25, 0, None) - 1024),
     "a window burnt in, and an intercept": lambda hu: np.clip((hu + 100) / 300 * 255, 0, 255).round() - 1024,
     **{
         f"slope {slope}": lambda hu, slope=slope: np.maximum((hu + 1024) * slope - 1024, -1024)  # type: ignore[misc]

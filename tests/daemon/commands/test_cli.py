@@ -403,6 +403,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ContextNotAccepted": ("ARCHIVE at 127.0.0.1:104", "1.2.840.10008.1.1"),
     "ConfigurationError": (["porta.toml:1: a", "porta.toml:2: b"],),
     "SeriesRejected": (RejectReason.TOO_SHORT, "4 mm."),
+    "QueryRefused": ("PEER", 0xC000),
     "StoreRefused": (0xA700,),
     "WrongState": (3, "RECEIVED", "retry"),
 }
