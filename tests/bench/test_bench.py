@@ -54,7 +54,7 @@ def test_ingest_is_compared_with_storescp(require_binary: Callable[[str], str]) 
     """Slices by dcmsend to storescp and to the service."""
     require_binary("dcmsend")
     require_binary("storescp")
-    (ratio,) = ratios("ingest.py", "--slices", "20", "--runs", "1")
+    (ratio,) = ratios("ingest.py", "--slices", "120", "--runs", "1")
     assert ratio > 0
 
 
