@@ -6,6 +6,7 @@ Indices are (slice, row, column), zero-based, integer at voxel centres (PS3.3 se
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
+from itertools import pairwise
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -274,3 +275,19 @@ def from_affine(affine: ArrayLike, shape: Sequence[int], frame_of_reference_uid:
         frame_of_reference_uid=frame_of_reference_uid,
         slice_spacing_mm=float(np.linalg.norm(matrix[:3, 0])),
     )
+
+
+SAME_DIRECTION = 0.999
+"""The cosine between the normals of stacks that lie one beside the other."""
+
+
+def lie_apart(geometries: Sequence[Geometry]) -> bool:
+    """Whether these are several stacks of one direction, none of which shows what another one shows."""
+    if len(geometries) < 2:
+        return False
+    normal = geometries[0].normal
+    if any(abs(float(geometry.normal @ normal)) < SAME_DIRECTION for geometry in geometries):
+        return False
+    places = [geometry.origins_lps_mm @ normal for geometry in geometries]
+    spans = sorted((float(place.min()), float(place.max())) for place in places)
+    return all(after[0] > before[1] for before, after in pairwise(spans))

@@ -11,7 +11,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from enum import StrEnum
 
-from dicom_io.series import THICK_MM, Series, Stack, are_apart
+from dicom_io.geometry import lie_apart
+from dicom_io.series import THICK_MM, Series, Stack
 
 
 class Phase(StrEnum):
@@ -72,7 +73,7 @@ def _chosen_of_several(series: Series, prefer: str) -> tuple[tuple[Stack, ...], 
         return images, (
             f"The series holds {len(stacks)} volumes; volume {images[0].index + 1} ({images[0].label}) was segmented."
         )
-    if are_apart(images):
+    if lie_apart([stack.geometry for stack in images]):
         return images, f"The series holds {len(images)} volumes, one beside the other; each was segmented for itself."
     why = "as configured" if prefer == ALL else f"as it is not certain which one is the {prefer} phase"
     return (

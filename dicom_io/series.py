@@ -20,7 +20,7 @@ from pydicom import Dataset
 from dicom_io import values
 from dicom_io.dataset_reader import pixel_pieces, read_contents
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
-from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal
+from dicom_io.geometry import SAME_GRID_MM, Float, Geometry, is_orthonormal, lie_apart
 from dicom_io.hounsfield import refuse_other_units
 from dicom_io.identity import disagreement
 from dicom_io.image_file import MODALITY_OF, ImageFile, read_dataset, read_image_file
@@ -35,8 +35,6 @@ MIN_EXTENT_MM = 50.0
 """A stack shorter than this along its normal cannot hold a liver worth measuring."""
 MAX_GAP_MM = 20.0
 """The widest distance between neighbouring slices that is read: a wider hole could hide a lesion of 2 cm."""
-SAME_DIRECTION = 0.999
-"""The cosine between the normals of volumes that lie one beside the other."""
 MAX_MISSING_SHARE = 0.1
 """How many slices may be missing from a regular grid, of those that belong to it."""
 THICK_MM = 5.0
@@ -178,7 +176,7 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     found = [SeriesWarning.DUPLICATE_DIFFERENT] if conflicting else []
     found += [SeriesWarning.DUPLICATE_SLICES] if twins else []
     found += [SeriesWarning.LEFT_OUT] if left_out > twins else []
-    found += [SeriesWarning.SEPARATE_RANGES] if note or are_apart(stacks) else []
+    found += [SeriesWarning.SEPARATE_RANGES] if note or lie_apart([stack.geometry for stack in stacks]) else []
     found += [SeriesWarning.SEVERAL_VOLUMES] if len(stacks) > 1 else []
     found += [SeriesWarning.UNUSABLE_VALUES] if any(file.header.unusable for file in images) else []
     found += [SeriesWarning.TRAILING_BYTES] if any(file.header.trailing for file in images) else []
@@ -186,16 +184,6 @@ def arrange(files: Sequence[ImageFile]) -> Series:
     codes = tuple(map(str, found))
     stacks = [replace(stack, index=index, warnings=codes + stack.warnings) for index, stack in enumerate(stacks)]
     return Series(tuple(stacks), left_out, codes, note)
-
-
-def are_apart(stacks: Sequence[Stack]) -> bool:
-    """Whether these are several volumes of one direction, none of which shows what another one shows."""
-    normals = [stack.geometry.normal for stack in stacks]
-    if len(stacks) < 2 or any(abs(float(normal @ normals[0])) < SAME_DIRECTION for normal in normals):
-        return False
-    places = [stack.geometry.origins_lps_mm @ normals[0] for stack in stacks]
-    spans = sorted((float(place.min()), float(place.max())) for place in places)
-    return all(after[0] > before[1] for before, after in pairwise(spans))
 
 
 def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
