@@ -12,6 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy.ndimage import label
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import cdist
 
@@ -27,6 +28,10 @@ SIZE_CLASSES = ("<10", "10-20", "20-30", "30-50", "50-100", ">100")
 measurable (RECIST 1.1) and begins the second."""
 SIZE_BOUNDS_MM = (20.0, 30.0, 50.0, 100.0)
 MEASURABLE_MM = 10.0
+
+EIGHT_NEIGHBOURS = np.ones((3, 3), np.int8)
+SPECK = 0.05
+"""The part of a lesion's area in a slice under which a connected part of it there is a speck, and is not measured."""
 
 HALF_STEPS_2D = np.array([(0.5, 0), (-0.5, 0), (0, 0.5), (0, -0.5)])
 HALF_STEPS_3D = np.vstack([0.5 * np.eye(3), -0.5 * np.eye(3)])
@@ -55,7 +60,8 @@ def recist_axes(mask: Bool, geometry: Geometry) -> Axes:
     """The longest diameter of `mask` (slice, row, column) in one slice, and the longest chord across it there.
 
     RECIST 1.1 (Eisenhauer 2009): the short axis is at a right angle to the long one, in the same slice. Both are
-    taken on the convex outline.
+    taken on the convex outline of one connected part of the slice (8 neighbours): no caliper runs from one island to
+    another. Parts under SPECK of the slice's area are passed over.
     """
     spacing = np.array([geometry.row_spacing_mm, geometry.column_spacing_mm])
     best_mm, best_plane, best_hull, best_pair = 0.0, 0, np.zeros((0, 2)), (0, 0)
@@ -67,11 +73,11 @@ def recist_axes(mask: Bool, geometry: Geometry) -> Axes:
     for plane in np.argsort(-areas, kind="stable")[: np.count_nonzero(areas)]:
         if bounds[plane] <= best_mm:
             continue
-        ends = corners[starts[plane] : starts[plane + 1], 1:]
-        hull = _hull((ends[:, None] + HALF_STEPS_2D).reshape(-1, 2) * spacing)
-        length, pair = _farthest(hull)
-        if length > best_mm:
-            best_mm, best_plane, best_hull, best_pair = length, int(plane), hull, pair
+        for ends in _part_corners(mask[plane], corners[starts[plane] : starts[plane + 1], 1:]):
+            hull = _hull((ends[:, None] + HALF_STEPS_2D).reshape(-1, 2) * spacing)
+            length, pair = _farthest(hull)
+            if length > best_mm:
+                best_mm, best_plane, best_hull, best_pair = length, int(plane), hull, pair
     long_ends = best_hull[list(best_pair)]
     short_ends = _longest_chord(best_hull, along=(long_ends[1] - long_ends[0]) / best_mm)
     short_mm = float(np.linalg.norm(short_ends[1] - short_ends[0]))
@@ -81,6 +87,17 @@ def recist_axes(mask: Bool, geometry: Geometry) -> Axes:
 def diameter_3d_mm(mask: Bool, to_lps_mm: Callable[[Float], Float]) -> float:
     """Largest distance between two points of the surface; `to_lps_mm` maps the mask's indices into space."""
     return _farthest(_hull(to_lps_mm((_corners(mask)[:, None] + HALF_STEPS_3D).reshape(-1, 3))))[0]
+
+
+def _part_corners(plane: Bool, corners: Float) -> list[Float]:
+    """(n, 2) corners of each connected part of a slice but the specks; `corners` are those of the whole slice."""
+    parts, count = label(plane, EIGHT_NEIGHBOURS)
+    if count == 1:
+        return [corners]
+    areas = np.bincount(parts.ravel(), minlength=count + 1)[1:]
+    # Nothing but specks: the largest of them
+    least = min(SPECK * areas.sum(), areas.max())
+    return [_corners((parts == number + 1)[None])[:, 1:] for number in np.flatnonzero(areas >= least)]
 
 
 def _corners(mask: Bool) -> Float:

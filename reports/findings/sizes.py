@@ -18,11 +18,11 @@ class Size:
     """The volume and the diameters of one lesion.
 
     Long and short axis follow RECIST 1.1: the longest diameter in one slice, and the longest chord at a right angle
-    to it in that slice, both on the convex outline; `axis_end_points_lps_mm` are ((p, q), (p, q)), long before
-    short. The slice, `Place.key_slice`, is one of those acquired, as RECIST has it: of an axial stack an axial one, of
-    a sagittal, coronal or oblique stack one of that plane, where the axes are other ones than an axial slice would
-    show. `diameter_3d_mm` is the largest distance in space, another number with another name. `volume_ml` counts
-    voxels.
+    to it in that slice, both on the convex outline of one connected part of the lesion there; `axis_end_points_lps_mm`
+    are ((p, q), (p, q)), long before short. The slice, `Place.key_slice`, is one of those acquired, as RECIST has it:
+    of an axial stack an axial one, of a sagittal, coronal or oblique stack one of that plane, where the axes are other
+    ones than an axial slice would show. `diameter_3d_mm` is the largest distance in space, another number with another
+    name. `volume_ml` counts voxels.
     """
 
     volume_ml: float
