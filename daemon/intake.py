@@ -11,6 +11,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
+from pydicom import Dataset
+
 from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
 from daemon.incoming import Part
@@ -29,6 +31,7 @@ from dicom_io.image_file import MODALITY_OF, image_header, is_described, is_of_t
 from dicom_io.image_header import ImageHeader
 from dicom_io.uids import checked_uid
 from dicom_io.values import DAMAGED
+from reports.identity import is_result
 
 LOCKS = 64
 
@@ -42,10 +45,11 @@ log = get_logger()
 
 
 class Verdict(StrEnum):
-    """The outcome for an instance. Those of the last five are kept in quarantine under this reason.
+    """The outcome for an instance. Those of the last six are kept in quarantine under this reason.
 
     REPLACED: stored in the place of an earlier version, which had other pixels or another identity.
     DUPLICATE_DIFFERENT: other bytes under the same UIDs, and nothing in them that matters for the results.
+    OWN_RESULT: Porta made it; a PACS that routes everything sends it back, and no job is to come of it.
     """
 
     STORED = "STORED"
@@ -57,6 +61,7 @@ class Verdict(StrEnum):
     INVALID_UID = "INVALID_UID"
     MISMATCH = "MISMATCH"
     NO_IMAGE = "NO_IMAGE"
+    OWN_RESULT = "OWN_RESULT"
 
 
 QUARANTINED = (
@@ -65,6 +70,7 @@ QUARANTINED = (
     Verdict.INVALID_UID,
     Verdict.MISMATCH,
     Verdict.NO_IMAGE,
+    Verdict.OWN_RESULT,
 )
 
 STATUS: dict[Verdict, int] = {
@@ -73,6 +79,7 @@ STATUS: dict[Verdict, int] = {
     Verdict.ALREADY_STORED: 0x0000,
     Verdict.DUPLICATE_DIFFERENT: 0x0000,
     Verdict.NO_IMAGE: 0x0000,
+    Verdict.OWN_RESULT: 0x0000,
     Verdict.NO_ROOM: 0xA700,
     Verdict.MISMATCH: 0xA900,
     Verdict.UNDECODABLE: 0xC000,
@@ -161,6 +168,8 @@ class Intake:
             return self._set_aside(part, verdict, calling_ae_title, requested)
         if requested is not None and requested.rstrip("\0 ") != uids["SOPInstanceUID"]:
             return self._set_aside(part, Verdict.MISMATCH, calling_ae_title, uids["SOPInstanceUID"])
+        if _holds_no_slices(uids["SOPClassUID"]) and self._is_result(ds, uids["SeriesInstanceUID"]):
+            return self._set_aside(part, Verdict.OWN_RESULT, calling_ae_title, uids["SOPInstanceUID"])
 
         path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], part.hash.digits)
         instance = Instance(
@@ -191,6 +200,10 @@ class Intake:
                 if taken:
                     return taken
         raise LedgerUnavailable("other processes keep recording the same instance")
+
+    def _is_result(self, ds: Dataset, series_instance_uid: str) -> bool:
+        """Whether an object is a result of this node or another: by its maker, or by the series that we sent."""
+        return is_result(ds) or self._ledger.has_sent_series(series_instance_uid)
 
     def _store(
         self, instance: Instance, part: Part, contents: Contents, change: Change | None = None

@@ -19,7 +19,7 @@ from daemon.incoming import Part
 from daemon.log import get_logger
 from daemon.spool import Spool, write_durably
 
-HARMLESS = ("DUPLICATE_DIFFERENT", "NO_IMAGE")
+HARMLESS = ("DUPLICATE_DIFFERENT", "NO_IMAGE", "OWN_RESULT")
 """Reasons of what nothing is lost with: these go first where there is no room."""
 
 UNKNOWN = "UNKNOWN"

@@ -4,8 +4,12 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import version
 
+from pydicom import Dataset
+
+from dicom_io import values
 from dicom_io.uids import derive_uid
 
+MANUFACTURER = "Porta Hepatis"
 MANUFACTURER_MODEL_NAME = "Porta"
 
 
@@ -32,7 +36,7 @@ class ResultIdentity:
     software_version: str
     volume_index: int = 0
     volume_label: str = ""
-    manufacturer: str = "Porta Hepatis"
+    manufacturer: str = MANUFACTURER
     series_number: int = 9000
 
     def __post_init__(self) -> None:
@@ -109,3 +113,9 @@ def identity_of(
     """Return the identity of a series' results: always the same for the same revision."""
     seed = f"{study_instance_uid}/{series_instance_uid}"
     return ResultIdentity(seed=seed, revision=revision, created=created, software_version=software_version)
+
+
+def is_result(ds: Dataset) -> bool:
+    """Whether an object says that Porta made it: a result of any node, or the object of `porta check --store`."""
+    maker = values.text(ds, "Manufacturer"), values.text(ds, "ManufacturerModelName")
+    return maker[0] in (MANUFACTURER, MANUFACTURER_MODEL_NAME) and maker[1] == MANUFACTURER_MODEL_NAME

@@ -122,7 +122,7 @@ deliveries = Table(
     Column("seg_type", CODE),
     Column("sr_class", CODE),
     Column("sop_instance_uid", UID, nullable=False),
-    Column("series_instance_uid", UID, nullable=False),
+    Column("series_instance_uid", UID, nullable=False, index=True),
     Column("path", Text, nullable=False),
     Column("confirm", CODE, nullable=False),
     Column("state", CODE, nullable=False),

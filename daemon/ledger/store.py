@@ -370,6 +370,12 @@ class Ledger:
             query = select_due_deliveries(now=now, to=to, not_to=not_to)
             return [delivery_of(row) for row in connection.execute(query)]
 
+    def has_sent_series(self, series_instance_uid: str) -> bool:
+        """Whether a series is one of results of ours."""
+        query = sa.select(sa.exists().where(deliveries.c.series_instance_uid == series_instance_uid))
+        with self._reading() as connection:
+            return bool(connection.execute(query).scalar_one())
+
     def deliveries_of(self, job_id: int) -> list[Delivery]:
         """All deliveries of a job."""
         with self._reading() as connection:

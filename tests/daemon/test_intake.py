@@ -17,17 +17,21 @@ from pydicom.uid import (
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
+    SegmentationStorage,
 )
 
+from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerUnavailable
 from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict
 from daemon.intake import decode as decode_file
 from daemon.integrity import check_spooled
-from daemon.ledger.store import Ledger
+from daemon.jobs import HaltCode
+from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.sidecar import read_spooled, sidecar_path
 from daemon.spool import Spool
 from dicom_io.image_file import read_image_file
 from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 from tests.daemon.conftest import dataset_sha256, spooled_digits
 
 MakeCT = Callable[..., bytes]
@@ -97,7 +101,7 @@ def test_an_instance_is_stored_and_then_answered(intake: Intake, spool: Spool, l
 def test_every_verdict_has_an_answer():
     """0x0000 for what is kept for good, failures of PS3.4 table B.2-1 for the rest."""
     assert set(STATUS) == set(Verdict)
-    kept = {Verdict.STORED, Verdict.ALREADY_STORED, Verdict.REPLACED, Verdict.DUPLICATE_DIFFERENT, Verdict.NO_IMAGE}
+    kept = set(Verdict) - {Verdict.NO_ROOM, Verdict.MISMATCH, Verdict.UNDECODABLE, Verdict.INVALID_UID}
     assert {verdict for verdict, status in STATUS.items() if status == 0x0000} == kept
     assert STATUS[Verdict.NO_ROOM] == 0xA700
     assert STATUS[Verdict.MISMATCH] & 0xFF00 == 0xA900
@@ -384,6 +388,45 @@ def test_what_is_no_image_but_of_a_series_is_stored_with_it(intake: Intake, make
     content = make_ct(change=lambda ds: setattr(ds, "SOPClassUID", CSA))
     assert intake.take(content, calling_ae_title="MODALITY", sop_class_uid=CSA).verdict == Verdict.STORED
     assert len(ledger.instance_paths(derive_uid("series", 1))) == 1
+
+
+def made_by_porta(ds: Dataset) -> None:
+    ds.SOPClassUID, ds.Manufacturer, ds.ManufacturerModelName = SegmentationStorage, "Porta Hepatis", "Porta"
+
+
+def made_by_another(ds: Dataset) -> None:
+    ds.SOPClassUID, ds.Manufacturer, ds.ManufacturerModelName = SegmentationStorage, "Porta Systems", "Porta"
+
+
+def test_what_porta_made_starts_no_job(intake: Intake, spool: Spool, ledger: Ledger, make_ct: MakeCT):
+    """Wherever it was made: a PACS that routes everything sends results back, and two nodes to one another."""
+    content = make_ct(change=made_by_porta)
+    assert take(intake, content) == take(intake, content) == Verdict.OWN_RESULT
+    assert quarantined(spool.root) == [(content, {"reason": "OWN_RESULT", "source": "MODALITY"})]
+    assert_nothing_stored(spool, ledger)
+    assert take(intake, make_ct("other", change=made_by_another)) == Verdict.STORED
+    phantom = make_ct("phantom", change=lambda ds: setattr(ds, "Manufacturer", "Porta Hepatis"))
+    assert take(intake, phantom) == Verdict.STORED
+
+
+def test_what_comes_into_a_series_of_results_starts_no_job(
+    intake: Intake, ledger: Ledger, make_ct: MakeCT, make_instance: Callable[..., Instance]
+):
+    """Also where its maker was taken out of it on the way; a slice is one, whatever its UIDs."""
+    ledger.record_instance(make_instance("source"), now=1.0)
+    (due,) = ledger.due_series(now=100.0, quiet_s=20, released_quiet_s=5)
+    ledger.close_series(due, now=100.0, rule="liver-ct")
+    closed = ledger.job(due.job_id)
+    ledger.choose(Choice(chosen=(Chosen(closed),)), [closed], now=100.0)
+    job = ledger.claim_job("host/1", now=100.0)
+    assert job is not None
+    sent = Outgoing("pacs", FORMS["seg"], derive_uid("instance", 1, 1), derive_uid("series", 1), "x", "none")
+    ledger.halt(job, HaltCode.GEOMETRY_NOT_PROVED, now=100.0, outgoing=[sent])
+    assert take(intake, make_ct(change=lambda ds: setattr(ds, "SOPClassUID", SegmentationStorage))) == (
+        Verdict.OWN_RESULT
+    )
+    assert len(ledger.all_jobs()) == 1
+    assert take(intake, make_ct(index=2)) == Verdict.STORED
 
 
 def boundaries(content: bytes) -> set[int]:
