@@ -18,7 +18,7 @@ from pathlib import Path
 import sqlalchemy as sa
 from stopwatch import in_turn, print_ratio, print_table, spread
 
-from daemon.commands.enquiry import print_study
+from daemon.administration.enquiry import print_study
 from daemon.commands.status import print_jobs
 from daemon.configuration.config import Config, Storage
 from daemon.ledger.schema import deliveries, events, instances, jobs, series

@@ -5,10 +5,14 @@ Modules that write for people do it by `say`, `warn` and `Terminal` alone; JSON 
 """
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 from rich.console import Console
 from rich.text import Text
+
+Say = Callable[[str], None]
+"""Takes a line for people: `say`, `warn`, or what shows it elsewhere."""
 
 
 def plain(text: str) -> str:

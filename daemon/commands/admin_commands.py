@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from daemon import log
-from daemon.commands.moments import moment
+from daemon.administration.moments import moment
 from daemon.commands.options import ConfigOption, JsonOption, RulesAction
 from daemon.configuration.config import Config, load
 from models.catalogue import Catalogue
@@ -30,7 +30,7 @@ def study(
     config: ConfigOption = None,
 ) -> None:
     """Say what has become of a study, and what to do. Archives are asked for what is no UID; it is not kept."""
-    from daemon.commands.enquiry import print_study
+    from daemon.administration.enquiry import print_study
 
     raise typer.Exit(0 if print_study(configured(config), key, as_json=as_json) else 1)
 
@@ -82,7 +82,7 @@ def rules(
     config: ConfigOption = None,
 ) -> None:
     """Say which rule each series takes, and why not each other one. Nothing is sent."""
-    from daemon.commands.rule_trials import print_trials
+    from daemon.administration.rule_trials import print_trials
 
     print_trials(configured(config), paths or (), job_id=job_id, last=last, calling_ae_title=sender, as_json=as_json)
 
@@ -97,7 +97,7 @@ def retry(
     config: ConfigOption = None,
 ) -> None:
     """Have jobs and deliveries go on that stand still or wait."""
-    from daemon.commands.interventions import Stalled, retry_jobs
+    from daemon.administration.interventions import Stalled, retry_jobs
 
     retry_jobs(configured(config), Stalled(tuple(job_ids or ()), every, destination, reason))
 
@@ -110,7 +110,7 @@ def rerun(
     config: ConfigOption = None,
 ) -> None:
     """Match series again by today's rules and process them again; what was sent is superseded."""
-    from daemon.commands.interventions import rerun_jobs
+    from daemon.administration.interventions import rerun_jobs
     from daemon.ledger.searches import JobFilter
 
     wanted = JobFilter(
@@ -128,14 +128,14 @@ def send(
     config: ConfigOption = None,
 ) -> None:
     """Send the finished results of a job again, as they are."""
-    from daemon.commands.interventions import send_job
+    from daemon.administration.interventions import send_job
 
     send_job(configured(config), job_id, to)
 
 
 def reload(config: ConfigOption = None) -> None:
     """Have the running service take up peers, destinations, rules, models and the table `series` of the file."""
-    from daemon.commands.interventions import reload_service
+    from daemon.administration.interventions import reload_service
     from daemon.commands.own_models import require_models
 
     reload_service(require_models(configured(config)))
@@ -143,7 +143,7 @@ def reload(config: ConfigOption = None) -> None:
 
 def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:
     """End a job."""
-    from daemon.commands.interventions import cancel_job
+    from daemon.administration.interventions import cancel_job
 
     cancel_job(configured(config), job_id)
 

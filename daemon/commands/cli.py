@@ -81,7 +81,7 @@ def check(
     config: ConfigOption = None,
 ) -> None:
     """Look at all that must be right: configuration, models, ledger, storage, disk, port, memory, rules, each peer."""
-    from daemon.commands.checkup import print_checks
+    from daemon.administration.checkup import print_checks
 
     settings = require_models(configured(config))
     if not as_json:
@@ -93,7 +93,7 @@ def submit(
     paths: Annotated[list[Path], typer.Argument(help="DICOM files, folders or zips.")], config: ConfigOption = None
 ) -> None:
     """Hand files to the service as if they had been received; it need not be running."""
-    from daemon.commands.submission import submit_paths
+    from daemon.administration.submission import submit_paths
 
     refused = submit_paths(configured(config), paths)
     for line in refused:

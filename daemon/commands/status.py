@@ -7,20 +7,17 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import UTC, datetime
-from typing import Any
+from datetime import datetime
 
 from rich.table import Table
 
-from daemon.commands.conditions import halt_of
-from daemon.commands.fates import stages_of
-from daemon.commands.moments import for_so_long
-from daemon.commands.opened import open_ledger
+from daemon.administration.conditions import halt_of
+from daemon.administration.moments import for_so_long
+from daemon.administration.opened import open_ledger
+from daemon.administration.records import iso, job_json
 from daemon.configuration.config import Config
-from daemon.delivery import ADVICE
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, Job, Shadow, State
+from daemon.jobs import WORKABLE, Delivery, DeliveryState, Job, State
 from daemon.ledger.desk import Desk
-from daemon.ledger.rows import Happened
 from daemon.ledger.searches import JobFilter
 from daemon.quarantine import Quarantine
 from daemon.spool import Spool
@@ -33,60 +30,6 @@ SHOWN = 50
 """Jobs on a screen, where nobody says how many."""
 WIDTHS = (6, 11, 7, 8, 4, 8)
 """Columns of the table of jobs; the state has the rest."""
-
-
-def job_json(
-    job: Job, deliveries: Sequence[Delivery], shadows: Sequence[Shadow], history: Sequence[Happened]
-) -> dict[str, Any]:
-    """A job in the format that scripts rely on; keys are only ever added."""
-    return {
-        "id": job.id,
-        "series_instance_uid": job.series_instance_uid,
-        "study_instance_uid": job.study_instance_uid,
-        "revision": job.revision,
-        "calling_ae_title": job.calling_ae_title,
-        "rule": job.rule,
-        "state": job.state,
-        "reject_reason": job.reject_reason,
-        "attempts": job.attempts,
-        "not_before": iso(job.not_before),
-        "halt": halt_of(job, deliveries),
-        "instances": job.instances,
-        "warnings": list(job.warnings),
-        "deliveries": [
-            {
-                "destination": delivery.destination,
-                "object": delivery.object,
-                "sop_instance_uid": delivery.sop_instance_uid,
-                "state": delivery.state,
-                "attempts": delivery.attempts,
-                "not_before": iso(delivery.not_before),
-                "last_status": delivery.last_status,
-                "halt": delivery.halt,
-                "advice": ADVICE.get(delivery.last_status or ""),
-            }
-            for delivery in deliveries
-        ],
-        "shadows": [
-            {
-                "model": shadow.model,
-                "state": shadow.state,
-                "attempts": shadow.attempts,
-                "not_before": iso(shadow.not_before),
-                "code": shadow.code,
-                "version": shadow.version,
-                "sha256": shadow.sha256,
-                "volumes": list(shadow.volumes),
-            }
-            for shadow in shadows
-        ],
-        "created_at": iso(job.created_at),
-        "updated_at": iso(max((item.at for item in history), default=job.created_at)),
-        "stages": [
-            {"stage": name, "ended_at": iso(ended_at), "seconds": round(seconds, 1)}
-            for name, ended_at, seconds in stages_of(history)
-        ],
-    }
 
 
 def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json: bool) -> None:
@@ -193,8 +136,3 @@ def print_job(config: Config, job_id: int) -> None:
         for item in history
     ]
     print(json.dumps(content, indent=2))
-
-
-def iso(seconds: float | None) -> str | None:
-    """Return a time as scripts read it: ISO 8601, UTC."""
-    return None if seconds is None else datetime.fromtimestamp(seconds, UTC).isoformat(timespec="seconds")

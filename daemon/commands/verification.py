@@ -3,7 +3,7 @@
 import json
 from dataclasses import asdict
 
-from daemon.commands.opened import open_ledger
+from daemon.administration.opened import open_ledger
 from daemon.configuration.config import Config
 from daemon.progress import progress_bar
 from daemon.spool import Spool

@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from pydicom import Dataset, dcmread
 
+from daemon.administration.submission import submit_paths
 from daemon.commands.rebuilding import rebuild_ledger
-from daemon.commands.submission import submit_paths
 from daemon.completeness import Closer
 from daemon.configuration.config import Config
 from daemon.configuration.config import Ledger as LedgerSection

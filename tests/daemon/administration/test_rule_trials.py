@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from daemon.commands.rule_trials import print_trials
+from daemon.administration.rule_trials import print_trials
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, UnknownJob
 from daemon.intake import Intake

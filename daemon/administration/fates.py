@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from daemon.commands.conditions import command_for, halt_of
-from daemon.commands.moments import for_so_long, in_zone
+from daemon.administration.conditions import command_for, halt_of
+from daemon.administration.moments import for_so_long, in_zone
 from daemon.delivery import ADVICE
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, HaltCode, Job, State
 from daemon.ledger.rows import Arrival, Happened
@@ -254,7 +254,7 @@ SENTENCES: dict[Fate, Callable[[Case], str]] = {
     Fate.SUPERSEDED: _superseded,
     Fate.CANCELLED: _cancelled,
 }
-"""Of what came; what did not is told by `daemon.commands.absences`."""
+"""Of what came; what did not is told by `daemon.administration.absences`."""
 
 
 def of_study(cases: Sequence[Case]) -> Case:

@@ -7,11 +7,11 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
-from daemon.commands.absences import LATELY_S, Absence, set_aside
-from daemon.commands.fates import Case, of_study, stages_of
-from daemon.commands.moments import for_so_long, in_zone
-from daemon.commands.opened import open_ledger
-from daemon.commands.status import iso, job_json
+from daemon.administration.absences import LATELY_S, Absence, set_aside
+from daemon.administration.fates import Case, of_study, stages_of
+from daemon.administration.moments import for_so_long, in_zone
+from daemon.administration.opened import open_ledger
+from daemon.administration.records import iso, job_json
 from daemon.completeness import first_header
 from daemon.configuration.config import Config
 from daemon.errors import BadRequest, FileDamaged
@@ -20,7 +20,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
 from daemon.routing import mismatch
 from daemon.spool import Spool
-from daemon.terminal import say, warn
+from daemon.terminal import Say, say, warn
 from dicom_io.errors import InvalidUID, NotDicom, PeerError
 from dicom_io.network.scu import Remote
 from dicom_io.network.studies import HeldSeries, Key, find_series, find_studies
@@ -35,6 +35,7 @@ class Enquiry:
     desk: Desk
     spool: Spool
     now: float
+    warn: Say = warn
     _queue: list[int] = field(init=False)
     _job_s: float | None = field(init=False)
 
@@ -108,7 +109,7 @@ class Enquiry:
                         yield from ((uid, peer.name) for uid in studies)
                         return
             except PeerError as error:
-                warn(f"porta: {peer.name} could not be asked: {error}")
+                self.warn(f"porta: {peer.name} could not be asked: {error}")
 
     def remote(self, name: str) -> Remote:
         """The peer as it is asked."""
@@ -129,30 +130,32 @@ def is_uid(value: str) -> bool:
 
 
 def print_study(config: Config, value: str, *, as_json: bool, now: float | None = None) -> bool:
-    """Print what has become of a study, by its UID, that of a series, an accession number or a PatientID.
+    """Print what has become of a study, as `answers` tells it. False where nothing of it is here."""
+    found = answers(config, value, now=now)
+    if as_json:
+        print(json.dumps([{key: item for key, item in answer.items() if key != "lines"} for answer in found], indent=2))
+    else:
+        for answer in found:
+            for line in answer["lines"]:
+                say(line)
+    return any(answer["series"] for answer in found)
 
-    False where nothing of it is here. Raises BadRequest for a pattern, StorageUnusable, LedgerUnavailable.
+
+def answers(config: Config, value: str, *, now: float | None = None, warn: Say = warn) -> list[dict[str, Any]]:
+    """Say what has become of a study, by its UID, that of a series, an accession number or a PatientID.
+
+    `lines` of an answer are for people, the rest is for scripts; peers that could not be asked are told to `warn`.
+    Raises BadRequest for a pattern, StorageUnusable, LedgerUnavailable.
     """
     value = value.strip()
     if not value or set(value) & set("*?\\"):
         raise BadRequest("a study is asked for by a whole UID, accession number or PatientID, without * ? or \\")
-    enquiry = Enquiry(config, Desk(open_ledger(config)), Spool(config.storage.root), now or time.time())
+    enquiry = Enquiry(config, Desk(open_ledger(config)), Spool(config.storage.root), now or time.time(), warn)
     study = enquiry.desk.study_of(value) if is_uid(value) else None
     if study is not None:
-        answers = [_answer(enquiry, study, value if value != study else None, None)]
-    else:
-        answers = [_answer(enquiry, uid, None, peer) for uid, peer in enquiry.found_at(value)]
-    if not answers:
-        answers = [_absent(enquiry, value if is_uid(value) else None, None)]
-    if as_json:
-        print(
-            json.dumps([{key: item for key, item in answer.items() if key != "lines"} for answer in answers], indent=2)
-        )
-    else:
-        for answer in answers:
-            for line in answer["lines"]:
-                say(line)
-    return any(answer["series"] for answer in answers)
+        return [_answer(enquiry, study, value if value != study else None, None)]
+    held = [_answer(enquiry, uid, None, peer) for uid, peer in enquiry.found_at(value)]
+    return held or [_absent(enquiry, value if is_uid(value) else None, None)]
 
 
 def _answer(enquiry: Enquiry, study: str, series: str | None, peer: str | None) -> dict[str, Any]:

@@ -12,8 +12,8 @@ from pathlib import Path
 
 from pydicom import Dataset
 
-from daemon.commands.opened import open_ledger
-from daemon.commands.submission import SUBMIT
+from daemon.administration.opened import open_ledger
+from daemon.administration.submission import SUBMIT
 from daemon.completeness import first_header
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, FileDamaged
@@ -22,7 +22,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
 from daemon.routing import mismatch
 from daemon.spool import Spool
-from daemon.terminal import say, warn
+from daemon.terminal import Say, say, warn
 from dicom_io import values
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
@@ -82,7 +82,7 @@ def print_trials(
     if (bool(paths) + (job_id is not None) + (last is not None)) != 1:
         raise BadRequest("what is to be tried? name files or folders, or --job ID, or --last N")
     if paths:
-        trials = list(_of_files(config, paths, calling_ae_title or SUBMIT))
+        trials = list(trials_of_files(config, paths, calling_ae_title or SUBMIT))
     else:
         desk = Desk(open_ledger(config))
         jobs = [desk.ledger.job(job_id)] if job_id is not None else desk.jobs(JobFilter(only_last=True), limit=last)
@@ -102,7 +102,10 @@ def print_trials(
         )
 
 
-def _of_files(config: Config, paths: Sequence[Path], calling_ae_title: str) -> Iterator[Trial]:
+def trials_of_files(
+    config: Config, paths: Sequence[Path], calling_ae_title: str, *, warn: Say = warn
+) -> Iterator[Trial]:
+    """Try each series of files, folders and zips, by the image that the service would look at. Raises NotDicom."""
     first: dict[str, tuple[str, Dataset]] = {}
     with tempfile.TemporaryDirectory(prefix="porta-rules-") as workdir:
         for path in paths:

@@ -10,8 +10,8 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from daemon.commands.checkup import Result, checks, offer_of, print_checks
-from daemon.commands.rule_checks import covers, doubts
+from daemon.administration.checkup import Result, checks, offer_of, print_checks
+from daemon.administration.rule_checks import covers, doubts
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
 from daemon.spool import Spool

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
+from daemon.administration.conditions import condition
+from daemon.administration.interventions import Stalled, cancel_job, reload_service, rerun_jobs, retry_jobs, send_job
+from daemon.administration.moments import for_so_long, moment
 from daemon.choice import Choice, Chosen
-from daemon.commands.conditions import condition
-from daemon.commands.interventions import Stalled, cancel_job, reload_service, rerun_jobs, retry_jobs, send_job
-from daemon.commands.moments import for_so_long, moment
 from daemon.configuration.config import Config, Destination, Log, Peer
 from daemon.errors import BadRequest, StorageUnusable, UnknownJob, WrongState
 from daemon.intake import Intake

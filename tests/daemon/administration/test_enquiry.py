@@ -9,11 +9,11 @@ from typing import Any
 
 import pytest
 
+from daemon.administration import enquiry
+from daemon.administration.absences import Absence, refusal_sentence
+from daemon.administration.enquiry import is_uid, print_study
+from daemon.administration.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
 from daemon.choice import Choice, Chosen
-from daemon.commands import enquiry
-from daemon.commands.absences import Absence, refusal_sentence
-from daemon.commands.enquiry import is_uid, print_study
-from daemon.commands.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest
 from daemon.intake import Intake

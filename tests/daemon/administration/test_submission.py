@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from daemon.commands.submission import submit_paths
+from daemon.administration.submission import submit_paths
 from daemon.configuration.config import Config, Storage
 from daemon.errors import StorageUnusable
 from daemon.jobs import State

@@ -1,4 +1,7 @@
-"""`porta retry`, `rerun`, `send`, `cancel`: what an administrator has the service do with jobs that it has."""
+"""`porta retry`, `rerun`, `send`, `cancel`: what an administrator has the service do with jobs that it has.
+
+What was done is told to `say`, what could not be to `warn`: on the terminal, or on a page of the console.
+"""
 
 import os
 import signal
@@ -6,7 +9,7 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from daemon.commands.opened import owned_desk, running_service
+from daemon.administration.opened import owned_desk, running_service
 from daemon.completeness import first_header
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, FileDamaged, WrongState
@@ -16,7 +19,7 @@ from daemon.ledger.rows import Outgoing
 from daemon.ledger.searches import JobFilter
 from daemon.routing import first_match
 from daemon.spool import Spool
-from daemon.terminal import say, warn
+from daemon.terminal import Say, say, warn
 from dicom_io.errors import NotDicom
 from reports.objects.kinds import Form
 
@@ -34,7 +37,7 @@ class Stalled:
     reason: str | None = None
 
 
-def retry_jobs(config: Config, wanted: Stalled) -> None:
+def retry_jobs(config: Config, wanted: Stalled, *, say: Say = say) -> None:
     """Have what stands still or waits go on. Raises BadRequest, UnknownJob, WrongState."""
     desk, now = owned_desk(config), time.time()
     meant = {"destination": wanted.destination, "reason": wanted.reason}
@@ -55,7 +58,7 @@ def retry_jobs(config: Config, wanted: Stalled) -> None:
     say(f"{_jobs(resumed)} on" if resumed else "nothing stands still or waits")
 
 
-def rerun_jobs(config: Config, wanted: JobFilter) -> bool:
+def rerun_jobs(config: Config, wanted: JobFilter, *, say: Say = say, warn: Say = warn) -> bool:
     """Have series matched by today's rules and processed again; a line for each. False where none could be.
 
     Raises BadRequest, UnknownJob.
@@ -71,7 +74,7 @@ def rerun_jobs(config: Config, wanted: JobFilter) -> bool:
     again = 0
     for job in reversed(_last_of_each_series(desk, wanted)):
         try:
-            again += _rerun(config, desk, spool, job, now=now)
+            again += _rerun(config, desk, spool, job, now=now, say=say, warn=warn)
         except WrongState as error:
             warn(f"porta: {error}: it is being received")
     if not again:
@@ -90,7 +93,7 @@ def _last_of_each_series(desk: Desk, wanted: JobFilter) -> list[Job]:
     return [job for jobs in found for job in jobs]
 
 
-def _rerun(config: Config, desk: Desk, spool: Spool, job: Job, *, now: float) -> bool:
+def _rerun(config: Config, desk: Desk, spool: Spool, job: Job, *, now: float, say: Say, warn: Say) -> bool:
     try:
         rule = rule_of_today(config, desk, spool, job)
     except (FileDamaged, NotDicom, OSError):
@@ -117,7 +120,7 @@ def rule_of_today(config: Config, desk: Desk, spool: Spool, job: Job) -> Rule | 
     return first_match(config.rules, header, calling_ae_title=job.calling_ae_title)
 
 
-def send_job(config: Config, job_id: int, destination: str | None) -> None:
+def send_job(config: Config, job_id: int, destination: str | None, *, say: Say = say) -> None:
     """Have finished results sent again: where they went, or to one destination, also one that never had them.
 
     Raises UnknownJob, WrongState; BadRequest where there is nothing to send, or its files are gone.
@@ -179,7 +182,7 @@ def _not_yet_there(config: Config, sent: Sequence[Delivery], destination: str) -
     ]
 
 
-def reload_service(config: Config) -> None:
+def reload_service(config: Config, *, say: Say = say) -> None:
     """Have the running service read its configuration, and wait until it has taken it up.
 
     Raises BadRequest where none runs, a restart is needed, or it refuses.
@@ -209,7 +212,7 @@ def reload_service(config: Config) -> None:
     raise BadRequest(f"the service has not taken it up within {RELOAD_S:.0f} s: its log says why")
 
 
-def cancel_job(config: Config, job_id: int) -> None:
+def cancel_job(config: Config, job_id: int, *, say: Say = say) -> None:
     """End a job. Raises UnknownJob, WrongState."""
     owned_desk(config).ledger.cancel(job_id, now=time.time())
     say(f"job {job_id} is cancelled")

@@ -7,8 +7,8 @@ from pathlib import Path
 from pydicom import dcmread
 from pydicom.uid import UID
 
-from daemon.commands.fates import Fate
-from daemon.commands.moments import in_zone
+from daemon.administration.fates import Fate
+from daemon.administration.moments import in_zone
 from daemon.configuration.config import Config
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.quarantine import HARMLESS, Entry, Quarantine

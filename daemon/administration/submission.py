@@ -6,13 +6,13 @@ from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
-from daemon.commands.conditions import condition
+from daemon.administration.conditions import condition
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.history import refuse_lost_ledger
 from daemon.intake import STATUS, Intake, Verdict, open_storage
 from daemon.quarantine import Quarantine
-from daemon.terminal import say
+from daemon.terminal import Say, say
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
 
@@ -20,7 +20,7 @@ SUBMIT = "SUBMIT"
 """The calling AE title of what a person submits."""
 
 
-def submit_paths(config: Config, paths: Sequence[Path]) -> list[str]:
+def submit_paths(config: Config, paths: Sequence[Path], *, say: Say = say) -> list[str]:
     """Take files, folders and zips in through the service's own intake; returns a line for each that was refused.
 
     Raises StorageUnusable, LedgerUnavailable; also when there is no room for a file.

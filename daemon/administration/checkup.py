@@ -17,8 +17,8 @@ from pydicom.uid import (
     SegmentationStorage,
 )
 
-from daemon.commands.opened import running_service
-from daemon.commands.rule_checks import doubts
+from daemon.administration.opened import running_service
+from daemon.administration.rule_checks import doubts
 from daemon.configuration.config import Config, Destination, Peer
 from daemon.delivery import ADVICE, CLASS_NOT_ACCEPTED, FIND_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED
 from daemon.errors import LedgerUnavailable, StorageUnusable
