@@ -304,9 +304,18 @@ class _Inbox(Queue[Any]):
         return context_id, message
 
     def _serve(self, context_id: int | None, message: Any) -> bool:
-        """Answer a C-STORE request on an accepted context; False where the message is none."""
+        """Answer a C-STORE request on an accepted context; False where the message is none.
+
+        Meanwhile the association's thread waits: it would look a hundred times a second whether there is something to
+        do, and end the association as idle where it is we who take long.
+        """
         context = self._assoc._accepted_cx.get(context_id) if context_id is not None else None
         if not isinstance(message, C_STORE) or context is None:
             return False
-        StorageServiceClass(self._assoc).SCP(message, context)
+        self._assoc._reactor_checkpoint.clear()
+        try:
+            StorageServiceClass(self._assoc).SCP(message, context)
+        finally:
+            self._assoc.dul._idle_timer.restart()
+            self._assoc._reactor_checkpoint.set()
         return True

@@ -5,6 +5,7 @@ import select
 import socket
 import struct
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ from pydicom.uid import JPEG2000, CTImageStorage, ExplicitVRLittleEndian, Implic
 from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
+from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import PresentationContext
 
 from dicom_io.errors import StoreRefused
@@ -800,6 +802,42 @@ def test_an_idle_association_is_aborted(start_site: StartSite) -> None:
     send_raw(assoc, "1.2.3.4", encoded(image()))
     ended = site.ended.get(timeout=PATIENCE_S)
     assert (ended.ending, ended.association_id) == (Ending.TIMED_OUT, site.received[0].association_id)
+
+
+def test_a_store_that_takes_long_is_not_idle(start_site: StartSite) -> None:
+    """Who waits for our answer is not silent: neither meanwhile nor when it has come."""
+    site = start_site(network_timeout_s=0.3, answer=lambda received: time.sleep(0.7) or 0x0000)
+    assoc = site.associate(proposed=CT)
+    assert [send_raw(assoc, f"1.2.3.{number}", encoded(image())) for number in range(2)] == [0x0000] * 2
+    assoc.release()
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.RELEASED
+
+
+def test_an_end_waits_for_the_store_without_looking(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A thread whose peer is gone sleeps until its instance is stored: a thousand that look for it stop all others."""
+    inside, leave = threading.Event(), threading.Event()
+    looks: list[float] = []
+    stop = DULServiceProvider.stop_dul
+    monkeypatch.setattr(
+        DULServiceProvider,
+        "stop_dul",
+        lambda dul: (dul.assoc.is_acceptor and looks.append(time.monotonic())) or stop(dul),
+    )
+
+    def hang(received: Received) -> int:
+        inside.set()
+        leave.wait(PATIENCE_S)
+        return 0x0000
+
+    site = start_site(answer=hang, network_timeout_s=0.2)
+    assoc = site.associate(proposed=CT)
+    threading.Thread(target=send_raw, args=(assoc, "1.2.3.4", encoded(image())), daemon=True).start()
+    assert inside.wait(PATIENCE_S)
+    assoc.abort()
+    time.sleep(0.5)
+    assert len(looks) <= 1
+    leave.set()
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.ABORTED
 
 
 def test_a_busy_port_is_said(start_site: StartSite) -> None:
