@@ -61,6 +61,7 @@ class SegmentMask:
     property_type: tuple[str, str] = ("", "")
     fractions: Stored | None = None
     maximum_fractional_value: int | None = None
+    tracking_id: str = ""
 
     @property
     def normal(self) -> Float:
@@ -331,6 +332,7 @@ def _segment(
         property_type=_property_type(description),
         fractions=pixels[chosen][order] if is_fractional else None,
         maximum_fractional_value=int(ds.MaximumFractionalValue) if is_fractional else None,
+        tracking_id=str(description.get("TrackingID") or ""),
     )
 
 

@@ -20,7 +20,7 @@ from daemon.worker.requests import Engine
 from daemon.worker.stages import model_on
 from dicom_io.nifti import has_affine, write_fractions
 from dicom_io.progress import Progress
-from dicom_io.segmentation import LIVER, Segmentation
+from dicom_io.segmentation import Segmentation
 from dicom_io.series import stack_headers
 from dicom_io.volume import Volume
 from models.cards import fitting
@@ -123,7 +123,7 @@ def _heats(scene: Scene, lesions: list[Lesion], methods: tuple[str, ...]) -> Ite
         for name in methods:
             way = WAYS[name]
             with progress_bar(f"{way.kind.title} of lesion {lesion.number}") as progress:
-                heat = way.heat(scene, lesion.number + LIVER, progress)
+                heat = way.heat(scene, lesion.segment, progress)
             yield lesion, way, heat
 
 

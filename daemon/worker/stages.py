@@ -277,9 +277,9 @@ def _explanations(findings: Findings, heats: Mapping[int, Heat]) -> dict[int, Ex
     """Grad-CAM of the lesions whose maps the first stage kept, each on its key slice."""
     explanations = {}
     for lesion in findings.lesions:
-        if heat := heats.get(lesion.number):
+        if heat := heats.get(lesion.segment - LIVER):
             plane, highest = lesion.place.key_slice, float(heat.values.max(initial=0.0))
-            explanations[lesion.number] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
+            explanations[lesion.segment] = Explanation(GRADCAM, plane, heat.plane(plane), highest)
     return explanations
 
 

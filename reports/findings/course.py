@@ -7,9 +7,9 @@ from reports.findings.response import Growth, Response, Status
 
 @dataclass(frozen=True)
 class PriorLesion:
-    """One lesion of an earlier study: `number` counts from 1 as there; `tracking_uid` "" where it had none.
+    """One lesion of an earlier study: `number` is its name there; `tracking_uid` "" where it had none.
 
-    `key_slice` is the plane of the long axis in the earlier SEG.
+    `key_slice` is the plane of the long axis in the earlier SEG, `segment` its label among the earlier ones.
     """
 
     number: int
@@ -19,6 +19,7 @@ class PriorLesion:
     short_axis_mm: float
     centroid_lps_mm: tuple[float, float, float]
     key_slice: int
+    segment: int
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,8 @@ class FollowUp:
 
     `disappeared` are the earlier ones that are gone, `outside` those that today's images do not reach. `days` lie
     between the studies, None where a date is missing. `dice` and `surface_mm` say how well the livers fit. `studies`
-    are all earlier studies that are known, that one too, the first of them first.
+    are all earlier studies that are known, that one too, the first of them first. `highest_number` is the highest that
+    a lesion was ever given, today's too.
     """
 
     days: int | None
@@ -86,6 +88,7 @@ class FollowUp:
     dice: float
     surface_mm: float
     studies: tuple[EarlierStudy, ...] = ()
+    highest_number: int = 0
 
 
 def earlier_by(days: int | None) -> str:

@@ -17,7 +17,9 @@ from reports.findings.texture import Values
 
 @dataclass(frozen=True)
 class Lesion:
-    """One lesion: `number` counts from 1, `segment` is its SegmentNumber in the SEG.
+    """One lesion: `number` names it for life, `segment` is its SegmentNumber in the SEG.
+
+    Numbers count from 1 by falling volume in the first study, and go on with what is new in a later one.
 
     `confidence` is the model's mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is
     real.
@@ -104,4 +106,5 @@ class Findings:
     def history(self, lesion: Lesion) -> list[tuple[EarlierStudy, Course]]:
         """Return all earlier studies, the first of them first, each with the course of this lesion since then."""
         studies = self.follow_up.studies if self.follow_up else ()
-        return [(study, study.courses[lesion.number - 1]) for study in studies]
+        place = [each.segment for each in self.lesions].index(lesion.segment)
+        return [(study, study.courses[place]) for study in studies]

@@ -19,6 +19,7 @@ from reports.findings.findings import Findings
 from reports.findings.response import Growth, Reference, Response, Status, sum_of
 from reports.follow_up.follow_up import Today, courses_of, follow_up, response_since, with_follow_up
 from reports.follow_up.matching import Matching, match
+from reports.follow_up.numbers import with_lasting_numbers
 from reports.follow_up.prior import Prior
 from reports.follow_up.reported import ReportedStudy
 
@@ -50,6 +51,7 @@ def with_history(
     followed = follow_up(today, latest, compared.matching)
     since = courses_of(today, latest.lesions, compared.matching, followed.days)
     today = today.with_findings(with_follow_up(today.findings, followed, since))
+    given = {latest.highest_number}
     studies: list[tuple[date | None, EarlierStudy]] = []
     baseline: _Fitted | None = None
     for tries in others:
@@ -57,6 +59,7 @@ def with_history(
         if fitted is None:
             left_out += 1
             continue
+        given.add(fitted.prior.highest_number)
         baseline = baseline or (fitted if _is_measurable(fitted.prior) else None)
         days = today.days_since(fitted.prior.study_date)
         courses = courses_of(today, fitted.prior.lesions, fitted.matching, days)
@@ -73,7 +76,8 @@ def with_history(
         which = "1 earlier study" if left_out == 1 else f"{left_out} earlier studies"
         reason = f"{which} could not be laid over today's: baseline and nadir may be others"
         response = replace(response, reasons=(*response.reasons, reason))
-    return replace(today.findings, follow_up=replace(followed, studies=ordered, response=response))
+    findings = replace(today.findings, follow_up=replace(followed, studies=ordered, response=response))
+    return with_lasting_numbers(findings, given | {size.number for study in ordered for size in study.lesions})
 
 
 def _first_fit(today: Today, tries: Iterable[Prior]) -> _Fitted | None:

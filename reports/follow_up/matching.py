@@ -21,7 +21,6 @@ from scipy.ndimage import find_objects
 from scipy.optimize import linear_sum_assignment
 
 from dicom_io.geometry import Float, Geometry
-from dicom_io.segmentation import LIVER
 from reports.findings.course import PriorLesion
 from reports.findings.findings import Lesion
 from reports.findings.sizes import Point
@@ -44,7 +43,7 @@ SAMPLES = 20_000
 
 @dataclass(frozen=True, eq=False)
 class Laid:
-    """One study in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by number.
+    """One study in space: `labels` (slice, row, column) on `geometry`, 1 liver, 2... `lesions` by segment.
 
     `centroids_lps_mm` are those of the lesions, in their order.
     """
@@ -139,12 +138,11 @@ def _groups(later: Laid, earlier: Laid, registration: Registration) -> list[Grou
 def _parts(one: Laid, other: Laid, mapped: Callable[[Float], Float]) -> Float:
     """(lesions of `one`, lesions of `other`) the part of the voxels of each that lies, mapped, in one of the others."""
     boxes = find_objects(one.labels)
-    segments = [lesion.number + LIVER for lesion in other.lesions]
+    segments = [lesion.segment for lesion in other.lesions]
     shares = np.zeros((len(one.lesions), len(other.lesions)))
     for index, lesion in enumerate(one.lesions):
-        segment = lesion.number + LIVER
-        box = boxes[segment - 1]
-        voxels = np.argwhere(one.labels[box] == segment) + [part.start for part in box]
+        box = boxes[lesion.segment - 1]
+        voxels = np.argwhere(one.labels[box] == lesion.segment) + [part.start for part in box]
         picked = voxels[:: max(1, len(voxels) // SAMPLES)]
         found = sample_labels(other.labels, other.geometry, mapped(one.geometry.index_to_lps(picked)))
         weights = one.geometry.voxel_volumes_mm3[picked[:, 0]]

@@ -26,6 +26,7 @@ from dicom_io.uids import checked_uid
 from reports import codes
 from reports.findings import criteria
 from reports.findings.course import PriorLesion
+from reports.findings.names import highest_number, lesion_numbers
 from reports.follow_up.matching import Laid
 from reports.follow_up.registration import Organ
 
@@ -38,12 +39,14 @@ class Prior:
     """Segment numbers (slice, row, column) uint8 on `geometry`: 0 background, 1 liver, 2... lesions.
 
     `geometry` has the planes that the liver lay on, no others. `study_date` is None where the object has none.
+    `highest_number` is the highest that a lesion of the patient had been given until then.
     """
 
     labels: NDArray[np.uint8]
     geometry: Geometry
     lesions: tuple[PriorLesion, ...]
     study_date: date | None = None
+    highest_number: int = 0
 
     @cached_property
     def laid(self) -> Laid:
@@ -64,16 +67,27 @@ class Prior:
 
 
 def prior_of(
-    labels: NDArray[np.uint8], geometry: Geometry, tracking_uids: Sequence[str], study_date: date | None = None
+    labels: NDArray[np.uint8],
+    geometry: Geometry,
+    tracking_uids: Sequence[str],
+    study_date: date | None = None,
+    *,
+    tracking_ids: Sequence[str] = (),
+    highest: int = 0,
 ) -> Prior:
-    """The lesions of `labels` (1 liver, 2... lesions, one tracking UID for each), measured. A number may be missing."""
+    """The lesions of `labels` (1 liver, 2... lesions, one tracking UID for each), measured. A label may be missing.
+
+    `tracking_ids` have the lesions' numbers: without them they are numbered by label.
+    """
     lesions = []
-    for number, (part, uid) in enumerate(
-        zip(find_objects(labels, LIVER + len(tracking_uids))[LIVER:], tracking_uids, strict=True), start=1
+    numbers = lesion_numbers(tracking_ids or [""] * len(tracking_uids))
+    for segment, (part, uid, number) in enumerate(
+        zip(find_objects(labels, LIVER + len(tracking_uids))[LIVER:], tracking_uids, numbers, strict=True),
+        start=LIVER + 1,
     ):
         if part is None:
             continue
-        mask = labels[part] == number + LIVER
+        mask = labels[part] == segment
         corner = np.array([each.start for each in part], np.float64)
         axes = recist_axes(mask, geometry)
         key_slice = part[0].start + axes.plane
@@ -91,9 +105,10 @@ def prior_of(
                 short_axis_mm=axes.short_mm,
                 centroid_lps_mm=(float(x), float(y), float(z)),
                 key_slice=key_slice,
+                segment=segment,
             )
         )
-    return Prior(labels, geometry, tuple(lesions), study_date)
+    return Prior(labels, geometry, tuple(lesions), study_date, max([highest, *numbers]))
 
 
 def read_prior(source: Path | Dataset) -> Prior:
@@ -116,7 +131,14 @@ def read_prior(source: Path | Dataset) -> Prior:
         planes = np.rint(geometry.lps_to_index(segment.origins_lps_mm)[:, 0]).astype(np.intp)
         labels[planes] = np.where(segment.masks, np.uint8(label), labels[planes])
     uids = _first_uses([checked_tracking_uid(segment.tracking_uid) for segment in lesions])
-    return prior_of(labels, geometry, uids, read_date(values.date(ds, "StudyDate")))
+    return prior_of(
+        labels,
+        geometry,
+        uids,
+        read_date(values.date(ds, "StudyDate")),
+        tracking_ids=[segment.tracking_id for segment in lesions],
+        highest=highest_number(values.text(ds, "ContentDescription")),
+    )
 
 
 def _first_uses(uids: Sequence[str]) -> list[str]:

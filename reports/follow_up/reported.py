@@ -18,6 +18,7 @@ from dicom_io.sr_reader import MeasurementGroup, read_measurement_groups
 from reports import codes
 from reports.errors import ReportUnreadable
 from reports.findings.course import PriorSize
+from reports.findings.names import lesion_numbers
 from reports.findings.response import Status
 from reports.follow_up.prior import checked_tracking_uid, read_date
 
@@ -66,10 +67,11 @@ def read_reported(source: Path | Dataset) -> ReportedStudy:
     if not lesions and not any(codes.NUMBER_OF_LESIONS.value in group.numbers for group in groups):
         raise ReportUnreadable("The report does not say how many lesions a liver has.")
     used = Counter(group.tracking_uid for group in lesions)
+    names = [group.tracking_identifier for group in lesions]
     # Of two lesions of one tracking UID neither is known
     sizes = [
         replace(size, tracking_uid="") if used[group.tracking_uid] > 1 else size
-        for size, group in ((_size(number, group), group) for number, group in enumerate(lesions, start=1))
+        for size, group in zip(map(_size, lesion_numbers(names), lesions), lesions, strict=True)
     ]
     courses = [group.answers.get(codes.LESION_COURSE.value) for group in lesions]
 

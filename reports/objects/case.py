@@ -52,8 +52,8 @@ class Case:
     """One volume with its findings, for destinations of one profile.
 
     `note` is a sentence that says which volume of the series was segmented. `probabilities` are the network's, by
-    segment number, in 1/255 on the volume's grid, and `explanations` what it looked at to draw a lesion, by the
-    lesion's number: empty where no destination takes them. `seg` is the SEG of the profile, which its SRs refer to
+    segment number, in 1/255 on the volume's grid, and `explanations` what it looked at to draw a lesion, by its
+    segment number: empty where no destination takes them. `seg` is the SEG of the profile, which its SRs refer to
     (its UIDs are enough); None without a liver. `predecessors` are the SRs that the next object supersedes.
     Raises ValueError where the parts differ in size.
     """

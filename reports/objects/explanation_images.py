@@ -23,11 +23,11 @@ def build_explanation_images(case: Case) -> list[Dataset]:
 
     The same case gives the same bytes. Raises SourceUnusable.
     """
-    explained = [lesion for lesion in case.findings.lesions if lesion.number in case.explanations]
+    explained = [lesion for lesion in case.findings.lesions if lesion.segment in case.explanations]
     canvas, window = Canvas(WIDTH, HEIGHT), display_window(case.volume, case.source.headers[0])
     images = []
     for number, lesion in enumerate(explained, start=1):
-        explanation = case.explanations[lesion.number]
+        explanation = case.explanations[lesion.segment]
         pixels = draw_heat_page(
             canvas,
             case.volume,

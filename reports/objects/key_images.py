@@ -86,7 +86,7 @@ def build_key_images(case: Case) -> list[Dataset]:
 def _shown(segmentation: Segmentation, findings: Findings) -> list[tuple[int, tuple[Lesion, ...], str]]:
     """Slice, lesions with calipers, and a word for each image after the summary."""
     if findings.lesions:
-        by_size = sorted(findings.lesions, key=lambda lesion: lesion.number)[:LESION_IMAGES]
+        by_size = findings.lesions[:LESION_IMAGES]
         return [(lesion.place.key_slice, (lesion,), f"Lesion {lesion.number}") for lesion in by_size]
     plane = most_liver(segmentation)
     return [] if plane is None else [(plane, (), "Slice with the most liver")]

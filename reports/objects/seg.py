@@ -22,6 +22,7 @@ from reports.envelope import (
 )
 from reports.errors import SourceUnusable
 from reports.findings.measurements import Findings
+from reports.findings.names import content_description, lesion_tracking_id
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
 from reports.objects.case import Case
 from reports.objects.kinds import KINDS
@@ -59,7 +60,11 @@ def build_seg(case: Case) -> list[Dataset]:
                 software_versions=software_versions(segmentation.algorithm, identity),  # type: ignore[arg-type]
                 device_serial_number=identity.device_observer_uid,
                 content_label="LIVER_LESIONS",
-                content_description=_content_description(findings, identity),
+                content_description=content_description(
+                    [lesion.number for lesion in findings.lesions],
+                    highest=findings.follow_up.highest_number if findings.follow_up else 0,
+                    revision=identity.revision,
+                ),
                 transfer_syntax_uid=ExplicitVRLittleEndian,
                 omit_empty_frames=True,
                 contributing_equipment=[equipment],
@@ -83,11 +88,6 @@ def build_seg(case: Case) -> list[Dataset]:
 def lesion_label(number: int, long_axis_mm: float) -> str:
     """SegmentLabel of a lesion, for the list in a viewer."""
     return f"Lesion {number} ({long_axis_mm:.0f} mm)"
-
-
-def lesion_tracking_id(number: int) -> str:
-    """TrackingID of a lesion, the same in SEG and SR."""
-    return f"Lesion {number}"
 
 
 LIVER_TRACKING_ID = "Liver"
@@ -124,13 +124,6 @@ def _segment_descriptions(
         for lesion in findings.lesions
     ]
     return [liver, *lesions]
-
-
-def _content_description(findings: Findings, identity: ResultIdentity) -> str:
-    """The SEG IOD has no predecessor: that this one supersedes another is said here."""
-    lesions = "1 lesion" if findings.lesion_count == 1 else f"{findings.lesion_count} lesions"
-    revision = f", revision {identity.revision}" if identity.revision > 1 else ""
-    return f"Liver and {lesions}{revision}"
 
 
 def set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:

@@ -28,6 +28,7 @@ from reports.errors import SourceUnusable
 from reports.findings.caveats import caveat
 from reports.findings.course import Course
 from reports.findings.measurements import Findings
+from reports.findings.names import lesion_tracking_id
 from reports.findings.response import Response
 from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
 from reports.identity import ResultIdentity
@@ -36,7 +37,7 @@ from reports.measures import LESION as LESION_MEASURES
 from reports.measures import LIVER as LIVER_MEASURES
 from reports.objects.case import Case
 from reports.objects.kinds import FORMS, KINDS, Form, Need
-from reports.objects.seg import LIVER_TRACKING_ID, lesion_tracking_id
+from reports.objects.seg import LIVER_TRACKING_ID
 from reports.objects.sr_document import (
     Group,
     add_comments,

@@ -29,7 +29,7 @@ def case(make_case):
     case = make_case()
     growth = Growth(prior_diameter_mm=16.0, diameter_mm=20.0, prior_volume_ml=2.0, volume_ml=4.0, days=90)
     courses = tuple(Course(n, Status.GROWN, f"1.2.{n}", (n,), (n,), growth) for n in (1, 2))
-    gone = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4)
+    gone = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4, 4)
     response = Response(Category.SD, ("stable",), 30.0, 31.0, 30.0, 30.0)
     study = EarlierStudy(90, (PriorSize(3, "1.2.9", 1.5, 14.0, 12.0),), courses, 30.0, is_compared=True)
     follow_up = FollowUp(90, (gone,), (gone,), (), response, 0.95, 1.2, (study,))

@@ -168,6 +168,7 @@ def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> 
     second = found(tmp_path / "b")
     assert reported.warnings == ()
     grown, new = second["lesions"]
+    assert (grown["number"], new["number"]) == (1, 3)  # 2 is gone
     assert (grown["status"], new["status"]) == ("grown", "new")
     known = first["lesions"][0]
     assert grown["tracking_uid"] == known["tracking_uid"] != new["tracking_uid"]
@@ -179,6 +180,7 @@ def test_a_patient_comes_again(make: Make, orthanc: Archive, tmp_path: Path) -> 
     assert (prior["days"], prior["disappeared"], prior["response"]["category"]) == (90, [2], "PD")
     segments = read_seg(next(result.path for result in reported.results if result.form.name == "seg"))
     assert [segment.tracking_uid for segment in segments[1:]] == [grown["tracking_uid"], new["tracking_uid"]]
+    assert [segment.tracking_id for segment in segments] == ["Liver", "Lesion 1", "Lesion 3"]
 
     kept = {result.path: result.path.read_bytes() for result in reported.results}
     nobody = Archive(scu.Remote("NOBODY", "127.0.0.1", 9), "PORTA", 1.0)

@@ -25,8 +25,8 @@ from reports.pages.drawing import Box, Canvas
 from reports.pages.slice_page import HEIGHT, WIDTH
 from reports.pages.summary_page import draw_summary
 
-GONE = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4)
-KNOWN = PriorLesion(2, "1.2.8", 2.0, 16.0, 12.0, (0.0, 0.0, 0.0), 4)
+GONE = PriorLesion(3, "1.2.9", 1.5, 14.0, 12.0, (0.0, 0.0, 0.0), 4, 4)
+KNOWN = PriorLesion(2, "1.2.8", 2.0, 16.0, 12.0, (0.0, 0.0, 0.0), 4, 4)
 GROWN = Growth(prior_diameter_mm=16.0, diameter_mm=20.0, prior_volume_ml=2.0, volume_ml=4.0, days=90)
 REASON = "sum of target diameters 30.0 mm then, 31.0 mm now (+3.3 %)"
 SD = Response(Category.SD, (REASON,), 30.0, 31.0, target=Category.SD, non_target=Category.NEITHER)

@@ -88,6 +88,28 @@ def test_what_was_new_once_is_new_since_the_baseline() -> None:
     assert ways == {"7.1": [270, 90], "7.2": [90]}
 
 
+def named(prior: Prior, *numbers: int, highest: int = 0) -> Prior:
+    """The same study, whose lesions had these numbers, and tracking UIDs by them."""
+    pairs = zip(prior.lesions, numbers, strict=True)
+    lesions = tuple(replace(lesion, number=number, tracking_uid=f"7.{number}") for lesion, number in pairs)
+    return replace(prior, lesions=lesions, highest_number=max(*numbers, highest))
+
+
+def test_a_lesion_keeps_its_number_for_life() -> None:
+    """The smallest of today was the largest once; one is back, and what is new gets an unused number."""
+    others = [[named(prior(270, (12, 9, 7)), 1, 2, 3)]]
+    found = with_history(today((7, 10, 13, 9)), named(prior(90, (9, 0, 12)), 1, 3, highest=4), others)
+    names = {lesion.segment: (lesion.number, lesion.tracking_uid[:3], lesion.course.status) for lesion in found.lesions}
+    assert [names[segment][:2] for segment in (2, 3, 5)] == [(3, "7.3"), (2, "7.2"), (1, "7.1")]
+    assert names[3][2] == names[4][2] == "new"
+    assert names[4][0] == 5 and not names[4][1].startswith("7.")
+    assert found.follow_up.highest_number == 5
+    assert found.targets == (3, 2)
+    assert [course.number for course in studies(found)[0].courses] == [3, 2, 5, 1]
+    (back,) = [lesion for lesion in found.lesions if lesion.number == 2]
+    assert [(each.days, bool(course.growth)) for each, course in found.history(back)] == [(270, True), (90, False)]
+
+
 def test_a_study_that_recist_cannot_measure_is_no_baseline() -> None:
     """One without a lesion, and one of thick slices: they are on the way, without a sum."""
     thick = prior(180, (12,))

@@ -47,7 +47,7 @@ def test_every_object_is_clean(real_volumes, identity, validate, require_binary,
     case = example.reported(
         one,
         probabilities={1: np.uint8(200) * (labels > 0), 2: np.uint8(99) * (labels > 1)},
-        explanations={lesion.number: Explanation(GRADCAM, lesion.place.key_slice, heat, 1.0)},
+        explanations={lesion.segment: Explanation(GRADCAM, lesion.place.key_slice, heat, 1.0)},
     )
     objects = {name: build(case, KINDS[name]) for name in CHOICES}
     for name, built in objects.items():

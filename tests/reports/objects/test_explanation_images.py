@@ -12,8 +12,11 @@ from reports.pages.heat_page import GRADCAM, HEIGHT, WIDTH, Explanation
 
 def explained(case, *numbers: int) -> dict[int, Explanation]:
     draw, shape = np.random.default_rng(2), case.volume.geometry.shape[1:]
-    planes = {lesion.number: lesion.place.key_slice for lesion in case.findings.lesions}
-    return {n: Explanation(GRADCAM, planes[n], draw.random(shape, dtype=np.float32), 1.0) for n in numbers}
+    lesions = [lesion for lesion in case.findings.lesions if lesion.number in numbers]
+    return {
+        lesion.segment: Explanation(GRADCAM, lesion.place.key_slice, draw.random(shape, dtype=np.float32), 1.0)
+        for lesion in lesions
+    }
 
 
 def build(case, explanations, identity) -> list[Dataset]:
