@@ -90,8 +90,8 @@ def dcmsend(folder: Path, remote: scu.Remote) -> float:
     What dcmsend does before, it does without a peer too: that time, taken with nobody listening, is subtracted. Raises
     SystemExit where that alone took longer: on a busy machine a few files are too few to measure.
     """
-    alone_s, _ = _dcmsend(folder, scu.Remote(remote.ae_title, HOST, free_port()))
-    seconds, sent = _dcmsend(folder, remote)
+    alone_s, _ = run_dcmsend(folder, scu.Remote(remote.ae_title, HOST, free_port()))
+    seconds, sent = run_dcmsend(folder, remote)
     if sent.returncode:
         raise SystemExit(f"dcmsend to {remote} failed:\n{sent.stderr}")
     if seconds <= alone_s:
@@ -116,7 +116,8 @@ def storescu(paths: Sequence[Path], remote: scu.Remote) -> float:
     return time.monotonic() - started
 
 
-def _dcmsend(folder: Path, remote: scu.Remote) -> "tuple[float, subprocess.CompletedProcess[str]]":
+def run_dcmsend(folder: Path, remote: scu.Remote) -> "tuple[float, subprocess.CompletedProcess[str]]":
+    """Seconds that dcmsend took for all files of a folder, its start included, and how it ended."""
     command = ["dcmsend", "-aet", SENDER, "-aec", remote.ae_title, "--max-pdu", LARGEST_PDU, "--scan-directories"]
     started = time.monotonic()
     sent = subprocess.run(

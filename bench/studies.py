@@ -11,12 +11,20 @@ ROWS = COLUMNS = 512
 """With 16 bits a slice has 0.5 MB, as a CT's."""
 
 
-def write_noise(directory: Path, *, slices: int, seed: str, step_mm: float = 1.0) -> list[Path]:
-    """A regular axial CT series of noise: nothing in it can be skipped or compressed."""
-    geometry = grid(slices=slices, rows=ROWS, columns=COLUMNS, spacing_mm=(step_mm, 0.75, 0.75), seed=0)
+def write_noise(
+    directory: Path,
+    *,
+    slices: int,
+    seed: str,
+    step_mm: float = 1.0,
+    rows: int = ROWS,
+    series_description: str = "Portal venous",
+) -> list[Path]:
+    """A regular axial CT series of noise, `rows` by `rows`: nothing in it can be skipped or compressed."""
+    geometry = grid(slices=slices, rows=rows, columns=rows, spacing_mm=(step_mm, 0.75, 0.75), seed=0)
     draw = np.random.default_rng(0)
     array = draw.integers(-1000, 1000, geometry.shape, dtype=np.int16)
-    return write_ct_series(array, geometry, directory, seed=seed)
+    return write_ct_series(array, geometry, directory, seed=seed, series_description=series_description)
 
 
 def enlarged_phantom(*, slices: int, rows: int, extent_mm: tuple[float, float], seed: int, times: int = 2) -> Phantom:

@@ -103,3 +103,10 @@ def test_jobs_are_asked_of_many_and_of_few(ratios_here: Ratios) -> None:
     """Every question that the bench asks has an answer."""
     (ratio,) = ratios_here("jobs.py", "--jobs", "200", "--runs", "1")
     assert ratio > 0
+
+
+def test_a_soak_reads_what_the_service_holds(require_binary: Callable[[str], str]) -> None:
+    """A few seconds of what is to be flat after an hour; every instance and every result is there."""
+    for program in ("Orthanc", "dcmsend"):
+        require_binary(program)
+    assert min(ratios("soak.py", "--minutes", "0.1", "--slices", "20")) > 0
