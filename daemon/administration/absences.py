@@ -4,7 +4,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from pydicom import dcmread
 from pydicom.uid import UID
 
 from daemon.administration.fates import Fate
@@ -13,6 +12,7 @@ from daemon.configuration.config import Config
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.quarantine import HARMLESS, Entry, Quarantine
 from daemon.spool import Spool
+from dicom_io.dataset_reader import read_contents
 from dicom_io.network.studies import HeldSeries
 from dicom_io.values import DAMAGED
 
@@ -91,10 +91,10 @@ def set_aside(spool: Spool, uid: str) -> list[Entry]:
 
 
 def _named(path: Path) -> tuple[str, ...]:
-    keywords = ["StudyInstanceUID", "SeriesInstanceUID"]
     try:
-        ds = dcmread(path, force=True, stop_before_pixels=True, specific_tags=keywords)
-        return tuple(str(ds.get(keyword, "")) for keyword in keywords)
+        with path.open("rb") as file:
+            ds = read_contents(file).ds
+        return tuple(str(ds.get(keyword, "")) for keyword in ("StudyInstanceUID", "SeriesInstanceUID"))
     except (*DAMAGED, OSError):
         return ()
 
