@@ -204,7 +204,8 @@ class Delivery:
 
     `volume_index` is that of the volume of the series that it is about. `waited_s`: for how long its destination was
     waited for, since it last answered. `halt`: why it was given up. `sha256` is that of the file, where it is known.
-    `source_series_instance_uid` is its job's.
+    `source_series_instance_uid` is its job's. `not_committed`: how often the destination, asked for storage commitment,
+    said that it does not keep it.
     """
 
     id: int
@@ -225,6 +226,7 @@ class Delivery:
     halt: str | None = None
     sha256: str | None = None
     source_series_instance_uid: str = ""
+    not_committed: int = 0
 
     @property
     def object(self) -> str:

@@ -10,11 +10,13 @@ from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
 from daemon.incoming import Part
 from daemon.intake import QUARANTINED, STATUS, Intake
+from daemon.ledger.commitments import Commitments, take_report
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
 from daemon.quarantine import HARMLESS
 from dicom_io.network import scp
+from dicom_io.network.commitment import Report
 from dicom_io.network.endings import Ending
 
 MOST_PENDING = 200
@@ -52,6 +54,7 @@ class Receiver:
             refused=self._association_refused,
             contexts_refused=self._contexts_refused,
             sinks=lambda: self._intake.begin(),
+            reported=self._reported,
             maximum_associations=dicom.maximum_associations,
             maximum_pdu=dicom.maximum_pdu,
             maximum_instance=dicom.maximum_instance_mb << 20,
@@ -91,6 +94,11 @@ class Receiver:
                 self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
                 self._broken_off.discard(accepted.series_instance_uid)
         return STATUS[accepted.verdict]
+
+    def _reported(self, calling_ae_title: str, report: Report) -> int:
+        """Write down what a destination says of our request for storage commitment; delivery acts on it."""
+        peers = {peer.name for peer in self._config.peers if peer.ae_title == calling_ae_title}
+        return take_report(Commitments(self._ledger), peers, self._clock, report)
 
     def _ended(self, ended: scp.Ended) -> None:
         if ended.ending != Ending.RELEASED:
@@ -170,4 +178,16 @@ def _printable(text: str, most: int) -> str:
 
 
 def _callers(config: Config) -> list[scp.Caller]:
-    return [scp.Caller(peer.ae_title, peer.host, peer.maximum_associations) for peer in config.accepting_peers]
+    """Who may associate: accepting peers, and destinations that report on a storage commitment."""
+    committing = {item.peer for item in config.destinations if item.confirm == "commitment"}
+    return [
+        scp.Caller(
+            peer.ae_title,
+            peer.host,
+            peer.maximum_associations,
+            may_store=peer.accept,
+            may_report=peer.name in committing,
+        )
+        for peer in config.peers
+        if peer.accept or peer.name in committing
+    ]

@@ -16,7 +16,7 @@ from types import FrameType
 from daemon.clock import ServiceClock
 from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config, Destination
-from daemon.delivery import Deliverer
+from daemon.delivery.deliverer import Deliverer
 from daemon.errors import ConfigurationError, LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat

@@ -12,6 +12,7 @@
         ├── AssociationRefused             A-ASSOCIATE-RJ
         ├── ContextNotAccepted(what, …)    an association, and no presentation context for what was to be done
         ├── QueryRefused(peer, status)     a C-FIND answered with a failure status
+        ├── CommitmentRefused(peer, …)     a request for storage commitment answered with a failure status
         └── StoreRefused(status)           a C-STORE answered with a failure status
 
 Messages hold UIDs, counts, codes and file names that the user gave; never an attribute of a patient.
@@ -272,6 +273,17 @@ class QueryRefused(PeerError):
 
     def __reduce__(self) -> tuple[type["QueryRefused"], tuple[str, int]]:
         return QueryRefused, (self.peer, self.status)
+
+
+class CommitmentRefused(PeerError):
+    """The peer answered the N-ACTION of a storage commitment with a failure status (PS3.7 section 10.1.4)."""
+
+    def __init__(self, peer: str, status: int) -> None:
+        self.peer, self.status = peer, status
+        super().__init__(f"{peer} refused storage commitment with status 0x{status:04X}")
+
+    def __reduce__(self) -> tuple[type["CommitmentRefused"], tuple[str, int]]:
+        return CommitmentRefused, (self.peer, self.status)
 
 
 class StoreRefused(PeerError):

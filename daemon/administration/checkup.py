@@ -20,13 +20,20 @@ from pydicom.uid import (
 from daemon.administration.opened import running_service
 from daemon.administration.rule_checks import doubts
 from daemon.configuration.config import Config, Destination, Peer
-from daemon.delivery import ADVICE, CLASS_NOT_ACCEPTED, FIND_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED
+from daemon.delivery.statuses import (
+    ADVICE,
+    CLASS_NOT_ACCEPTED,
+    COMMITMENT_NOT_ACCEPTED,
+    FIND_NOT_ACCEPTED,
+    SYNTAX_NOT_ACCEPTED,
+)
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.database import Database
 from daemon.spool import Spool
 from daemon.terminal import say
 from dicom_io.errors import AssociationRefused, ContextNotAccepted, PeerError, PeerUnreachable
 from dicom_io.network import scu
+from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.examination import GET, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
 from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
@@ -209,8 +216,7 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
         if taken:
             yield Checked(name, Result.OK, f"takes {objects} ({offer.name}; {', '.join(taken)})")
         else:
-            code = SYNTAX_NOT_ACCEPTED if offer.syntaxes[0] == compressed(LABELMAP).syntaxes[0] else CLASS_NOT_ACCEPTED
-            yield Checked(name, Result.FAILED, f"does not take {objects} ({offer.name})", ADVICE[code])
+            yield Checked(name, Result.FAILED, f"does not take {objects} ({offer.name})", ADVICE[_refusal(offer)])
     if uses := _asked_for(peer, destination):
         try:
             ask(remote, **asking)
@@ -262,6 +268,8 @@ def _offers(destination: Destination | None) -> dict[str, Offer]:
     offers = {", ".join(names): offer for offer, names in by_offer.items()}
     if destination.priors:
         offers["C-GET of earlier results"] = uncompressed(GET)
+    if destination.confirm == "commitment":
+        offers["requests for storage commitment"] = uncompressed(COMMITMENT)
     return offers
 
 
@@ -274,6 +282,13 @@ def offer_of(form: Form) -> Offer:
     if form.kind == "seg":
         return compressed(LABELMAP) if form.seg_type == "labelmap" else uncompressed(SegmentationStorage)
     return uncompressed(EncapsulatedPDFStorage if form.kind == "pdf" else SecondaryCaptureImageStorage)
+
+
+def _refusal(offer: Offer) -> str:
+    """The code of why an offer is not taken."""
+    if offer.sop_class_uid == COMMITMENT:
+        return COMMITMENT_NOT_ACCEPTED
+    return SYNTAX_NOT_ACCEPTED if offer.syntaxes[0] == compressed(LABELMAP).syntaxes[0] else CLASS_NOT_ACCEPTED
 
 
 def _asked_for(peer: Peer, destination: Destination | None) -> str:

@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from daemon.administration.conditions import command_for, halt_of
 from daemon.administration.moments import for_so_long, in_zone
-from daemon.delivery import ADVICE
+from daemon.delivery.statuses import ADVICE
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, HaltCode, Job, State
 from daemon.ledger.rows import Arrival, Happened
 from dicom_io.errors import RejectReason

@@ -6,7 +6,7 @@ from typing import Any
 
 from daemon.administration.conditions import halt_of
 from daemon.administration.fates import stages_of
-from daemon.delivery import ADVICE
+from daemon.delivery.statuses import ADVICE
 from daemon.jobs import Delivery, Job, Shadow
 from daemon.ledger.rows import Happened
 

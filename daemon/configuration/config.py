@@ -119,7 +119,8 @@ class Destination(Section):
     sr_class: SrClass = "comprehensive_3d"
     priors: bool = False
     prior_images: bool = False
-    confirm: Literal["none", "query"] = "none"
+    confirm: Literal["none", "query", "commitment"] = "none"
+    commitment_s: Seconds = 3600.0
     attempts: int = Field(default=8, ge=1)
     first_retry_s: Seconds = 5.0
     longest_retry_s: Seconds = Field(default=300.0, validate_default=True)
@@ -145,13 +146,6 @@ class Destination(Section):
         if prior_images and not info.data.get("priors", True):
             raise ValueError("needs priors = true: images are asked for where there are no results")
         return prior_images
-
-    @field_validator("confirm", mode="before")
-    @classmethod
-    def _no_commitment_yet(cls, confirm: object) -> object:
-        if confirm == "commitment":
-            raise ValueError('"commitment" is not available yet; use "query" or "none"')
-        return confirm
 
     @field_validator("longest_retry_s")
     @classmethod

@@ -12,7 +12,7 @@ from daemon.ledger.rows import Outgoing
 from daemon.ledger.schema import deliveries, jobs, series
 from daemon.ledger.sending import insert_deliveries
 
-AT_ONCE = {"attempts": 0, "not_before": None, "waited_s": 0, "halt": None}
+AT_ONCE = {"attempts": 0, "not_before": None, "waited_s": 0, "halt": None, "not_committed": 0}
 """A delivery that is due now, from the beginning."""
 
 

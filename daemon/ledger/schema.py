@@ -134,9 +134,22 @@ deliveries = Table(
     Column("halt", CODE),
     Column("sha256", String(64)),
     Column("study_instance_uid", UID),
+    Column("not_committed", Integer, nullable=False, server_default="0"),
     UniqueConstraint("job_id", "destination", "sop_instance_uid"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in DeliveryState)), name="state"),
     Index("ix_deliveries_state_not_before", "state", "not_before"),
+)
+
+commitments = Table(
+    "commitments",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("transaction_uid", UID, nullable=False),
+    Column("delivery_id", Integer, ForeignKey("deliveries.id"), nullable=False, index=True),
+    Column("requested_at", Double, nullable=False),
+    Column("reported_at", Double),
+    Column("failure", CODE),
+    UniqueConstraint("transaction_uid", "delivery_id"),
 )
 
 shadows = Table(

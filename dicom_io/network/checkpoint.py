@@ -27,11 +27,17 @@ class Checkpoint(threading.Event):
     def wait(self, timeout: float | None = None) -> bool:
         """Hold the reactor until the Event is set, however often it is set and cleared meanwhile."""
         with self._door:
-            self._is_held = True
+            self._is_held = self._assoc._is_paused = True
             self._door.notify_all()
             self._door.wait_for(self.is_set, timeout)
             self._is_held = False
             return self.is_set()
+
+    def say_held(self) -> None:
+        """Say of the association that its reactor is held, where it is: pynetdicom's own thread may have said no."""
+        with self._door:
+            if self._is_held:
+                self._assoc._is_paused = True
 
     def set(self) -> None:
         """Let the reactor go on."""

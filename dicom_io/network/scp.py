@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
+from functools import partial
 from ipaddress import ip_address
 from socket import gaierror, getaddrinfo
 from typing import cast
@@ -30,6 +31,7 @@ from dicom_io import values
 from dicom_io.errors import InvalidUID
 from dicom_io.network.acceptor import Acceptor, DataSet, Listener, Sink
 from dicom_io.network.admission import REQUEST_S, Admission, Rejection
+from dicom_io.network.commitment import SUCCESS, Report, answer
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.storage_classes import negotiable, prepare
 from dicom_io.uids import checked_uid
@@ -49,6 +51,9 @@ class Caller:
     host: str | None = None
     maximum_associations: int | None = None
     """At once, of this caller; None: as many as there are of all."""
+    may_store: bool = True
+    may_report: bool = False
+    """May say what has become of our requests for storage commitment."""
 
 
 @dataclass(frozen=True)
@@ -190,6 +195,7 @@ def start(
     refused: Callable[[Refused], None] = lambda refused: None,
     contexts_refused: Callable[[ContextsRefused], None] = lambda refused: None,
     sinks: Callable[[], Sink] | None = None,
+    reported: Callable[[str, Report], int] = lambda calling_ae_title, report: SUCCESS,
     maximum_associations: int = 25,
     maximum_pdu: int = 131072,
     maximum_instance: int = 1 << 31,
@@ -203,7 +209,8 @@ def start(
     was let in, or could not be read, when it is over; `refused` for each that was rejected; `contexts_refused` for
     each of which a context was. `sinks` gives a sink for each data set, which takes the whole file as it comes; `store`
     has to discard it, which is done here where the data set does not come to its end; without `sinks` data sets are
-    kept in memory. `maximum_associations` counts those of callers that were let in, at once; a caller that
+    kept in memory. `reported` is given the calling AE title and its report of a storage commitment, and returns the
+    status to answer. `maximum_associations` counts those of callers that were let in, at once; a caller that
     has none open is let in all the same. `maximum_pdu` and `maximum_instance` (a data set) are in bytes, 0 for no
     limit of PDUs; who sends more is aborted.
 
@@ -216,7 +223,15 @@ def start(
     ae.acse_timeout = acse_timeout_s
     prepare()
     door = _Door(ae_title.strip(), callers, maximum_associations)
-    reception = _Reception(door, store, sinks, ended, refused, contexts_refused)
+    reception = _Reception(
+        door=door,
+        store=store,
+        sinks=sinks,
+        reported=reported,
+        ended=ended,
+        refused=refused,
+        contexts_refused=contexts_refused,
+    )
     server = ae.make_server(
         (host, port),
         contexts=[build_context(Verification)],  # of no account: `_admit` says what is offered
@@ -262,10 +277,9 @@ class _Door:
     def enter(self, calling_ae_title: str, called_ae_title: str, address: str) -> tuple[Refusal, Rejection] | None:
         """Give the caller a place; or why it gets none, and what it is told."""
         title = calling_ae_title.strip()
-        known = [caller for caller in self._callers if caller.ae_title == title]
-        if not known:
+        if not any(caller.ae_title == title for caller in self._callers):
             return Refusal.CALLING_AE_TITLE, TO_STRANGERS
-        here = [caller for caller in known if caller.host is None or self._is_at(caller.host, address)]
+        here = self.known(title, address)
         if not here:
             return Refusal.CALLING_HOST, TO_STRANGERS
         if called_ae_title.strip() != self._ae_title:
@@ -278,6 +292,12 @@ class _Door:
                 return Refusal.LOCAL_LIMIT, REJECTIONS[Refusal.LOCAL_LIMIT]
             self._inside[title] += 1
         return None
+
+    def known(self, calling_ae_title: str, address: str) -> list[Caller]:
+        """Return the callers that this may be."""
+        title = calling_ae_title.strip()
+        known = [caller for caller in self._callers if caller.ae_title == title]
+        return [caller for caller in known if caller.host is None or self._is_at(caller.host, address)]
 
     def leave(self, calling_ae_title: str) -> None:
         """Give the place back."""
@@ -303,9 +323,11 @@ class _Reception:
 
     def __init__(
         self,
+        *,
         door: _Door,
         store: Callable[[Received], int],
         sinks: Callable[[], Sink] | None,
+        reported: Callable[[str, Report], int],
         ended: Callable[[Ended], None],
         refused: Callable[[Refused], None],
         contexts_refused: Callable[[ContextsRefused], None],
@@ -313,6 +335,7 @@ class _Reception:
         self._door = door
         self._store = store
         self._sinks = sinks
+        self._reported = reported
         self._ended = ended
         self._refused = refused
         self._contexts_refused = contexts_refused
@@ -326,6 +349,7 @@ class _Reception:
             (evt.EVT_ACCEPTED, self._tell_refused_contexts),
             (evt.EVT_C_ECHO, lambda event: 0x0000),
             (evt.EVT_C_STORE, self._receive),
+            (evt.EVT_N_EVENT_REPORT, self._take_report),
         ]
 
     def judge(self, calling_ae_title: str, called_ae_title: str, address: str) -> Rejection | None:
@@ -340,7 +364,17 @@ class _Reception:
     def _offer(self, event: Event) -> None:
         """Say which contexts pynetdicom may accept."""
         request = cast(A_ASSOCIATE, event.assoc.requestor.primitive)
-        event.assoc.acceptor.supported_contexts = negotiable(request.presentation_context_definition_list)
+        calling_ae_title, _, address = _caller(event.assoc)
+        callers = self._door.known(calling_ae_title, address)
+        event.assoc.acceptor.supported_contexts = negotiable(
+            request.presentation_context_definition_list,
+            may_store=any(caller.may_store for caller in callers),
+            may_report=any(caller.may_report for caller in callers),
+        )
+
+    def _take_report(self, event: Event) -> tuple[int, None]:
+        calling_ae_title, _, _ = _caller(event.assoc)
+        return answer(event, partial(self._reported, calling_ae_title.strip())), None
 
     def begin(self, assoc: Association, message: DIMSEMessage) -> Sink | None:
         """Give a sink to a data set that begins to come, with what stands before it in a file."""

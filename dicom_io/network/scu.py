@@ -157,7 +157,7 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
     Raises NotDicom, PeerUnreachable, AssociationRefused, ContextNotAccepted for the first file of which the peer takes
     no presentation context, or StoreRefused at the first failure; the files before it are stored.
     """
-    files = [_file(path) for path in paths]
+    files = [read_meta(path) for path in paths]
     proposed = list(dict.fromkeys((file.sop_class_uid, syntax) for file in files for syntax in file.syntaxes))
     contexts = [build_context(sop_class_uid, syntax) for sop_class_uid, syntax in proposed]
     statuses: list[int] = []
@@ -291,7 +291,7 @@ def get_series(assoc: Association, study_instance_uid: str, series_instance_uid:
     wanted.StudyInstanceUID = study_instance_uid
     wanted.SeriesInstanceUID = series_instance_uid
     get = StudyRootQueryRetrieveInformationModelGet
-    _require(assoc, get, remote)
+    require(assoc, get, remote)
     for response, _ in while_open(assoc, remote).send_c_get(wanted, get):
         status = status_of(response, remote)
         if status not in PENDING and status != 0x0000:
@@ -310,26 +310,32 @@ PENDING = (0xFF00, 0xFF01)
 
 
 @dataclass(frozen=True)
-class _File:
+class StoredFile:
+    """A file that can be sent."""
+
     path: Path
     sop_class_uid: str
+    sop_instance_uid: str
     syntaxes: tuple[str, ...]
     """The transfer syntaxes it can go out in, its own first."""
 
 
-def _file(path: Path) -> _File:
+def read_meta(path: Path) -> StoredFile:
+    """Return what the file meta information of an object says. Raises NotDicom, FileNotFoundError."""
     try:
         meta = read_file_meta_info(path)
-        sop_class_uid, syntax, _ = (
+        sop_class_uid, syntax, sop_instance_uid = (
             str(meta.MediaStorageSOPClassUID),
             meta.TransferSyntaxUID,
-            meta.MediaStorageSOPInstanceUID,
+            str(meta.MediaStorageSOPInstanceUID),
         )
     except (InvalidDicomError, AttributeError, EOFError, ValueError) as error:
         raise NotDicom(path, "no file meta information") from error
     # Pixel data of these three is the same bytes, so the data set can be encoded anew without touching them.
     converted = NATIVE if syntax in (*NATIVE, DeflatedExplicitVRLittleEndian) else ()
-    return _File(path, sop_class_uid, (str(syntax), *(str(uid) for uid in converted if uid != syntax)))
+    return StoredFile(
+        path, sop_class_uid, sop_instance_uid, (str(syntax), *(str(uid) for uid in converted if uid != syntax))
+    )
 
 
 def _of_its_socket(change: Callable[[socket.socket], None]) -> Callable[[Event], None]:
@@ -425,7 +431,7 @@ def sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:
     ]
 
 
-def _require(assoc: Association, abstract_syntax: str, remote: Remote) -> None:
+def require(assoc: Association, abstract_syntax: str, remote: Remote) -> None:
     """Raise ContextNotAccepted where the peer takes no presentation context for an abstract syntax."""
     if not sent_as(assoc, abstract_syntax):
         raise _not_accepted(assoc, abstract_syntax, remote)
@@ -461,7 +467,7 @@ def _is_stored(status: int) -> bool:
 def matches(assoc: Association, query: Dataset, remote: Remote) -> list[Dataset]:
     """Return what the peer answers to a C-FIND. Raises PeerUnreachable, ContextNotAccepted, QueryRefused, PeerError."""
     found: list[Dataset] = []
-    _require(assoc, FIND, remote)
+    require(assoc, FIND, remote)
     for response, identifier in while_open(assoc, remote).send_c_find(query, FIND):
         status = status_of(response, remote)
         if status in PENDING and identifier is not None:

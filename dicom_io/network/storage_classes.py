@@ -11,7 +11,7 @@ from pydicom._uid_dict import UID_dictionary
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AllStoragePresentationContexts, NonPatientObjectPresentationContexts, build_context
 from pynetdicom.presentation import PresentationContext
-from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
+from pynetdicom.sop_class import StorageCommitmentPushModel, Verification  # type: ignore[attr-defined]
 
 NOT_FOR_STORAGE = frozenset(
     {
@@ -50,8 +50,10 @@ def may_be_stored(abstract_syntax: str) -> bool:
     return not abstract_syntax.startswith(STANDARD) or abstract_syntax.startswith(STANDARD_STORAGE)
 
 
-def negotiable(proposed: Iterable[PresentationContext]) -> list[PresentationContext]:
-    """What is offered to a peer that proposes these contexts.
+def negotiable(
+    proposed: Iterable[PresentationContext], *, may_store: bool = True, may_report: bool = False
+) -> list[PresentationContext]:
+    """What is offered to a peer that proposes these contexts, as far as it may store and report on commitments.
 
     A private class may come in its vendor's own transfer syntax: nothing of it needs to be read. In all others a
     syntax that pydicom cannot name is refused, so that the peer sends one that can be decoded.
@@ -66,7 +68,11 @@ def negotiable(proposed: Iterable[PresentationContext]) -> list[PresentationCont
     for abstract_syntax, own in unnamed.items():
         if abstract_syntax == Verification:
             offers.append(build_context(Verification, [ExplicitVRLittleEndian, ImplicitVRLittleEndian]))
-        elif may_be_stored(abstract_syntax):
+        elif abstract_syntax == StorageCommitmentPushModel and may_report:
+            report = build_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+            report.scu_role = report.scp_role = True  # the peer is the SCP of what we asked for (PS3.4 section J.3.3)
+            offers.append(report)
+        elif may_store and may_be_stored(abstract_syntax):
             offers.append(
                 build_context(abstract_syntax, [*transfer_syntaxes(), *own]) if own else _offer(abstract_syntax)
             )

@@ -188,6 +188,7 @@ MEANING: list[tuple[Exception, HaltCode | None, HaltCode | None]] = [
     (dicom_io.errors.ContextNotAccepted("PEER", "1.2.3", name="SEG"), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.StoreRefused(0xA700), None, HaltCode.DELIVERY_FAILED),
     (dicom_io.errors.QueryRefused("PEER", 0xC000), None, HaltCode.DELIVERY_FAILED),
+    (dicom_io.errors.CommitmentRefused("PEER", 0x0110), None, HaltCode.DELIVERY_FAILED),
     *((kind(), HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE) for kind in MODEL_ERRORS if kind not in OF_DEVICES),
     (models.errors.DeviceLost("the GPU failed"), None, HaltCode.WORKER_FAILED),
     (models.errors.DeviceUnavailable("gone"), None, None),

@@ -15,6 +15,7 @@ from daemon.administration.rule_checks import covers, doubts
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
 from daemon.spool import Spool
+from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.scu import FIND
 from reports.objects.kinds import FORMS, SR_SOP_CLASS_UIDS
 
@@ -120,6 +121,17 @@ def test_an_archive_that_cannot_take_what_it_is_to_take(free_here: Callable[...,
         (Result.FAILED, "does not answer C-FIND, for confirm"),
     ]
     assert all(remedy for result, _, remedy in said if result == Result.FAILED)
+
+
+def test_an_archive_that_is_to_commit_itself(free_here: Callable[..., Config], start_peer: StartPeer):
+    """Whether it takes the request is asked for; that it can call back shows only when it does."""
+    destination = Destination(peer="archive", objects=("seg",), confirm="commitment")
+    for offered, result in (((SEG, SR, COMMITMENT), Result.OK), ((SEG, SR), Result.FAILED)):
+        said = found(free_here(start_peer(*offered), destination=(destination,)), "peer archive")
+        ((remedy, text),) = [(item[2], item[1]) for item in said if "storage commitment" in item[1]]
+        assert {item[0] for item in said} == {Result.OK, result}
+        assert text.startswith("takes" if result == Result.OK else "does not take")
+        assert (remedy or "").startswith("" if result == Result.OK else "The destination has stored it, and does not")
 
 
 def test_an_archive_that_refuses_queries(free_here: Callable[..., Config], start_peer: StartPeer):

@@ -20,7 +20,7 @@ import models.errors
 import reports.errors
 from daemon.choice import Choice, Chosen
 from daemon.commands.cli import PANELS, app, main, one_line_errors
-from daemon.delivery import ADVICE
+from daemon.delivery.statuses import ADVICE
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
@@ -404,6 +404,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "ConfigurationError": (["porta.toml:1: a", "porta.toml:2: b"],),
     "SeriesRejected": (RejectReason.TOO_SHORT, "4 mm."),
     "QueryRefused": ("PEER", 0xC000),
+    "CommitmentRefused": ("PEER", 0x0110),
     "StoreRefused": (0xA700,),
     "WrongState": (3, "RECEIVED", "retry"),
 }

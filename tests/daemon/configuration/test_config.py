@@ -29,7 +29,7 @@ accept = true
 [[destination]]
 peer = "orthanc"
 objects = ["seg", "sr"]
-confirm = "query"              # "none" | "query" | "commitment" (a later issue)
+confirm = "query"              # "none" | "query" | "commitment"
 [[rule]]                       # first match wins; a series no rule matches is kept REJECTED(NO_RULE) and not processed
 name = "liver-ct"
 match = { Modality = "CT" }
@@ -244,10 +244,9 @@ ONE_FAULT = [
         '"pdf", "probability" or "explain", not "png"',
     ),
     (
-        PEER + DESTINATION + 'confirm = "commitment"',
-        '8: destination[0].confirm: "commitment" is not available yet; use "query" or "none"',
+        PEER + DESTINATION + 'confirm = "maybe"',
+        '8: destination[0].confirm: must be "none", "query" or "commitment", not "maybe"',
     ),
-    (PEER + DESTINATION + 'confirm = "maybe"', '8: destination[0].confirm: must be "none" or "query", not "maybe"'),
     (
         PEER + DESTINATION + "first_retry_s = 60\nlongest_retry_s = 30",
         "9: destination[0].longest_retry_s: 30 is less than first_retry_s, 60",

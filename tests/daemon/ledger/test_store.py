@@ -1158,7 +1158,8 @@ COLUMNS = {
         replaces_revision before_instance""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination kind seg_type sr_class sop_instance_uid series_instance_uid path confirm
-        state attempts not_before last_status volume_index waited_s halt sha256 study_instance_uid""",
+        state attempts not_before last_status volume_index waited_s halt sha256 study_instance_uid not_committed""",
+    "commitments": "id transaction_uid delivery_id requested_at reported_at failure",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
     "refusals": "id kind reason calling_ae_title called_ae_title host count first_at last_at",
 }

@@ -1,57 +1,37 @@
-"""From the outbox to the destinations: C-STORE, then confirmation, each tried again until it works or is given up."""
+"""From the outbox to the destinations: sent, then confirmed, each tried again until it works or is given up."""
 
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 from daemon.configuration.config import Config, Destination
-from daemon.errors import DestinationGone, FileDamaged
+from daemon.delivery.statuses import NOT_COMMITTED, NotCommitted, NotHeld, NotReported, Unanswered, status_code
+from daemon.errors import DestinationGone
 from daemon.guard import guarded
 from daemon.integrity import check_file
 from daemon.jobs import Decision, Delivery, DeliveryState, Halt, HaltCode, Patience, Retry, decide, is_outage
+from daemon.ledger.commitments import ASKED, COMMITTED, Commitments, Reported, take_report
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from dicom_io.errors import (
-    AssociationLost,
-    AssociationRefused,
-    ContextNotAccepted,
-    NotDicom,
-    PeerError,
-    PeerUnreachable,
-    QueryRefused,
-    StoreRefused,
-)
+from dicom_io.errors import AssociationLost, ContextNotAccepted, StoreRefused
 from dicom_io.network import scu
+from dicom_io.network.commitment import (
+    MOST_REFERENCES,
+    Reference,
+    new_transaction_uid,
+    read_reference,
+    request,
+)
 
 log = get_logger()
 
-CLASS_NOT_ACCEPTED, SYNTAX_NOT_ACCEPTED = "CLASS_NOT_ACCEPTED", "SYNTAX_NOT_ACCEPTED"
-FIND_NOT_ACCEPTED, FIND_FAILED = "FIND_NOT_ACCEPTED", "FIND_FAILED"
-OUTBOX_DAMAGED, OUTBOX_UNREADABLE = "OUTBOX_DAMAGED", "OUTBOX_UNREADABLE"
 
-ADVICE = {
-    CLASS_NOT_ACCEPTED: "The destination does not accept objects of this class: have it accept them, or leave this one "
-    "out of `objects`.",
-    SYNTAX_NOT_ACCEPTED: "The destination accepts this class of objects, but not the transfer syntax of this one: have "
-    "it accept that, or choose another `seg_type`.",
-    FIND_NOT_ACCEPTED: "The destination has stored it, and does not answer C-FIND: have it answer, or set "
-    '`confirm = "none"`.',
-    FIND_FAILED: "The destination has stored it, and answers C-FIND with an error: look into its own log, or set "
-    '`confirm = "none"`.',
-    "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
-    "its own AE title right?",
-    "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
-    OUTBOX_DAMAGED: "The file in the outbox holds other bytes than were written, and was not sent: look at the disk, "
-    "put a backup of the file back, and `porta retry` sends it.",
-    OUTBOX_UNREADABLE: "The file in the outbox is gone, or no DICOM file: look at the disk, put a backup of the file "
-    "back, and `porta retry` sends it.",
-    "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
-}
-"""What a person can do about a `last_status`."""
+REPORT_S = 2.0
+"""How long an association is kept open for the report of a storage commitment; a later one comes on another."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +46,12 @@ class Deliverer:
     ledger: Ledger
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
+    report_s: float = REPORT_S
+
+    @property
+    def commitments(self) -> Commitments:
+        """What the ledger knows of storage commitment."""
+        return Commitments(self.ledger)
 
     def deliver_to(self, destination: Destination) -> int:
         """Try once every delivery that is due at a destination; return how many moved on.
@@ -73,7 +59,7 @@ class Deliverer:
         The first try is a probe: where it finds the destination away or full, all wait, and keep their attempts. So
         they do when two in a row get no answer. One alone, after others had theirs, is itself to blame.
         """
-        moved = 0
+        moved = self._settle_reports(destination)
         silent: list[tuple[Delivery, Exception]] = []
 
         def failed(delivery: Delivery, error: Exception) -> None:
@@ -82,7 +68,11 @@ class Deliverer:
             else:
                 self._settle(delivery, destination, error)
 
-        for delivery in self.ledger.due_deliveries(now=self.clock(), to=destination.peer):
+        due = self.ledger.due_deliveries(now=self.clock(), to=destination.peer)
+        to_commit = [delivery for delivery in due if _awaits_commitment(delivery)]
+        for delivery in due:
+            if _awaits_commitment(delivery):
+                continue
             with _bound(delivery), guarded(partial(failed, delivery)):
                 self._try(delivery, destination)
                 moved += 1
@@ -93,9 +83,11 @@ class Deliverer:
             self._wait_for(destination, silent[0][1])
         elif moved:
             for delivery, error in silent:
-                self._settle(delivery, destination, _Unanswered(_status(error)))
+                self._settle(delivery, destination, Unanswered(status_code(error)))
             if resumed := self.ledger.resume_destination(destination.peer):
                 log.info("destination.resumed", destination=destination.peer, deliveries=resumed)
+        for first in range(0, len(to_commit), MOST_REFERENCES):
+            moved += self._ask_to_commit(to_commit[first : first + MOST_REFERENCES], destination)
         return moved
 
     def halt_orphans(self) -> None:
@@ -105,11 +97,88 @@ class Deliverer:
             with _bound(delivery), guarded(lambda error: log.error("item.failed", error=error)):
                 self._halt(delivery, HaltCode.DESTINATION_GONE, DestinationGone(delivery.destination))
 
-    def _try(self, delivery: Delivery, destination: Destination) -> None:
+    def _ask_to_commit(self, due: Sequence[Delivery], destination: Destination) -> int:
+        """Ask a destination to commit itself to objects that it stored; return how many it was asked for.
+
+        Those that it was asked for before, and did not report on, are asked for under a new Transaction UID.
+        """
+        asked: dict[Reference, Delivery] = {}
+        for delivery in due:
+            with _bound(delivery), guarded(partial(self._settle, delivery, destination)):
+                if delivery.last_status == ASKED and delivery.attempts >= destination.attempts:
+                    raise NotReported(f"{destination.peer} did not report on {delivery.attempts} requests")
+                asked[read_reference(self.spool.root / delivery.path)] = delivery
+        if not asked:
+            return 0
+        batch, transaction_uid = list(asked.values()), new_transaction_uid()
+        failed: list[Exception] = []
+        with guarded(failed.append):
+            self.commitments.open(transaction_uid, batch, now=self.clock())
+            request(
+                self._remote(destination),
+                list(asked),
+                transaction_uid=transaction_uid,
+                calling_ae_title=self.config.dicom.ae_title,
+                timeout_s=destination.timeout_s,
+                report_s=self.report_s,
+                reported=partial(take_report, self.commitments, (destination.peer,), self.clock),
+            )
+            self.commitments.await_report(batch, until=self.clock() + destination.commitment_s)
+            log.info("commitment.requested", destination=destination.peer, deliveries=len(batch))
+            return len(batch) + self._settle_reports(destination)
+        self.commitments.forget(transaction_uid)
+        if is_outage(failed[0]):
+            self._wait_for(destination, failed[0])
+        else:
+            for delivery in batch:
+                self._settle(delivery, destination, failed[0])
+        return 0
+
+    def _settle_reports(self, destination: Destination) -> int:
+        """Act on what a destination has reported since; return for how many objects it was good."""
+        confirmed = 0
+        for reported in self.commitments.reported(destination.peer):
+            delivery = reported.delivery
+            with _bound(delivery), guarded(lambda error: log.error("item.failed", error=error)):
+                if reported.failure is None:
+                    self.commitments.confirm(delivery, now=self.clock())
+                    log.info(
+                        "object.confirmed", destination=delivery.destination, object=delivery.object, status=COMMITTED
+                    )
+                    confirmed += 1
+                elif not reported.is_latest:
+                    self.commitments.drop(reported)
+                else:
+                    self._send_again(reported, destination)
+        return confirmed
+
+    def _send_again(self, reported: Reported, destination: Destination) -> None:
+        """Send an object once more that its destination does not keep; give it up after `attempts` of that."""
+        delivery, now = reported.delivery, self.clock()
+        error = NotCommitted(f"{destination.peer} does not keep what it was sent")
+        match self._decide(error, replace(delivery, attempts=delivery.not_committed), destination, now):
+            case Halt(code):
+                self.commitments.drop(reported)
+                self._halt(delivery, code, error)
+            case Retry(at):
+                self.commitments.send_again(reported, now=now, until=at, status=NOT_COMMITTED)
+                log.warning(
+                    "delivery.postponed",
+                    **_named(delivery, error),
+                    status=NOT_COMMITTED,
+                    code=reported.failure,
+                    attempts=delivery.not_committed + 1,
+                    delay_s=round(at - now, 1),
+                )
+
+    def _remote(self, destination: Destination) -> scu.Remote:
         peer = self.config.peer(destination.peer)
         if peer.host is None or peer.port is None:  # the configuration is checked for this; a later one may differ
             raise DestinationGone(destination.peer)
-        remote = scu.Remote(peer.ae_title, peer.host, peer.port)
+        return scu.Remote(peer.ae_title, peer.host, peer.port)
+
+    def _try(self, delivery: Delivery, destination: Destination) -> None:
+        remote = self._remote(destination)
         ours, timeout_s = self.config.dicom.ae_title, destination.timeout_s
         if delivery.state == DeliveryState.PENDING:
             path = self.spool.root / delivery.path
@@ -149,7 +218,7 @@ class Deliverer:
                 case Retry(at):
                     until = max(at, until or at)
         if until is not None:
-            status = _status(error)
+            status = status_code(error)
             count = self.ledger.wait_for_destination(destination.peer, now=now, until=until, status=status)
             log.warning(
                 "destination.awaited",
@@ -167,7 +236,7 @@ class Deliverer:
                 case Halt(code):
                     self._halt(delivery, code, error)
                 case Retry(at, counts):
-                    status = _status(error)
+                    status = status_code(error)
                     self.ledger.postpone_delivery(delivery, until=at, status=status, counts=counts)
                     log.warning(
                         "delivery.postponed",
@@ -187,21 +256,13 @@ class Deliverer:
         return decide(error, delivery, now=now, jitter=self.jitter, patience=patience)
 
     def _halt(self, delivery: Delivery, code: HaltCode, error: Exception) -> None:
-        status = _status(error)
+        status = status_code(error)
         self.ledger.halt_delivery(delivery, code, now=self.clock(), status=status)
         log.error("delivery.halted", **_named(delivery, error), halt=code, status=status, error=error)
 
 
-class NotHeld(PeerError):
-    """The destination accepted an object with success, and does not have it now."""
-
-
-class _Unanswered(PeerError):
-    """An object got no answer, or no room, where others did: it counts as an attempt of this object."""
-
-    def __init__(self, status: str) -> None:
-        self.status = status
-        super().__init__(status)
+def _awaits_commitment(delivery: Delivery) -> bool:
+    return delivery.state == DeliveryState.STORED and delivery.confirm == "commitment"
 
 
 def _is_of_destination(error: Exception) -> bool:
@@ -221,34 +282,3 @@ def _named(delivery: Delivery, error: Exception) -> dict[str, str]:
     """Return the keys of a delivery for the log: destination, object, and the class that was not accepted."""
     named = {"destination": delivery.destination, "object": delivery.object}
     return named | ({"sop_class_uid": error.abstract_syntax} if isinstance(error, ContextNotAccepted) else {})
-
-
-def _status(error: Exception) -> str:
-    """Return a code for the ledger and the log."""
-    match error:
-        case StoreRefused():
-            return f"0x{error.status:04X}"
-        case PeerUnreachable():
-            return "UNREACHABLE"
-        case ContextNotAccepted(abstract_syntax=scu.FIND):
-            return FIND_NOT_ACCEPTED
-        case QueryRefused():
-            return FIND_FAILED
-        case ContextNotAccepted():
-            return SYNTAX_NOT_ACCEPTED if error.only_syntax else CLASS_NOT_ACCEPTED
-        case AssociationRefused():
-            return "ASSOCIATION_REFUSED"
-        case NotHeld():
-            return "NOT_HELD"
-        case FileDamaged():
-            return OUTBOX_DAMAGED
-        case NotDicom() | FileNotFoundError():
-            return OUTBOX_UNREADABLE
-        case DestinationGone():
-            return "NO_DESTINATION"
-        case _Unanswered():
-            return error.status
-        case PeerError():
-            return "PEER_ERROR"
-        case _:
-            return "UNEXPECTED"
