@@ -86,6 +86,10 @@ class Quarantine:
         found = [self._read(path.stem) for path in self._folder.glob("*.dcm")]
         return sorted(filter(None, found), key=lambda entry: entry.last_at)
 
+    def count(self) -> int:
+        """Return how many entries there are, without reading them."""
+        return sum(1 for _ in self._folder.glob("*.dcm"))
+
     def trim(self) -> int:
         """Remove what is too old, and what there is no room for; return how many entries."""
         with self._lock:

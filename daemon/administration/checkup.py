@@ -3,8 +3,7 @@
 import json
 import os
 import socket
-import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -32,12 +31,10 @@ from daemon.ledger.database import Database
 from daemon.spool import Spool
 from daemon.terminal import say
 from dicom_io.errors import AssociationRefused, ContextNotAccepted, PeerError, PeerUnreachable
-from dicom_io.network import scu
 from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.examination import GET, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
 from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
-from reports.objects.marked_object import PATIENT_ID, marked_sr
 
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
 """Label Map Segmentation Storage."""
@@ -64,13 +61,17 @@ class Checked:
     remedy: str | None = None
 
 
-def print_checks(config: Config, *, as_json: bool, store: bool = False) -> bool:
+Storing = Callable[[Config, Destination], Iterator[Checked]]
+"""`daemon.administration.storing.store_test_object`, which loads what writes SRs."""
+
+
+def print_checks(config: Config, *, as_json: bool, storing: Storing | None = None) -> bool:
     """Look at everything, print each result at once, and the number of failures last; False where there is one.
 
-    With `store` a marked object is stored at each destination.
+    `storing`: see `checks`.
     """
     results = []
-    for item in checks(config, store=store):
+    for item in checks(config, storing=storing):
         results.append(item)
         if not as_json:
             mark = {Result.OK: "ok", Result.WARNING: "warning", Result.FAILED: "FAILED"}[item.result]
@@ -85,8 +86,8 @@ def print_checks(config: Config, *, as_json: bool, store: bool = False) -> bool:
     return not failed
 
 
-def checks(config: Config, *, store: bool = False) -> Iterator[Checked]:
-    """Look at one thing after the other; with `store` also at what becomes of an object."""
+def checks(config: Config, *, storing: Storing | None = None) -> Iterator[Checked]:
+    """Look at one thing after the other; with `storing` also at what becomes of an object, at each destination."""
     spool = Spool(config.storage.root)
     service = running_service(config)
     running = spool.running() is not None
@@ -102,8 +103,9 @@ def checks(config: Config, *, store: bool = False) -> Iterator[Checked]:
         yield Checked("configuration", Result.WARNING, said, "`porta reload`")
     for peer in config.peers:
         yield from _peer(config, peer)
-    for destination in config.destinations if store else ():
-        yield from _storing(config, destination)
+    if storing is not None:
+        for destination in config.destinations:
+            yield from storing(config, destination)
 
 
 def _ledger(config: Config) -> Checked:
@@ -208,7 +210,7 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
         connect(remote, timeout_s=config.dicom.acse_timeout_s)
         echoed = examine(remote, list(offers.values()) or [uncompressed(CTImageStorage)], **asking)
     except PeerError as error:
-        yield Checked(name, Result.FAILED, str(error), _remedy(error, config, peer))
+        yield Checked(name, Result.FAILED, str(error), remedy(error, config, peer))
         return
     yield Checked(name, Result.OK, f"{remote} answered C-ECHO in {echoed.seconds * 1000:.0f} ms")
     for objects, offer in offers.items():
@@ -226,36 +228,6 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
             )
         else:
             yield Checked(name, Result.OK, f"answers C-FIND, for {uses}")
-
-
-def _storing(config: Config, destination: Destination) -> Iterator[Checked]:
-    """Store an SR that says that it is a test, and ask whether it is there."""
-    name, peer = f"storing at {destination.peer}", config.peer(destination.peer)
-    form = next((form for form in sorted(destination.profile.forms, key=lambda form: form.name) if form.sr_class), None)
-    if form is None or form.sr_class is None:
-        yield Checked(name, Result.OK, "takes no SR, which the test object is: nothing was sent")
-        return
-    remote = Remote(peer.ae_title, str(peer.host), int(peer.port or 0))
-    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": destination.timeout_s}
-    sr = marked_sr(form.sr_class)
-    try:
-        with tempfile.TemporaryDirectory(prefix="porta-check-") as folder:
-            path = Path(folder) / "sr.dcm"
-            sr.save_as(path, enforce_file_format=True)
-            (status,) = scu.store(remote, [path], **asking)
-        yield Checked(
-            name, Result.OK, f"took a test object (0x{status:04X}); patient {PATIENT_ID}, to be deleted there"
-        )
-        if destination.confirm == "query":
-            keywords = ("study", "series", "sop")
-            uids = (sr.StudyInstanceUID, sr.SeriesInstanceUID, sr.SOPInstanceUID)
-            where: dict[str, Any] = {f"{key}_instance_uid": str(uid) for key, uid in zip(keywords, uids, strict=True)}
-            held = scu.holds(remote, **where, **asking)
-            said = "has it, as it answered to C-FIND" if held else "took it with success and does not have it"
-            result = Result.OK if held else Result.FAILED
-            yield Checked(name, result, said, None if held else ADVICE["NOT_HELD"])
-    except PeerError as error:
-        yield Checked(name, Result.FAILED, str(error), _remedy(error, config, peer))
 
 
 def _offers(destination: Destination | None) -> dict[str, Offer]:
@@ -300,7 +272,8 @@ def _asked_for(peer: Peer, destination: Destination | None) -> str:
     return ", ".join(uses)
 
 
-def _remedy(error: PeerError, config: Config, peer: Peer) -> str:
+def remedy(error: PeerError, config: Config, peer: Peer) -> str:
+    """Say what to do about a peer that did not do what it was asked."""
     ours = f"{config.dicom.ae_title}, {_address(config)}, {config.dicom.port}"
     if isinstance(error, AssociationRefused):
         if "called AE title" in str(error):

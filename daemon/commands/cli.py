@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from daemon import log
-from daemon.commands import model_commands
+from daemon.commands import console_commands, model_commands
 from daemon.commands.admin_commands import cancel, configured, jobs, read, reload, rerun, retry, rules, send, study
 from daemon.commands.options import (
     ConfigOption,
@@ -82,11 +82,12 @@ def check(
 ) -> None:
     """Look at all that must be right: configuration, models, ledger, storage, disk, port, memory, rules, each peer."""
     from daemon.administration.checkup import print_checks
+    from daemon.administration.storing import store_test_object
 
     settings = require_models(configured(config))
     if not as_json:
         print_verified(settings)
-    raise typer.Exit(0 if print_checks(settings, as_json=as_json, store=store) else 1)
+    raise typer.Exit(0 if print_checks(settings, as_json=as_json, storing=store_test_object if store else None) else 1)
 
 
 def submit(
@@ -404,13 +405,15 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
     "Mend it": (retry, rerun, send, cancel, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
+    "Console": (),
 }
-"""The commands as the help shows them, in the order of a site's life; `models` ends the last panel."""
+"""The commands as the help shows them, in the order of a site's life; `models` ends its panel."""
 
 for _panel, _commands in PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(model_commands.app, name="models", rich_help_panel="Models")
+app.add_typer(console_commands.app, name="console", rich_help_panel="Console")
 
 
 if __name__ == "__main__":

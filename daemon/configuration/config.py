@@ -55,6 +55,8 @@ _RELEASED_QUIET_S = 5.0
 RELOADED = ("peers", "destinations", "rules", "own_models", "series")
 """The fields of `Config` that a running service takes up anew."""
 
+LOOPBACK = ("127.0.0.1", "::1", "localhost")
+
 KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
 
 
@@ -272,10 +274,45 @@ class Engine(Section):
 
 
 class Web(Section):
-    """The console's address. Accepted, and unused until the console comes."""
+    """The console (`porta console`): where it listens, how browsers reach it, and who stays signed in for how long.
+
+    Passwords and patients' names are shown over TLS alone, or on this machine: without a loopback `host` it needs an
+    https `url`, whose end is either here (`certificate`, a PEM that holds the key too) or at a proxy before it.
+    """
 
     host: Host = "127.0.0.1"
     port: Port = 8043
+    certificate: Annotated[Path, Strict(False)] | None = None
+    url: str | None = Field(default=None, validate_default=True)
+    session_hours: float = Field(default=12.0, gt=0, le=168)
+    idle_minutes: float = Field(default=30.0, gt=0)
+    attempts: int = Field(default=5, ge=1)
+    locked_minutes: float = Field(default=15.0, gt=0)
+    upload_mb: int = Field(default=4096, ge=1)
+    ohif_url: str | None = None
+    archive_url: str | None = None
+
+    @field_validator("url")
+    @classmethod
+    def _url_is_safe(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url is not None and not re.fullmatch(r"https?://[^/\s?#]+", url):
+            raise ValueError(f"must be https://NAME or https://NAME:PORT, not {show_value(url)}")
+        if info.data.get("host", "127.0.0.1") not in LOOPBACK and not (url or "").startswith("https://"):
+            raise ValueError("must be the https:// address that browsers use, where host is not this machine alone")
+        return url
+
+    @field_validator("ohif_url", "archive_url")
+    @classmethod
+    def _has_study(cls, url: str | None) -> str | None:
+        if url is not None and not (url.startswith(("https://", "http://")) and url.count("{study}") == 1):
+            raise ValueError("must begin with https:// or http://, and have {study} where the StudyInstanceUID goes")
+        return url
+
+    @property
+    def origin(self) -> str:
+        """The address that browsers use, without a path."""
+        scheme = "https" if self.certificate else "http"
+        return self.url or f"{scheme}://{self.host}:{self.port}"
 
 
 class Log(Section):

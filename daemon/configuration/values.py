@@ -43,7 +43,7 @@ def _ae_title(value: str) -> str:
     return value
 
 
-def _name(value: str) -> str:
+def checked_name(value: str) -> str:
     """A name that stands in the ledger, in logs and on the command line, so it needs no quoting anywhere."""
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}", value):
         raise ValueError(f"a name is 1 to 64 letters, digits, dots, dashes or underscores, not {show_value(value)}")
@@ -100,7 +100,7 @@ def each_once(values: tuple[str, ...]) -> tuple[str, ...]:
 
 
 AETitle = Annotated[str, AfterValidator(_ae_title)]
-Name = Annotated[str, AfterValidator(_name)]
+Name = Annotated[str, AfterValidator(checked_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, AfterValidator(_port)]
 RuleTag = Annotated[str, AfterValidator(_rule_tag)]

@@ -184,3 +184,37 @@ refusals = Table(
     Column("last_at", Double, nullable=False),
     UniqueConstraint("kind", "reason", "calling_ae_title", "called_ae_title", "host"),
 )
+
+users = Table(
+    "users",
+    metadata,
+    Column("name", CODE, primary_key=True),
+    Column("role", CODE, nullable=False),
+    Column("password_hash", String(255)),
+    Column("created_at", Double, nullable=False),
+    Column("failures", Integer, nullable=False, server_default="0"),
+    Column("locked_until", Double),
+)
+
+sessions = Table(
+    "sessions",
+    metadata,
+    Column("digest", String(64), primary_key=True),
+    Column("user", CODE, ForeignKey("users.name"), nullable=False),
+    Column("opened_at", Double, nullable=False),
+    Column("seen_at", Double, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("at", Double, nullable=False),
+    Column("user", CODE, nullable=False),
+    Column("action", CODE, nullable=False),
+    Column("host", CODE, nullable=False),
+    Column("code", CODE),
+    Column("job_id", Integer),
+    Column("study_instance_uid", UID),
+)
+"""Without references: what was done stays, whatever becomes of user and job."""

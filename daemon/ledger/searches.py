@@ -24,7 +24,7 @@ class JobFilter:
     """Which jobs are meant; what is None or empty excludes none. `since` and `until` are about when they were opened.
 
     `reason`: why they are not processed or stand still, or a delivery does. `states` may hold HALTED. `only_last`: of
-    each series the last job alone, and none that takes results back.
+    each series the last job alone, and none that takes results back. `before`: with lower ids than this.
     """
 
     ids: tuple[int, ...] = ()
@@ -37,6 +37,7 @@ class JobFilter:
     destination: str | None = None
     reason: str | None = None
     only_last: bool = False
+    before: int | None = None
 
 
 def checked_states(states: Iterable[str]) -> tuple[str, ...]:
@@ -126,6 +127,7 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     ):
         conditions += [] if value is None else [column == value]
     conditions += [jobs.c.id.in_(wanted.ids)] if wanted.ids else []
+    conditions += [] if wanted.before is None else [jobs.c.id < wanted.before]
     conditions += [] if wanted.since is None else [jobs.c.created_at >= wanted.since]
     conditions += [] if wanted.until is None else [jobs.c.created_at < wanted.until]
     if wanted.destination is not None:

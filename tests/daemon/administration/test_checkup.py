@@ -12,6 +12,7 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from daemon.administration.checkup import Result, checks, offer_of, print_checks
 from daemon.administration.rule_checks import covers, doubts
+from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
 from daemon.spool import Spool
@@ -324,7 +325,11 @@ def test_storing_a_marked_object(free_here: Callable[..., Config], start_peer: S
 
     def storing(port: int, destination: Destination = asked_for) -> list[tuple[Result, str]]:
         config = free_here(port, destination=(destination,))
-        return [(item.result, item.said) for item in checks(config, store=True) if item.name == "storing at archive"]
+        return [
+            (item.result, item.said)
+            for item in checks(config, storing=store_test_object)
+            if item.name == "storing at archive"
+        ]
 
     took = (Result.OK, "took a test object (0x0000); patient PORTA-CHECK, to be deleted there")
     assert storing(start_peer(SEG, SR, FIND)) == [

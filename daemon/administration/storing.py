@@ -1,0 +1,44 @@
+"""`porta check --store`: an object that says that it is a test, stored at a destination."""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from daemon.administration.checkup import Checked, Result, remedy
+from daemon.configuration.config import Config, Destination
+from daemon.delivery import ADVICE
+from dicom_io.errors import PeerError
+from dicom_io.network import scu
+from dicom_io.network.scu import Remote
+from reports.objects.marked_object import PATIENT_ID, marked_sr
+
+
+def store_test_object(config: Config, destination: Destination) -> Iterator[Checked]:
+    """Store an SR that says that it is a test, and ask whether it is there."""
+    name, peer = f"storing at {destination.peer}", config.peer(destination.peer)
+    form = next((form for form in sorted(destination.profile.forms, key=lambda form: form.name) if form.sr_class), None)
+    if form is None or form.sr_class is None:
+        yield Checked(name, Result.OK, "takes no SR, which the test object is: nothing was sent")
+        return
+    remote = Remote(peer.ae_title, str(peer.host), int(peer.port or 0))
+    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": destination.timeout_s}
+    sr = marked_sr(form.sr_class)
+    try:
+        with tempfile.TemporaryDirectory(prefix="porta-check-") as folder:
+            path = Path(folder) / "sr.dcm"
+            sr.save_as(path, enforce_file_format=True)
+            (status,) = scu.store(remote, [path], **asking)
+        yield Checked(
+            name, Result.OK, f"took a test object (0x{status:04X}); patient {PATIENT_ID}, to be deleted there"
+        )
+        if destination.confirm == "query":
+            keywords = ("study", "series", "sop")
+            uids = (sr.StudyInstanceUID, sr.SeriesInstanceUID, sr.SOPInstanceUID)
+            where: dict[str, Any] = {f"{key}_instance_uid": str(uid) for key, uid in zip(keywords, uids, strict=True)}
+            held = scu.holds(remote, **where, **asking)
+            said = "has it, as it answered to C-FIND" if held else "took it with success and does not have it"
+            result = Result.OK if held else Result.FAILED
+            yield Checked(name, result, said, None if held else ADVICE["NOT_HELD"])
+    except PeerError as error:
+        yield Checked(name, Result.FAILED, str(error), remedy(error, config, peer))
