@@ -24,12 +24,13 @@ from daemon.configuration.config import Config, Peer, Rule
 from daemon.errors import FileDamaged
 from daemon.guard import guarded
 from daemon.integrity import check_spooled
-from daemon.jobs import Evidence, Halt, Patience, Reject, Retry, decide
+from daemon.jobs import Evidence, Halt, Job, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
+from daemon.ledger.answers import first_received_at, is_answered
 from daemon.ledger.queries import PATIENCE
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
-from daemon.routing import first_match
+from daemon.routing import Candidate, first_match
 from daemon.spool import Spool
 from dicom_io.errors import Cure, NotDicom, PeerError, RejectReason, SeriesRejected, SeriesWarning
 from dicom_io.image_file import read_dataset
@@ -205,10 +206,8 @@ class Closer:
 
     def _rule(self, due: Due) -> Rule | None:
         """The rule of the first image that is what was received. Raises FileDamaged, NotDicom or OSError if none is."""
-        header = first_header(self.spool, self.ledger, due.series_instance_uid)
-        if header is None:
-            return None
-        return first_match(self.config.rules, header, calling_ae_title=due.calling_ae_title)
+        found = candidate(self.spool, self.ledger, due)
+        return None if found is None else first_match(self.config.rules, found)
 
     def _close(self, due: Due) -> bool:
         rule = self._rule(due)
@@ -239,6 +238,16 @@ class Closer:
         with _bound(due):
             log.info("series.gapped", instances=due.instances, quiet_s=self.config.series.quiet_s)
         return True
+
+
+def candidate(spool: Spool, ledger: Ledger, of: Due | Job) -> Candidate | None:
+    """Return a series as rules see it; None where none of it came. Raises what `first_header` raises."""
+    header = first_header(spool, ledger, of.series_instance_uid)
+    if header is None:
+        return None
+    began_at = first_received_at(ledger.database, of.series_instance_uid)
+    uids = {"study_instance_uid": of.study_instance_uid, "series_instance_uid": of.series_instance_uid}
+    return Candidate(header, of.calling_ae_title, began_at, partial(is_answered, ledger.database, **uids))
 
 
 def first_header(spool: Spool, ledger: Ledger, series_instance_uid: str) -> Dataset | None:

@@ -18,7 +18,7 @@ from daemon.integrity import spooled_sha256
 from daemon.ledger.rows import Instance, Outgoing, Received, Reported
 from daemon.ledger.store import Ledger
 from daemon.outbox import Results, read_outbox
-from daemon.routing import first_match
+from daemon.routing import Candidate, first_match
 from daemon.spool import Spool
 from dicom_io import values
 from dicom_io.dataset_reader import read_contents
@@ -143,7 +143,8 @@ class Past:
         for item in sorted(received, key=lambda item: (item.instance.sop_instance_uid, -item.instance.version)):
             with suppress(NotDicom, OSError):
                 header = read_dataset(self.spool.root / item.instance.path)
-                return first_match(self.config.rules, header, calling_ae_title=item.instance.calling_ae_title)
+                began_at = min(one.at for one in received)
+                return first_match(self.config.rules, Candidate(header, item.instance.calling_ae_title, began_at))
         return None
 
     def _reported(self, found: Results, rule: Rule | None, whose: dict[str, Results]) -> Reported:

@@ -149,8 +149,8 @@ class Pipeline:
                 log.info("job.rejected", reason=reason)
 
     def warm_up(self) -> None:
-        """Have the worker load the models of all rules, so that the first series does not wait for it."""
-        models = sorted({self.config.card(rule.model) for rule in self.config.rules})
+        """Have the worker load the models of the rules, so that the first series does not wait for it."""
+        models = sorted({self.config.card(rule.model) for rule in self.config.enabled_rules})
         try:
             self._run(WARM_UP, WarmUpRequest(tuple(models), self._engine))
         except WorkerStopped:

@@ -1,54 +1,123 @@
-"""Which rule a series falls under: the first whose every pattern matches."""
+"""Which rule a series falls under: the first that is enabled and of which all holds; of each other one why not."""
 
-from collections.abc import Iterable
+import re
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
+from datetime import datetime
 from fnmatch import fnmatchcase
 
 from pydicom import Dataset
 
 from daemon.configuration.config import Rule
+from daemon.configuration.match import RE, Match, is_within, parse_range
 from dicom_io import values
-from dicom_io.image_file import modality
+from dicom_io.image_file import marks_of, modality
+from dicom_io.preference import stated_phase
 
-
-def first_match(rules: Iterable[Rule], header: Dataset, *, calling_ae_title: str) -> Rule | None:
-    """Return the first rule that matches an image of the series and its sender; None where none does."""
-    return next((rule for rule in rules if matches(rule, header, calling_ae_title=calling_ae_title)), None)
-
-
-def matches(rule: Rule, header: Dataset, *, calling_ae_title: str) -> bool:
-    """True where, for each keyword of the rule, a pattern fits one of the attribute's values; case does not count."""
-    return mismatch(rule, header, calling_ae_title=calling_ae_title) is None
+LONGEST = 1024
+"""Characters of a value that a regular expression is searched for in: some take ever longer, and anyone may send it."""
 
 
 @dataclass(frozen=True)
-class Mismatch:
-    """The keyword for which no pattern of a rule fits, the patterns, and the values: these are a patient's data."""
+class Candidate:
+    """A series that is to fall under a rule: the header of its first image, its sender, when that image came.
 
-    keyword: str
-    patterns: tuple[str, ...]
-    values: tuple[str, ...]
+    `is_answered` says whether results of another series of its study were sent already; it is asked where a rule asks.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """What there is, and what the rule asks for; for the person who asked, and for no log."""
-        asked = " or ".join(f'"{pattern}"' for pattern in self.patterns)
-        found = ", ".join(f'"{value}"' for value in self.values)
-        return f"{self.keyword} is {found}, not {asked}"
+    header: Dataset
+    calling_ae_title: str
+    began_at: float
+    is_answered: Callable[[], bool] = lambda: False
 
 
-def mismatch(rule: Rule, header: Dataset, *, calling_ae_title: str) -> Mismatch | None:
-    """Return why a rule does not match: its first keyword that does not fit; None where it matches."""
-    for keyword, patterns in rule.match.items():
-        found = _values(header, keyword, calling_ae_title)
-        if not any(fnmatchcase(value.casefold(), pattern.casefold()) for value in found for pattern in patterns):
-            return Mismatch(keyword, tuple(patterns), tuple(found))
+def first_match(rules: Iterable[Rule], candidate: Candidate) -> Rule | None:
+    """Return the first rule that matches a series; None where none does."""
+    return next((rule for rule in rules if mismatch(rule, candidate) is None), None)
+
+
+def mismatch(rule: Rule, candidate: Candidate) -> str | None:
+    """Return why a rule does not match: the first that does not hold; None where it matches.
+
+    The sentence quotes the header: it is for the person who asked, and for no log.
+    """
+    if not rule.enabled:
+        return "it is switched off (enabled = false)"
+    return _unmet(rule.match, candidate)
+
+
+def _unmet(match: Match, candidate: Candidate) -> str | None:
+    """The first of what is asked that does not hold; None where all does."""
+    for keyword, patterns in match.texts.items():
+        found = _texts(candidate, keyword)
+        if not any(fits(value, pattern) for value in found for pattern in patterns):
+            return f"{keyword} is {_listed(found)}, not {_either(patterns)}"
+    for keyword, ranges in match.numbers.items():
+        numbers = _numbers(candidate.header, keyword)
+        if not any(parse_range(one).holds(number) for number in numbers for one in ranges):
+            return f"{keyword} is {_listed(f'{number:g}' for number in numbers) or 'absent'}, not {_either(ranges)}"
+    return _unmet_of_series(match, candidate) or _unmet_of_parts(match, candidate)
+
+
+def _unmet_of_series(match: Match, candidate: Candidate) -> str | None:
+    if match.phase is not None:
+        phase = stated_phase(marks_of(candidate.header)) or "unknown"
+        if phase not in match.phase:
+            return f"phase is {phase}, not {' or '.join(match.phase)}"
+    if match.hours is not None:
+        came = datetime.fromtimestamp(candidate.began_at)
+        if not any(is_within(came.time(), hours) for hours in match.hours):
+            return f"its first image came at {came:%H:%M}, not within {' or '.join(match.hours)}"
+    if match.answered is not None and candidate.is_answered() != match.answered:
+        return "its study has results already" if match.answered is False else "its study has no results yet"
     return None
 
 
-def _values(header: Dataset, keyword: str, calling_ae_title: str) -> list[str]:
+def _unmet_of_parts(match: Match, candidate: Candidate) -> str | None:
+    for part in match.all_of or ():
+        if why := _unmet(part, candidate):
+            return why
+    if match.any_of:
+        whys = [_unmet(part, candidate) for part in match.any_of]
+        if None not in whys:
+            return f"nothing of any holds: {'; '.join(filter(None, whys))}"
+    excluded = next((part for part in match.none_of or () if _unmet(part, candidate) is None), None)
+    return f"not excludes it: {excluded}" if excluded else None
+
+
+def fits(value: str, pattern: str) -> bool:
+    """True where a glob matches a value, or its regular expression is found in it; case does not count."""
+    if pattern.startswith(RE):
+        return re.search(pattern.removeprefix(RE), value[:LONGEST], re.IGNORECASE) is not None
+    return fnmatchcase(value.casefold(), pattern.casefold())
+
+
+def _texts(candidate: Candidate, keyword: str) -> list[str]:
     if keyword == "CallingAETitle":
-        return [calling_ae_title]
+        return [candidate.calling_ae_title]
     if keyword == "Modality":
-        return [modality(header)]
-    return list(values.texts(header, keyword)) or [""]
+        return [modality(candidate.header)]
+    return list(values.texts(candidate.header, keyword)) or [""]
+
+
+def _numbers(header: Dataset, keyword: str) -> list[float]:
+    """The numbers of an attribute; of an Enhanced image also those of its first frame's pixel measures."""
+    groups = ("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence")
+    measures = (
+        item
+        for group in groups
+        for first in values.items(header, group)[:1]
+        for item in values.items(first, "PixelMeasuresSequence")[:1]
+    )
+    for ds in (header, *measures):
+        if found := values.decimals(ds, keyword):
+            return [float(one) for one in found]
+    return []
+
+
+def _listed(found: Iterable[str]) -> str:
+    return ", ".join(f'"{value}"' for value in found)
+
+
+def _either(asked: Iterable[str]) -> str:
+    return " or ".join(f'"{one}"' for one in asked)

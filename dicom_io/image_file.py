@@ -188,13 +188,18 @@ def _pixel_format(ds: Dataset, offset: int | None) -> PixelFormat:
     )
 
 
-def _plane(ds: Dataset) -> Plane:
-    """The one plane of a single-frame image (PS3.3 section C.7.6.2)."""
+def marks_of(ds: Dataset) -> dict[str, str]:
+    """The values of MARKS that stand in the header itself, apart from those of frames."""
     marks = {keyword: values.text(ds, keyword) for keyword in MARKS}
     marks["ImageType"] = "\\".join(values.codes(ds, "ImageType"))
     marks["AcquisitionDateTime"] = marks["AcquisitionDateTime"] or values.text(ds, "AcquisitionDate") + values.text(
         ds, "AcquisitionTime"
     )
+    return {keyword: value for keyword, value in marks.items() if value}
+
+
+def _plane(ds: Dataset) -> Plane:
+    """The one plane of a single-frame image (PS3.3 section C.7.6.2)."""
     return Plane(
         frame_number=None,
         image_position_patient=values.decimals(ds, "ImagePositionPatient"),
@@ -205,7 +210,7 @@ def _plane(ds: Dataset) -> Plane:
         rescale_slope=_rescale(ds, "RescaleSlope"),
         rescale_intercept=_rescale(ds, "RescaleIntercept"),
         rescale_type=values.text(ds, "RescaleType"),
-        marks={keyword: value for keyword, value in marks.items() if value},
+        marks=marks_of(ds),
     )
 
 

@@ -7,7 +7,7 @@ these decides is unknown, and then no volume is dropped.
 """
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from enum import StrEnum
 
@@ -84,13 +84,13 @@ def _chosen_of_several(series: Series, prefer: str) -> tuple[tuple[Stack, ...], 
 
 def phases_of(stacks: Sequence[Stack]) -> tuple[Phase | None, ...]:
     """The phase of each volume of one series, None where nothing says it."""
-    stated = [_stated_phase(stack) for stack in stacks]
+    stated = [stated_phase(_marks(stack)) for stack in stacks]
     if len(stacks) == 2 and stated[0] == stated[1] and stacks[0].modality == "CT":
         enhanced = [bool(_mark(stack, "ContrastBolusAgent")) for stack in stacks]
         if enhanced[0] != enhanced[1]:
             return tuple(stated[0] if contrast else Phase.NATIVE for contrast in enhanced)
         order = _acquisition_order(stacks)
-        if order and re.search(MULTIPHASE, _words(stacks[0])):
+        if order and re.search(MULTIPHASE, _words(_marks(stacks[0]))):
             pair = (Phase.ARTERIAL, Phase.PORTAL)
             return tuple(pair[order.index(index)] for index in range(2))
     # A word that all volumes of the series share tells nothing of any one of them
@@ -115,7 +115,7 @@ def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
     return (
         int(original),
         in_phase,
-        int(not re.search(UNSUITED_KERNEL, _words(stack))),
+        int(not re.search(UNSUITED_KERNEL, _words(_marks(stack)))),
         int(geometry.step_mm <= THICK_MM + 0.01),
         round(coverage_mm / CLOSE_MM),
         geometry.slices,
@@ -135,10 +135,11 @@ def _named_phase(words: str) -> Phase | None:
     return named[0] if len(named) == 1 else None
 
 
-def _stated_phase(stack: Stack) -> Phase | None:
-    if phase := _named_phase(_words(stack)):
+def stated_phase(marks: Mapping[str, str]) -> Phase | None:
+    """The phase that an image states by these values, by keyword: in words, or by the seconds since the bolus."""
+    if phase := _named_phase(_words(marks)):
         return phase
-    seconds = _seconds_since_bolus(stack)
+    seconds = _seconds_since_bolus(marks)
     if seconds is None:
         return None
     if seconds < ARTERIAL_S[0]:
@@ -146,13 +147,13 @@ def _stated_phase(stack: Stack) -> Phase | None:
     return Phase.ARTERIAL if seconds < ARTERIAL_S[1] else Phase.PORTAL if seconds < PORTAL_S[1] else Phase.DELAYED
 
 
-def _words(stack: Stack) -> str:
+def _words(marks: Mapping[str, str]) -> str:
     """Return the free texts about a volume, in small letters."""
-    return " ".join(_mark(stack, key) for key in ("SeriesDescription", "ProtocolName", "ConvolutionKernel")).casefold()
+    return " ".join(marks.get(key, "") for key in ("SeriesDescription", "ProtocolName", "ConvolutionKernel")).casefold()
 
 
-def _seconds_since_bolus(stack: Stack) -> float | None:
-    start, acquired = _mark(stack, "ContrastBolusStartTime"), _mark(stack, "AcquisitionDateTime")
+def _seconds_since_bolus(marks: Mapping[str, str]) -> float | None:
+    start, acquired = marks.get("ContrastBolusStartTime", ""), marks.get("AcquisitionDateTime", "")
     try:
         began = datetime.strptime(start[:6], "%H%M%S")
         taken = datetime.strptime(acquired[8:14], "%H%M%S")
@@ -183,4 +184,8 @@ def _is_phase_map(stack: Stack) -> bool:
 
 def _mark(stack: Stack, key: str) -> str:
     """A value of the first slice."""
-    return stack.slices[0].plane.marks.get(key, "")
+    return _marks(stack).get(key, "")
+
+
+def _marks(stack: Stack) -> Mapping[str, str]:
+    return stack.slices[0].plane.marks

@@ -12,7 +12,7 @@ from daemon.administration.fates import Case, of_study, stages_of
 from daemon.administration.moments import for_so_long, in_zone
 from daemon.administration.opened import open_ledger
 from daemon.administration.records import iso, job_json
-from daemon.completeness import first_header
+from daemon.completeness import candidate
 from daemon.configuration.config import Config
 from daemon.errors import BadRequest, FileDamaged
 from daemon.jobs import OUT, WORKABLE, Job
@@ -69,17 +69,17 @@ class Enquiry:
 
     def _mismatches(self, job: Job) -> dict[str, str] | None:
         """Why each rule of today before the one that matches does not; None where the images cannot be read."""
-        header = None
+        series = None
         with suppress(FileDamaged, NotDicom, OSError):
-            header = first_header(self.spool, self.desk.ledger, job.series_instance_uid)
-        if header is None:
+            series = candidate(self.spool, self.desk.ledger, job)
+        if series is None:
             return None
         found = {}
         for rule in self.config.rules:
-            wrong = mismatch(rule, header, calling_ae_title=job.calling_ae_title)
+            wrong = mismatch(rule, series)
             if wrong is None:
                 break
-            found[rule.name] = wrong.sentence
+            found[rule.name] = wrong
         return found
 
     def absence(self, uid: str | None, peer: str | None) -> Absence:

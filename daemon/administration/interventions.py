@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from daemon.administration.opened import owned_desk, running_service
-from daemon.completeness import first_header
+from daemon.completeness import candidate
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, FileDamaged, WrongState
 from daemon.jobs import OUT, Delivery, Job
@@ -114,10 +114,8 @@ def _rerun(config: Config, desk: Desk, spool: Spool, job: Job, *, now: float, sa
 
 def rule_of_today(config: Config, desk: Desk, spool: Spool, job: Job) -> Rule | None:
     """Return the rule that the series of a job falls under now. Raises FileDamaged, NotDicom, OSError."""
-    header = first_header(spool, desk.ledger, job.series_instance_uid)
-    if header is None:
-        return None
-    return first_match(config.rules, header, calling_ae_title=job.calling_ae_title)
+    found = candidate(spool, desk.ledger, job)
+    return None if found is None else first_match(config.rules, found)
 
 
 def send_job(config: Config, job_id: int, destination: str | None, *, say: Say = say) -> None:

@@ -5,6 +5,7 @@ Of files, of a job, or of the last jobs; nothing is sent, and nothing changed.
 
 import json
 import tempfile
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -14,13 +15,13 @@ from pydicom import Dataset
 
 from daemon.administration.opened import open_ledger
 from daemon.administration.submission import SUBMIT
-from daemon.completeness import first_header
+from daemon.completeness import candidate
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, FileDamaged
 from daemon.jobs import Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
-from daemon.routing import mismatch
+from daemon.routing import Candidate, mismatch
 from daemon.spool import Spool
 from daemon.terminal import Say, say, warn
 from dicom_io import values
@@ -49,20 +50,20 @@ class Trial:
         return self.job is not None and self.rule != self.before
 
 
-def try_rule(rules: Sequence[Rule], header: Dataset, *, calling_ae_title: str, job: Job | None = None) -> Trial:
-    """Match an image, as the service does with the first of a series."""
+def try_rules(rules: Sequence[Rule], series: Candidate, job: Job | None = None) -> Trial:
+    """Match a series, as the service does."""
     taken: str | None = None
     others = {}
     for rule in rules:
-        wrong = mismatch(rule, header, calling_ae_title=calling_ae_title)
+        wrong = mismatch(rule, series)
         if wrong is not None:
-            others[rule.name] = wrong.sentence
+            others[rule.name] = wrong
         elif taken is None:
             taken = rule.name
         else:
             others[rule.name] = f"it matches too, and {taken} stands before it"
-    uid = job.series_instance_uid if job else next(iter(values.texts(header, "SeriesInstanceUID")), "")
-    trial = Trial(uid, calling_ae_title, taken, others)
+    uid = job.series_instance_uid if job else next(iter(values.texts(series.header, "SeriesInstanceUID")), "")
+    trial = Trial(uid, series.calling_ae_title, taken, others)
     return replace(trial, job=job.id, before=job.rule) if job else trial
 
 
@@ -121,19 +122,19 @@ def trials_of_files(
                 if series not in first or sop < first[series][0]:
                     first[series] = sop, header
     for _, header in first.values():
-        yield try_rule(config.rules, header, calling_ae_title=calling_ae_title)
+        yield try_rules(config.rules, Candidate(header, calling_ae_title, time.time()))
 
 
 def _of_jobs(config: Config, desk: Desk, jobs: Sequence[Job]) -> Iterator[Trial]:
     spool = Spool(config.storage.root)
     for job in jobs:
-        header = None
+        series = None
         with suppress(FileDamaged, NotDicom, OSError):
-            header = first_header(spool, desk.ledger, job.series_instance_uid)
-        if header is None:
+            series = candidate(spool, desk.ledger, job)
+        if series is None:
             warn(f"porta: job {job.id}: its images are gone or damaged")
             continue
-        yield try_rule(config.rules, header, calling_ae_title=job.calling_ae_title, job=job)
+        yield try_rules(config.rules, series, job)
 
 
 def _print(trial: Trial) -> None:

@@ -14,8 +14,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
-    ConfigDict,
     Field,
     PrivateAttr,
     Strict,
@@ -25,6 +23,7 @@ from pydantic import (
 )
 
 from daemon.configuration.faults import Fault, key_text, reference_faults, show_value
+from daemon.configuration.match import Match
 from daemon.configuration.toml_document import parse_document
 from daemon.configuration.toml_lines import KeyPath, key_lines, line_of
 from daemon.configuration.values import (
@@ -32,10 +31,9 @@ from daemon.configuration.values import (
     Host,
     Name,
     ObjectKind,
-    Patterns,
     Port,
-    RuleTag,
     Seconds,
+    Section,
     at_least_one_each_once,
     each_once,
 )
@@ -58,12 +56,6 @@ RELOADED = ("peers", "destinations", "rules", "own_models", "series")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
-
-
-class Section(BaseModel):
-    """The base of all tables of the file: frozen, no unknown keys, no silent conversions."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 class Dicom(Section):
@@ -160,14 +152,15 @@ class Destination(Section):
 class Rule(Section):
     """Which series a model is for, and where its results go; the first rule that matches is used.
 
-    A series matches when for every keyword of `match` one of the patterns (fnmatch, upper and lower case alike)
-    matches the attribute, or one of its values where it has several. Of the series of one study that fall under the
-    rule, the `per_study` best for `prefer` are reported. The `shadow` models segment the same volumes afterwards: how
-    far they disagree is kept, and nothing of theirs is sent.
+    Of the series of one study that fall under the rule, the `per_study` best for `prefer` are reported. The `shadow`
+    models segment the same volumes afterwards: how far they disagree is kept, and nothing of theirs is sent. One that
+    is not `enabled` matches no series, and what fell under it before goes on. Of what waits,
+    that of the highest `priority` is worked on, and sent, first.
     """
 
     name: Name
-    match: Mapping[RuleTag, Patterns]
+    enabled: bool = True
+    match: Match
     model: str
     shadow: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
     destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
@@ -371,6 +364,11 @@ class Config(Section):
         """Return the tables in which another configuration differs and that a running service cannot take up."""
         fixed = [name for name in Config.model_fields if name not in RELOADED]
         return [name for name in fixed if getattr(self, name) != getattr(other, name)]
+
+    @property
+    def enabled_rules(self) -> tuple[Rule, ...]:
+        """The rules that a new series may fall under."""
+        return tuple(rule for rule in self.rules if rule.enabled)
 
     @property
     def accepting_peers(self) -> tuple[Peer, ...]:

@@ -48,8 +48,7 @@ def did_you_mean(word: str, known: Collection[str]) -> str:
 
 def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
     """The fault that pydantic's `error` means; `root` is the model that was validated."""
-    # A dictionary's key that is refused has the location (…, key, "[key]").
-    key = tuple(part for part in error["loc"] if part != "[key]")
+    key = _key_of(error["loc"])
     context, value = error.get("ctx", {}), error["input"]
     match error["type"]:
         case "value_error":
@@ -58,6 +57,8 @@ def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
             return Fault(key, "missing")
         case "extra_forbidden":
             return Fault(key, f"unknown key{did_you_mean(str(key[-1]), _keys_of(root, key[:-1]))}")
+        case "tuple_type" if isinstance(value, dict) and key[-1] in ("any", "all"):
+            return Fault(key, f"must be a list of tables; write {key[-1]} = [{{ … }}, {{ … }}]")
         case "tuple_type" if isinstance(value, dict):
             return Fault(key, f"must be an array of tables; write [[{key_text(key)}]]")
     wanted = _WANTED.get(error["type"])
@@ -65,6 +66,16 @@ def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
         return Fault(key, error["msg"][:1].lower() + error["msg"][1:])
     # Only pydantic's list of literals has quotes in it; the file's are double.
     return Fault(key, f"must be {wanted.format(**context)}".replace("'", '"') + f", not {show_value(value)}")
+
+
+def _key_of(place: KeyPath) -> KeyPath:
+    """The key as the file has it: pydantic adds "[key]" for one that is refused, and `Match` sorts what it holds."""
+    sorted_in = place.index("match") if "match" in place else len(place)
+    return tuple(
+        part
+        for index, part in enumerate(place)
+        if part != "[key]" and not (index > sorted_in and part in ("texts", "numbers"))
+    )
 
 
 _WANTED = {

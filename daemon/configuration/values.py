@@ -1,4 +1,4 @@
-"""The kinds of value that the configuration has: AE titles, ports, names, patterns; each says what is wrong with it.
+"""The kinds of value that the configuration has: AE titles, ports, names, tables; each says what is wrong with it.
 
 A refusal is a ValueError whose text is the sentence of a fault (see `daemon.configuration.faults`).
 """
@@ -6,26 +6,16 @@ A refusal is a ValueError whose text is the sentence of a fault (see `daemon.con
 import re
 from typing import Annotated
 
-from pydantic import AfterValidator, BeforeValidator, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
-from daemon.configuration.faults import did_you_mean, show_value
+from daemon.configuration.faults import show_value
 from reports.objects.kinds import CHOICES
 
-RULE_TAGS = (
-    "Modality",
-    "CallingAETitle",
-    "StudyDescription",
-    "SeriesDescription",
-    "ProtocolName",
-    "BodyPartExamined",
-    "ImageType",
-    "Manufacturer",
-    "ManufacturerModelName",
-    "StationName",
-    "ConvolutionKernel",
-    "ContrastBolusAgent",
-)
-"""What a rule may match on: keywords of PS3.6 in the header of an image, and the sender's AE title."""
+
+class Section(BaseModel):
+    """The base of all tables of the file: frozen, no unknown keys, no silent conversions."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
 def _ae_title(value: str) -> str:
@@ -62,26 +52,10 @@ def _port(value: int) -> int:
     return value
 
 
-def _rule_tag(value: str) -> str:
-    if value not in RULE_TAGS:
-        raise ValueError(f"a rule cannot match on this{did_you_mean(value, RULE_TAGS)}")
-    return value
-
-
 def _object_kind(value: str) -> str:
     if value not in CHOICES:
         *others, last = map(show_value, CHOICES)
         raise ValueError(f"must be {', '.join(others)} or {last}, not {show_value(value)}")
-    return value
-
-
-def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
-
-
-def _pattern(value: str) -> str:
-    if not value:
-        raise ValueError('must not be empty; "*" matches everything')
     return value
 
 
@@ -103,11 +77,5 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(checked_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, AfterValidator(_port)]
-RuleTag = Annotated[str, AfterValidator(_rule_tag)]
 ObjectKind = Annotated[str, AfterValidator(_object_kind)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Patterns = Annotated[
-    tuple[Annotated[str, AfterValidator(_pattern)], ...],
-    BeforeValidator(_one_or_more),
-    AfterValidator(at_least_one_each_once),
-]

@@ -118,9 +118,10 @@ def is_to_be_worked_on(table: sa.FromClause, *, now: float) -> sa.ColumnElement[
 
 
 def select_due_deliveries(*, now: float, to: str | None, not_to: Collection[str]) -> sa.Select[Any]:
-    """Deliveries that are to be stored or confirmed now, at a destination or at none of some; oldest first.
+    """Deliveries that are to be stored or confirmed now, at a destination or at none of some.
 
-    But those that failed before come last: one that fails each time keeps none from finding its destination there.
+    Those of the highest priority first, of equals the oldest; but those that failed before come last: one that fails
+    each time keeps none from finding its destination there.
     A job whose geometry is not proved stands still, and has nothing to send but its verdict.
     """
     out = jobs.c.state.in_([State.REPORTED, State.DELIVERED])
@@ -133,7 +134,7 @@ def select_due_deliveries(*, now: float, to: str | None, not_to: Collection[str]
             sa.or_(out, jobs.c.halt == HaltCode.GEOMETRY_NOT_PROVED),
             sa.or_(deliveries.c.not_before.is_(None), deliveries.c.not_before <= now),
         )
-        .order_by(deliveries.c.attempts, deliveries.c.id)
+        .order_by(deliveries.c.attempts, jobs.c.priority.desc(), deliveries.c.id)
     )
 
 

@@ -24,7 +24,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.tag import Tag
 
 from daemon.configuration.config import Rule
-from daemon.routing import first_match
+from daemon.routing import Candidate, first_match
 from daemon.worker import stages
 from daemon.worker.requests import Engine, ReportRequest, Result, SegmentRequest, VerdictRequest
 from daemon.worker.sources import open_spooled
@@ -225,7 +225,7 @@ def outcome(paths: list[Path], folder: Path, *, is_built: bool) -> SeriesRejecte
     model, profile = "resnet50", Profile()
     try:
         header = read_dataset(paths[0])
-        first_match([RULE], header, calling_ae_title="MODALITY")
+        first_match([RULE], Candidate(header, "MODALITY", 0.0))
         Study.of(header)
         left_out(header)
         suitability(open_spooled(paths, MEMORY_MB), "portal")

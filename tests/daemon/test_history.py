@@ -16,6 +16,7 @@ from daemon.commands.rebuilding import rebuild_ledger
 from daemon.completeness import Closer
 from daemon.configuration.config import Config
 from daemon.configuration.config import Ledger as LedgerSection
+from daemon.configuration.match import Match
 from daemon.errors import StorageUnusable
 from daemon.history import refuse_lost_ledger
 from daemon.intake import Intake, Verdict
@@ -320,7 +321,7 @@ def test_todays_rules_decide(node: Node, make_config: Callable[..., Config]):
 
 
 def replace_match(rule: Any, match: dict[str, tuple[str, ...]]) -> Any:
-    return rule.model_copy(update={"match": match})
+    return rule.model_copy(update={"match": Match.model_validate(match)})
 
 
 def test_an_empty_ledger_beside_a_full_spool_is_refused(node: Node):

@@ -12,6 +12,7 @@ from pydicom import dcmread
 from daemon.choice import Suitability
 from daemon.completeness import Closer
 from daemon.configuration.config import Config, Destination, Peer, Rule
+from daemon.configuration.match import Match
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkDamaged, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
@@ -227,7 +228,9 @@ def make_bench(
 def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
     """The more urgent series is worked on first, though it came last."""
     (usual,) = make_config().rules
-    urgent = usual.model_copy(update={"name": "stat", "match": {"SeriesDescription": ("STAT*",)}, "priority": 9})
+    urgent = usual.model_copy(
+        update={"name": "stat", "match": Match.model_validate({"SeriesDescription": ("STAT*",)}), "priority": 9}
+    )
     bench = make_bench(config=make_config(rule=(urgent, usual)))
     bench.receive(1, series=1)
     bench.receive(1, series=2, change=lambda ds: setattr(ds, "SeriesDescription", "Stat abdomen"))
@@ -766,7 +769,7 @@ def test_series_under_different_rules_do_not_compete(
 ):
     """Each rule has an answer of its own."""
     (usual,) = make_config().rules
-    stat = usual.model_copy(update={"name": "stat", "match": {"SeriesDescription": ("STAT*",)}})
+    stat = usual.model_copy(update={"name": "stat", "match": Match.model_validate({"SeriesDescription": ("STAT*",)})})
     bench = make_bench(config=make_config(rule=(stat, usual)))
     bench.receive(1, series=1, study=1)
     bench.receive(1, series=2, study=1, change=lambda ds: setattr(ds, "SeriesDescription", "Stat"))

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 
 from daemon.configuration.config import Config, parse
-from daemon.configuration.values import RULE_TAGS
+from daemon.configuration.match import RULE_TAGS
 
 LINE = re.compile(r"(?P<mark>#e\.g\. |#)?(?P<key>[a-z_]+) = (?P<rest>.*)")
 MODELS = ("resnet50",)

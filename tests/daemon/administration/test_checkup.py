@@ -243,9 +243,15 @@ def test_little_memory(free_here: Callable[..., Config]):
 # --- rules
 
 
-def rule(name: str = "rule", to: str = "archive", **match: str | tuple[str, ...]) -> Rule:
-    patterns = {keyword: (value,) if isinstance(value, str) else value for keyword, value in match.items()}
-    return Rule(name=name, match=patterns, model="resnet50", destinations=(to,))
+def rule(name: str = "rule", to: str = "archive", enabled: bool = True, **match: Any) -> Rule:
+    return Rule(name=name, enabled=enabled, match=as_read(match), model="resnet50", destinations=(to,))
+
+
+def as_read(value: Any) -> Any:
+    """Lists as the file gives them."""
+    if isinstance(value, dict):
+        return {key: as_read(item) for key, item in value.items()}
+    return tuple(map(as_read, value)) if isinstance(value, list | tuple) else value
 
 
 @pytest.mark.parametrize(
@@ -263,12 +269,32 @@ def rule(name: str = "rule", to: str = "archive", **match: str | tuple[str, ...]
         ({"SeriesDescription": "*abdomen*"}, {"SeriesDescription": "*abd*"}, False),
         ({"SeriesDescription": "*liver*"}, {"SeriesDescription": "l?ver"}, False),
         ({"Modality": "MR"}, {"Modality": "CT"}, False),
+        ({"SeriesDescription": "re:liv.r"}, {"SeriesDescription": "liver"}, True),
+        ({"SeriesDescription": "re:liv.r"}, {"SeriesDescription": "re:liv.r"}, True),
+        ({"SeriesDescription": "*liver*"}, {"SeriesDescription": "re:liver|abd"}, False),
+        ({"SliceThickness": "<= 5"}, {"SliceThickness": ["1..3", "< 5"]}, True),
+        ({"SliceThickness": "< 5"}, {"SliceThickness": "<= 5"}, False),
+        ({"SliceThickness": "<= 5"}, {"Modality": "CT"}, False),
+        ({"phase": ["portal", "unknown"]}, {"phase": "portal"}, True),
+        ({"phase": "portal"}, {"phase": ["portal", "unknown"]}, False),
+        ({"phase": ["native", "arterial", "portal", "delayed", "unknown"]}, {"Modality": "CT"}, True),
+        ({"hours": "07:00-18:00"}, {"hours": "07:00-18:00", "Modality": "CT"}, True),
+        ({"hours": "07:00-18:00"}, {"Modality": "CT"}, False),
+        ({"answered": False}, {"Modality": "CT"}, False),
+        ({"any": [{"Modality": "CT"}, {"Modality": "MR"}]}, {"Modality": "MR"}, True),
+        ({"Modality": ("CT", "MR")}, {"any": [{"Modality": "CT"}, {"Modality": "MR"}]}, True),
+        ({"Modality": "CT"}, {"any": [{"Modality": "CT"}, {"Modality": "MR"}]}, False),
+        ({"Modality": "CT"}, {"all": [{"Modality": "CT"}, {"SeriesDescription": "*liver*"}]}, True),
+        ({"Modality": "CT", "SeriesDescription": "*"}, {"all": [{"Modality": "CT"}]}, True),
+        ({"all": [{"Modality": "CT"}, {"KVP": "> 90"}]}, {"Modality": "CT"}, False),
+        ({"not": {"Modality": "MR"}}, {"Modality": "CT"}, False),
+        ({"not": {"Modality": "MR"}}, {"not": {"Modality": ("MR", "PT")}}, True),
     ],
     ids=str,
 )
 def test_a_rule_that_is_never_reached(earlier: dict[str, Any], later: dict[str, Any], does: bool):
     """Only where it is certain."""
-    assert covers(rule(**earlier), rule(**later)) is does
+    assert covers(rule(**earlier).match, rule(**later).match) is does
 
 
 def said_of(config: Config) -> list[str]:
@@ -292,6 +318,28 @@ def test_what_may_be_meant_otherwise(make_config: Callable[..., Config]):
         "no peer has accept = true: every association is refused",
     ]
     assert said_of(make_config(rule=()))[0] == "there is no rule: every series ends as NO_RULE"
+    assert said_of(make_config(rule=(rule(enabled=False),)))[0].startswith("every rule has enabled = false")
+
+
+def test_a_rule_that_is_switched_off_shadows_none(make_config: Callable[..., Config]):
+    """Nor is anything said of it."""
+    on, off = rule("on", Modality="CT"), rule("off", enabled=False, Modality=("CT", ".*"))
+    assert said_of(make_config(rule=(off, on, off))) == []
+
+
+def test_a_rule_that_excludes_itself(make_config: Callable[..., Config]):
+    """What it asks for is what it does not want."""
+    never = rule(Modality="CT", SeriesDescription="*liver*", **{"not": {"SeriesDescription": "*liv*"}})
+    assert said_of(make_config(rule=(never,))) == ["rule rule never matches: `not` excludes all that it asks for"]
+    some = rule(Modality="CT", **{"not": {"SeriesDescription": "*scout*"}})
+    assert said_of(make_config(rule=(some,))) == []
+
+
+def test_what_is_a_regular_expression_may_look_like_one(make_config: Callable[..., Config]):
+    """After `re:`; within a part, a glob that looks like one is found too."""
+    assert said_of(make_config(rule=(rule(SeriesDescription="re:^liver.*$"),))) == []
+    nested = rule(**{"any": [{"SeriesDescription": "^liver"}, {"Modality": "CT"}]})
+    assert any("looks like a regular expression" in said for said in said_of(make_config(rule=(nested,))))
 
 
 @pytest.mark.parametrize("pattern", [".*liver.*", "^CT$", r"CT\d+", "(CT|MR)", "(?i)liver", "liver$"])

@@ -13,6 +13,7 @@ from daemon.administration.interventions import Stalled, cancel_job, reload_serv
 from daemon.administration.moments import for_so_long, moment
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Log, Peer
+from daemon.configuration.match import Match
 from daemon.errors import BadRequest, StorageUnusable, UnknownJob, WrongState
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job, State
@@ -107,7 +108,9 @@ def test_rerun_where_no_rule_matches_today_either(config: Config, ledger: Ledger
     """Nothing is changed, and no value of the images is named."""
     job = receive(1)
     (rule,) = config.rules
-    mr = config.model_copy(update={"rules": (rule.model_copy(update={"match": {"Modality": ("MR",)}}),)})
+    mr = config.model_copy(
+        update={"rules": (rule.model_copy(update={"match": Match.model_validate({"Modality": ("MR",)})}),)}
+    )
     assert not rerun_jobs(mr, JobFilter(ids=(1,)))
     uid = derive_uid("series", 1)
     assert said() == [
@@ -161,7 +164,7 @@ def test_the_digests_are_of_what_can_be_taken_up_and_of_the_rest(config: Config)
     quiet = config.model_copy(update={"log": Log(level="error")})
     assert (quiet.routing_digest, quiet.fixed_changes(config)) == (config.routing_digest, ["log"])
     assert quiet.fixed_digest != config.fixed_digest
-    other = rule.model_copy(update={"match": {"Modality": ("MR",)}})
+    other = rule.model_copy(update={"match": Match.model_validate({"Modality": ("MR",)})})
     mr = config.model_copy(update={"rules": (other,)})
     assert (mr.fixed_digest, mr.fixed_changes(config)) == (config.fixed_digest, [])
     assert mr.routing_digest != config.routing_digest

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from daemon.configuration.config import Config, Destination, Peer, find, load, parse
-from daemon.configuration.values import RULE_TAGS
+from daemon.configuration.match import RULE_TAGS
 from daemon.errors import ConfigurationError
 from reports.objects.profile import Profile
 
@@ -66,7 +66,7 @@ def test_the_configuration_of_the_contract_loads_as_it_is():
     assert config.peer("modality") == Peer(name="modality", ae_title="MODALITY", accept=True)
     assert [peer.name for peer in config.accepting_peers] == ["orthanc", "modality"]
     assert config.destination("orthanc") == Destination(peer="orthanc", objects=("seg", "sr"), confirm="query")
-    assert config.rules[0].match == {"Modality": ("CT",)}
+    assert config.rules[0].match.texts == {"Modality": ("CT",)}
     assert config.series.quiet_s == 20
     assert config.series.released_quiet_s == 5
 
@@ -80,6 +80,27 @@ def test_one_series_of_a_study_is_reported_the_portal_venous_one_unless_the_rule
     for prefer in ("portal", "arterial", "native", "delayed", "all"):
         (rule,) = loaded(f'{text}per_study = 3\nprefer = "{prefer}"').rules
         assert (rule.per_study, rule.prefer) == (3, prefer)
+
+
+def test_what_a_rule_may_ask_for():
+    """Text, numbers, phase, hours, an answer, and parts of these, in any of TOML's spellings."""
+    text = (
+        PEER
+        + DESTINATION
+        + RULE.replace('{ Modality = "CT" }', '{ SliceThickness = ["<= 3", 5] }')
+        + (
+            'enabled = false\n[[rule.match.any]]\nphase = "portal"\n[[rule.match.any]]\nModality = ["CT", "re:^M"]\n'
+            '[rule.match.not]\nhours = "22:00-06:00"\nanswered = true\n'
+        )
+    )
+    config = loaded(text.replace("match = {", "match.all = [{").replace("5] }", "5] }]"))
+    (rule,) = config.rules
+    assert config.enabled_rules == ()
+    assert str(rule.match) == (
+        'any of (phase = "portal"; Modality = "CT" or "re:^M") and all of (SliceThickness = "<= 3" or "5") and '
+        'not (hours = "22:00-06:00" and answered = true)'
+    )
+    assert str(loaded(ruled("{}")).rules[0].match) == "everything"
 
 
 def test_an_empty_file_is_a_node_that_refuses_everyone():
@@ -155,6 +176,12 @@ def test_a_short_quiet_s_shortens_the_default_of_released_quiet_s(quiet_s: float
 
 
 OWN = '[[model]]\nname = "ours"\ncard = "/srv/ours.json"\n'
+
+
+def ruled(match: str) -> str:
+    """A file whose rule has this `match`."""
+    return PEER + DESTINATION + RULE.replace('{ Modality = "CT" }', match)
+
 
 ONE_FAULT = [
     (OWN.replace("/srv/", "srv/"), '3: model[0].card: must be the absolute path of a .json, not "srv/ours.json"'),
@@ -278,6 +305,48 @@ ONE_FAULT = [
         '10: rule[0].match.Modality[0]: must not be empty; "*" matches everything',
     ),
     (PEER + DESTINATION + RULE.replace('{ Modality = "CT" }', '"CT"'), '10: rule[0].match: must be a table, not "CT"'),
+    (
+        ruled('{ SeriesDescription = "re:(liver" }'),
+        "10: rule[0].match.SeriesDescription[0]: not a regular expression: "
+        "missing ), unterminated subpattern; mend it, or take re: away for a glob",
+    ),
+    (
+        ruled('{ SliceThickness = "thin" }'),
+        '10: rule[0].match.SliceThickness[0]: must be a number or a range, as "<= 3", "> 1" or "1.5..3", not "thin"',
+    ),
+    (
+        ruled('{ SliceThickness = [1, "5..3"] }'),
+        "10: rule[0].match.SliceThickness[1]: nothing lies from 5 to 3; write the smaller number first",
+    ),
+    (ruled("{ SliceThickness = true }"), "10: rule[0].match.SliceThickness[0]: must be text in quotes, not true"),
+    (
+        ruled('{ hours = "7-18" }'),
+        '10: rule[0].match.hours[0]: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "7-18"',
+    ),
+    (
+        ruled('{ hours = "24:00-25:00" }'),
+        '10: rule[0].match.hours[0]: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "24:00-25:00"',
+    ),
+    (
+        ruled('{ phase = "venous" }'),
+        '10: rule[0].match.phase[0]: must be "native", "arterial", "portal", "delayed" or "unknown", not "venous"',
+    ),
+    (ruled('{ answered = "no" }'), '10: rule[0].match.answered: must be true or false, not "no"'),
+    (
+        ruled('{ any = { Modality = "CT" } }'),
+        "10: rule[0].match.any: must be a list of tables; write any = [{ … }, { … }]",
+    ),
+    (ruled("{ any = [] }"), "10: rule[0].match.any: must hold at least one { … }"),
+    (ruled('{ all = ["CT"] }'), '10: rule[0].match.all[0]: must be a table, not "CT"'),
+    (
+        ruled('{ not = { modality = "CT" } }'),
+        '10: rule[0].match.not[0].modality: a rule cannot match on this; did you mean "Modality"?',
+    ),
+    (
+        ruled('{ any = [{ Modality = "CT" }, { hour = "07:00-18:00" }] }'),
+        '10: rule[0].match.any[1].hour: a rule cannot match on this; did you mean "hours"?',
+    ),
+    (PEER + DESTINATION + RULE + 'enabled = "no"', '13: rule[0].enabled: must be true or false, not "no"'),
     (PEER + DESTINATION + RULE + "per_study = 0", "13: rule[0].per_study: must be at least 1, not 0"),
     (PEER + DESTINATION + RULE + "per_study = 1.0", "13: rule[0].per_study: must be a whole number, not 1.0"),
     (

@@ -16,6 +16,7 @@ import sqlalchemy as sa
 from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerLost, LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import Delivery, DeliveryState, Event, HaltCode, Job, State
+from daemon.ledger.answers import first_received_at, is_answered
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
 from dicom_io.errors import RejectReason
@@ -402,6 +403,42 @@ def test_a_claim_takes_the_most_urgent_job_once(any_ledger: Ledger, make_instanc
     assert claimed(any_ledger).id == urgent.id
     assert claimed(any_ledger, lease=OTHER_LEASE).id == first.id
     assert any_ledger.claim_job("host-c/1", now=NOW + 100) is None
+
+
+def test_the_results_of_the_most_urgent_job_are_sent_first(any_ledger: Ledger, make_instance: MakeInstance):
+    """By priority, then by age; but what failed before keeps none waiting."""
+    ordered = [
+        closed(any_ledger, make_instance(number), priority=priority).id for number, priority in enumerate((0, 5, 5))
+    ]
+    for _ in ordered:
+        assert any_ledger.finish_stage(claimed(any_ledger), Event.SEGMENTED, now=NOW + 101)
+        assert any_ledger.finish_stage(claimed(any_ledger), Event.REPORTED, now=NOW + 102, outgoing=(outgoing(),))
+    usual, urgent, later = ordered
+    assert [item.job_id for item in any_ledger.due_deliveries(now=NOW + 103)] == [urgent, later, usual]
+    failed = any_ledger.due_deliveries(now=NOW + 103)[0]
+    any_ledger.postpone_delivery(failed, until=NOW + 103, status="0x0110", counts=True)
+    assert [item.job_id for item in any_ledger.due_deliveries(now=NOW + 103)] == [later, usual, urgent]
+
+
+def test_a_study_is_answered_by_what_another_series_of_it_sent(any_ledger: Ledger, make_instance: MakeInstance):
+    """Not by its own results, nor by a verdict; the first image of a series tells when it began."""
+
+    def is_answered_for(instance: Instance) -> bool:
+        uids = {key: getattr(instance, key) for key in ("study_instance_uid", "series_instance_uid")}
+        return is_answered(any_ledger.database, **uids)
+
+    first, second, refused = (make_instance(number, study_instance_uid="1.2.3") for number in (1, 2, 3))
+    job = closed(any_ledger, refused)
+    assert any_ledger.refuse(claimed(any_ledger), RejectReason.TOO_FEW_SLICES, now=NOW + 101)
+    job = any_ledger.job(job.id)
+    assert any_ledger.choose(Choice(verdicts=(job,)), [job], now=NOW + 102)
+    assert any_ledger.finish_stage(claimed(any_ledger), Event.REPORTED, now=NOW + 103, outgoing=(outgoing("verdict"),))
+    assert not is_answered_for(second)
+    reported(any_ledger, first, outgoing())
+    assert is_answered_for(second)
+    assert not is_answered_for(first)
+    assert first_received_at(any_ledger.database, first.series_instance_uid) == NOW
+    assert first_received_at(any_ledger.database, "1.2.9") == 0
 
 
 def test_nothing_but_received_and_segmented_is_claimed(any_ledger: Ledger, make_instance: MakeInstance):

@@ -1,0 +1,30 @@
+"""What rules ask the ledger about a series: when it began to come, and whether its study has results already."""
+
+import sqlalchemy as sa
+
+from daemon.jobs import OUT
+from daemon.ledger.database import Database
+from daemon.ledger.schema import deliveries, instances, jobs
+
+
+def first_received_at(database: Database, series_instance_uid: str) -> float:
+    """When the first instance of a series came; 0 of one of which none did."""
+    query = sa.select(sa.func.min(instances.c.received_at)).where(
+        instances.c.series_instance_uid == series_instance_uid
+    )
+    with database.reading() as connection:
+        return float(connection.execute(query).scalar_one() or 0.0)
+
+
+def is_answered(database: Database, *, study_instance_uid: str, series_instance_uid: str) -> bool:
+    """True where results of another series of the study were sent, or are on their way; a verdict is none."""
+    sent = sa.exists().where(deliveries.c.job_id == jobs.c.id)
+    answered = sa.exists().where(
+        jobs.c.study_instance_uid == study_instance_uid,
+        jobs.c.series_instance_uid != series_instance_uid,
+        jobs.c.state.in_(OUT),
+        jobs.c.reject_reason.is_(None),
+        sent,
+    )
+    with database.reading() as connection:
+        return bool(connection.execute(sa.select(answered)).scalar_one())
