@@ -7,7 +7,7 @@ from typing import Any
 
 from daemon.administration.checkup import Checked, Result, remedy
 from daemon.configuration.config import Config, Destination
-from daemon.delivery import ADVICE
+from daemon.delivery.statuses import ADVICE
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 from dicom_io.network.scu import Remote
