@@ -7,6 +7,7 @@
     work/<job>/<volume>/             labels between segmentation and report
     outbox/<job>/<volume>/           results, written once
     quarantine/                      what could not be taken in, and why: see `daemon.quarantine`
+    restoring                        there while a backup is put back: see `daemon.backup`
 
 Folders are 0700, files 0600: they hold patients' images.
 """
@@ -29,6 +30,8 @@ from dicom_io.whole_files import open_whole, rename_whole, sync_folder
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
 LOCK = "service.lock"
+RESTORING = "restoring"
+"""Is there while `porta restore` fills the root; what a broken-off one has left is not all."""
 
 
 @dataclass(frozen=True)
@@ -48,13 +51,21 @@ class Spool:
         try:
             self.root.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.refuse_other_user()
-            for name in FOLDERS:
-                (self.root / name).mkdir(exist_ok=True, mode=0o700)
+            if (self.root / RESTORING).exists():
+                raise StorageUnusable(
+                    f"storage root {self.root}: `porta restore` was broken off: empty the root and restore again"
+                )
+            self.make_folders()
             probe = self.root / "incoming" / f"{uuid4()}.probe"
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
             raise StorageUnusable(f"storage root {self.root}: {error.strerror}") from error
+
+    def make_folders(self) -> None:
+        """Make the folders that are not there yet. Raises OSError."""
+        for name in FOLDERS:
+            (self.root / name).mkdir(exist_ok=True, mode=0o700)
 
     def refuse_other_user(self) -> None:
         """Raise StorageUnusable where the files belong to another user than this process's.

@@ -185,6 +185,26 @@ def verify(as_json: JsonOption = False, config: ConfigOption = None) -> None:
     raise typer.Exit(0 if print_verification(configured(config), as_json=as_json) else 1)
 
 
+def backup(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A new or empty folder, outside the storage root.")],
+    config: ConfigOption = None,
+) -> None:
+    """Back up the ledger and every file that it names; a service may run meanwhile."""
+    from daemon.commands.backups import make_backup
+
+    raise typer.Exit(0 if make_backup(configured(config), directory) else 1)
+
+
+def restore(
+    directory: Annotated[Path, typer.Argument(metavar="DIR", help="A folder that `porta backup` made.")],
+    config: ConfigOption = None,
+) -> None:
+    """Fill an empty storage root and an empty ledger with a backup, and look at every file of it."""
+    from daemon.commands.backups import restore_backup
+
+    raise typer.Exit(0 if restore_backup(configured(config), directory) else 1)
+
+
 def ledger(action: Annotated[LedgerAction, typer.Argument()], config: ConfigOption = None) -> None:
     """Make a ledger that was lost anew from spool and outbox; the service must not be running."""
     from daemon.commands.rebuilding import rebuild_ledger
@@ -403,7 +423,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (check, rules),
     "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
-    "Mend it": (retry, rerun, send, cancel, ledger),
+    "Mend it": (retry, rerun, send, cancel, backup, restore, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
     "Console": (),
 }

@@ -34,6 +34,26 @@ class Database:
             self._file = sqlite_session.LedgerFile(Path(self._engine.url.database))
             sa.event.listen(self._engine, "connect", self._file.note)
 
+    @property
+    def kind(self) -> str:
+        """Return "sqlite" or "postgresql"."""
+        return self._engine.dialect.name
+
+    @property
+    def path(self) -> Path | None:
+        """Return the file of an SQLite database."""
+        return Path(self._engine.url.database) if self.kind == "sqlite" and self._engine.url.database else None
+
+    @property
+    def address(self) -> str:
+        """Return the URI by which PostgreSQL's own programs find it, without the password."""
+        return self._engine.url.set(drivername="postgresql")._replace(password=None).render_as_string()
+
+    @property
+    def password(self) -> str | None:
+        """Return the password of the URL."""
+        return self._engine.url.password
+
     def migrate(self) -> None:
         """Bring the tables to this version's form, one process at a time.
 
@@ -54,9 +74,14 @@ class Database:
         """The version that the tables are of (None: there are none), and that of this program."""
         with self.reading() as connection:
             there = MigrationContext.configure(connection).get_current_revision()
+        return there, self.head
+
+    @property
+    def head(self) -> str:
+        """Return the version of the tables of this program."""
         settings = AlembicConfig()
         settings.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
-        return there, str(ScriptDirectory.from_config(settings).get_current_head())
+        return str(ScriptDirectory.from_config(settings).get_current_head())
 
     def is_whole(self) -> bool:
         """Return whether the file of an SQLite database is sound; a PostgreSQL server looks after its files."""
