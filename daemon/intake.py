@@ -1,5 +1,6 @@
 """One way in for every instance, whether by C-STORE or `porta submit`: checked, durable, committed, then answered."""
 
+import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
 from daemon.incoming import Part
 from daemon.integrity import check_spooled
+from daemon.ledger.belonging import refuse_other_root
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
@@ -279,12 +281,16 @@ def _holds_no_slices(sop_class_uid: str | None) -> bool:
 
 
 def open_storage(config: Config) -> tuple[Spool, Ledger]:
-    """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable."""
+    """The spool and the ledger of a configuration, ready for use. Raises StorageUnusable, LedgerUnavailable.
+
+    StorageUnusable also where the ledger is that of another root: its jobs would be judged by files that are not here.
+    """
     make_files_private()
     spool = Spool(config.storage.root, config.storage.min_free_mb)
     spool.prepare()
     ledger = Ledger(config.ledger_url)
     ledger.migrate()
+    refuse_other_root(ledger.database, identity=spool.identity(), place=f"{socket.gethostname()}:{spool.root}")
     return spool, ledger
 
 

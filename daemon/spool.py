@@ -1,5 +1,6 @@
 """The files under the storage root, and how they become durable.
 
+    identity                         a UUID, by which a ledger knows its root
     service.lock                     held by the one service that runs on this root
     incoming/                        being written, as it comes
     spool/<SeriesInstanceUID>/<SOPInstanceUID>-<sha256>.dcm   as received
@@ -30,6 +31,7 @@ from dicom_io.whole_files import open_whole, rename_whole, sync_folder
 
 FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
 LOCK = "service.lock"
+IDENTITY = "identity"
 RESTORING = "restoring"
 """Is there while `porta restore` fills the root; what a broken-off one has left is not all."""
 
@@ -66,6 +68,21 @@ class Spool:
         """Make the folders that are not there yet. Raises OSError."""
         for name in FOLDERS:
             (self.root / name).mkdir(exist_ok=True, mode=0o700)
+
+    def identity(self) -> str:
+        """Return the UUID of this root, which is drawn once. Raises StorageUnusable."""
+        path = self.root / IDENTITY
+        try:
+            if not path.exists():
+                drawn = self.root / "incoming" / f"{uuid4()}.part"
+                write_durably(drawn, f"{uuid4()}\n".encode())
+                with suppress(FileExistsError):  # another process has just drawn one
+                    os.link(drawn, path)
+                sync_folder(self.root)
+                drawn.unlink()
+            return path.read_text(errors="replace").strip()
+        except OSError as error:
+            raise StorageUnusable(f"storage root {self.root}: {error.strerror}") from error
 
     def refuse_other_user(self) -> None:
         """Raise StorageUnusable where the files belong to another user than this process's.

@@ -13,7 +13,7 @@ from alembic.util import CommandError
 from sqlalchemy.exc import DatabaseError, DataError, DBAPIError, IntegrityError
 
 from daemon.errors import LedgerRefused, LedgerUnavailable
-from daemon.ledger import sqlite_session
+from daemon.ledger import postgres_session, sqlite_session
 
 MIGRATION_LOCK = 0x706F727461  # "porta"
 
@@ -25,7 +25,9 @@ class Database:
     """
 
     def __init__(self, url: str) -> None:
-        self._engine = sa.create_engine(url, pool_pre_ping=not url.startswith("sqlite"), hide_parameters=True)
+        is_server = not url.startswith("sqlite")
+        arguments = postgres_session.CONNECT if is_server else {}
+        self._engine = sa.create_engine(url, pool_pre_ping=is_server, hide_parameters=True, connect_args=arguments)
         if self._engine.dialect.name == "sqlite":
             sa.event.listen(self._engine, "connect", sqlite_session.prepare)
             sa.event.listen(self._engine, "begin", sqlite_session.begin)
@@ -130,9 +132,14 @@ class Database:
         except (DataError, OverflowError) as error:  # sqlite3 says OverflowError
             raise LedgerRefused(type(error).__name__) from None
         except (DBAPIError, sa.exc.TimeoutError) as error:
-            # The driver's message may quote statements; the type is enough.
-            raise LedgerUnavailable(type(error).__name__) from None
+            raise LedgerUnavailable(self._reason(error)) from None
         self._refuse_lost_file()
+
+    def _reason(self, error: Exception) -> str:
+        """Return what a person can look for: the driver's own message may quote statements."""
+        if self.kind == "sqlite":
+            return type(error).__name__
+        return f"{postgres_session.place_of(self._engine.url)}: {postgres_session.reason_of(error)}"
 
     def _refuse_lost_file(self) -> None:
         if self._file:

@@ -218,3 +218,12 @@ audit = Table(
     Column("study_instance_uid", UID),
 )
 """Without references: what was done stays, whatever becomes of user and job."""
+
+root = Table(
+    "root",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("identity", CODE, nullable=False),
+    Column("place", Text, nullable=False),
+)
+"""The storage root whose files the rows name: one row at most, with the id 1."""
