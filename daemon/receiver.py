@@ -38,17 +38,23 @@ class Receiver:
         self._broken_off: set[str] = set()
         """Those of which an association broke off, and nothing came since."""
         self._server: scp.Server | None = None
+        self._retired: list[scp.Server] = []
+        """Those of ports that are given up, whose associations go on."""
         self._refused: dict[tuple[str, ...], Refusal] = {}
         """What was refused since the ledger was told."""
 
     def start(self) -> int:
         """Listen, and return the port. Raises OSError when the address cannot be listened on."""
-        dicom = self._config.dicom
-        self._server = scp.start(
+        self._server = self._listen(self._config)
+        return self._server.port
+
+    def _listen(self, config: Config) -> scp.Server:
+        dicom = config.dicom
+        return scp.start(
             ae_title=dicom.ae_title,
             host=dicom.host,
             port=dicom.port,
-            callers=_callers(self._config),
+            callers=_callers(config),
             store=self._store,
             ended=self._ended,
             refused=self._association_refused,
@@ -61,18 +67,34 @@ class Receiver:
             network_timeout_s=dicom.network_timeout_s,
             acse_timeout_s=dicom.acse_timeout_s,
         )
-        return self._server.port
 
     def reload(self, config: Config) -> None:
-        """Let the accepting peers of another configuration in from now on; associations that are open go on."""
+        """Take up AE title, port and accepting peers of another configuration; associations that are open go on.
+
+        Another port is listened on before the one until now is given up. Raises OSError where it cannot be: then
+        nothing has changed.
+        """
+        if self._server is None:
+            raise ValueError("nothing is listened on")
+        if config.dicom.port != self._config.dicom.port:
+            server = self._listen(config)
+            self._server.retire()
+            self._retired.append(self._server)
+            self._server = server
+        self._server.admit(_callers(config), ae_title=config.dicom.ae_title)
         self._config = config
-        if self._server is not None:
-            self._server.admit(_callers(config))
 
     def stop(self, timeout_s: float) -> None:
         """Stop listening; an instance that is being stored is stored to its end."""
-        if self._server is not None:
-            self._server.shutdown(timeout_s)
+        stopping = [threading.Thread(target=server.shutdown, args=(timeout_s,)) for server in self._servers]
+        for thread in stopping:
+            thread.start()
+        for thread in stopping:
+            thread.join()
+
+    @property
+    def _servers(self) -> list[scp.Server]:
+        return [*self._retired, *([self._server] if self._server else [])]
 
     def _store(self, received: scp.Received) -> int:
         try:

@@ -108,10 +108,9 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             )
             rounds.scheduler.start()
             while wait_for_signal() == signal.SIGHUP:
-                if (taken := _taken_up(config, read_again)) is not None:
+                if (taken := _taken_up(config, read_again, common.receiver)) is not None:
                     config = taken
                     rounds = rounds.replaced_by(config)
-                    common.receiver.reload(config)
                     spool.note(lock, _note(config))
                     log.info("configuration.reloaded", count=len(config.rules))
         finally:
@@ -133,8 +132,11 @@ def _note(config: Config) -> str:
     return f"{config.routing_digest} {config.fixed_digest} {os.getpid()}"
 
 
-def _taken_up(config: Config, read_again: Callable[[], Config] | None) -> Config | None:
-    """The configuration as the file has it now; None, with the reasons on stderr, where it cannot be taken up."""
+def _taken_up(config: Config, read_again: Callable[[], Config] | None, receiver: Receiver) -> Config | None:
+    """The configuration as the file has it now, by which `receiver` lets peers in already.
+
+    None, with the reasons on stderr, where it cannot be taken up: then nothing has changed.
+    """
     if read_again is None:
         return None
     try:
@@ -148,7 +150,20 @@ def _taken_up(config: Config, read_again: Callable[[], Config] | None) -> Config
         warn(f"porta: a restart is needed: [{'], ['.join(changed)}] changed")
         log.error("configuration.refused", count=len(changed))
         return None
+    try:
+        receiver.reload(new)
+    except OSError as error:
+        warn(f"porta: {port_fault(new, error)}")
+        log.error("configuration.refused", count=1)
+        return None
     return new
+
+
+def port_fault(config: Config, error: OSError) -> str:
+    """Return the line of a fault: the port cannot be listened on."""
+    dicom = config.dicom
+    sentence = f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}"
+    return config.fault(("dicom", "port"), f"{sentence}; end what has the port, or choose another one")
 
 
 class _Rounds:

@@ -189,7 +189,7 @@ def reload_service(config: Config, *, say: Say = say) -> None:
     if running is None:
         raise BadRequest("the service does not run; it reads the file when it starts")
     if running.fixed != config.fixed_digest:
-        taken_up = "peers, destinations, rules, models and [series]"
+        taken_up = "peers, destinations, rules, models, [series], and AE title and port of [dicom]"
         raise BadRequest(
             f"a restart is needed: only {taken_up} are taken up by a running service, and more has changed"
         )

@@ -82,14 +82,8 @@ def covers(wide: Match, narrow: Match) -> bool:
 
 def excludes_itself(match: Match) -> bool:
     """True where one of what a rule excludes holds of all that it asks for."""
-    asked = Match.model_validate({**match.texts, **match.numbers, **_own_parts(match)})
+    asked = match.model_copy(update={"none_of": None})
     return any(covers(part, asked) for part in match.none_of or ())
-
-
-def _own_parts(match: Match) -> dict[str, object]:
-    own = {"phase": match.phase, "hours": match.hours, "answered": match.answered}
-    own |= {"any": match.any_of, "all": match.all_of}
-    return {key: value for key, value in own.items() if value is not None}
 
 
 def _joined(match: Match) -> Iterator[Match]:

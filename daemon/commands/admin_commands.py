@@ -134,7 +134,7 @@ def send(
 
 
 def reload(config: ConfigOption = None) -> None:
-    """Have the running service take up peers, destinations, rules, models and the table `series` of the file."""
+    """Have the running service take up peers, destinations, rules, models, `series`, AE title and port of the file."""
     from daemon.administration.interventions import reload_service
     from daemon.commands.own_models import require_models
 

@@ -58,8 +58,7 @@ def run(config: ConfigOption = None) -> None:
     try:
         service.run(settings, lambda: require_models_apart(read(config)))
     except OSError as error:
-        dicom = settings.dicom
-        raise ConfigurationError([f"cannot listen on {dicom.host}:{dicom.port}: {error.strerror}"]) from error
+        raise ConfigurationError([service.port_fault(settings, error)]) from error
     # Python would wait for a delivery whose peer is silent. The ledger has it: it is due again at the next start.
     sys.stderr.flush()
     os._exit(0)

@@ -51,7 +51,9 @@ _RELEASED_QUIET_S = 5.0
 
 
 RELOADED = ("peers", "destinations", "rules", "own_models", "series")
-"""The fields of `Config` that a running service takes up anew."""
+"""The fields of `Config` that a running service takes up anew; of `dicom` it does RELOADED_DICOM."""
+
+RELOADED_DICOM = ("ae_title", "port")
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
@@ -353,17 +355,25 @@ class Config(Section):
     @property
     def routing_digest(self) -> str:
         """Return a hash of what a running service can take up anew (see RELOADED)."""
-        return _digest(self.model_dump_json(include=set(RELOADED)))
+        dicom = self.dicom.model_dump_json(include=set(RELOADED_DICOM))
+        return _digest(self.model_dump_json(include=set(RELOADED)) + dicom)
 
     @property
     def fixed_digest(self) -> str:
         """Return a hash of all that a service has until it ends."""
-        return _digest(self.model_dump_json(exclude=set(RELOADED)))
+        return _digest(self._as_fixed.model_dump_json(exclude=set(RELOADED)))
+
+    @property
+    def _as_fixed(self) -> "Config":
+        """The same with the defaults of what can be taken up of `dicom`."""
+        defaults = {name: getattr(Dicom(), name) for name in RELOADED_DICOM}
+        return self.model_copy(update={"dicom": self.dicom.model_copy(update=defaults)})
 
     def fixed_changes(self, other: "Config") -> list[str]:
         """Return the tables in which another configuration differs and that a running service cannot take up."""
         fixed = [name for name in Config.model_fields if name not in RELOADED]
-        return [name for name in fixed if getattr(self, name) != getattr(other, name)]
+        ours, theirs = self._as_fixed, other._as_fixed
+        return [name for name in fixed if getattr(ours, name) != getattr(theirs, name)]
 
     @property
     def enabled_rules(self) -> tuple[Rule, ...]:

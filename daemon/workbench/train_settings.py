@@ -22,10 +22,9 @@ from pydantic import (
 from pydantic.fields import FieldInfo
 from pydantic_core import CoreSchema, core_schema
 
-from daemon.configuration.config import Section
 from daemon.configuration.faults import did_you_mean, key_text, shape_fault, show_value
 from daemon.configuration.toml_document import parse_document
-from daemon.configuration.values import Name
+from daemon.configuration.values import Name, Section
 from daemon.errors import ConfigurationError
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import Preprocessing

@@ -154,11 +154,17 @@ class Server:
         self._door = door
         self._thread = threading.Thread(target=listener.serve_forever, args=(POLL_S,), name="storage-scp", daemon=True)
         self._thread.start()
-        self._is_open = True
+        self._is_listening = self._admits = True
 
-    def admit(self, callers: Sequence[Caller]) -> None:
-        """Admit these callers from now on, and no others; associations that are open go on."""
-        self._door.admit(callers)
+    def admit(self, callers: Sequence[Caller], *, ae_title: str) -> None:
+        """Admit these callers, and no others, under this title from now on; associations that are open go on."""
+        self._door.admit(callers, ae_title=ae_title)
+
+    def retire(self) -> None:
+        """Stop listening; associations that are open go on, and so do requests that are coming in."""
+        if self._is_listening:
+            self._is_listening = False
+            self._listener.shutdown()
 
     @property
     def port(self) -> int:
@@ -171,9 +177,9 @@ class Server:
         An instance that is being stored is stored to its end, but may go unanswered: its sender sends it again.
         """
         deadline = time.monotonic() + timeout_s
-        if self._is_open:
-            self._is_open = False
-            self._listener.shutdown()
+        self.retire()
+        if self._admits:
+            self._admits = False
             self._listener.admission.close(timeout_s)
         open_associations = self._listener.active_associations
         for assoc in open_associations:
@@ -222,7 +228,7 @@ def start(
     ae.network_timeout = network_timeout_s
     ae.acse_timeout = acse_timeout_s
     prepare()
-    door = _Door(ae_title.strip(), callers, maximum_associations)
+    door = _Door(ae_title, callers, maximum_associations)
     reception = _Reception(
         door=door,
         store=store,
@@ -259,20 +265,20 @@ class _Door:
     """Who comes in, and how many at once. It never waits, not for a name service either."""
 
     def __init__(self, ae_title: str, callers: Sequence[Caller], maximum_associations: int) -> None:
-        self._ae_title = ae_title
         self._addresses: dict[str, frozenset[str]] = {}
-        self.admit(callers)
+        self.admit(callers, ae_title=ae_title)
         self._resolving: set[str] = set()
         self._maximum = maximum_associations
         self._lock = threading.Lock()
         self._inside: Counter[str] = Counter()
         """Associations by their calling AE title."""
 
-    def admit(self, callers: Sequence[Caller]) -> None:
-        """Let these in from now on; who is inside stays."""
+    def admit(self, callers: Sequence[Caller], *, ae_title: str) -> None:
+        """Let these in from now on, under this called AE title; who is inside stays."""
         # Whoever is judged at this moment may still be looked for at a host that these do not have
         self._addresses = self._addresses | {caller.host: _addresses(caller.host) for caller in callers if caller.host}
         self._callers = [replace(caller, ae_title=caller.ae_title.strip()) for caller in callers]
+        self._ae_title = ae_title.strip()
 
     def enter(self, calling_ae_title: str, called_ae_title: str, address: str) -> tuple[Refusal, Rejection] | None:
         """Give the caller a place; or why it gets none, and what it is told."""

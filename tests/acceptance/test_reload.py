@@ -3,6 +3,7 @@
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,16 +19,19 @@ from tests.acceptance.test_kills import _children
 TAKEN_UP = "the service has taken it up; what was running goes on\n"
 
 
-def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None:
+def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_port: Callable[[], int]) -> None:
     """No instance, association or job is lost; a file that is wrong changes nothing and says why."""
     images = [dcmread(path) for path in phantom_series(14)]
-    site.changes = {'Modality = "CT"': 'Modality = "MR"'}
+    patient = {'ae_title = "PORTA"': 'ae_title = "PORTA"\nnetwork_timeout_s = 600'}
+    site.changes = patient | {'Modality = "CT"': 'Modality = "MR"'}
     site.start()
     contexts = [build_context(images[0].SOPClassUID, images[0].file_meta.TransferSyntaxUID)]
-    assoc = AE("MODALITY").associate("127.0.0.1", site.port, contexts, ae_title="PORTA")
+    ae = AE("MODALITY")
+    ae.network_timeout = None  # a command may take its time on a machine that is busy
+    assoc = ae.associate("127.0.0.1", site.port, contexts, ae_title="PORTA")
     assert [assoc.send_c_store(ds).Status for ds in images[:20]] == [0x0000] * 20
 
-    site.changes = {}
+    site.changes = patient
     mended = site.porta("reload")
     assert (mended.returncode, mended.stdout) == (0, TAKEN_UP), mended.stderr
     assert assoc.is_established
@@ -41,11 +45,11 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None
     for pid in workers:  # so that the stage lasts for longer than the reload
         os.kill(pid, signal.SIGSTOP)
     assert site.jobs()[0].state == State.RECEIVED
-    site.changes = {'name = "liver-ct"': 'name = "liver"', 'ae_title = "MODALITY"': 'ae_title = "CT7"'}
+    site.changes = patient | {'name = "liver-ct"': 'name = "liver"', 'ae_title = "MODALITY"': 'ae_title = "CT7"'}
     assert site.porta("reload").stdout == TAKEN_UP
     for pid in workers:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: site.states() == [State.COMMITTED], what="the results")
+    until(lambda: site.states() == [State.COMMITTED], seconds=280, what="the results")
     (job,) = site.jobs()
     assert (job.rule, job.instances, job.attempts, job.revision) == ("liver", len(images), 0, 1)
     scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
@@ -58,10 +62,19 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]]) -> None
     assert (wrong.returncode, 'rule[0].model: unknown model "nonsense"' in wrong.stderr) == (2, True)
     os.kill(site.service.pid, signal.SIGHUP)
     until(lambda: "configuration.refused" in site.log, what="the refusal")
-    site.changes = renamed | {'ae_title = "PORTA"': 'ae_title = "LIVER"'}
+    site.changes = renamed | {"min_free_mb = 10": "min_free_mb = 11"}
     fixed = site.porta("reload")
     assert (fixed.returncode, "a restart is needed" in fixed.stderr) == (2, True)
     os.kill(site.service.pid, signal.SIGHUP)
-    until(lambda: "a restart is needed: [dicom] changed" in site.log, what="the second refusal")
+    until(lambda: "a restart is needed: [storage] changed" in site.log, what="the second refusal")
     scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
+
+    ae.ae_title = "CT7"
+    open_one = ae.associate("127.0.0.1", site.port, contexts, ae_title="PORTA")
+    moved = {old: new.replace("PORTA", "LIVER") for old, new in patient.items()}
+    site.port, site.changes = free_port(), renamed | moved
+    assert site.porta("reload").stdout == TAKEN_UP
+    assert open_one.send_c_store(images[0]).Status == 0x0000
+    open_one.release()
+    scu.echo(replace(site.remote, ae_title="LIVER"), calling_ae_title="CT7", timeout_s=5)
     assert site.stop() < 10

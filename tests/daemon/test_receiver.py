@@ -360,7 +360,7 @@ def test_other_peers_are_let_in_from_a_reload_on(site: Site, make_config: Callab
     """Who is inside stays, and can go on sending."""
     inside = site.associate()
     peers = (Peer(name="ct7", ae_title="CT7", host="127.0.0.1", accept=True),)
-    site.receiver.reload(make_config(peer=peers))
+    site.receiver.reload(make_config(peer=peers, dicom=Dicom(port=site.port)))
     assert site.send(inside) == 0x0000
     assert site.associate().is_rejected
     other = site.associate("CT7")
@@ -432,6 +432,34 @@ def test_stop_gives_the_port_back(site: Site):
     with socket.socket() as again:
         again.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         again.bind(("127.0.0.1", site.port))
+
+
+def test_another_title_and_port(
+    site: Site,
+    make_config: Callable[..., Config],
+    free_port: Callable[[], int],
+    until: Callable[[Callable[[], object]], None],
+):
+    """What is open goes on; who comes is let in at the new port and under the new title alone; a taken port is none."""
+    assoc = site.associate()
+    assert site.send(assoc) == 0x0000
+    with socket.create_server(("127.0.0.1", 0)) as other, pytest.raises(OSError, match="in use"):
+        site.receiver.reload(make_config(dicom=Dicom(ae_title="LIVER", port=other.getsockname()[1])))
+    site.associate().release()
+
+    old, site.port = site.port, free_port()
+    site.receiver.reload(make_config(dicom=Dicom(ae_title="LIVER", port=site.port)))
+    assert site.send(assoc, index=2) == 0x0000
+    assert not site.associate().is_established
+    newer = site.associate(called="LIVER")
+    assert site.send(newer, index=3) == 0x0000
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(("127.0.0.1", old))
+    site.receiver.reload(make_config(dicom=Dicom(ae_title="PORTA", port=site.port)))
+    assert site.send(newer, index=4) == 0x0000
+    site.associate().release()
+    site.receiver.stop(PATIENCE_S)
+    until(lambda: not (assoc.is_established or newer.is_established))
 
 
 def test_a_port_that_is_taken(site: Site, make_config: Callable[..., Config]):

@@ -12,7 +12,7 @@ from daemon.administration.conditions import condition
 from daemon.administration.interventions import Stalled, cancel_job, reload_service, rerun_jobs, retry_jobs, send_job
 from daemon.administration.moments import for_so_long, moment
 from daemon.choice import Choice, Chosen
-from daemon.configuration.config import Config, Destination, Log, Peer
+from daemon.configuration.config import Config, Destination, Dicom, Log, Peer
 from daemon.configuration.match import Match
 from daemon.errors import BadRequest, StorageUnusable, UnknownJob, WrongState
 from daemon.intake import Intake
@@ -168,6 +168,12 @@ def test_the_digests_are_of_what_can_be_taken_up_and_of_the_rest(config: Config)
     mr = config.model_copy(update={"rules": (other,)})
     assert (mr.fixed_digest, mr.fixed_changes(config)) == (config.fixed_digest, [])
     assert mr.routing_digest != config.routing_digest
+    moved = config.model_copy(update={"dicom": Dicom(ae_title="LIVER", port=104)})
+    assert (moved.fixed_digest, moved.fixed_changes(config)) == (config.fixed_digest, [])
+    assert moved.routing_digest != config.routing_digest
+    wider = config.model_copy(update={"dicom": Dicom(host="0.0.0.0")})
+    assert wider.fixed_changes(config) == ["dicom"]
+    assert wider.fixed_digest != config.fixed_digest
 
 
 # --- reload

@@ -447,7 +447,10 @@ def test_a_port_that_is_taken(desk: Desk):
         answer = desk.porta("run")
     assert answer.code == 2
     said = [line for line in answer.lines if not line.startswith("{")]
-    assert said == [f"porta: cannot listen on 127.0.0.1:{port}: Address already in use"]
+    assert said == [
+        f"porta: {desk.config}:2: dicom.port: cannot listen on 127.0.0.1:{port}: Address already in use; end what has "
+        "the port, or choose another one"
+    ]
     Spool(desk.root).lock().close()
 
 
