@@ -34,6 +34,7 @@ from dicom_io.errors import (
     RejectReason,
     SeriesRejected,
     StoreRefused,
+    WebRefused,
 )
 from models.errors import DeviceLost, DeviceUnavailable, ModelError
 from reports.errors import GeometryNotProved, ReportError
@@ -363,7 +364,8 @@ def _decide_delivery(
 def is_outage(error: Exception) -> bool:
     """True where an error says that a destination is away or full, False where it refuses the object."""
     is_full = isinstance(error, StoreRefused) and error.status & 0xFF00 == 0xA700
-    return is_full or isinstance(error, PeerUnreachable | AssociationRefused)
+    is_shut = isinstance(error, WebRefused) and error.is_passing
+    return is_full or is_shut or isinstance(error, PeerUnreachable | AssociationRefused)
 
 
 FINAL = (0x0112, 0x0117, 0x0118, 0x0119, 0x0122, 0x0124, 0x0211, 0x0212)

@@ -9,11 +9,13 @@
     └── PeerError                          the other side of an association
         ├── PeerUnreachable                no TCP connection, or it broke
         │   └── AssociationLost            it broke, or went silent, once an association was established
+        │   └── CertificateUnusable        a file of certificates of ours cannot be used
         ├── AssociationRefused             A-ASSOCIATE-RJ
         ├── ContextNotAccepted(what, …)    an association, and no presentation context for what was to be done
         ├── QueryRefused(peer, status)     a C-FIND answered with a failure status
         ├── CommitmentRefused(peer, …)     a request for storage commitment answered with a failure status
-        └── StoreRefused(status)           a C-STORE answered with a failure status
+        ├── WebRefused(peer, status)       a DICOMweb service answered with a status that is none of success
+        └── StoreRefused(status)           a C-STORE, or STOW-RS, answered with a failure status
 
 Messages hold UIDs, counts, codes and file names that the user gave; never an attribute of a patient.
 """
@@ -286,8 +288,30 @@ class CommitmentRefused(PeerError):
         return CommitmentRefused, (self.peer, self.status)
 
 
+class CertificateUnusable(PeerUnreachable):
+    """A file of certificates is gone, is none, or its key does not fit: no TLS with it."""
+
+    exit_code = 2
+
+
+class WebRefused(PeerError):
+    """A DICOMweb service answered with an HTTP status that is none of success, and gave no reason as DICOM has them."""
+
+    def __init__(self, peer: str, status: int) -> None:
+        self.peer, self.status = peer, status
+        super().__init__(f"{peer} answered with HTTP status {status}")
+
+    @property
+    def is_passing(self) -> bool:
+        """True where the service is away or overloaded, or does not let us in: of the object it says nothing."""
+        return self.status in (401, 403, 407, 408, 425, 429, 502, 503, 504)
+
+    def __reduce__(self) -> tuple[type["WebRefused"], tuple[str, int]]:
+        return WebRefused, (self.peer, self.status)
+
+
 class StoreRefused(PeerError):
-    """The peer answered a C-STORE with a failure status (PS3.4 table B.2-1)."""
+    """The peer answered a C-STORE (PS3.4 table B.2-1) or STOW-RS with a failure status."""
 
     def __init__(self, status: int) -> None:
         self.status = status

@@ -7,9 +7,11 @@ fails instead: skipped there would mean unproved.
 import os
 import shutil
 import socket
+import subprocess
 import sys
 import zipfile
 from collections.abc import Callable
+from dataclasses import dataclass
 from itertools import cycle
 from pathlib import Path
 
@@ -92,6 +94,44 @@ def free_port() -> Callable[[], int]:
         return True
 
     return lambda: next(filter(is_free, ports))
+
+
+@dataclass(frozen=True)
+class Issued:
+    """A certificate in PEM, its key, and who issued it."""
+
+    certificate: Path
+    key: Path
+    ca: Path
+
+
+@pytest.fixture(scope="session")
+def issue(require_binary: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Issued]:
+    """`issue("porta", days=30)` is a certificate for localhost, of the authority of this session or another one."""
+    openssl, folder = require_binary("openssl"), tmp_path_factory.mktemp("certificates")
+
+    def run(*arguments: str | Path) -> None:
+        subprocess.run([openssl, *arguments], check=True, capture_output=True, cwd=folder)
+
+    def authority(name: str) -> Path:
+        path = folder / f"{name}.pem"
+        if not path.exists():
+            made = ("-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", path, "-days", "3650")
+            run("req", "-x509", "-newkey", "rsa:2048", "-nodes", *made)
+        return path
+
+    def make(name: str, *, days: int = 365, by: str = "authority") -> Issued:
+        ca, certificate, key = authority(by), folder / f"{name}-{days}-{by}.pem", folder / f"{name}-{days}-{by}.key"
+        if not certificate.exists():
+            names = folder / "names"
+            names.write_text("subjectAltName=DNS:localhost,IP:127.0.0.1")
+            asked = folder / "asked"
+            run("req", "-new", "-newkey", "rsa:2048", "-nodes", "-keyout", key, "-out", asked, "-subj", f"/CN={name}")
+            signed = ("-CA", ca, "-CAkey", ca.with_suffix(".key"), "-CAcreateserial", "-extfile", names)
+            run("x509", "-req", "-in", asked, "-out", certificate, "-days", str(days), *signed)
+        return Issued(certificate, key, ca)
+
+    return make
 
 
 @pytest.fixture(scope="session")

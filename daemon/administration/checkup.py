@@ -3,6 +3,7 @@
 import json
 import os
 import socket
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -25,6 +26,7 @@ from daemon.delivery.statuses import (
     COMMITMENT_NOT_ACCEPTED,
     FIND_NOT_ACCEPTED,
     SYNTAX_NOT_ACCEPTED,
+    status_code,
 )
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.database import Database
@@ -32,8 +34,9 @@ from daemon.spool import Spool
 from daemon.terminal import say
 from dicom_io.errors import AssociationRefused, ContextNotAccepted, PeerError, PeerUnreachable
 from dicom_io.network.commitment import COMMITMENT
-from dicom_io.network.examination import GET, Offer, ask, compressed, connect, examine, uncompressed
+from dicom_io.network.examination import GET, NOBODY, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
+from dicom_io.web import objects
 from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
 
 LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
@@ -199,6 +202,10 @@ def _memory(config: Config) -> Checked:
 
 def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
     name = f"peer {peer.name}"
+    if peer.url is not None:
+        yield _web_service(config, peer)
+        if peer.host is None:
+            return
     if peer.host is None or peer.port is None:
         yield Checked(name, Result.OK, "only sends, and is not asked")
         return
@@ -213,12 +220,12 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
         yield Checked(name, Result.FAILED, str(error), remedy(error, config, peer))
         return
     yield Checked(name, Result.OK, f"{remote} answered C-ECHO in {echoed.seconds * 1000:.0f} ms")
-    for objects, offer in offers.items():
+    for names, offer in offers.items():
         taken = echoed.accepted[offer]
         if taken:
-            yield Checked(name, Result.OK, f"takes {objects} ({offer.name}; {', '.join(taken)})")
+            yield Checked(name, Result.OK, f"takes {names} ({offer.name}; {', '.join(taken)})")
         else:
-            yield Checked(name, Result.FAILED, f"does not take {objects} ({offer.name})", ADVICE[_refusal(offer)])
+            yield Checked(name, Result.FAILED, f"does not take {names} ({offer.name})", ADVICE[_refusal(offer)])
     if uses := _asked_for(peer, destination):
         try:
             ask(remote, **asking)
@@ -228,6 +235,18 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
             )
         else:
             yield Checked(name, Result.OK, f"answers C-FIND, for {uses}")
+
+
+def _web_service(config: Config, peer: Peer) -> Checked:
+    """Ask a DICOMweb service for an instance that there is not: whoever answers knows us, and can be asked."""
+    name, started = f"peer {peer.name}", time.monotonic()
+    nobody = dict.fromkeys(("study_instance_uid", "series_instance_uid", "sop_instance_uid"), NOBODY)
+    try:
+        objects.holds(peer.web_service, timeout_s=config.dicom.acse_timeout_s, **nobody)
+    except PeerError as error:
+        return Checked(name, Result.FAILED, f"does not answer QIDO-RS: {error}", remedy(error, config, peer))
+    ms = (time.monotonic() - started) * 1000
+    return Checked(name, Result.OK, f"{peer.url} answered QIDO-RS in {ms:.0f} ms")
 
 
 def _offers(destination: Destination | None) -> dict[str, Offer]:
@@ -275,6 +294,8 @@ def _asked_for(peer: Peer, destination: Destination | None) -> str:
 def remedy(error: PeerError, config: Config, peer: Peer) -> str:
     """Say what to do about a peer that did not do what it was asked."""
     ours = f"{config.dicom.ae_title}, {_address(config)}, {config.dicom.port}"
+    if peer.url is not None:
+        return ADVICE.get(status_code(error), "look into its own log")
     if isinstance(error, AssociationRefused):
         if "called AE title" in str(error):
             return f'here: is ae_title = "{peer.ae_title}" of [[peer]] {peer.name} right? There: is that its own title?'

@@ -7,10 +7,9 @@ from typing import Any
 
 from daemon.administration.checkup import Checked, Result, remedy
 from daemon.configuration.config import Config, Destination
+from daemon.delivery.archives import reach
 from daemon.delivery.statuses import ADVICE
 from dicom_io.errors import PeerError
-from dicom_io.network import scu
-from dicom_io.network.scu import Remote
 from reports.objects.marked_object import PATIENT_ID, marked_sr
 
 
@@ -21,14 +20,13 @@ def store_test_object(config: Config, destination: Destination) -> Iterator[Chec
     if form is None or form.sr_class is None:
         yield Checked(name, Result.OK, "takes no SR, which the test object is: nothing was sent")
         return
-    remote = Remote(peer.ae_title, str(peer.host), int(peer.port or 0))
-    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": destination.timeout_s}
+    archive = reach(config, destination)
     sr = marked_sr(form.sr_class)
     try:
         with tempfile.TemporaryDirectory(prefix="porta-check-") as folder:
             path = Path(folder) / "sr.dcm"
             sr.save_as(path, enforce_file_format=True)
-            (status,) = scu.store(remote, [path], **asking)
+            status = archive.store(path)
         yield Checked(
             name, Result.OK, f"took a test object (0x{status:04X}); patient {PATIENT_ID}, to be deleted there"
         )
@@ -36,8 +34,8 @@ def store_test_object(config: Config, destination: Destination) -> Iterator[Chec
             keywords = ("study", "series", "sop")
             uids = (sr.StudyInstanceUID, sr.SeriesInstanceUID, sr.SOPInstanceUID)
             where: dict[str, Any] = {f"{key}_instance_uid": str(uid) for key, uid in zip(keywords, uids, strict=True)}
-            held = scu.holds(remote, **where, **asking)
-            said = "has it, as it answered to C-FIND" if held else "took it with success and does not have it"
+            held, asked = archive.holds(**where), "QIDO-RS" if peer.url else "C-FIND"
+            said = f"has it, as it answered to {asked}" if held else "took it with success and does not have it"
             result = Result.OK if held else Result.FAILED
             yield Checked(name, result, said, None if held else ADVICE["NOT_HELD"])
     except PeerError as error:

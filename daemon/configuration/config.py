@@ -24,6 +24,7 @@ from pydantic import (
 
 from daemon.configuration.faults import Fault, key_text, reference_faults, show_value
 from daemon.configuration.match import Match
+from daemon.configuration.peers import Peer as Peer
 from daemon.configuration.toml_document import parse_document
 from daemon.configuration.toml_lines import KeyPath, key_lines, line_of
 from daemon.configuration.values import (
@@ -71,35 +72,6 @@ class Dicom(Section):
     maximum_instance_mb: int = Field(default=2048, ge=1)
     network_timeout_s: Seconds = 60.0
     acse_timeout_s: Seconds = 30.0
-
-
-class Peer(Section):
-    """An application entity we talk with. One without a port only sends; one with `accept` may associate with us.
-
-    One with `query` is asked, by C-FIND, how many images a series has that it sends.
-    """
-
-    name: Name
-    ae_title: AETitle
-    host: Host | None = None
-    port: Port | None = None
-    accept: bool = False
-    maximum_associations: int | None = Field(default=None, ge=1)
-    query: bool = False
-
-    @field_validator("query")
-    @classmethod
-    def _query_has_port(cls, query: bool, info: ValidationInfo) -> bool:
-        if query and info.data.get("port", "malformed") is None:
-            raise ValueError("a peer is asked at its host and port; it has none")
-        return query
-
-    @field_validator("port")
-    @classmethod
-    def _port_has_host(cls, port: int | None, info: ValidationInfo) -> int | None:
-        if port is not None and info.data.get("host", "malformed") is None:
-            raise ValueError("a port needs a host")
-        return port
 
 
 class Destination(Section):

@@ -127,6 +127,8 @@ def reference_faults(document: Table, known_models: Collection[str] | None) -> I
             continue
         if name not in peer_by_name:
             yield Fault(("destination", index, "peer"), f'unknown peer "{name}"{did_you_mean(name, peer_by_name)}')
+        elif "url" in peer_by_name[name]:
+            yield from _not_by_web(index, destination)
         elif absent := [key for key in ("host", "port") if key not in peer_by_name[name]]:
             yield Fault(("destination", index, "peer"), f'peer "{name}" has no {" and no ".join(absent)} to send to')
     receivers = {name for _, destination in destinations if isinstance(name := destination.get("peer"), str)}
@@ -138,6 +140,14 @@ def reference_faults(document: Table, known_models: Collection[str] | None) -> I
             if isinstance(name, str) and name not in receivers:
                 sentence = f'unknown destination "{name}"{did_you_mean(name, receivers)}'
                 yield Fault(("rule", index, "destinations", place), sentence)
+
+
+def _not_by_web(index: int, destination: Table) -> Iterator[Fault]:
+    """What a destination that is reached by DICOMweb cannot do."""
+    if destination.get("confirm") == "commitment":
+        yield Fault(("destination", index, "confirm"), 'DICOMweb has no storage commitment; use "query"')
+    if destination.get("priors") is True:
+        yield Fault(("destination", index, "priors"), "earlier studies are not fetched by DICOMweb")
 
 
 def _model_faults(

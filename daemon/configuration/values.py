@@ -4,9 +4,10 @@ A refusal is a ValueError whose text is the sentence of a fault (see `daemon.con
 """
 
 import re
+from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, Strict
 
 from daemon.configuration.faults import show_value
 from reports.objects.kinds import CHOICES
@@ -52,6 +53,18 @@ def _port(value: int) -> int:
     return value
 
 
+def _url(value: str) -> str:
+    if not re.fullmatch(r"https?://[^\s/?#@]+(/[^\s?#]*)?", value):
+        raise ValueError("must be a URL that begins with https:// or http://, without user and password")
+    return value
+
+
+def _absolute_path(value: Path) -> Path:
+    if not value.is_absolute():
+        raise ValueError(f"must be an absolute path, not {show_value(str(value))}")
+    return value
+
+
 def _object_kind(value: str) -> str:
     if value not in CHOICES:
         *others, last = map(show_value, CHOICES)
@@ -77,5 +90,7 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(checked_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, AfterValidator(_port)]
+Url = Annotated[str, AfterValidator(_url)]
+AbsolutePath = Annotated[Path, Strict(False), AfterValidator(_absolute_path)]
 ObjectKind = Annotated[str, AfterValidator(_object_kind)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

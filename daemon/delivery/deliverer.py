@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from daemon.configuration.config import Config, Destination
+from daemon.delivery.archives import reach, remote_of
 from daemon.delivery.statuses import NOT_COMMITTED, NotCommitted, NotHeld, NotReported, Unanswered, status_code
 from daemon.errors import DestinationGone
 from daemon.guard import guarded
@@ -18,7 +19,6 @@ from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
 from dicom_io.errors import AssociationLost, ContextNotAccepted, StoreRefused
-from dicom_io.network import scu
 from dicom_io.network.commitment import (
     MOST_REFERENCES,
     Reference,
@@ -115,7 +115,7 @@ class Deliverer:
         with guarded(failed.append):
             self.commitments.open(transaction_uid, batch, now=self.clock())
             request(
-                self._remote(destination),
+                remote_of(self.config, destination),
                 list(asked),
                 transaction_uid=transaction_uid,
                 calling_ae_title=self.config.dicom.ae_title,
@@ -171,31 +171,20 @@ class Deliverer:
                     delay_s=round(at - now, 1),
                 )
 
-    def _remote(self, destination: Destination) -> scu.Remote:
-        peer = self.config.peer(destination.peer)
-        if peer.host is None or peer.port is None:  # the configuration is checked for this; a later one may differ
-            raise DestinationGone(destination.peer)
-        return scu.Remote(peer.ae_title, peer.host, peer.port)
-
     def _try(self, delivery: Delivery, destination: Destination) -> None:
-        remote = self._remote(destination)
-        ours, timeout_s = self.config.dicom.ae_title, destination.timeout_s
+        archive = reach(self.config, destination)
         if delivery.state == DeliveryState.PENDING:
             path = self.spool.root / delivery.path
             check_file(path, delivery.sha256)
-            (status,) = scu.store(remote, [path], calling_ae_title=ours, timeout_s=timeout_s)
+            status = archive.store(path)
             self._advance(delivery, DeliveryState.STORED, f"0x{status:04X}")
             return
-        held = scu.holds(
-            remote,
+        if not archive.holds(
             study_instance_uid=delivery.study_instance_uid,
             series_instance_uid=delivery.series_instance_uid,
             sop_instance_uid=delivery.sop_instance_uid,
-            calling_ae_title=ours,
-            timeout_s=timeout_s,
-        )
-        if not held:
-            raise NotHeld(f"{remote} does not hold what it was sent")
+        ):
+            raise NotHeld(f"{archive} does not hold what it was sent")
         self._advance(delivery, DeliveryState.CONFIRMED, "HELD")
 
     def _advance(self, delivery: Delivery, state: DeliveryState, status: str) -> None:

@@ -5,6 +5,7 @@ from pydicom.uid import UID
 from daemon.errors import DestinationGone, FileDamaged
 from dicom_io.errors import (
     AssociationRefused,
+    CertificateUnusable,
     CommitmentRefused,
     ContextNotAccepted,
     NotDicom,
@@ -12,6 +13,7 @@ from dicom_io.errors import (
     PeerUnreachable,
     QueryRefused,
     StoreRefused,
+    WebRefused,
 )
 from dicom_io.network import commitment, scu
 
@@ -20,6 +22,7 @@ FIND_NOT_ACCEPTED, FIND_FAILED = "FIND_NOT_ACCEPTED", "FIND_FAILED"
 OUTBOX_DAMAGED, OUTBOX_UNREADABLE = "OUTBOX_DAMAGED", "OUTBOX_UNREADABLE"
 
 COMMITMENT_NOT_ACCEPTED, COMMITMENT_REFUSED = "COMMITMENT_NOT_ACCEPTED", "COMMITMENT_REFUSED"
+CERTIFICATE_UNUSABLE = "CERTIFICATE_UNUSABLE"
 NOT_COMMITTED, NOT_REPORTED = "NOT_COMMITTED", "NOT_REPORTED"
 
 ADVICE = {
@@ -31,6 +34,12 @@ ADVICE = {
     '`confirm = "none"`.',
     FIND_FAILED: "The destination has stored it, and answers C-FIND with an error: look into its own log, or set "
     '`confirm = "none"`.',
+    "HTTP_401": "The DICOMweb service does not know who we are: are user and password, or the token, right, "
+    "and not expired?",
+    "HTTP_403": "The DICOMweb service does not let us do this: give us the right to store and to query there.",
+    "HTTP_404": "The DICOMweb service has nothing at this address: is the peer's url the root of its DICOMweb API?",
+    CERTIFICATE_UNUSABLE: "A file of certificates cannot be used: see that ca_file, certificate_file and key_file of "
+    "the peer are there, may be read, and fit together.",
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
     "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
@@ -72,6 +81,7 @@ class Unanswered(PeerError):
 
 
 CODES: tuple[tuple[type[Exception], str], ...] = (
+    (CertificateUnusable, CERTIFICATE_UNUSABLE),
     (PeerUnreachable, "UNREACHABLE"),
     (CommitmentRefused, COMMITMENT_REFUSED),
     (NotReported, NOT_REPORTED),
@@ -98,6 +108,8 @@ def status_code(error: Exception) -> str:
         case ContextNotAccepted():
             objects = SYNTAX_NOT_ACCEPTED if error.only_syntax else CLASS_NOT_ACCEPTED
             return NOT_ACCEPTED.get(UID(error.abstract_syntax), objects)
+        case WebRefused():
+            return f"HTTP_{error.status}"
         case Unanswered():
             return error.status
     return next((code for kind, code in CODES if isinstance(error, kind)), "UNEXPECTED")

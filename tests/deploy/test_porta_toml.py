@@ -77,9 +77,13 @@ def test_every_example_loads(text: str):
     lines = text.splitlines()
     examples = [number for number, line in enumerate(lines) if line.startswith("#e.g. ") and "= value" not in line]
     assert len(examples) >= 4
-    tables = [number for number in examples if lines[number].startswith("#e.g. [")]
-    assert len(tables) == 1
-    within = {number: table for table in tables for number in examples if table <= number <= table + 2}
+    within: dict[int, int] = {}
+    for number in examples:
+        if lines[number].startswith("#e.g. ["):
+            within[number] = number
+        elif number - 1 in within:
+            within[number] = within[number - 1]
+    assert len(set(within.values())) >= 5
     for number in examples:
         block = [other for other in examples if within.get(other, other) == within.get(number, number)]
         taken = [line.removeprefix("#e.g. ") if place in block else line for place, line in enumerate(lines)]

@@ -405,6 +405,7 @@ ARGUMENTS: dict[str, tuple[Any, ...]] = {
     "SeriesRejected": (RejectReason.TOO_SHORT, "4 mm."),
     "QueryRefused": ("PEER", 0xC000),
     "CommitmentRefused": ("PEER", 0x0110),
+    "WebRefused": ("PEER", 503),
     "StoreRefused": (0xA700,),
     "WrongState": (3, "RECEIVED", "retry"),
 }

@@ -218,7 +218,7 @@ ONE_FAULT = [
     ('[peer]\nname = "a"', "1: peer: must be an array of tables; write [[peer]]"),
     ("peer = 5", "1: peer: must be a list in square brackets, not 5"),
     ("[[log]]", "1: log: must be a table, not a list"),
-    ('[[peer]]\nname = "a"', "1: peer[0].ae_title: missing"),
+    ('[[peer]]\nae_title = "A"', "1: peer[0].name: missing"),
     (
         '[[peer]]\nname = "a b"\nae_title = "A"',
         '2: peer[0].name: a name is 1 to 64 letters, digits, dots, dashes or underscores, not "a b"',
@@ -274,6 +274,27 @@ ONE_FAULT = [
         PEER + DESTINATION + 'confirm = "maybe"',
         '8: destination[0].confirm: must be "none", "query" or "commitment", not "maybe"',
     ),
+    (
+        PEER.replace("host", "url = 'https://pacs.example/web'\nhost") + DESTINATION + 'confirm = "commitment"',
+        '9: destination[0].confirm: DICOMweb has no storage commitment; use "query"',
+    ),
+    (
+        PEER.replace("host", "url = 'https://porta:secret@pacs.example'\nhost"),
+        "4: peer[0].url: must be a URL that begins with https:// or http://, without user and password",
+    ),
+    (
+        PEER + 'token_env = "T"',
+        "1: peer[0]: user, passwords, tokens and proxy are for a peer with a url",
+    ),
+    (
+        PEER + "url = 'http://pacs.example'\ntoken_env = 'T'",
+        "1: peer[0]: its url must begin with https: a password or token would be read by everyone",
+    ),
+    (
+        PEER + "url = 'https://pacs.example'\nuser = 'porta'",
+        "1: peer[0]: give user and one of password_file and password_env, or one of token_file and token_env",
+    ),
+    ("[[peer]]\nname = 'pacs'", "1: peer[0]: needs an ae_title; only a peer that is asked at its url alone has none"),
     (
         PEER + DESTINATION + "first_retry_s = 60\nlongest_retry_s = 30",
         "9: destination[0].longest_retry_s: 30 is less than first_retry_s, 60",

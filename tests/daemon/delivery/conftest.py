@@ -106,6 +106,7 @@ class Office:
                         form=FORMS[name],
                         sop_instance_uid=derive_uid("instance", f"result {job.id}", name == "sr"),
                         series_instance_uid=derive_uid("series", f"result {job.id}"),
+                        study_instance_uid=derive_uid("study", f"result {job.id}"),
                         path=f"outbox/{job.id}/{name}.dcm",
                         confirm=confirm,
                         sha256=file_sha256(self.path(job.id, name)),
