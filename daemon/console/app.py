@@ -9,9 +9,10 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from daemon.console import api, pages, probes, upload_api
+from daemon.console import api, pages, probes, reading_api, upload_api
 from daemon.console.boundary import Boundary
 from daemon.console.live import Live
+from daemon.console.readings import Readings
 from daemon.console.state import ConsoleState
 from daemon.console.uploads import Uploads
 from daemon.console.visits import Door, NotSignedIn
@@ -30,7 +31,7 @@ STATUS: dict[type[DaemonError], int] = {
 }
 """What an error of ours is answered with; others are 500, without a word of theirs."""
 
-ROUTERS = (probes.router, api.router, upload_api.router, pages.router)
+ROUTERS = (probes.router, api.router, upload_api.router, reading_api.router, pages.router)
 
 UPLOADS = (f"{api.PREFIX}/uploads/", f"{api.PREFIX}/rules/test")
 
@@ -50,6 +51,7 @@ def create_app(console: ConsoleState) -> Boundary:
     app.state.console, app.state.door, app.state.live = console, Door(console), Live(console)
     app.state.streams, app.state.stopping = 0, asyncio.Event()
     app.state.flashes, app.state.uploads = pages.Flashes(), Uploads(console)
+    app.state.readings = Readings(console)
     for router in ROUTERS:
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")

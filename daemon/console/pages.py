@@ -14,6 +14,7 @@ from daemon.administration.moments import in_zone
 from daemon.console import actions, visits
 from daemon.console.api import JobId, Uid, find, listed, set_cookie
 from daemon.console.patients import Patient, patient_of
+from daemon.console.state import ConsoleState
 from daemon.console.timebar import bar_of
 from daemon.console.visits import Admin, Operator, SignedIn, Visit, console_of
 from daemon.jobs import ENDED, OUT, State
@@ -138,8 +139,7 @@ def study(request: Request, visit: SignedIn, study_instance_uid: Uid) -> Respons
     (answer,) = find(console, study_instance_uid)["answers"]
     series = answer["series"]
     patient = patient_of(console, series[0]["job"]["series_instance_uid"]) if series else Patient()
-    web, uid = console.first.web, answer["study_instance_uid"] or study_instance_uid
-    links = [("OHIF", web.ohif_url), ("archive", web.archive_url)]
+    uid = answer["study_instance_uid"] or study_instance_uid
     return render(
         request,
         "study.html",
@@ -149,11 +149,41 @@ def study(request: Request, visit: SignedIn, study_instance_uid: Uid) -> Respons
         uid=uid,
         patient=patient,
         bars={item["job"]["id"]: bar_of(item["job"], now=console.clock()) for item in series},
-        links=[(name, url.replace("{study}", uid)) for name, url in links if url],
+        links=links_of(console, uid),
         destinations=[each.peer for each in console.config.destinations],
         ended=ENDED,
         out=OUT,
     )
+
+
+@router.get("/jobs/{job_id}/view")
+def view(
+    request: Request, visit: SignedIn, job_id: JobId, volume: Annotated[int, Query(ge=0, le=100_000)] = 0
+) -> Response:
+    """The slices of a volume, with what was found; a script shows them."""
+    console, readings = console_of(request), request.app.state.readings
+    volumes, job = readings.volumes(job_id), console.ledger.job(job_id)
+    if volume not in volumes:
+        return render(request, "problem.html", visit, status=404, code=404, detail="there are no results to read")
+    return render(
+        request,
+        "view.html",
+        visit,
+        job=job_id,
+        volume=volume,
+        volumes=volumes,
+        study=job.study_instance_uid,
+        patient=patient_of(console, job.series_instance_uid),
+        links=links_of(console, job.study_instance_uid),
+        windows=("Liver", "Abdomen", "Lung", "Bone", "Full"),
+    )
+
+
+def links_of(console: ConsoleState, study_instance_uid: str) -> list[tuple[str, str]]:
+    """Where else a study can be opened: names and addresses, as configured."""
+    web = console.first.web
+    given = (("OHIF", web.ohif_url), ("archive", web.archive_url))
+    return [(name, url.replace("{study}", study_instance_uid)) for name, url in given if url]
 
 
 @router.post("/jobs/{job_id}/{action}")

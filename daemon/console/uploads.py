@@ -142,7 +142,9 @@ def write_as_dicom(path: Path, folder: Path, most_bytes: int, modality: str) -> 
     import nibabel
 
     from dicom_io.image_writer import write_ct_series, write_mr_series
-    from dicom_io.nifti import read_nifti
+    from dicom_io.nifti import UNREADABLE, read_nifti
+
+    nibabel.imageglobals.logger.disabled = True  # it writes values of the header to stderr
 
     plain, digest = folder / "image.nii", hashlib.sha256()
     with path.open("rb") as packed, plain.open("wb") as target:
@@ -176,7 +178,7 @@ def write_as_dicom(path: Path, folder: Path, most_bytes: int, modality: str) -> 
         )
     except DicomIOError as error:
         raise BadRequest(str(error).replace(str(plain), "the image")) from None
-    except (nibabel.filebasedimages.ImageFileError, OSError, ValueError):
+    except UNREADABLE:
         raise BadRequest("no NIfTI image that can be read") from None
     finally:
         with suppress(OSError):

@@ -110,7 +110,7 @@ def test_answers_bear_the_headers(site: Site) -> None:
         headers = site.browser("viewer").get(path).headers
         assert "script-src 'self'" in headers["content-security-policy"]
         assert headers["x-frame-options"] == "DENY" and headers["x-content-type-options"] == "nosniff"
-        assert headers["cache-control"] == "no-store" and headers["referrer-policy"] == "no-referrer"
+        assert headers["cache-control"] == "no-store" and headers["referrer-policy"] == "same-origin"
 
 
 def test_nothing_comes_from_elsewhere(site: Site) -> None:
