@@ -282,6 +282,25 @@ class Web(Section):
         return self.url or f"{scheme}://{self.host}:{self.port}"
 
 
+class Alerts(Section):
+    """Whom the console tells that something needs a person. Without an address it tells nobody."""
+
+    webhook: str | None = None
+    secret: Annotated[Path, Strict(False)] | None = None
+    mail_to: tuple[str, ...] = ()
+    mail_from: str = "porta@localhost"
+    smtp_host: Host = "127.0.0.1"
+    smtp_port: Port = 25
+    repeat_minutes: float = Field(default=240.0, gt=0)
+
+    @field_validator("webhook")
+    @classmethod
+    def _is_an_address(cls, webhook: str | None) -> str | None:
+        if webhook is not None and not re.fullmatch(r"https?://\S+", webhook):
+            raise ValueError("must begin with https:// or http://")
+        return webhook
+
+
 class Log(Section):
     """The log on stderr; `auto` means text on a terminal and JSON elsewhere."""
 
@@ -302,6 +321,7 @@ class Config(Section):
     series: Series = Series()
     engine: Engine = Engine()
     web: Web = Web()
+    alerts: Alerts = Alerts()
     log: Log = Log()
     _cards: Mapping[str, Path] = PrivateAttr(default_factory=dict)
     _file: tuple[str, str] | None = PrivateAttr(default=None)

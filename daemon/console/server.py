@@ -3,12 +3,14 @@
 import asyncio
 import signal
 import ssl
+import threading
 from collections.abc import Callable
 from pathlib import Path
 
 import uvicorn
 
 from daemon.configuration.config import Config
+from daemon.console.alerts import Watch, tell_people
 from daemon.console.app import create_app
 from daemon.console.boundary import Boundary
 from daemon.console.state import ConsoleState
@@ -33,7 +35,8 @@ def run(config: Config, file: Path | None = None, read_again: Callable[[], Confi
     tell_oom_score(KILLED_EARLY)  # before the service, which takes images in
     _, ledger = open_storage(config)
     web = config.web
-    app = create_app(ConsoleState(config, ledger, file, read_again))
+    console = ConsoleState(config, ledger, file, read_again)
+    app = create_app(console)
     behind_proxy = web.certificate is None and web.origin.startswith("https://")
     settings = uvicorn.Config(
         app,
@@ -60,7 +63,11 @@ def run(config: Config, file: Path | None = None, read_again: Callable[[], Confi
     server = _Server(settings, app)
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends itself the signal again when it has ended
         signal.signal(number, lambda *_: None)
+    ended = threading.Event()
+    watch = Watch(console, app.state.live, tell_people)
+    threading.Thread(target=watch.run, args=(ended,), name="alerts", daemon=True).start()
     server.run()
+    ended.set()
     ledger.close()
     if not server.started:
         raise ConfigurationError([config.fault(("web", "port"), f"cannot listen on {web.host}:{web.port}")])

@@ -120,7 +120,7 @@ def test_a_study_from_upload_to_overlay(
     page.get_by_text("40 files sent: 40 STORED").wait_for()
     until(lambda: "COMMITTED" in site.states(), seconds=240, what="the result")
     page.get_by_role("link", name="Read").click()
-    page.wait_for_function("window.viewerState && window.viewerState().ready")
+    page.wait_for_function("() => window.viewerState && window.viewerState().ready")
     check_page(page)
     assert_overlay(page, site)
 
@@ -162,9 +162,9 @@ def assert_overlay(page: Page, site: Site) -> None:
     page.get_by_role("application").focus()
     page.keyboard.press("o")
     page.keyboard.press("ArrowDown")
-    page.wait_for_function(f"window.viewerState().index === {index + 1} && window.viewerState().overlay")
+    page.wait_for_function(f"() => window.viewerState().index === {index + 1} && window.viewerState().overlay")
     page.keyboard.press("n")
-    page.wait_for_function(f"window.viewerState().index === {index}")  # the lesion's slice, where reading began
+    page.wait_for_function(f"() => window.viewerState().index === {index}")  # the lesion's slice, where reading began
 
 
 def assert_retried(page: Page, site: Site, url: str) -> None:

@@ -412,8 +412,8 @@ ONE_FAULT = [
     ("[dicom]\nport = 1\n[log]\n[dicom]\n", "4: [dicom] is on line 1 already; put its keys there"),
     (
         "[retention]\ndays = 3",
-        "1: retention: unknown key; known: destination, dicom, engine, ledger, log, model, peer, rule, series, "
-        "storage, web",
+        "1: retention: unknown key; known: alerts, destination, dicom, engine, ledger, log, model, peer, rule, "
+        "series, storage, web",
     ),
 ]
 

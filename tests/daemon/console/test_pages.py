@@ -31,10 +31,6 @@ def test_a_study_has_a_page(site: Site, receive: Receive) -> None:
     assert found.headers["location"] == f"/studies/{uid}"
     page = viewer.get(f"/studies/{uid}").text
     assert CANARY in page and 'class="bar"' in page and "Retry" not in page
-    assert site.console.desk.study_of(uid) == uid
-    assert (
-        "2 images" in page or ">2<" in page or "2 of" in page or "2\n" in page or "2 images" in page.replace("\n", " ")
-    )
     assert viewer.get(f"/api/v1/studies/{uid}").json()["series"][0]["job"]["id"] == 1
     assert viewer.get(f"/api/v1/studies/{uid}/patient").json()["patient_id"] == CANARY
 
