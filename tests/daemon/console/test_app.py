@@ -37,7 +37,7 @@ def filled(path: str) -> str:
         "index": "0",
         "delivery": "0",
     }
-    return path.format(**values)
+    return path.format(**parts, volume="0", index="0", delivery="0")
 
 
 def test_there_are_routes() -> None:
