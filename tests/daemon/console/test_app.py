@@ -29,14 +29,7 @@ def routes() -> Iterator[tuple[str, str]]:
 
 def filled(path: str) -> str:
     """A path with values for its parts."""
-    values = {
-        "job_id": "1",
-        "study_instance_uid": "1.2",
-        "action": "retry",
-        "volume": "0",
-        "index": "0",
-        "delivery": "0",
-    }
+    parts = {"job_id": "1", "study_instance_uid": "1.2", "action": "retry"}
     return path.format(**parts, volume="0", index="0", delivery="0")
 
 
