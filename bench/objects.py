@@ -28,7 +28,8 @@ from daemon.worker.results import write_results
 from dicom_io.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation
-from dicom_io.series import Stack, open_series, stack_headers
+from dicom_io.series import open_series, stack_headers
+from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from models.phantom import grid
 from reports.identity import ResultIdentity

@@ -34,7 +34,8 @@ from studies import COLUMNS, ROWS, write_noise
 from dicom_io.archive import dicom_files
 from dicom_io.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
-from dicom_io.series import Stack, group_by_series, open_series
+from dicom_io.series import group_by_series, open_series
+from dicom_io.stacks import Stack
 from models.phantom import grid
 
 BYTES, PYDICOM, SIMPLEITK, HIGHDICOM = "raw bytes", "pydicom loop", "SimpleITK ImageSeriesReader", "highdicom"

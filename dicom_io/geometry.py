@@ -13,8 +13,9 @@ from numpy.typing import ArrayLike, NDArray
 
 Float = NDArray[np.float64]
 
-SAME_PLACE_MM = 0.01
-"""Planes nearer to one another along their normal lie at the same place."""
+SAME_PLACE_MM = 0.04
+"""Planes nearer to one another along their normal lie at the same place, which was written in two ways: the nearest
+slices that scanners make are a quarter of a millimetre apart."""
 
 SAME_GRID_MM = 0.15
 """How far apart the last pixels of the rows and columns of two images, laid on one another, may be in one grid: what
@@ -110,10 +111,8 @@ class Geometry:
             return True
         ideal = np.linspace(self.positions_mm[0], self.positions_mm[-1], self.slices)
         gaps = np.diff(self.positions_mm)
-        return bool(
-            np.abs(gaps - self.step_mm).max() <= SPACING_TOLERANCE_MM
-            and np.abs(self.positions_mm - ideal).max() <= 2 * SPACING_TOLERANCE_MM
-        )
+        beside = np.round([np.abs(gaps - self.step_mm).max(), np.abs(self.positions_mm - ideal).max() / 2], 6)
+        return bool(beside.max() <= SPACING_TOLERANCE_MM)
 
     @cached_property
     def grid_step_mm(self) -> float | None:

@@ -52,12 +52,16 @@ SPOKEN = frozenset(SPLITTING) - {"ContrastBolusAgent", "AcquisitionDateTime", "C
 
 @dataclass(frozen=True, eq=False)
 class Placed(Generic[T]):
-    """An image and where it lies: `origin` (3,) LPS mm, `orientation` (6,) cosines, `marks` by keyword."""
+    """An image and where it lies: `origin` (3,) LPS mm, `orientation` (6,) cosines, `marks` by keyword.
+
+    `again` are images that are taken for this one, sent a second time.
+    """
 
     slice: T
     origin: Float
     orientation: Float
     marks: Mapping[str, str]
+    again: tuple[T, ...] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -124,33 +128,36 @@ def volumes_of(images: Sequence[Placed[T]], min_slices: int) -> list[Part[T]]:
     raise SeriesRejected(RejectReason.DUPLICATE_POSITIONS, f"{counts.max()} at one position.")
 
 
-def each_once(images: Sequence[Placed[T]], content: Callable[[T], Hashable]) -> list[Placed[T]]:
-    """The images without those that came again: at one place, of one content, told apart by a time at most.
+def each_once(images: Sequence[Placed[T]], are_same: Callable[[T, T], bool]) -> list[Placed[T]]:
+    """The images without those that came again, which stand in `again` of the one that stays, the first.
 
-    `content` is asked only of images that a place and these marks leave alike. The first of several stays. Where most
-    places have several images, one for each volume, no place loses one of these: slices of air are alike in all phases.
+    `are_same` is asked of images at one place that a time at most tells apart. Where most places have several images,
+    one for each volume, no place loses one of these: slices of air are alike in all phases.
     """
     keys = [key for key in SPLITTING if key not in TIMES]
     marks = [tuple(_mark(image, key) for key in keys) for image in _with_one_value_each(images)]
     places = _places(images).tolist()
-    alike = list(zip(places, marks, strict=True))
-    counts = Counter(alike)
-    seen: set[Hashable] = set()
-    twins = set()
-    for index, key in enumerate(alike):
-        if counts[key] > 1:
-            whole = key, content(images[index].slice)
-            twins |= {index} if whole in seen else set()
-            seen.add(whole)
+    firsts: dict[Hashable, list[int]] = {}
+    twins: dict[int, int] = {}
+    for index, alike in enumerate(zip(places, marks, strict=True)):
+        others = firsts.setdefault(alike, [])
+        first = next((other for other in others if are_same(images[other].slice, images[index].slice)), None)
+        if first is None:
+            others.append(index)
+        else:
+            twins[index] = first
     left = Counter(places)
     volumes = median(Counter(place for index, place in enumerate(places) if index not in twins).values())
-    kept = []
-    for index, image in enumerate(images):
-        if index in twins and left[places[index]] > volumes:
+    again: dict[int, list[T]] = {}
+    dropped = set()
+    for index, first in twins.items():
+        if left[places[index]] > volumes:
             left[places[index]] -= 1
-        else:
-            kept.append(image)
-    return kept
+            again.setdefault(first, []).append(images[index].slice)
+            dropped.add(index)
+    return [
+        replace(image, again=tuple(again.get(index, ()))) for index, image in enumerate(images) if index not in dropped
+    ]
 
 
 def ranges(images: Sequence[Placed[T]], max_gap_mm: float) -> list[list[Placed[T]]]:

@@ -12,6 +12,7 @@ import struct
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any, TypeAlias
@@ -23,6 +24,7 @@ from pydicom import uid as uids
 from scipy import ndimage
 
 from dicom_io.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
+from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.image_file import is_of_the_disk
 from dicom_io.image_header import PixelFormat
 from dicom_io.pixel_format import (
@@ -38,7 +40,7 @@ from dicom_io.pixel_format import (
     unreadable,
 )
 from dicom_io.progress import Progress, ignore_progress
-from dicom_io.series import Slice, Stack
+from dicom_io.stacks import Slice, Stack
 from dicom_io.values import DAMAGED
 from dicom_io.volume import Volume
 
@@ -59,6 +61,9 @@ something below air, but a filler of 0 with an intercept of 0 would be water aro
 BODY_HU = (-200.0, 200.0)
 """From fat to enhanced vessels: no range of padding holds all of that."""
 
+SAME_VALUE = 1e-3
+"""By how much rescaled values differ that were stored in two ways."""
+
 THREADS = min(16, os.cpu_count() or 1)
 
 PIXEL_DATA = {"<": b"\xe0\x7f\x10\x00", ">": b"\x7f\xe0\x00\x10"}
@@ -70,7 +75,8 @@ def read_volume(stack: Stack, progress: Progress = ignore_progress) -> Volume:
     """Read the pixels of a stack and rescale them, slice by slice. `progress` is told slices done, and of how many.
 
     Voxels are int16 where every value of every slice fits exactly, else float32; when that shows late, reading begins
-    again. Raises SeriesRejected(UNREADABLE_PIXELS or UNSUPPORTED_SYNTAX); OSError when the disk failed.
+    again. Raises SeriesRejected: UNREADABLE_PIXELS or UNSUPPORTED_SYNTAX; DUPLICATE_POSITIONS where images that were
+    taken for the same slice are not. OSError when the disk failed.
     """
     check_pixels(stack)
     array: Voxels | None = None
@@ -79,6 +85,7 @@ def read_volume(stack: Stack, progress: Progress = ignore_progress) -> Volume:
             array = _filled(stack, np.empty(stack.geometry.shape, np.int16), progress)
     if array is None:
         array = _filled(stack, np.empty(stack.geometry.shape, np.float32), progress)
+    _prove_twins(stack, array)
     return Volume(
         array=array,
         geometry=stack.geometry,
@@ -88,6 +95,18 @@ def read_volume(stack: Stack, progress: Progress = ignore_progress) -> Volume:
         frame_numbers=stack.frame_numbers,
         warnings=stack.warnings,
     )
+
+
+def _prove_twins(stack: Stack, array: Voxels) -> None:
+    """Raise SeriesRejected(DUPLICATE_POSITIONS) where an image that came again has not the values of its slice."""
+    for start in range(0, len(stack.again), THREADS):
+        indices, twins = zip(*stack.again[start : start + THREADS], strict=True)
+        batch = replace(stack, slices=twins)
+        check_pixels(batch)
+        values = np.empty((len(twins), *array.shape[1:]), np.float32)
+        differing = np.abs(_filled(batch, values, ignore_progress) - array[list(indices)]).max(axis=(1, 2)) > SAME_VALUE
+        if differing.any():
+            raise SeriesRejected(RejectReason.DUPLICATE_POSITIONS, "Their pixels are not the same.")
 
 
 class _DoesNotFit(Exception):

@@ -12,7 +12,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from dicom_io.geometry import lie_apart
-from dicom_io.series import THICK_MM, Series, Stack
+from dicom_io.series import Series
+from dicom_io.stacks import THICK_MM, Stack
 
 
 class Phase(StrEnum):

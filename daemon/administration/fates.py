@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from daemon.administration.conditions import command_for, halt_of
 from daemon.administration.moments import for_so_long, in_zone
-from daemon.delivery.statuses import ADVICE
+from daemon.delivery.statuses import advice_on
 from daemon.jobs import WORKABLE, Delivery, DeliveryState, HaltCode, Job, State
 from daemon.ledger.rows import Arrival, Happened
 from dicom_io.errors import RejectReason
@@ -138,7 +138,7 @@ def _halted(case: Case) -> str:
     where = ""
     if failed and not case.job.halt:
         where = f" at {failed.destination}, {failed.last_status}"
-        advice = f"{ADVICE[failed.last_status]} Then" if failed.last_status in ADVICE else advice
+        advice = f"{known} Then" if (known := advice_on(failed.last_status)) else advice
     since = next((item.at for item in reversed(case.history) if item.event.endswith("HALTED")), None)
     when = f" since {in_zone(since)}" if since else ""
     return f"It stands still{when} ({code}{where}): {advice} `{command_for(case.job, case.deliveries)}`."
@@ -180,7 +180,7 @@ def _sending(case: Case) -> str:
     if waits is None:
         return f"Its results are being sent to {_to(case)}: nothing to do."
     again = f", next at {in_zone(waits.not_before)}" if waits.not_before else ""
-    advice = ADVICE.get(waits.last_status or "", "Look into the log of the destination.")
+    advice = advice_on(waits.last_status) or "Look into the log of the destination."
     return (
         f"Its results wait for {waits.destination} ({waits.last_status}{again}). {advice} "
         f"`porta retry {case.job.id}` tries at once."

@@ -6,7 +6,7 @@ from typing import Any
 
 from daemon.administration.conditions import halt_of
 from daemon.administration.fates import stages_of
-from daemon.delivery.statuses import ADVICE
+from daemon.delivery.statuses import advice_on
 from daemon.jobs import Delivery, Job, Shadow
 from daemon.ledger.rows import Happened
 
@@ -39,7 +39,7 @@ def job_json(
                 "not_before": iso(delivery.not_before),
                 "last_status": delivery.last_status,
                 "halt": delivery.halt,
-                "advice": ADVICE.get(delivery.last_status or ""),
+                "advice": advice_on(delivery.last_status),
             }
             for delivery in deliveries
         ],

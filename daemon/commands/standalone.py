@@ -22,7 +22,8 @@ from dicom_io.image_file import ImageFile
 from dicom_io.nifti import has_affine, read_nifti, write_labels
 from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import Stack, arrange
+from dicom_io.series import arrange
+from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from models.cards import fitting
 from models.inference import segment

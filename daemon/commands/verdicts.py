@@ -25,9 +25,12 @@ from dicom_io.errors import (
 )
 from dicom_io.image_file import ImageFile
 from dicom_io.preference import chosen_stacks
-from dicom_io.series import Series, Stack, arrange
+from dicom_io.series import Series, arrange
+from dicom_io.stacks import Stack
 
 ACCEPTED = "ACCEPTED"
+BY_HEADERS = "By its headers, the series holds {} that can be segmented; its pixels were not read: --pixels reads them."
+"""Damaged pixels, values that are no HU and images that only their pixels tell apart are found by reading alone."""
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,10 @@ class VolumeVerdict:
 
 @dataclass(frozen=True)
 class SeriesVerdict:
-    """One series: the verdict is ACCEPTED or a RejectReason. What is not known is None; `seconds` is what it took."""
+    """One series: the verdict is ACCEPTED or a RejectReason. What is not known is None; `seconds` is what it took.
+
+    `pixels_read` says whether it is a verdict on the pixels too, and not on the headers alone.
+    """
 
     series_instance_uid: str | None
     modality: str | None
@@ -62,6 +68,7 @@ class SeriesVerdict:
     left_out: int | None
     volumes: tuple[VolumeVerdict, ...]
     seconds: float
+    pixels_read: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,13 +126,14 @@ def judge_series(files: Sequence[ImageFile], *, prefer: str, decode: Decoder | N
         refuse_unfit(series, None)
         series = _readable(series, decode)
     except SeriesRejected as error:
-        return SeriesVerdict(uid, modality, str(error.reason), error.sentence, (), None, (), 0.0)
+        return SeriesVerdict(uid, modality, str(error.reason), error.sentence, (), None, (), 0.0, decode is not None)
     taken = {stack.index for stack in chosen_stacks(series, prefer)[0]}
     volumes = tuple(_volume(stack, series, taken=stack.index in taken) for stack in series.stacks)
     warnings = dict.fromkeys(code for stack in series.stacks for code in (*series.warnings, *stack.warnings))
     count = f"{len(volumes)} volumes" if len(volumes) > 1 else "a volume"
-    sentence = f"The series holds {count} that can be segmented."
-    return SeriesVerdict(uid, series.modality, ACCEPTED, sentence, tuple(warnings), series.left_out, volumes, 0.0)
+    sentence = f"The series holds {count} that can be segmented." if decode else BY_HEADERS.format(count)
+    warned, is_read = tuple(warnings), decode is not None
+    return SeriesVerdict(uid, series.modality, ACCEPTED, sentence, warned, series.left_out, volumes, 0.0, is_read)
 
 
 def _readable(series: Series, decode: Decoder | None) -> Series:
@@ -180,7 +188,7 @@ def _print_table(verdicts: Sequence[SeriesVerdict], prefer: str) -> None:
     for verdict in verdicts:
         name = f"{plain(verdict.series_instance_uid or 'no UID')}\n{plain(verdict.modality or 'no modality')}"
         colour = "green" if verdict.verdict == ACCEPTED else "red"
-        lines = [] if verdict.verdict == ACCEPTED else [verdict.sentence]
+        lines = [] if verdict.verdict == ACCEPTED and verdict.pixels_read else [verdict.sentence]
         lines += [in_words(volume, prefer, several=len(verdict.volumes) > 1) for volume in verdict.volumes]
         lines += [WARNING_SENTENCES[SeriesWarning(code)] for code in verdict.warnings]
         lines += [f"Left out: {verdict.left_out}."] if verdict.left_out else []

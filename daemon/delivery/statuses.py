@@ -57,7 +57,45 @@ ADVICE = {
     'own log, or set `confirm = "query"`.',
     "NOT_HELD": "The destination took it with success and does not have it now: look into its own log.",
 }
-"""What a person can do about a `last_status`."""
+"""What a person can do about a `last_status` of ours."""
+
+ITS_LOG = "look into its own log"
+STATUS_ADVICE = (
+    (
+        0xFFFF,
+        0x0122,
+        "The destination does not support objects of this class: have it accept them, or leave this one out of "
+        "`objects`.",
+    ),
+    (0xFFFF, 0x0124, "The destination does not allow us to store: give our AE title the right to."),
+    (0xFFFF, 0x0117, f"The destination finds the SOP Instance UID invalid: {ITS_LOG}."),
+    (0xFFFF, 0x0111, f"The destination has this object already and takes it no second time: {ITS_LOG}."),
+    (0xFF00, 0xA700, "The destination is full, or says so: make room there; it is sent again by itself."),
+    (
+        0xFF00,
+        0xA900,
+        "The destination finds that the object does not match its class: leave it out of `objects`, or "
+        f"choose another form of it, and {ITS_LOG}.",
+    ),
+    (
+        0xF000,
+        0xC000,
+        "The destination cannot understand the object: leave it out of `objects`, or choose another form "
+        f"of it, and {ITS_LOG}.",
+    ),
+    (0x0000, 0x0000, f"The destination answered with an error: {ITS_LOG}."),
+)
+"""The same of the failures of a C-STORE (PS3.4 table B.2-1, PS3.7 annex C): the bits that count, what they are."""
+
+
+def advice_on(last_status: str | None) -> str | None:
+    """Say what a person can do about the status of a delivery; None where there is nothing to do."""
+    if last_status is None or not last_status.startswith("0x"):
+        return ADVICE.get(last_status or "")
+    status = int(last_status, 16)
+    if status == 0x0000 or status & 0xF000 == 0xB000:  # a success, with a warning too
+        return None
+    return next(advice for mask, value, advice in STATUS_ADVICE if status & mask == value)
 
 
 class NotHeld(PeerError):

@@ -29,7 +29,8 @@ from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, EarlierSeries,
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks, suitability_by_words
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import Stack, arrange
+from dicom_io.series import arrange
+from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from reports.errors import GeometryNotProved, SourceUnusable

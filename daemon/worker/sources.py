@@ -13,7 +13,8 @@ from dicom_io.geometry import Geometry
 from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.pixel_format import check_pixels
 from dicom_io.progress import Progress, ignore_progress
-from dicom_io.series import Series, Stack, arrange
+from dicom_io.series import Series, arrange
+from dicom_io.stacks import Stack
 from models.memory import required_memory_mb
 
 MEMORY_SHARE = 0.8

@@ -53,7 +53,8 @@ from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import LIVER, Segmentation
-from dicom_io.series import Series, Stack
+from dicom_io.series import Series
+from dicom_io.stacks import Stack
 from dicom_io.values import put
 from dicom_io.volume import Volume
 from dicom_io.whole_files import sync_folder

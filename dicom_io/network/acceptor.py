@@ -25,7 +25,7 @@ from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
 from dicom_io.network.admission import HEADER, Admission, abort_pdu, wait_readable
-from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles
+from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles, unreadable_contexts
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.sockets import acknowledge_at_once, send_at_once
 
@@ -117,6 +117,7 @@ def _read_leniently(dul: Any, machine: WatchedMachine) -> None:
             return decode(pdu)
         if not any(machine.titles):  # a second request, which is an error, is none of another peer
             machine.titles = titles(bytes(pdu))
+            machine.unreadable_contexts = unreadable_contexts(bytes(pdu))
         return decode(bytearray(readable(bytes(pdu))))
 
     def run_and_close() -> None:

@@ -45,6 +45,18 @@ def readable(pdu: bytes) -> bytes:
     return bytes(head[:2]) + struct.pack(">L", len(head) - 6 + len(items)) + bytes(head[6:]) + items
 
 
+def unreadable_contexts(pdu: bytes) -> tuple[str, ...]:
+    """The abstract syntaxes of the presentation contexts that `readable` leaves out, "" for one that says none."""
+    if len(pdu) < ITEMS or pdu[0] != ASSOCIATE_RQ:
+        return ()
+    left_out = []
+    for kind, value in _items(pdu[ITEMS:], cut=True):
+        if kind == PRESENTATION_CONTEXT and not _is_decoded(kind, _mended(kind, value)):
+            syntaxes = [syntax for sub_kind, syntax in _items(value[CONTEXT_ID:]) if sub_kind == SYNTAXES[0]]
+            left_out.append(syntaxes[0].decode("ascii", "replace").strip("\0 ") if syntaxes else "")
+    return tuple(left_out)
+
+
 def titles(pdu: bytes) -> tuple[str, str]:
     """The called and the calling AE title of an A-ASSOCIATE-RQ, "" where it is too short to hold them."""
     called, calling = (_text(pdu[place]) if len(pdu) >= place.stop else "" for place in TITLES)
@@ -57,12 +69,12 @@ def _text(value: bytes) -> str:
     return "".join(char if " " <= char <= "~" and char != "\\" else "?" for char in text) or NO_TITLE
 
 
-def _items(content: bytes) -> Iterator[tuple[int, bytes]]:
-    """Type and value of each whole item; whatever follows the last of them is no item."""
+def _items(content: bytes, *, cut: bool = False) -> Iterator[tuple[int, bytes]]:
+    """Type and value of each whole item; with `cut` also of one that the end of the request cuts short."""
     while len(content) >= 4:
         kind, _, length = struct.unpack(">BBH", content[:4])
         value, content = content[4 : 4 + length], content[4 + length :]
-        if len(value) == length:
+        if len(value) == length or cut:
             yield kind, value
 
 

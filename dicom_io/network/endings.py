@@ -63,6 +63,8 @@ class WatchedMachine(StateMachine):
         self.has_received = False
         self.titles = "", ""
         """The called and the calling AE title, "" until they are known."""
+        self.unreadable_contexts: tuple[str, ...] = ()
+        """The abstract syntaxes of what was proposed and cannot be read."""
         self.ending: Ending | None = None
         self.error: Exception | None = None
         """What pynetdicom raised of what the peer sent."""

@@ -138,7 +138,7 @@ class Ended:
 
 @dataclass(frozen=True)
 class ContextsRefused:
-    """What a peer proposed and was not accepted: abstract syntaxes, "" for what is no UID."""
+    """What a peer proposed and was not accepted or could not be read: abstract syntaxes, "" for what is no UID."""
 
     calling_ae_title: str
     called_ae_title: str
@@ -422,8 +422,9 @@ class _Reception:
         return self._store(replace(received, sink=sink or self._begun(received)))
 
     def _tell_refused_contexts(self, event: Event) -> None:
-        if refused := event.assoc.rejected_contexts:
-            uids = dict.fromkeys(_uid_or_nothing(context.abstract_syntax) for context in refused)
+        refused = [context.abstract_syntax for context in event.assoc.rejected_contexts]
+        if refused := [*refused, *_machine(event.assoc).unreadable_contexts]:
+            uids = dict.fromkeys(map(_uid_or_nothing, refused))
             self._contexts_refused(ContextsRefused(*_caller(event.assoc), tuple(uids)))
 
     def end(self, assoc: Association, ending: Ending) -> None:

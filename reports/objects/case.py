@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 from pydicom import Dataset
 
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import Stack, stack_headers
+from dicom_io.series import stack_headers
+from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity

@@ -269,6 +269,33 @@ def slice_on_another_grid(out: Path) -> list[Made]:
     return [_but(made, 6)]
 
 
+def spacing_that_drifts(out: Path) -> list[Made]:
+    """PixelSpacing grows by 0.0003 mm from slice to slice: on each of its grids lies a part of the liver."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.PixelSpacing = [f"{0.9 + 0.0003 * index:.4f}", f"{0.7 + 0.0003 * index:.4f}"]
+
+    write(out, content(stack(30)), change)
+    return []
+
+
+def orientation_that_drifts(out: Path) -> list[Made]:
+    """Each plane is turned by 0.02 degrees from the one before."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.ImageOrientationPatient = [f"{value:.6f}" for value in turned(0.02 * index, 0, 0)]
+
+    write(out, content(stack(30)), change)
+    return []
+
+
+def another_frame_of_reference_at_the_end(out: Path) -> list[Made]:
+    """The last four slices of twenty lie in another coordinate system, and are too few for a volume."""
+    made = content(stack(20))
+    write(out, made, lambda ds, index: setattr(ds, "FrameOfReferenceUID", "1.2.4") if index > 15 else None)
+    return []
+
+
 def decimals_cut_off(out: Path) -> list[Made]:
     """An archive rewrote every other header: spacing and orientation with other decimals, which move no pixel."""
     made = content(stack(15, orientation=turned(1, 2, 3)))

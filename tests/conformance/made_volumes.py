@@ -4,6 +4,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 from pydicom import Dataset
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -163,6 +164,64 @@ def a_slice_twice_in_jpeg_ls(out: Path) -> list[Made]:
     made = content(stack())
     write(out, made, _in_jpeg_ls)
     write(out, _only(made, 6), _in_jpeg_ls, seed="again")
+    return [made]
+
+
+def a_slice_twice_in_two_syntaxes(out: Path) -> list[Made]:
+    """One slice of a native series came again as JPEG-LS: decoded, they have the same pixels."""
+    made = content(stack())
+    write(out, made)
+    write(out, _only(made, 6), _in_jpeg_ls, seed="again")
+    return [made]
+
+
+def a_slice_twice_with_another_sign(out: Path) -> list[Made]:
+    """One slice came again, its words without a sign and its intercept changed: the values are the same."""
+
+    def change(ds: Dataset, _: int) -> None:
+        words = np.frombuffer(ds.PixelData, "<i2").astype(np.int32)
+        ds.PixelRepresentation, ds.RescaleIntercept = 0, str(int(ds.RescaleIntercept) - 2048)
+        ds.PixelData = (words + 2048).astype("<u2").tobytes()
+
+    made = content(stack())
+    write(out, made)
+    write(out, _only(made, 6), change, seed="again")
+    return [made]
+
+
+def every_slice_twice_in_two_syntaxes(out: Path) -> list[Made]:
+    """An archive has the whole series twice: as RLE, and as JPEG-LS."""
+    made = content(stack())
+    for seed, syntax in (("rle", RLELossless), ("jpeg-ls", JPEGLSLossless)):
+        write(out, made, lambda ds, _, syntax=syntax: ds.compress(syntax, generate_instance_uid=False), seed=seed)
+    return [made]
+
+
+def enhanced_ct_twice_in_two_syntaxes(out: Path) -> list[Made]:
+    """The same of an Enhanced CT: native, and as RLE."""
+    volumes = [content(stack())]
+    enhanced(out, volumes)
+    enhanced(out, volumes, change=lambda ds: ds.compress(RLELossless, generate_instance_uid=False), name="again")
+    return volumes
+
+
+def other_pixels_in_another_syntax(out: Path) -> list[Made]:
+    """One slice came again as JPEG-LS, and one pixel of it differs."""
+    made = content(stack())
+    write(out, made)
+    other = _only(made, 6)
+    other.array[0, 3, 3] += 1
+    write(out, other, _in_jpeg_ls, seed="again")
+    return []
+
+
+def a_slice_twice_nearby(out: Path) -> list[Made]:
+    """One slice came again 0.02 mm away, as another software rounds: it is no slice of its own."""
+    made = content(stack())
+    write(out, made)
+    twin = _only(made, 6)
+    grid = replace(twin.geometry, origins_lps_mm=twin.geometry.origins_lps_mm + np.array([0, 0, 0.02]))
+    write(out, replace(twin, geometry=grid), seed="again")
     return [made]
 
 

@@ -18,7 +18,7 @@ if str(ROOT) not in sys.path:
 
 from pydicom.uid import UID  # noqa: E402
 
-from dicom_io import geometry, partition, pixel_format, series, sizes  # noqa: E402
+from dicom_io import geometry, partition, pixel_format, sizes, stacks  # noqa: E402
 from dicom_io.errors import NotDicom  # noqa: E402
 from tests.conformance.cases import expectations, porta_series, shared_cases  # noqa: E402
 from tests.conformance.made_series import WRITERS, title  # noqa: E402
@@ -64,11 +64,11 @@ the same too is one of them dropped, with a warning. Of several ranges those wit
 """
 
 LIMITS = (
-    ("slices of a volume, at least", "{series.MIN_SLICES}"),
-    ("extent of a volume across its slices, at least", "{series.MIN_EXTENT_MM:g} mm"),
-    ("slices further apart begin another range, which is another volume", "{series.MAX_GAP_MM:g} mm"),
-    ("missing slices, of those that belong to the grid, at most (one always)", "{series.MAX_MISSING_SHARE:.0%}"),
-    ("slices further apart are warned of as thick", "{series.THICK_MM:g} mm"),
+    ("slices of a volume, at least", "{stacks.MIN_SLICES}"),
+    ("extent of a volume across its slices, at least", "{stacks.MIN_EXTENT_MM:g} mm"),
+    ("slices further apart begin another range, which is another volume", "{stacks.MAX_GAP_MM:g} mm"),
+    ("missing slices, of those that belong to the grid, at most (one always)", "{stacks.MAX_MISSING_SHARE:.0%}"),
+    ("slices further apart are warned of as thick", "{stacks.THICK_MM:g} mm"),
     (
         "images on one another whose rows and columns end nearer than this are on one grid",
         "{geometry.SAME_GRID_MM:g} mm",
@@ -102,7 +102,7 @@ def main() -> None:
 def page(made: Path, shared: Path | None) -> str:
     """The whole page, from the folder of the made series and that of the shared data."""
     limits = "".join(
-        f"| {what} | {value.format(series=series, geometry=geometry, sizes=sizes)} |\n" for what, value in LIMITS
+        f"| {what} | {value.format(stacks=stacks, geometry=geometry, sizes=sizes)} |\n" for what, value in LIMITS
     )
     syntaxes = ", ".join(sorted(UID(syntax).name for syntax in pixel_format.SUPPORTED_SYNTAXES))
     keys = ", ".join(partition.SPLITTING)

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from scipy import ndimage
 
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.hounsfield import empty_slices, refuse_other_values, why_not_hounsfield, why_not_one_scale
@@ -41,6 +42,17 @@ def with_metal(hu: np.ndarray) -> np.ndarray:
     return metal
 
 
+def rim(hu: np.ndarray, width: int) -> np.ndarray:
+    """What lies so near to the air around the body."""
+    outside = ndimage.binary_dilation(hu < -500, iterations=width)
+    return np.asarray(outside & (hu > -500))
+
+
+def masked(hu: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map that is -1024 around the patient."""
+    return np.where(hu < -500, -1024, values)
+
+
 READ: dict[str, Make] = {
     "as it is": lambda hu: hu,
     "filled with -3024": lambda hu: filled(hu, -3024),
@@ -52,9 +64,20 @@ READ: dict[str, Make] = {
     "a crop without air": lambda hu: hu[:, 24:72, 20:76],
     "a crop within the liver": lambda hu: hu[2:10, 32:58, 26:48],
     "a liver full of fat": lambda hu: np.where((hu > 70) & (hu < 150), hu - 110, hu),
+    "without contrast": lambda hu: np.where((hu > 70) & (hu < 300), hu * 0.2 + 35, hu),
+    "at a low dose": lambda hu: hu + np.random.default_rng(5).normal(0, 70, hu.shape),
+    "a thin child": lambda hu: np.where(rim(hu, 2), hu, np.where((hu > -200) & (hu < -40), hu + 160, hu)),
+    "a crop within the liver, and a little fat": lambda hu: hu[2:10, 31:58, 19:48],
+    "at 40 keV": lambda hu: np.where(hu < -500, hu, np.where(hu < 0, hu * 1.7, hu * 2.5)),
+    "air at -995": lambda hu: np.random.default_rng(4).normal(-995, 8, hu.shape),
     "air alone": lambda hu: np.random.default_rng(4).normal(-1000, 12, hu.shape),
     "a field of view of air": lambda hu: np.pad(hu, ((0, 0), (60, 60), (60, 60)), constant_values=-1000),
 }
+
+
+def noise(hu: np.ndarray, spread: float) -> np.ndarray:
+    return np.random.default_rng(6).normal(0, spread, hu.shape)
+
 
 REFUSED: dict[str, Make] = {
     "atomic numbers": lambda hu: np.where(hu < -500, 0, 7.4 + hu * 0.004),
@@ -68,6 +91,20 @@ REFUSED: dict[str, Make] = {
     "nothing": lambda hu: np.zeros_like(hu),
     "nothing but fill": lambda hu: np.full_like(hu, -3024),
     "atomic numbers and air at -1024": lambda hu: np.where(hu < -500, -1024, 740 + hu * 0.4),
+    "iodine in mg/ml and air at -1024": lambda hu: masked(hu, np.clip((hu - 40) / 25, 0, None)),
+    "iodine in 0.1 mg/ml and air at -1024": lambda hu: masked(hu, np.clip((hu - 40) / 2.5, 0, None)),
+    "iodine that is not cut off at 0": lambda hu: masked(hu, (hu - 40) / 25 + noise(hu, 1)),
+    "iodine as enhancement": lambda hu: masked(hu, np.clip(hu - 50, 0, 300) + noise(hu, 12)),
+    "iodine, smoothed and reformatted": lambda hu: ndimage.gaussian_filter(
+        masked(hu, np.clip((hu - 40) / 25, 0, None)).astype(float), 0.7
+    ),
+    "iodine less 1024": lambda hu: np.clip((hu - 40) / 25, 0, None) - 1024,
+    "atomic numbers, one for one, and air at -1024": lambda hu: masked(hu, 7.4 + hu * 0.004),
+    "atomic numbers in tenths and air at -1024": lambda hu: masked(hu, 74 + hu * 0.04),
+    "atomic numbers less 1024": lambda hu: np.where(hu < -500, 0, 7.4 + hu * 0.004) - 1024,
+    "electron density in % and air at -1024": lambda hu: masked(hu, 100 + hu * 0.09),
+    "electron density to 1 and air at -1024": lambda hu: masked(hu, 1 + hu * 0.0009),
+    "a fat fraction in % and air at -1024": lambda hu: masked(hu, np.clip(50 - hu / 3, 0, 100)),
     "a window burnt in, and an intercept": lambda hu: np.clip((hu + 100) / 300 * 255, 0, 255).round() - 1024,
     **{
         f"slope {slope}": lambda hu, slope=slope: np.maximum((hu + 1024) * slope - 1024, -1024)  # type: ignore[misc]
@@ -134,8 +171,12 @@ def test_only_ct_is_judged(make_stack: Callable[..., object], body: np.ndarray) 
 
 
 def test_real_scans_are_read(unpacked: Callable[[str], list[Path]], shared_data: Path) -> None:
-    """CHAOS, IRCADb and LiTS, with -1000, -1024 and -3024 around the patient, and the crop of LiTS 117."""
-    for name in ("chaos_ct3/ct_dicom", "ircadb_case17/ct_dicom", "lits_volume0/ct_dicom"):
+    """With -1000, -1024 and -3024 around the patient, with contrast and without, a head, and crops."""
+    for name in (
+        *("chaos_ct3/ct_dicom", "ircadb_case17/ct_dicom", "lits_volume0/ct_dicom"),
+        *("hcc_tace_seg_007/ct_precontrast_10mm_dicom", "dcm_qa_ct/ge_tilt18_variable_gap_dicom"),
+    ):
         (stack,) = open_series(unpacked(name)).stacks
         refuse_other_values(read_volume(stack))
-    refuse_other_values(read_nifti(shared_data / "lits_volume117_crop" / "ct.nii.gz"))
+    for name in ("lits_volume117_crop/ct", "totalsegmentator_example/example_ct_sm"):
+        refuse_other_values(read_nifti(shared_data / f"{name}.nii.gz"))

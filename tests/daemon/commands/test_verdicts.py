@@ -66,6 +66,8 @@ def test_the_form_for_scripts(tmp_path: Path, porta: Callable[..., tuple[int, st
         assert list(verdict)[: len(KEYS)] == KEYS
     accepted, refused = verdicts
     assert (accepted["verdict"], accepted["modality"], accepted["warnings"]) == ("ACCEPTED", "CT", [])
+    assert accepted["pixels_read"] is False
+    assert "its pixels were not read" in accepted["sentence"]
     assert accepted["left_out"] == 0
     (volume,) = accepted["volumes"]
     assert list(volume)[: len(VOLUME_KEYS)] == VOLUME_KEYS
@@ -155,9 +157,31 @@ def as_volume(number: int, change: Callable[[Dataset], None] = lambda ds: None) 
 def test_pixels_are_looked_at_when_asked_for(tmp_path: Path):
     """From the headers all is well; --pixels finds out, in another process."""
     write(tmp_path, spoil)
-    assert only(tmp_path).verdict == "ACCEPTED"
+    unread, verdict = only(tmp_path), only(tmp_path, pixels=True)
+    assert (unread.verdict, unread.pixels_read) == ("ACCEPTED", False)
+    assert "its pixels were not read: --pixels reads them" in unread.sentence
+    assert (verdict.verdict, verdict.volumes, verdict.pixels_read) == ("UNREADABLE_PIXELS", (), True)
+
+
+def test_pixels_that_can_be_read(tmp_path: Path):
+    """The sentence then says it without a but."""
+    write(tmp_path)
     verdict = only(tmp_path, pixels=True)
-    assert (verdict.verdict, verdict.volumes) == ("UNREADABLE_PIXELS", ())
+    assert (verdict.verdict, verdict.pixels_read) == ("ACCEPTED", True)
+    assert verdict.sentence == "The series holds a volume that can be segmented."
+
+
+def test_words_without_their_sign(tmp_path: Path):
+    """PixelRepresentation 0 over signed words: air would be 64536 HU, which no header tells."""
+
+    def unsigned(ds: Dataset) -> None:
+        words = np.frombuffer(ds.PixelData, "<i2").copy()
+        words[:6] = -1000
+        ds.PixelData, ds.PixelRepresentation = words.tobytes(), 0
+
+    write(tmp_path, unsigned)
+    assert "were not read" in only(tmp_path).sentence
+    assert only(tmp_path, pixels=True).verdict == "NOT_HOUNSFIELD"
 
 
 def test_one_unreadable_volume_of_two(tmp_path: Path):

@@ -11,7 +11,7 @@ from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 
 from daemon.configuration.config import Config, Destination, Peer, Rule
-from daemon.delivery.statuses import ADVICE
+from daemon.delivery.statuses import ADVICE, advice_on
 from daemon.jobs import HaltCode, State
 from dicom_io.uids import derive_uid
 from tests.daemon.delivery.conftest import Node, Office, closed_port, silent_port
@@ -129,9 +129,34 @@ def test_an_outage_is_waited_for(
     assert office.ledger.job(job_id).state == State.REPORTED
     (line,) = read_log.named("destination.awaited")
     assert (line["destination"], line["status"], line["deliveries"], line["delay_s"]) == ("archive", status, 2, 10.0)
-    assert (status in ADVICE) == (not status.startswith("0x"))
+    assert advice_on(status)
     office.clock.pass_s(9.9)
     assert office.ledger.due_deliveries(now=office.clock()) == []
+
+
+@pytest.mark.parametrize(
+    ("status", "word"),
+    [
+        ("0x0122", "class"),
+        ("0x0124", "right"),
+        ("0x0110", "log"),
+        ("0xA700", "room"),
+        ("0xA7FF", "room"),
+        ("0xA900", "match"),
+        ("0xC000", "understand"),
+        ("0xC123", "understand"),
+        ("0xD123", "log"),
+        ("NOT_HELD", "log"),
+    ],
+)
+def test_each_failure_has_its_advice(status: str, word: str):
+    """Whatever an archive answers, a person reads what to do."""
+    assert word in str(advice_on(status))
+
+
+@pytest.mark.parametrize("status", [None, "0x0000", "0xB000", "0xB007"])
+def test_a_success_needs_no_advice(status: str | None):
+    assert advice_on(status) is None
 
 
 @pytest.mark.parametrize(

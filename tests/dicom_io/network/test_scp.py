@@ -566,6 +566,39 @@ def test_an_odd_request_is_read(start_site: StartSite, odd: dict[str, bytes]) ->
     assert (ended.ending, ended.calling_ae_title, ended.called_ae_title) == (Ending.RELEASED, "MODALITY", "PORTA")
 
 
+UNREADABLE = {
+    "an even context": (VERIFICATION,),
+    "a context without syntax": (VERIFICATION,),
+    "a context without class": ("",),
+}
+
+
+@pytest.mark.parametrize("odd", [*UNREADABLE, "UIDs padded with NUL", "unknown item"])
+def test_a_context_that_cannot_be_read_is_told(start_site: StartSite, odd: str) -> None:
+    """With the peer, as one that is refused: what is sent in it will fail."""
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(associate_rq(**ODD[odd]))
+        assert read_pdu(connection)[:1] == b"\x02"
+        told = site.contexts_refused.get(timeout=PATIENCE_S) if odd in UNREADABLE else None
+    if told is None:
+        assert site.contexts_refused.empty()
+    else:
+        assert (told.abstract_syntaxes, told.calling_ae_title) == (UNREADABLE[odd], "MODALITY")
+
+
+def test_a_request_whose_only_context_cannot_be_read(start_site: StartSite) -> None:
+    """One line of it too, whatever becomes of the association."""
+    site = start_site()
+    with site.connect() as connection:
+        connection.sendall(associate_rq(contexts=context(3, VERIFICATION)))
+        read_pdu(connection)
+        connection.shutdown(socket.SHUT_WR)
+        ended = site.ended.get(timeout=PATIENCE_S)
+    assert site.contexts_refused.get(timeout=PATIENCE_S).abstract_syntaxes == (VERIFICATION,)
+    assert ended.calling_ae_title == "MODALITY"
+
+
 @pytest.mark.parametrize("title", [b"", bytes(16), b"\xff\xfe", b"MOD\\ALITY", b"MOD\nALITY"])
 def test_a_title_that_is_none_is_refused_by_name(start_site: StartSite, title: bytes) -> None:
     site = start_site()
