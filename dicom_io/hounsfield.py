@@ -34,10 +34,14 @@ MOST_BEYOND = 0.001
 FAT_BELOW_HU = -30.0
 LEAST_BELOW = 0.02
 """What has fewer values below is a crop within an organ, or no CT: then the values must be those of an organ."""
-FAT_HU = (-250.0, -50.0)
-LEAST_FAT = 0.02
-"""Of the body, with what lies between skin and air: 10 to 42 % in real scans, of a head the least. A map that is -1024
-around the patient has nothing there: no atomic number, concentration or density is negative."""
+AIR_HU = -900.0
+LEAST_AIR = 0.05
+"""Where there is more, the patient ends in it."""
+BETWEEN_HU = (-900.0, -50.0)
+LEAST_BETWEEN = 0.01
+"""Lung, fat, and what lies between skin and air, for each voxel of the body: 0.2 to 0.7 in real scans, of a head the
+least. A map that is -1024 around the patient has nothing there: no atomic number, concentration or density is negative.
+"""
 ORGAN_HU = (15.0, 300.0)
 LEAST_ORGAN = 0.7
 """Of the values of such a crop. Air at 0, as in every other unit, or at a few stored units, leaves less."""
@@ -52,8 +56,8 @@ LEAST_BODY = 0.005
 LEAST_SPREAD_HU = 20.0
 """Of the middle four fifths of the body; noise alone has more, and fat and soft tissue together 200."""
 NOISE_HU = 25.0
-AIR_MEDIAN_HU = (-1015.0, -970.0)
-"""The spread of the values of air alone, and where they lie: a map of small numbers less 1024 is no air."""
+AIR_FROM_HU = -1015.0
+"""The spread of the values of air alone, and where its middle one lies: a map of small numbers less 1024 lies below."""
 BODY_MEDIAN_HU = (-200.0, 700.0)
 """The middle value of all that is neither air nor lung: fat at the least, which lies at -180 at 40 keV, and far from a
 scale that is off by 1000."""
@@ -63,7 +67,6 @@ SAMPLED_SIDE = 128
 MOST_STEP_HU = 200.0
 """Between two slices, by the median of all pixels: anatomy changes fewer than half of them."""
 TISSUE_HU = -500.0
-AIR_HU = -900.0
 LEAST_TISSUE = 0.02
 """Of a slice that has a body in it."""
 MOST_LOST = 0.2
@@ -116,20 +119,20 @@ def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
             return "There is neither air nor fat, and the values are not those of an organ."
         return ""
     body = measured[(measured > BODY_HU[0]) & (measured < BODY_HU[1])]
-    if not body.size and float(measured.std()) < NOISE_HU and _is_within(AIR_MEDIAN_HU, measured):
-        return ""  # air alone: there is no liver in it
+    spread, middle = float(measured.std()), float(np.median(measured))
+    if not body.size and spread < NOISE_HU and (middle > AIR_FROM_HU or not spread):
+        return ""  # air alone, or nothing: there is no liver in it
     if body.size < LEAST_BODY * values.size or _share(body, *SOFT_HU) < LEAST_SOFT:
         return "There is no soft tissue where it lies in CT."
-    if _share(body, *FAT_HU) < LEAST_FAT or np.ptp(np.percentile(body, (10, 90))) < LEAST_SPREAD_HU:
-        return "There is no fat where it lies in CT."
-    if not _is_within(BODY_MEDIAN_HU, body):
+    if _share(measured, FILL_HU, AIR_HU) > LEAST_AIR:
+        if _share(measured, *BETWEEN_HU) * measured.size < LEAST_BETWEEN * body.size:
+            return "Nothing lies between air and soft tissue, where fat does in CT."
+        if float(np.ptp(np.percentile(body, (10, 90)))) < LEAST_SPREAD_HU:
+            return "The values of the body lie closer together than those of fat and soft tissue."
+    low, high = BODY_MEDIAN_HU
+    if not low <= float(np.median(body)) <= high:
         return "Fat and soft tissue do not lie where they lie in CT."
     return ""
-
-
-def _is_within(limits: tuple[float, float], values: NDArray[np.int16] | NDArray[np.float32]) -> bool:
-    """Whether the middle one of the values lies there."""
-    return limits[0] <= float(np.median(values)) <= limits[1]
 
 
 def why_not_one_scale(array: NDArray[np.int16] | NDArray[np.float32]) -> str:

@@ -422,8 +422,9 @@ class _Reception:
         return self._store(replace(received, sink=sink or self._begun(received)))
 
     def _tell_refused_contexts(self, event: Event) -> None:
-        refused = [context.abstract_syntax for context in event.assoc.rejected_contexts]
-        if refused := [*refused, *_machine(event.assoc).unreadable_contexts]:
+        refused = [str(context.abstract_syntax) for context in event.assoc.rejected_contexts]
+        refused += _machine(event.assoc).unreadable_contexts
+        if refused:
             uids = dict.fromkeys(map(_uid_or_nothing, refused))
             self._contexts_refused(ContextsRefused(*_caller(event.assoc), tuple(uids)))
 
