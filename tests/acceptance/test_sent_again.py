@@ -48,7 +48,11 @@ def test_corrected_and_sent_again(
     require_binary: Callable[[str], str],
     keyword: str,
 ) -> None:
-    """The results are filed anew, where they belong, and where they were an SR takes them back."""
+    """The results are filed anew, where they belong, and where they were an SR takes them back.
+
+    Under another StudyInstanceUID too: a series belongs to one study, so it was moved. A withdrawal that need not have
+    been is seen by its reader; results that stay in a wrong record are seen by nobody (docs/architecture.md).
+    """
     first = phantom_series(11)
     original = dcmread(first[0], stop_before_pixels=True)
     corrected = {"PatientID": "EX-222", "StudyInstanceUID": f"{original.StudyInstanceUID}.9"}[keyword]
