@@ -82,9 +82,10 @@ def _ranges(volume: Part[Slice]) -> tuple[list[Stack], str]:
 
 
 def _refuse_in_parts(stacks: Sequence[Stack], unread: Sequence[Placed[Slice]]) -> None:
-    """Raise SeriesRejected where too many images that cannot be read show what is on no other one.
+    """Raise SeriesRejected where images that cannot be read lie at too many places of which there is no other.
 
-    PixelSpacing that grows from slice to slice cuts a liver in two, each half on its own grid.
+    PixelSpacing that grows from slice to slice cuts a liver in two, each half on its own grid. The images of a bolus
+    that is tracked are many, and lie at one place.
     """
     stack = max(stacks, key=lambda stack: stack.geometry.slices)
     geometry = stack.geometry
@@ -93,15 +94,16 @@ def _refuse_in_parts(stacks: Sequence[Stack], unread: Sequence[Placed[Slice]]) -
         item
         for item in unread
         if not is_derived([item.slice])
-        and np.cross(item.orientation[:3], item.orientation[3:]) @ geometry.normal > SAME_DIRECTION
+        and abs(np.cross(item.orientation[:3], item.orientation[3:]) @ geometry.normal) > SAME_DIRECTION
         and np.abs(shown - item.origin @ geometry.normal).min() > geometry.step_mm / 2
     ]
-    if len(missed) <= max(1.0, MAX_MISSING_SHARE * (geometry.slices + len(missed))):
+    places = len({round(float(item.origin @ geometry.normal) / geometry.step_mm) for item in missed})
+    if places <= max(1.0, MAX_MISSING_SHARE * (geometry.slices + places)):
         return
     frames = {item.slice.header.frame_of_reference_uid for item in missed}
     is_framed = frames == {stack.slices[0].header.frame_of_reference_uid}
     reason = RejectReason.MIXED_GRIDS if is_framed else RejectReason.MIXED_FRAMES_OF_REFERENCE
-    raise SeriesRejected(reason, f"{len(missed)} lie where no others do.")
+    raise SeriesRejected(reason, f"{places} slices are on none that can be read.")
 
 
 def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:

@@ -309,6 +309,29 @@ def test_another_reconstruction_is_another_grid(make_series: MakeSeries) -> None
     assert open_series(make_series(larger)).left_out == 1
 
 
+def test_the_images_of_a_tracked_bolus_are_left_out(
+    make_series: MakeSeries, make_stack: Callable[..., Geometry]
+) -> None:
+    """Many, all at one place above the stack, on a smaller field of view: they miss no part of it."""
+
+    def tracked(ds: Dataset, index: int) -> None:
+        setting(SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3.5", PixelSpacing=[0.6, 0.4])(ds, index)
+        height(ds, 200)
+
+    of_series = setting(SeriesInstanceUID="1.2.3.4", StudyInstanceUID="1.2.3.5")
+    series = open_series(make_series(of_series) + make_series(tracked, folder="tracked", seed="tracked"))
+    assert (len(series.stacks), series.left_out, series.warnings) == (1, 12, ("LEFT_OUT",))
+
+
+@pytest.mark.parametrize("last", [10, 9])
+def test_slices_that_only_another_grid_shows(make_series: MakeSeries, last: int) -> None:
+    """Two of twelve at the end would be a part of the liver, and nobody would see that it is not there."""
+    change = lambda ds, index: setting(PixelSpacing=[0.8, 0.55])(ds, index) if index >= last else None  # noqa: E731
+    with pytest.raises(SeriesRejected) as caught:
+        open_series(make_series(change))
+    assert caught.value.reason is RejectReason.MIXED_GRIDS
+
+
 def test_slices_are_sorted_by_position(make_series: MakeSeries) -> None:
     """Not by file name, order of arrival, or InstanceNumber."""
     paths = make_series(lambda ds, index: setattr(ds, "InstanceNumber", 100 - index))
