@@ -111,7 +111,8 @@ class Asker:
             series_of.setdefault(item.study_instance_uid, set()).add(item.series_instance_uid)
         if self.peer.host is None or self.peer.port is None:
             raise ValueError(f"peer {self.peer.name} has no port to be asked at")
-        remote = scu.Remote(self.peer.ae_title, self.peer.host, self.peer.port)
+        certificates = self.config.tls_with(self.peer)
+        remote = scu.Remote(self.peer.ae_title, self.peer.host, self.peer.port, certificates)
         return scu.series_sizes(
             remote, series_of, calling_ae_title=self.config.dicom.ae_title, timeout_s=self.timeout_s
         )

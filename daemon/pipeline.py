@@ -289,7 +289,7 @@ class Pipeline:
         for destination in map(self.config.destination, self.judge.rule(job).destinations):
             peer = self.config.peer(destination.peer)
             if destination.priors and peer.host is not None and peer.port is not None:
-                remote = Remote(peer.ae_title, peer.host, peer.port)
+                remote = Remote(peer.ae_title, peer.host, peer.port, self.config.tls_with(peer))
                 archives.append(Archive(remote, ours, destination.timeout_s, destination.prior_images))
         return tuple(archives)
 

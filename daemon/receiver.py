@@ -15,9 +15,11 @@ from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
 from daemon.quarantine import HARMLESS
+from dicom_io.errors import CertificateUnusable
 from dicom_io.network import scp
 from dicom_io.network.commitment import Report
 from dicom_io.network.endings import Ending
+from dicom_io.tls import LiveContext
 
 MOST_PENDING = 200
 
@@ -38,23 +40,33 @@ class Receiver:
         self._broken_off: set[str] = set()
         """Those of which an association broke off, and nothing came since."""
         self._server: scp.Server | None = None
+        self._secure_server: scp.Server | None = None
+        """That of the port which speaks TLS."""
         self._retired: list[scp.Server] = []
         """Those of ports that are given up, whose associations go on."""
         self._refused: dict[tuple[str, ...], Refusal] = {}
         """What was refused since the ledger was told."""
 
     def start(self) -> int:
-        """Listen, and return the port. Raises OSError when the address cannot be listened on."""
+        """Listen, and return the plain port. Raises CertificateUnusable, OSError where an address is not to be had."""
+        tls = self._config.dicom.tls
+        secure = None if tls is None else LiveContext(tls.certificates, self._certificate_failed)
         self._server = self._listen(self._config)
+        if tls is not None:
+            self._secure_server = self._listen(self._config, port=tls.port, secure=secure)
         return self._server.port
 
-    def _listen(self, config: Config) -> scp.Server:
+    def _certificate_failed(self, error: CertificateUnusable) -> None:
+        log.error("certificate.unusable", error=error)
+
+    def _listen(self, config: Config, *, port: int | None = None, secure: LiveContext | None = None) -> scp.Server:
         dicom = config.dicom
         return scp.start(
             ae_title=dicom.ae_title,
             host=dicom.host,
-            port=dicom.port,
-            callers=_callers(config),
+            port=port or dicom.port,
+            callers=_callers(config, over_tls=secure is not None),
+            secure=secure,
             store=self._store,
             ended=self._ended,
             refused=self._association_refused,
@@ -81,7 +93,9 @@ class Receiver:
             self._server.retire()
             self._retired.append(self._server)
             self._server = server
-        self._server.admit(_callers(config), ae_title=config.dicom.ae_title)
+        self._server.admit(_callers(config, over_tls=False), ae_title=config.dicom.ae_title)
+        if self._secure_server is not None:
+            self._secure_server.admit(_callers(config, over_tls=True), ae_title=config.dicom.ae_title)
         self._config = config
 
     def stop(self, timeout_s: float) -> None:
@@ -94,7 +108,7 @@ class Receiver:
 
     @property
     def _servers(self) -> list[scp.Server]:
-        return [*self._retired, *([self._server] if self._server else [])]
+        return [*self._retired, *filter(None, (self._server, self._secure_server))]
 
     def _store(self, received: scp.Received) -> int:
         try:
@@ -199,8 +213,11 @@ def _printable(text: str, most: int) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:most].strip()
 
 
-def _callers(config: Config) -> list[scp.Caller]:
-    """Who may associate: accepting peers, and destinations that report on a storage commitment."""
+def _callers(config: Config, *, over_tls: bool) -> list[scp.Caller]:
+    """Who may associate: accepting peers, and destinations that report on a storage commitment.
+
+    Peers with `tls` may over TLS alone.
+    """
     committing = {item.peer for item in config.destinations if item.confirm == "commitment"}
     return [
         scp.Caller(
@@ -211,5 +228,5 @@ def _callers(config: Config) -> list[scp.Caller]:
             may_report=peer.name in committing,
         )
         for peer in config.peers
-        if peer.accept or peer.name in committing
+        if (peer.accept or peer.name in committing) and (over_tls or not peer.tls)
     ]

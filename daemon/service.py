@@ -37,12 +37,15 @@ from daemon.spool import Spool
 from daemon.terminal import warn
 from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
+from dicom_io.errors import CertificateUnusable
+from dicom_io.expiry import WARNED_DAYS, days_left
 from reports.identity import software_version
 
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
 REFUSALS_TICK_S = 5.0
+CERTIFICATES_TICK_S = 86400.0
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -259,6 +262,7 @@ def _build_scheduler(
     every(LEASE_S / 3, "heartbeat", heartbeat.beat)
     every(TRIMMING_TICK_S, "quarantine", common.quarantine.trim)
     every(REFUSALS_TICK_S, "refusals", common.receiver.tell_refusals)
+    every(CERTIFICATES_TICK_S, "certificates", partial(warn_of_certificates, config, clock))
     return scheduler
 
 
@@ -269,6 +273,19 @@ def follow_clock(clock: ServiceClock, closer: Closer, askers: Sequence[Asker]) -
         for asker in askers:
             asker.move_times(jump_s)
         log.warning("clock.jumped", jump_s=round(jump_s, 1))
+
+
+def warn_of_certificates(config: Config, clock: Callable[[], float]) -> None:
+    """Say in the log which of our certificates end soon, or cannot be read."""
+    for name, certificates in config.certificates.items():
+        try:
+            left = days_left(certificates, clock())
+        except CertificateUnusable as error:
+            log.error("certificate.unusable", peer=name, error=error)
+            continue
+        if left is not None and left < WARNED_DAYS:
+            tell = log.warning if left >= 0 else log.error
+            tell("certificate.expires", peer=name, days=left)
 
 
 def _guarded(function: Callable[[], object]) -> Callable[[], None]:

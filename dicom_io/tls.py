@@ -4,6 +4,8 @@ This is what the BCP 195 RFC 8996, 9325 secure connection profiles ask for (PS3.
 """
 
 import ssl
+import threading
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -23,6 +25,11 @@ class Certificates:
     ca_file: Path | None = None
     certificate_file: Path | None = None
     key_file: Path | None = None
+
+    @property
+    def files(self) -> tuple[Path, ...]:
+        """The files that are named."""
+        return tuple(filter(None, (self.ca_file, self.certificate_file, self.key_file)))
 
     def for_client(self) -> ssl.SSLContext:
         """Return the context of who calls: the peer must have a valid certificate for its name.
@@ -58,3 +65,38 @@ class Certificates:
             except (OSError, ssl.SSLError) as error:
                 raise CertificateUnusable(f"{self.certificate_file}: no certificate and key that fit") from error
         return context
+
+
+class LiveContext:
+    """The context of who is called, made anew where a file of it has changed: certificates are renewed while we run.
+
+    Files that cannot be used leave the context as it was; `failed` is told, once for each change.
+    """
+
+    def __init__(self, certificates: Certificates, failed: Callable[[CertificateUnusable], object]) -> None:
+        """Raises CertificateUnusable."""
+        self._certificates, self._failed = certificates, failed
+        self._lock = threading.Lock()
+        self._seen = self._look()
+        self._context = certificates.for_server()
+
+    def __call__(self) -> ssl.SSLContext:
+        """Return the context for the next connection."""
+        with self._lock:
+            if (seen := self._look()) != self._seen:
+                self._seen = seen
+                try:
+                    self._context = self._certificates.for_server()
+                except CertificateUnusable as error:
+                    self._failed(error)
+            return self._context
+
+    def _look(self) -> list[tuple[int, int, int] | None]:
+        found: list[tuple[int, int, int] | None] = []
+        for path in self._certificates.files:
+            try:
+                status = path.stat()
+                found.append((status.st_ino, status.st_mtime_ns, status.st_size))
+            except OSError:
+                found.append(None)
+        return found

@@ -32,7 +32,8 @@ from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.database import Database
 from daemon.spool import Spool
 from daemon.terminal import say
-from dicom_io.errors import AssociationRefused, ContextNotAccepted, PeerError, PeerUnreachable
+from dicom_io.errors import AssociationRefused, CertificateUnusable, ContextNotAccepted, PeerError, PeerUnreachable
+from dicom_io.expiry import WARNED_DAYS, days_left
 from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.examination import GET, NOBODY, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
@@ -99,6 +100,7 @@ def checks(config: Config, *, storing: Storing | None = None) -> Iterator[Checke
     yield _disk(config)
     yield _port(config, running=running)
     yield _memory(config)
+    yield from _certificates(config)
     for said, remedy in doubts(config):
         yield Checked("configuration", Result.WARNING, said, remedy)
     if service and service.routing != config.routing_digest:
@@ -188,6 +190,24 @@ def _port(config: Config, *, running: bool) -> Checked:
     return Checked("port", Result.OK, f"{where} is free")
 
 
+def _certificates(config: Config) -> Iterator[Checked]:
+    """Whether each certificate and key can be used, and for how long."""
+    for name, certificates in config.certificates.items():
+        title = f"certificates of {name}"
+        try:
+            certificates.for_server() if name == "dicom.tls" else certificates.for_client()
+            left = days_left(certificates, time.time())
+        except CertificateUnusable as error:
+            yield Checked(title, Result.FAILED, str(error), "are the files there, readable, and do they fit")
+            continue
+        if left is None or left >= WARNED_DAYS:
+            until = "" if left is None else f", Porta's own for {left} days"
+            yield Checked(title, Result.OK, f"can be used{until}")
+        else:
+            said = f"Porta's own ends in {left} days" if left >= 0 else "Porta's own has ended"
+            yield Checked(title, Result.WARNING if left >= 0 else Result.FAILED, said, "renew it; no restart is needed")
+
+
 def _memory(config: Config) -> Checked:
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     engine = config.engine
@@ -209,7 +229,7 @@ def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
     if peer.host is None or peer.port is None:
         yield Checked(name, Result.OK, "only sends, and is not asked")
         return
-    remote = Remote(peer.ae_title, peer.host, peer.port)
+    remote = Remote(peer.ae_title, peer.host, peer.port, config.tls_with(peer))
     destination = next((item for item in config.destinations if item.peer == peer.name), None)
     offers = _offers(destination)
     asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": config.dicom.acse_timeout_s}

@@ -114,7 +114,7 @@ class Enquiry:
     def remote(self, name: str) -> Remote:
         """The peer as it is asked."""
         peer = self.config.peer(name)
-        return Remote(peer.ae_title, str(peer.host), int(peer.port or 0))
+        return Remote(peer.ae_title, str(peer.host), int(peer.port or 0), self.config.tls_with(peer))
 
     @property
     def _asking(self) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import hashlib
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -28,6 +29,7 @@ from daemon.configuration.peers import Peer as Peer
 from daemon.configuration.toml_document import parse_document
 from daemon.configuration.toml_lines import KeyPath, key_lines, line_of
 from daemon.configuration.values import (
+    AbsolutePath,
     AETitle,
     Host,
     Name,
@@ -39,6 +41,7 @@ from daemon.configuration.values import (
     each_once,
 )
 from daemon.errors import ConfigurationError
+from dicom_io.tls import Certificates
 from reports.objects.kinds import KINDS, SegType, SrClass
 from reports.objects.profile import Profile
 
@@ -61,6 +64,20 @@ LOOPBACK = ("127.0.0.1", "::1", "localhost")
 KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
 
 
+class Tls(Section):
+    """The port of DICOM over TLS, beside the plain one; with `ca_file` callers need a certificate by one of these."""
+
+    port: Port = 2762
+    certificate_file: AbsolutePath
+    key_file: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+
+    @property
+    def certificates(self) -> Certificates:
+        """What it is spoken with."""
+        return Certificates(self.ca_file, self.certificate_file, self.key_file)
+
+
 class Dicom(Section):
     """Porta's own end of the network."""
 
@@ -72,6 +89,7 @@ class Dicom(Section):
     maximum_instance_mb: int = Field(default=2048, ge=1)
     network_timeout_s: Seconds = 60.0
     acse_timeout_s: Seconds = 30.0
+    tls: Tls | None = None
 
 
 class Destination(Section):
@@ -386,6 +404,21 @@ class Config(Section):
     def peer(self, name: str) -> Peer:
         """Return the peer called `name`; KeyError without one (the ledger may remember older names)."""
         return {peer.name: peer for peer in self.peers}[name]
+
+    def tls_with(self, peer: Peer) -> Certificates | None:
+        """What a peer is spoken to over TLS with, its own files before those of [dicom.tls]; None: it is not."""
+        if not peer.tls:
+            return None
+        own, ours = peer.certificates, self.dicom.tls.certificates if self.dicom.tls else Certificates()
+        if own.certificate_file is None:
+            own = replace(own, certificate_file=ours.certificate_file, key_file=ours.key_file)
+        return replace(own, ca_file=own.ca_file or ours.ca_file)
+
+    @property
+    def certificates(self) -> dict[str, Certificates]:
+        """What TLS is spoken with: by the name of the peer, and "dicom.tls" for our own port."""
+        ours = {"dicom.tls": self.dicom.tls.certificates} if self.dicom.tls else {}
+        return ours | {peer.name: peer.certificates for peer in self.peers if peer.certificates.files}
 
     def destination(self, peer_name: str) -> Destination:
         """Return the destination at the peer called `peer_name`; KeyError without one."""

@@ -28,6 +28,7 @@ class Peer(Section):
     token_file: AbsolutePath | None = None
     token_env: str | None = None
     proxy: Url | None = None
+    tls: bool = False
     ca_file: AbsolutePath | None = None
     certificate_file: AbsolutePath | None = None
     key_file: AbsolutePath | None = None

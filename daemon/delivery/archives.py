@@ -37,7 +37,7 @@ def remote_of(config: Config, destination: Destination) -> Remote:
     peer = config.peer(destination.peer)
     if peer.host is None or peer.port is None:  # the configuration is checked for this; a later one may differ
         raise DestinationGone(destination.peer)
-    return Remote(peer.ae_title, peer.host, peer.port)
+    return Remote(peer.ae_title, peer.host, peer.port, config.tls_with(peer))
 
 
 @dataclass(frozen=True)

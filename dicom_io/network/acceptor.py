@@ -24,10 +24,10 @@ from pynetdicom.pdu_primitives import P_DATA
 from pynetdicom.service_class import StorageServiceClass
 from pynetdicom.transport import AssociationSocket, RequestHandler, ThreadedAssociationServer
 
-from dicom_io.network.admission import HEADER, Admission, abort_pdu, wait_readable
+from dicom_io.network.admission import HEADER, Admission, abort_pdu
 from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles, unreadable_contexts
 from dicom_io.network.endings import Ending, WatchedMachine
-from dicom_io.network.sockets import acknowledge_at_once, send_at_once
+from dicom_io.network.sockets import MAX_READ, acknowledge_at_once, has_come, send_at_once
 
 WAIT_S = 0.01
 """How long the DUL waits for bytes before it looks whether another thread has something to send (the answer to an
@@ -39,8 +39,6 @@ a byte now and then would keep an idle timer from ever expiring."""
 
 MAXIMUM_COMMAND = 1 << 16
 """Bytes of a command set: a few UIDs and titles (PS3.7 section 9.3)."""
-
-MAX_READ = 1 << 18
 
 
 class Sink(Protocol):
@@ -144,11 +142,9 @@ class _Socket(AssociationSocket):
         """Whether there is something to read; waits up to WAIT_S, unless something is to be sent."""
         if self.socket is None or not self._is_connected:
             return False
-        if self.read_ahead:
-            return True
         waiting_to_be_sent = not self.assoc.dul.to_provider_queue.empty()
         try:
-            return wait_readable(self.socket, 0.0 if waiting_to_be_sent else WAIT_S)
+            return has_come(self.socket, 0.0 if waiting_to_be_sent else WAIT_S, self.read_ahead)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # transport connection closed
             return False

@@ -5,8 +5,8 @@ connection costs a file descriptor and what it has sent of the request, for REQU
 and forgotten here, so that they take no place of a peer.
 """
 
-import select
 import socket
+import ssl
 import struct
 import threading
 import time
@@ -15,8 +15,8 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 from queue import Empty, SimpleQueue
-from selectors import EVENT_READ, DefaultSelector
-from typing import Any
+from selectors import EVENT_READ, EVENT_WRITE, DefaultSelector
+from typing import Any, cast
 
 from dicom_io.network.association_request import ASSOCIATE_RQ, ITEMS, titles
 from dicom_io.network.endings import Ending
@@ -57,6 +57,8 @@ class _Pending:
     connection: socket.socket
     address: Any
     deadline: float
+    shakes_hands: bool = False
+    """TLS, whose handshake is not over."""
     received: bytearray = field(default_factory=bytearray)
 
     @property
@@ -81,7 +83,8 @@ class Admission:
 
     `judge` is given the calling and the called AE title and the address, and returns why not, None to let in. `enter`
     is given the connection, its address and the request, whole and as it came. `ended` is told of connections that
-    brought something and came to nothing: why, the titles where they are known, and the address.
+    brought something and came to nothing: why, the titles where they are known, and the address. With `secure`, which
+    gives the context of a connection, the request comes over TLS; its handshake has no more time than the request.
     """
 
     def __init__(
@@ -91,9 +94,11 @@ class Admission:
         enter: Callable[[socket.socket, Any, bytes], None],
         ended: Callable[[Ending, str, str, str], None],
         request_s: float = REQUEST_S,
+        secure: Callable[[], ssl.SSLContext] | None = None,
     ) -> None:
         self._judge, self._enter, self._ended = judge, enter, ended
         self._request_s = request_s
+        self._secure = secure
         self._new: SimpleQueue[_Pending | None] = SimpleQueue()
         self._wake, self._woken = socket.socketpair()
         self._selector = DefaultSelector()
@@ -107,7 +112,10 @@ class Admission:
     def take(self, connection: socket.socket, address: Any) -> None:
         """Hold a new connection until its request is here."""
         connection.setblocking(False)
-        self._new.put(_Pending(connection, address, time.monotonic() + self._request_s))
+        if self._secure is not None:
+            connection = self._secure().wrap_socket(connection, server_side=True, do_handshake_on_connect=False)
+        deadline = time.monotonic() + self._request_s
+        self._new.put(_Pending(connection, address, deadline, self._secure is not None))
         self._wake.send(b"\0")
 
     def close(self, timeout_s: float) -> None:
@@ -169,10 +177,15 @@ class Admission:
     def _read(self, pending: _Pending) -> None:
         """Take what came, and go on with the request once it is whole."""
         try:
+            if pending.shakes_hands:
+                self._shake_hands(pending)
             part = pending.connection.recv(pending.missing)
-        except (BlockingIOError, InterruptedError):
+        except ssl.SSLWantWriteError:
+            self._selector.modify(pending.connection, EVENT_READ | EVENT_WRITE)
             return
-        except OSError:
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError):
+            return
+        except (OSError, ValueError):
             part = b""
         pending.received += part
         if not part:
@@ -187,6 +200,14 @@ class Admission:
             self._break_off(pending, Ending.PROTOCOL_ERROR, reason=6)
         elif not pending.missing:
             self._go_on(pending)
+        elif isinstance(pending.connection, ssl.SSLSocket) and pending.connection.pending():
+            self._read(pending)  # what TLS has read already wakes nobody; each call takes the header, or the rest
+
+    def _shake_hands(self, pending: _Pending) -> None:
+        """Go on with a TLS handshake. Raises SSLWantReadError, SSLWantWriteError, OSError."""
+        cast(ssl.SSLSocket, pending.connection).do_handshake()
+        pending.shakes_hands = False
+        self._selector.modify(pending.connection, EVENT_READ)
 
     def _go_on(self, pending: _Pending) -> None:
         """Reject a whole request, or hand it on."""
@@ -220,7 +241,7 @@ class Admission:
         try:
             if pending.connection.recv(1 << 16):
                 return
-        except (BlockingIOError, InterruptedError):
+        except (BlockingIOError, InterruptedError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
             return
         except OSError:
             pass
@@ -241,13 +262,3 @@ class Admission:
     def _drop(self, pending: _Pending) -> None:
         self._forget(pending)
         pending.connection.close()
-
-
-def wait_readable(connection: socket.socket, seconds: float) -> bool:
-    """Whether there is something to read within the time. `poll`, for `select` knows no descriptor beyond 1023.
-
-    Raises OSError, ValueError for a closed socket.
-    """
-    poll = select.poll()
-    poll.register(connection, select.POLLIN)
-    return bool(poll.poll(seconds * 1000))

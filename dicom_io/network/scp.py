@@ -14,6 +14,7 @@ from enum import StrEnum
 from functools import partial
 from ipaddress import ip_address
 from socket import gaierror, getaddrinfo
+from ssl import SSLContext
 from typing import cast
 from uuid import uuid4
 
@@ -207,6 +208,7 @@ def start(
     maximum_instance: int = 1 << 31,
     network_timeout_s: float = 60.0,
     acse_timeout_s: float = 30.0,
+    secure: Callable[[], SSLContext] | None = None,
 ) -> Server:
     """Listen on `host`:`port` (0: any free port) as `ae_title`, and admit `callers`; an empty list admits nobody.
 
@@ -218,7 +220,7 @@ def start(
     kept in memory. `reported` is given the calling AE title and its report of a storage commitment, and returns the
     status to answer. `maximum_associations` counts those of callers that were let in, at once; a caller that
     has none open is let in all the same. `maximum_pdu` and `maximum_instance` (a data set) are in bytes, 0 for no
-    limit of PDUs; who sends more is aborted.
+    limit of PDUs; who sends more is aborted. `secure` gives the context of a new connection where the port speaks TLS.
 
     Raises OSError when the address cannot be listened on.
     """
@@ -255,6 +257,7 @@ def start(
         enter=listener.enter,
         ended=lambda ending, *caller: ended(Ended(ending, *caller)),
         request_s=min(REQUEST_S, acse_timeout_s),
+        secure=secure,
     )
     ae._servers.append(server)  # where its shutdown() takes it out again
     server._gc = [0, round(GARBAGE_COLLECTION_S / POLL_S)]

@@ -58,9 +58,9 @@ from dicom_io.errors import (
     QueryRefused,
     StoreRefused,
 )
-from dicom_io.network.admission import wait_readable
 from dicom_io.network.checkpoint import Checkpoint
-from dicom_io.network.sockets import acknowledge_at_once, send_at_once
+from dicom_io.network.sockets import acknowledge_at_once, has_come, send_at_once
+from dicom_io.tls import Certificates
 from dicom_io.uids import checked_uid
 
 FIND: UID = StudyRootQueryRetrieveInformationModelFind
@@ -114,11 +114,12 @@ TRANSFER_SYNTAXES_NOT_SUPPORTED = 4
 
 @dataclass(frozen=True)
 class Remote:
-    """A peer that listens."""
+    """A peer that listens; with `certificates` it is spoken to over TLS."""
 
     ae_title: str
     host: str
     port: int
+    certificates: Certificates | None = None
 
     def __str__(self) -> str:
         return f"{self.ae_title} at {self.host}:{self.port}"
@@ -364,23 +365,33 @@ class _Polled(AssociationSocket):
     way out.
     """
 
+    read_ahead: bytearray
+
     @property
     def ready(self) -> bool:
         """Whether there is something to read."""
         if self.socket is None or not self._is_connected:
             return False
         try:
-            return wait_readable(self.socket, 0.0)
+            return has_come(self.socket, 0.0, self.read_ahead)
         except (OSError, ValueError):
             self.event_queue.put("Evt17")  # transport connection closed
             return False
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """`nr_bytes` from the peer, or fewer when it closed the connection. Raises OSError."""
+        received, self.read_ahead = self.read_ahead[:nr_bytes], self.read_ahead[nr_bytes:]
+        return received + (super().recv(nr_bytes - len(received)) if len(received) < nr_bytes else b"")
 
 
 class _Requestor(AE):
     """An application entity that asks."""
 
     def _create_socket(self, assoc: Association, address: AddressInformation, tls_args: Any) -> AssociationSocket:
-        return _Polled(assoc, address=address)
+        connection = _Polled(assoc, address=address)
+        connection.tls_args = tls_args
+        connection.read_ahead = bytearray()
+        return connection
 
 
 @contextmanager
@@ -403,6 +414,7 @@ def associated(
             ae_title=remote.ae_title,
             max_pdu=131072,
             ext_neg=list(roles),
+            tls_args=(remote.certificates.for_client(), remote.host) if remote.certificates else None,
             evt_handlers=[*AT_ONCE, *handlers],
         )
     except OSError as error:

@@ -17,14 +17,17 @@ from pynetdicom import AE, build_context
 from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 
-from daemon.configuration.config import Config, Dicom, Peer
+from daemon.configuration.config import Config, Dicom, Peer, Tls
 from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
 from daemon.receiver import MOST_PENDING, Receiver
 from daemon.spool import Spool
+from dicom_io.errors import AssociationRefused
 from dicom_io.network.scp import Refusal, Refused
+from dicom_io.network.scu import Remote, store
+from dicom_io.tls import Certificates
 from dicom_io.uids import derive_uid
 
 PATIENCE_S = 30
@@ -466,3 +469,37 @@ def test_a_port_that_is_taken(site: Site, make_config: Callable[..., Config]):
     """OSError at the start, before anything is accepted."""
     with pytest.raises(OSError, match="in use"):
         Receiver(make_config(dicom=Dicom(port=site.port)), None, site.ledger).start()  # type: ignore[arg-type]
+
+
+def test_a_second_port_speaks_tls(
+    make_config: Callable[..., Config],
+    issue: Callable[..., Any],
+    free_port: Callable[[], int],
+    spool: Spool,
+    ledger: Ledger,
+    make_ct: Callable[..., bytes],
+    tmp_path: Path,
+):
+    """Beside the plain one; a peer with `tls` is let in over TLS alone, and any other by both."""
+    ours, theirs = issue("porta"), issue("modality")
+    ports = free_port(), free_port()
+    tls = Tls(port=ports[1], certificate_file=ours.certificate, key_file=ours.key, ca_file=ours.ca)
+    peers = (
+        Peer(name="modality", ae_title="MODALITY", accept=True),
+        Peer(name="remote", ae_title="REMOTE", accept=True, tls=True),
+        Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=1),
+    )
+    config = make_config(peer=peers, dicom=Dicom(port=ports[0], tls=tls))
+    receiver = Receiver(config, Intake(spool, ledger), ledger)
+    receiver.start()
+    path = tmp_path / "image.dcm"
+    path.write_bytes(make_ct())
+    certificates = Certificates(theirs.ca, theirs.certificate, theirs.key)
+    plain, secure = Remote("PORTA", "localhost", ports[0]), Remote("PORTA", "localhost", ports[1], certificates)
+    try:
+        for remote, title in ((plain, "MODALITY"), (secure, "MODALITY"), (secure, "REMOTE")):
+            assert store(remote, [path], calling_ae_title=title, timeout_s=10) == (0x0000,)
+        with pytest.raises(AssociationRefused):
+            store(plain, [path], calling_ae_title="REMOTE", timeout_s=10)
+    finally:
+        receiver.stop(10)

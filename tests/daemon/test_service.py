@@ -2,6 +2,14 @@
 
 import subprocess
 import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from daemon.administration.checkup import checks
+from daemon.configuration.config import Config, Dicom, Peer, Tls
+from daemon.service import warn_of_certificates
 
 HEAVY = {
     *("torch", "torchvision", "safetensors", "highdicom", "matplotlib", "SimpleITK"),
@@ -42,3 +50,29 @@ wait()
 def test_a_signal_at_any_moment_stops_the_service() -> None:
     """It hung where SIGTERM came just as it began to wait for it: the handler needed the lock of an Event's `wait`."""
     subprocess.run([sys.executable, "-c", SIGNAL_WITHIN_THE_WAIT], timeout=60, check=True)
+
+
+def test_certificates_that_end_are_told_of(
+    make_config: Callable[..., Config], issue: Callable[..., Any], read_log: Any, tmp_path: Path
+):
+    """30 days before, each day; and by `porta check`, with what to do."""
+    soon, long, gone = issue("soon", days=20), issue("long", days=90), tmp_path / "gone.pem"
+    peers = (
+        Peer(name="modality", ae_title="MODALITY", accept=True, tls=True, certificate_file=long.certificate),
+        Peer(name="archive", ae_title="ARCHIVE", host="127.0.0.1", port=1, certificate_file=gone, key_file=gone),
+    )
+    config = make_config(peer=peers, dicom=Dicom(tls=Tls(certificate_file=soon.certificate, key_file=soon.key)))
+    warn_of_certificates(config, time.time)
+    (line,) = read_log.named("certificate.expires")
+    assert (line["peer"], line["level"]) == ("dicom.tls", "warning")
+    assert line["days"] in (19, 20)
+    (line,) = read_log.named("certificate.unusable")
+    assert (line["peer"], line["level"]) == ("archive", "error")
+    said = {item.name: item for item in checks(config) if item.name.startswith("certificates of ")}
+    results = {name.removeprefix("certificates of "): item.result for name, item in said.items()}
+    assert results == {
+        "dicom.tls": "WARNING",
+        "modality": "FAILED",
+        "archive": "FAILED",
+    }  # its key does not stand in it
+    assert said["certificates of dicom.tls"].remedy == "renew it; no restart is needed"

@@ -7,8 +7,9 @@ from typing import get_args
 
 import pytest
 from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
-from daemon.configuration.config import Config, parse
+from daemon.configuration.config import Config, Tls, parse
 from daemon.configuration.match import RULE_TAGS
 
 LINE = re.compile(r"(?P<mark>#e\.g\. |#)?(?P<key>[a-z_]+) = (?P<rest>.*)")
@@ -23,7 +24,12 @@ def sections() -> dict[str, type[BaseModel]]:
         found[field.alias or name] = next(
             kind for kind in kinds if isinstance(kind, type) and issubclass(kind, BaseModel)
         )
-    return found
+    return found | {"dicom.tls": Tls}
+
+
+def keys_of(table: str, model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a table, without the tables in it."""
+    return {name: field for name, field in model.model_fields.items() if f"{table}.{name}" not in sections()}
 
 
 @pytest.fixture(scope="module")
@@ -37,7 +43,7 @@ def shown_lines(text: str) -> dict[str, dict[str, list[str]]]:
     shown: dict[str, dict[str, list[str]]] = {}
     table = ""
     for line in text.splitlines():
-        if header := re.match(r"(?:#e\.g\. )?\[+([a-z]+)\]+", line):
+        if header := re.match(r"(?:#e\.g\. )?\[+([a-z.]+)\]+", line):
             table = header[1]
             shown.setdefault(table, {})
         elif found := LINE.match(line):
@@ -50,7 +56,7 @@ def test_every_key_is_shown_and_no_other(text: str):
     """A key that the program knows is in the file, and the other way round."""
     documented = {table: set(keys) for table, keys in shown_lines(text).items()}
     assert documented == {
-        table: {field.alias or name for name, field in model.model_fields.items()}
+        table: {field.alias or name for name, field in keys_of(table, model).items()}
         for table, model in sections().items()
     }
 
@@ -65,7 +71,7 @@ def test_the_commented_defaults_are_the_defaults(text: str, config: Config):
 def test_a_key_that_is_set_says_its_default(text: str):
     """Where the installation differs from the default, the comment has it."""
     for table, model in sections().items():
-        for name, field in model.model_fields.items():
+        for name, field in keys_of(table, model).items():
             lines = shown_lines(text)[table][name]
             if field.is_required() or field.default is None or any(re.match(r"#[a-z]", line) for line in lines):
                 continue
