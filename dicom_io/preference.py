@@ -52,7 +52,7 @@ def chosen_stacks(series: Series, prefer: str) -> tuple[tuple[Stack, ...], str]:
     """
     stacks = series.stacks
     if len(stacks) == 1:
-        return stacks, series.note
+        return stacks, " ".join(filter(None, (series.note, _phase_note(stacks[0]))))
     if all(stack.is_range for stack in stacks):
         return stacks, f"{series.note} Each range was segmented for itself."
     taken, note = _chosen_of_several(series, prefer)
@@ -68,7 +68,7 @@ def _chosen_of_several(series: Series, prefer: str) -> tuple[tuple[Stack, ...], 
         stack = wanted[0]
         return wanted, (
             f"The series holds {len(stacks)} volumes; volume {stack.index + 1} ({stack.label}) was segmented, "
-            f"taken for the {prefer} phase."
+            f"taken for the {prefer} phase ({_known_phases(images)[images.index(stack)][1]})."
         )
     if len(images) == 1:
         return images, (
@@ -85,17 +85,40 @@ def _chosen_of_several(series: Series, prefer: str) -> tuple[tuple[Stack, ...], 
 
 def phases_of(stacks: Sequence[Stack]) -> tuple[Phase | None, ...]:
     """The phase of each volume of one series, None where nothing says it."""
-    stated = [stated_phase(_marks(stack)) for stack in stacks]
+    return tuple(phase for phase, _ in _known_phases(stacks))
+
+
+Known = tuple[Phase | None, str]
+"""The phase of a volume, and in words how it is known: "" where nothing says it."""
+
+UNKNOWN: Known = (None, "")
+
+
+def _known_phases(stacks: Sequence[Stack]) -> tuple[Known, ...]:
+    known = [_known_phase(_marks(stack)) for stack in stacks]
+    stated = [phase for phase, _ in known]
     if len(stacks) == 2 and stated[0] == stated[1] and stacks[0].modality == "CT":
         enhanced = [bool(_mark(stack, "ContrastBolusAgent")) for stack in stacks]
         if enhanced[0] != enhanced[1]:
-            return tuple(stated[0] if contrast else Phase.NATIVE for contrast in enhanced)
+            native = Phase.NATIVE, "without contrast agent, beside a volume with it"
+            return tuple(known[0] if contrast else native for contrast in enhanced)
         order = _acquisition_order(stacks)
         if order and re.search(MULTIPHASE, _words(_marks(stacks[0]))):
-            pair = (Phase.ARTERIAL, Phase.PORTAL)
+            pair = (Phase.ARTERIAL, "the first of two acquisitions"), (Phase.PORTAL, "the second of two acquisitions")
             return tuple(pair[order.index(index)] for index in range(2))
     # A word that all volumes of the series share tells nothing of any one of them
-    return tuple(stated) if len(stacks) == 1 or len(set(stated)) > 1 else (None,) * len(stacks)
+    return tuple(known) if len(stacks) == 1 or len(set(stated)) > 1 else (UNKNOWN,) * len(stacks)
+
+
+def _phase_note(stack: Stack) -> str:
+    """Say the phase of an only volume, and how it is known; "" for an MR that states none."""
+    phase, how = _known_phase(_marks(stack))
+    if phase:
+        return f"Contrast phase: {phase}, known by {how}."
+    if stack.modality != "CT":
+        return ""
+    agent = "a contrast agent is named" if _mark(stack, "ContrastBolusAgent") else "no contrast agent is named"
+    return f"Contrast phase: not stated in the images; {agent}."
 
 
 def suitability(series: Series, prefer: str) -> tuple[int | float, ...]:
@@ -138,19 +161,29 @@ def _named_phase(words: str) -> Phase | None:
 
 def stated_phase(marks: Mapping[str, str]) -> Phase | None:
     """The phase that an image states by these values, by keyword: in words, or by the seconds since the bolus."""
+    return _known_phase(marks)[0]
+
+
+def _known_phase(marks: Mapping[str, str]) -> Known:
     if phase := _named_phase(_words(marks)):
-        return phase
+        places = [key for key in FREE_TEXTS if re.search(PHASE_WORDS[phase], marks.get(key, "").casefold())]
+        return phase, f"a word in {places[0] if places else FREE_TEXTS[0]}"
     seconds = _seconds_since_bolus(marks)
     if seconds is None:
-        return None
+        return UNKNOWN
+    how = f"the time since the bolus, {seconds:.0f} s"
     if seconds < ARTERIAL_S[0]:
-        return Phase.NATIVE
-    return Phase.ARTERIAL if seconds < ARTERIAL_S[1] else Phase.PORTAL if seconds < PORTAL_S[1] else Phase.DELAYED
+        return Phase.NATIVE, how
+    phase = Phase.ARTERIAL if seconds < ARTERIAL_S[1] else Phase.PORTAL if seconds < PORTAL_S[1] else Phase.DELAYED
+    return phase, how
+
+
+FREE_TEXTS = ("SeriesDescription", "ProtocolName", "ConvolutionKernel")
 
 
 def _words(marks: Mapping[str, str]) -> str:
     """Return the free texts about a volume, in small letters."""
-    return " ".join(marks.get(key, "") for key in ("SeriesDescription", "ProtocolName", "ConvolutionKernel")).casefold()
+    return " ".join(marks.get(key, "") for key in FREE_TEXTS).casefold()
 
 
 def _seconds_since_bolus(marks: Mapping[str, str]) -> float | None:

@@ -149,6 +149,8 @@ OTHER_NUMBERS = {
     "lesions[].axis_end_points_lps_mm": "the SR of diameters has the lines",
     "lesions[].key_slice": "the Image Library lists the image",
     "lesions[].key_frame_number": "the Image Library lists the image",
+    "lesions[].key_instance_number": "the lesion's comment says it",
+    "lesions[].key_position_mm": "the lesion's comment says it",
     "lesions[].centroid_lps_mm": "it follows from the lesion's segment",
     "lesions[].prior_numbers": "the lesion's comment says them",
     "lesions[].history": "the lesion's comment says it",

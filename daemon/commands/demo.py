@@ -31,6 +31,7 @@ from models.phantom import DEMO_SEED, Phantom, Tissue
 from reports.codes import NUMBER_OF_LESIONS, VOLUME
 from reports.findings.measurements import measure
 from reports.pages.overlays import write_overlays
+from reports.pages.slice_page import ImageNames
 
 MARKER = ".porta-demo"
 LESIONS = 3
@@ -173,7 +174,9 @@ def _draw(phantom: Phantom, seg: list[Path], results: Path) -> Path | None:
     labels = labels_on(phantom.volume.geometry, read_seg(seg[0]))
     segmentation = Segmentation(labels, phantom.volume.geometry, Algorithm(card.name, card.version, card.sha256))
     findings = measure(phantom.volume, segmentation, tracking_seed="demo")
-    return write_overlays(phantom.volume, segmentation, findings, results)[-1 if labels.max() > LIVER else 0]
+    return write_overlays(phantom.volume, segmentation, findings, results, ImageNames("CT"))[
+        -1 if labels.max() > LIVER else 0
+    ]
 
 
 def _clear(directory: Path) -> None:

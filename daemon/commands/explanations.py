@@ -30,6 +30,7 @@ from models.maps import Heat
 from reports.findings.measurements import Findings, Lesion, measure
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import GRADCAM, HEIGHT, OCCLUSION, WIDTH, Explanation, Kind, draw_heat_page
+from reports.pages.slice_page import ImageNames
 from reports.pages.window import Window, display_window
 
 
@@ -142,6 +143,7 @@ def _write(
         explanation,
         window=window,
         made_by=f"{algorithm.name} {algorithm.version}",
+        names=ImageNames(volume.modality),
     )
     name = f"{way.name}-lesion-{lesion.number}"
     imsave(out / f"{name}.png", page, pil_kwargs={"compress_level": 1})

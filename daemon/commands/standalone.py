@@ -30,7 +30,9 @@ from models.inference import segment
 from reports.findings.measurements import Findings, measure
 from reports.identity import identity_of, software_version
 from reports.objects.case import measured_case
+from reports.objects.result_object import image_names
 from reports.pages.overlays import write_overlays
+from reports.pages.slice_page import ImageNames
 from reports.source_headers import left_out
 
 SEG, SR, LABELS, OVERLAYS = "seg.dcm", "sr.dcm", "labels.nii.gz", "overlay-*.png"
@@ -135,8 +137,8 @@ def _write_all(done: Iterable[_Done], out: Path, written: int) -> int:
     for each in done:
         written += 1
         folder = volume_folder(out, written)
-        findings = _write_task(each.task, each.volume, each.segmentation, folder)
-        _write_pictures(each.volume, each.segmentation, findings, folder)
+        findings, names = _write_task(each.task, each.volume, each.segmentation, folder)
+        _write_pictures(each.volume, each.segmentation, findings, folder, names)
         if each.several:
             say(f"  {each.task.name}")
     return written
@@ -229,13 +231,13 @@ def segment_with_bar(volume: Volume, model: str, engine: Engine) -> Segmentation
         return segment(network, volume, progress)
 
 
-def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Path) -> Findings:
+def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Path) -> tuple[Findings, ImageNames]:
     """The DICOM objects where there are images to refer to, and findings.json."""
     stack = task.stack
     if stack is None:
         findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
         write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
-        return findings
+        return findings, ImageNames(volume.modality)
     identity = identity_of(
         stack.study_instance_uid,
         stack.series_instance_uid,
@@ -248,16 +250,18 @@ def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Pat
     write_results(case, out)
     if attributes := left_out(case.source.headers[0]):
         warn(f"porta: {out}: {', '.join(attributes)} left out: the images hold no valid value")
-    return case.findings
+    return case.findings, image_names(case)
 
 
-def _write_pictures(volume: Volume, segmentation: Segmentation, findings: Findings, out: Path) -> None:
+def _write_pictures(
+    volume: Volume, segmentation: Segmentation, findings: Findings, out: Path, names: ImageNames
+) -> None:
     """Labels as NIfTI (0, 1 liver, 2 every lesion) and the overlays; a line a result on stdout."""
     if has_affine(volume.geometry):
         write_labels(segmentation.labels.clip(0, 2), volume.geometry, out / LABELS)
     else:
         remark(f"{out / LABELS}: not written, for NIfTI cannot place slices that are not evenly spaced; the SEG can")
-    write_overlays(volume, segmentation, findings, out)
+    write_overlays(volume, segmentation, findings, out, names)
     say(f"{out}: liver {findings.liver_volume_ml:.0f} mL, {findings.lesion_count} lesions")
     for lesion in findings.lesions:
         said = [

@@ -28,7 +28,7 @@ from reports.findings.caveats import (
 from reports.findings.caveats import NOT_JUDGED as UNFIT
 from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
 from reports.findings.findings import Findings, Lesion
-from reports.findings.places import Place, centroid_of
+from reports.findings.places import Place, centroid_of, slice_position
 from reports.findings.regions import Regions, regions_of
 from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE, Severity, severity_of
 from reports.findings.sizes import size_of, volume_ml
@@ -174,6 +174,7 @@ def _lesion(
     axes = recist_axes(mask, geometry)
     key_slice = first[0] + axes.plane
     centroid = centroid_of(mask, geometry, corner)
+    key_axis, key_position_mm = slice_position(geometry, key_slice)
     return Lesion(
         number=number,
         segment=segment,
@@ -194,6 +195,8 @@ def _lesion(
             distance_to_edge_mm=distance_to_edge_mm(geometry, first, (box[0].stop, box[1].stop, box[2].stop)),
             half=liver.regions.half(centroid),
             third=liver.regions.third(centroid),
+            key_axis=key_axis,
+            key_position_mm=key_position_mm,
         ),
         confidence=float(segmentation.confidences[number - 1]) if segmentation.confidences else None,
     )

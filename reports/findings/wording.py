@@ -158,7 +158,7 @@ def _criterion(name: str, criterion: Criterion) -> str:
 
 def lesion_place(lesion: Lesion) -> str:
     """Say where a lesion lies, as far as known: its region, how deep, and that it reaches the edge of the images."""
-    parts = [lesion.place.region]
+    parts = [lesion.place.region, f"{lesion.place.key_image} ({lesion.place.key_position})"]
     if lesion.place.distance_to_capsule_mm is not None:
         where = "subcapsular, " if lesion.place.subcapsular else ""
         parts.append(f"{where}{lesion.place.distance_to_capsule_mm:.1f} mm from the capsule")
@@ -169,6 +169,12 @@ def lesion_place(lesion: Lesion) -> str:
     if lesion.place.touches_border:
         parts.append("at the edge of the images")
     return "; ".join(part for part in parts if part)
+
+
+def uncounted(findings: Findings) -> str:
+    """Say that the images are without numbers, where they are: slices then count from the feet (or back, or right)."""
+    is_counted = all(lesion.place.key_image.startswith(("image", "frame")) for lesion in findings.lesions)
+    return "" if is_counted else "; the images have no numbers, so that slices are counted as they lie"
 
 
 def millilitres(volume_ml: float) -> str:

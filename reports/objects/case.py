@@ -1,7 +1,7 @@
 """The inputs of the objects of one volume: its images, its findings, and the remarks on it."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from pkgutil import resolve_name
 
@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
+from dicom_io import values
 from dicom_io.segmentation import Segmentation
 from dicom_io.series import stack_headers
 from dicom_io.stacks import Stack
@@ -103,11 +104,22 @@ def measured_case(
     stack: Stack, volume: Volume, segmentation: Segmentation, *, identity: ResultIdentity, note: str = ""
 ) -> Case:
     """The case of one volume of a series, measured. Raises SourceUnusable."""
-    findings = measure(volume, segmentation, tracking_seed=identity.tracking_seed)
+    headers = stack_headers(stack)
+    findings = with_image_numbers(measure(volume, segmentation, tracking_seed=identity.tracking_seed), headers)
     # Without a SEG no object states a frame of reference that its source does not
     frame_of_reference_uid = volume.geometry.frame_of_reference_uid if findings.liver_volume_ml > 0 else None
-    source = source_images(stack_headers(stack), stack.frame_numbers, frame_of_reference_uid)
+    source = source_images(headers, stack.frame_numbers, frame_of_reference_uid)
     return Case(source, volume, segmentation, findings, identity, note)
+
+
+def with_image_numbers(findings: Findings, headers: Sequence[Dataset]) -> Findings:
+    """Give each lesion the InstanceNumber of its key image, by which viewers show it."""
+    numbers = [values.integer(header, "InstanceNumber") for header in headers]
+    lesions = tuple(
+        replace(lesion, place=replace(lesion.place, key_instance_number=numbers[lesion.place.key_slice]))
+        for lesion in findings.lesions
+    )
+    return replace(findings, lesions=lesions)
 
 
 def build(case: Case, kind: Kind) -> Sequence[Dataset]:

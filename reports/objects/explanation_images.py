@@ -10,7 +10,7 @@ from pydicom import Dataset
 from reports.objects.case import Case
 from reports.objects.key_images import Page, secondary_capture
 from reports.objects.kinds import KINDS
-from reports.objects.result_object import source_series_number
+from reports.objects.result_object import image_names
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import HEIGHT, WIDTH, draw_heat_page
 from reports.pages.window import display_window
@@ -37,7 +37,7 @@ def build_explanation_images(case: Case) -> list[Dataset]:
             explanation,
             window=window,
             made_by=case.made_by,
-            series_number=source_series_number(case.source.usable[0]),
+            names=image_names(case),
         )
         comment = f"{explanation.kind.title} of lesion {lesion.number}"
         page = Page(pixels, [case.source.frames[explanation.plane]], comment)

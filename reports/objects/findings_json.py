@@ -75,6 +75,8 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "key_slice": place.key_slice,
         "key_sop_instance_uid": place.key_sop_instance_uid,
         "key_frame_number": place.key_frame_number,
+        "key_instance_number": place.key_instance_number,
+        "key_position_mm": _rounded(place.key_position_mm),
         "subcapsular": place.subcapsular,
         "touches_border": place.touches_border,
         "region": {"half": place.half, "third": place.third},

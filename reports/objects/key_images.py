@@ -4,7 +4,8 @@ Single-frame Secondary Capture objects (PS3.3 section A.8.1), uncompressed RGB. 
 one object, but plain archives and viewers know the single-frame one best, show each as a separate image in the
 series' list, and each names the very slice that it was drawn on.
 
-The pixels hold nothing of the patient's attributes; the objects do, as every object of the study.
+The pixels hold nothing of the patient's attributes; the objects do, as every object of the study. The summary page
+names the series by its description, a free text that people write: its BurnedInAnnotation is YES then.
 """
 
 from collections.abc import Sequence
@@ -21,7 +22,7 @@ from reports.envelope import RESEARCH_USE, seal
 from reports.findings.measurements import Findings, Lesion
 from reports.objects.case import Case
 from reports.objects.kinds import KINDS, Kind
-from reports.objects.result_object import image_references, result_object, source_series_number
+from reports.objects.result_object import image_names, image_references, result_object, source_series
 from reports.pages.drawing import Canvas
 from reports.pages.hanging import letters
 from reports.pages.slice_page import HEIGHT, WIDTH, draw_page, most_liver
@@ -41,12 +42,16 @@ LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompr
 
 @dataclass(frozen=True, eq=False)
 class Page:
-    """The content of one object: pixels (row, column, 3), the source frames they were drawn from, and their place."""
+    """The content of one object: pixels (row, column, 3), the source frames they were drawn from, and their place.
+
+    `has_free_text` where words of the source's header stand in the pixels.
+    """
 
     pixels: NDArray[np.uint8]
     frames: Sequence[SourceFrame]
     comment: str
     grid: PictureGrid | None = None
+    has_free_text: bool = False
 
 
 def build_key_images(case: Case) -> list[Dataset]:
@@ -55,17 +60,18 @@ def build_key_images(case: Case) -> list[Dataset]:
     A summary page; then the key slices of the largest lesions, or without any the slice with the most liver; without
     a liver the page alone. The same case gives the same bytes. Raises SourceUnusable.
     """
-    series_number, canvas = source_series_number(case.source.usable[0]), Canvas(WIDTH, HEIGHT)
+    names, canvas = image_names(case), Canvas(WIDTH, HEIGHT)
+    series = source_series(case.source.headers[0], case.volume.modality)
     draw_summary(
         canvas,
         case.findings,
         case.segmentation.algorithm,
         identity=case.identity,
-        modality=case.volume.modality,
-        series_number=series_number,
+        series=series,
         volume_note=case.note,
     )
-    pages = [Page(canvas.pixels, case.source.frames, "Summary of the findings")]
+    summary = "Summary of the findings"
+    pages = [Page(canvas.pixels, case.source.frames, summary, has_free_text=series != names.series)]
     window = display_window(case.volume, case.source.headers[0])
     for plane, measured, comment in _shown(case.segmentation, case.findings):
         drawn = draw_page(
@@ -77,7 +83,7 @@ def build_key_images(case: Case) -> list[Dataset]:
             window,
             measured=measured,
             made_by=case.made_by,
-            series_number=series_number,
+            names=names,
         )
         pages.append(Page(drawn.pixels, [case.source.frames[plane]], comment, drawn.grid))
     return [secondary_capture(case, KIND, number, page) for number, page in enumerate(pages, start=1)]
@@ -100,7 +106,7 @@ def secondary_capture(case: Case, kind: Kind, number: int, page: Page) -> Datase
         ds.BodyPartExamined, ds.ConversionType = "LIVER", "WSD"
         ds.ImageType = ["DERIVED", "SECONDARY"]
         ds.ImageComments = page.comment
-        ds.BurnedInAnnotation = "NO"
+        ds.BurnedInAnnotation = "YES" if page.has_free_text else "NO"
         ds.DerivationDescription = (
             f"{page.comment}: liver and lesions as segmented by {algorithm.name} {algorithm.version}. {RESEARCH_USE}"
         )[:1024]

@@ -14,7 +14,7 @@ from reports.envelope import seal
 from reports.findings.measurements import Findings, Lesion
 from reports.objects.case import Case
 from reports.objects.kinds import KINDS
-from reports.objects.result_object import instance_references, result_object, source_series_number
+from reports.objects.result_object import LAST_LETTER, image_names, instance_references, result_object, source_series
 from reports.pages.drawing import Canvas
 from reports.pages.pdf_pages import Heading, draw_pdf
 from reports.pages.slice_page import HEIGHT, WIDTH, draw_page, most_liver
@@ -29,7 +29,7 @@ LESION_PICTURES = 6
 
 def build_pdf(case: Case) -> list[Dataset]:
     """Build the PDF of one volume, in a separate series. The same case gives the same bytes. Raises SourceUnusable."""
-    algorithm, series_number = case.segmentation.algorithm, source_series_number(case.source.usable[0])
+    algorithm, names = case.segmentation.algorithm, image_names(case)
     window, canvas = display_window(case.volume, case.source.headers[0]), Canvas(WIDTH, HEIGHT)
     pictures = [
         draw_page(
@@ -41,12 +41,12 @@ def build_pdf(case: Case) -> list[Dataset]:
             window,
             measured=measured,
             made_by=case.made_by,
-            series_number=series_number,
+            names=names,
         ).pixels
         for plane, measured in _shown(case.segmentation, case.findings)
     ]
     with quietly():
-        heading = Heading(patient_line(case.source.headers[0]), _series_line(case, series_number))
+        heading = Heading(patient_line(case.source.headers[0]), _series_line(case))
     document = draw_pdf(case.findings, algorithm, pictures, heading=heading, identity=case.identity, title=TITLE)
     with quietly():
         ds = result_object(case, KIND, 1, sop_class_uid=EncapsulatedPDFStorage, modality="DOC")
@@ -89,10 +89,6 @@ def _name(source: Dataset) -> str:
     return "name in the object's header" if values.is_stated(source, "PatientName") else ""
 
 
-LAST_LETTER = 0x0530
-"""Latin, Greek and Cyrillic end before it; DejaVu Sans, in which the pages are set, has them all."""
-
-
 def _text(source: Dataset, keyword: str) -> str:
     value = values.text(source, keyword).strip()
     return value if all(ord(letter) < LAST_LETTER for letter in value) else ""
@@ -103,9 +99,8 @@ def _date(source: Dataset, keyword: str) -> str:
     return f"{date[:4]}-{date[4:6]}-{date[6:]}" if date else _text(source, keyword)
 
 
-def _series_line(case: Case, series_number: str) -> str:
-    volume, identity = case.volume, case.identity
-    of = f"{volume.modality} series {series_number}" if series_number else f"{volume.modality} series"
+def _series_line(case: Case) -> str:
+    identity, of = case.identity, source_series(case.source.headers[0], case.volume.modality)
     label = f", {identity.volume_label}" if identity.volume_label else ""
     revision = f", revision {identity.revision}" if identity.revision > 1 else ""
     return f"Automatic segmentation of {of}{label}{revision}. {case.note}".strip()

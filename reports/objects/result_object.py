@@ -7,12 +7,15 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
+from dicom_io import values
 from reports import codes
 from reports.envelope import contributing_equipment, series_description, software_versions
 from reports.errors import SourceUnusable
+from reports.findings.places import image_name
 from reports.identity import MANUFACTURER_MODEL_NAME
 from reports.objects.case import Case
 from reports.objects.kinds import Kind
+from reports.pages.slice_page import ImageNames
 from reports.source_frames import SourceFrame
 from reports.source_headers import UNICODE
 
@@ -73,6 +76,29 @@ def instance_references(frames: Sequence[SourceFrame]) -> list[Dataset]:
         item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class_uid, sop_instance_uid
         items.append(item)
     return items
+
+
+def source_series(source: Dataset, modality: str) -> str:
+    """Name the series as viewers list it: 'CT series 4, "LIVER 3 PHASE"', as far as its header says."""
+    description = values.text(source, "SeriesDescription").strip()
+    named = f', "{description}"' if description and all(ord(letter) < LAST_LETTER for letter in description) else ""
+    return f"{modality} series {source_series_number(source)}".rstrip() + named
+
+
+LAST_LETTER = 0x0530
+"""Latin, Greek and Cyrillic end before it; DejaVu Sans, in which the pages are set, has them all."""
+
+
+def image_names(case: Case) -> ImageNames:
+    """Return the names of the images of a case, as pages show them."""
+    numbers = zip(case.source.headers, case.source.frames, strict=True)
+    return ImageNames(
+        f"{case.volume.modality} series {source_series_number(case.source.usable[0])}".rstrip(),
+        [
+            image_name(plane, values.integer(header, "InstanceNumber"), frame.frame_number)
+            for plane, (header, frame) in enumerate(numbers)
+        ],
+    )
 
 
 def source_series_number(source: Dataset) -> str:

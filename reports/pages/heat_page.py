@@ -16,7 +16,7 @@ from dicom_io.volume import Volume
 from reports.envelope import RESEARCH_USE
 from reports.findings.measurements import Findings, Lesion
 from reports.pages.drawing import BLACK, WHITE, Box, Canvas
-from reports.pages.slice_page import slice_line
+from reports.pages.slice_page import ImageNames, slice_line
 from reports.pages.slice_picture import (
     CALIPER_RGB,
     LESION_RGB,
@@ -88,7 +88,7 @@ def draw_heat_page(
     *,
     window: Window,
     made_by: str,
-    series_number: str = "",
+    names: ImageNames,
 ) -> NDArray[np.uint8]:
     """(HEIGHT, WIDTH, 3) the page of a lesion; `made_by` names program and model.
 
@@ -111,7 +111,7 @@ def draw_heat_page(
         canvas.image(box, picture)
         _outline(canvas, box, grid, geometry, labels=segmentation.labels[plane], plane=plane, lesion=lesion)
         canvas.frame(box, SOFT_RGB)
-    _caption(canvas, volume, findings, lesion, explanation, made_by=made_by, series_number=series_number)
+    _caption(canvas, volume, findings, lesion, explanation, made_by=made_by, names=names)
     return canvas.pixels
 
 
@@ -145,7 +145,7 @@ def _caption(
     explanation: Explanation,
     *,
     made_by: str,
-    series_number: str,
+    names: ImageNames,
 ) -> None:
     room = WIDTH - 2 * MARGIN
     head = f"{explanation.kind.title}: lesion {lesion.number} of {findings.lesion_count}"
@@ -155,7 +155,7 @@ def _caption(
     _bar(canvas, explanation)
     for number, line in enumerate(canvas.wrapped(explanation.kind.meaning, TEXT_SIZE, room)[:3]):
         canvas.text(MARGIN, SIDE + 74 + 23 * number, line, TEXT_SIZE, colour=WHITE)
-    where = slice_line(volume.geometry, explanation.plane, volume.modality, series_number)
+    where = slice_line(volume.geometry, explanation.plane, names)
     canvas.text(MARGIN, SIDE + 146, canvas.shortened(where, TEXT_SIZE, room), TEXT_SIZE, colour=SOFT_RGB)
     warned = canvas.text(MARGIN, SIDE + 172, RESEARCH_USE, TEXT_SIZE, colour=CALIPER_RGB, bold=True)
     by = canvas.shortened(made_by, TEXT_SIZE, room - warned.width - MARGIN)

@@ -19,7 +19,7 @@ from dicom_io.segmentation import Algorithm
 from reports.envelope import RESEARCH_USE
 from reports.findings.caveats import SENTENCES
 from reports.findings.measurements import Findings, Lesion
-from reports.findings.wording import assessment, course_cell, earlier_study, millilitres
+from reports.findings.wording import assessment, course_cell, earlier_study, millilitres, uncounted
 from reports.identity import ResultIdentity
 from reports.pages.course_charts import draw_target_course, draw_volume_course, study_days
 from reports.pages.drawing import Canvas
@@ -43,13 +43,15 @@ PALETTE = 256
 COLUMNS = (
     ("Lesion", 76.0),
     ("Long x short, mm", 160.0),
-    ("3-D diameter, mm", 236.0),
-    ("Volume, mL", 290.0),
-    ("Mean, HU", 336.0),
-    ("Confidence", 392.0),
+    ("3-D, mm", 200.0),
+    ("Volume, mL", 252.0),
+    ("Mean, HU", 298.0),
+    ("Image", 328.0),
+    ("at, mm", 378.0),
+    ("Confidence", 430.0),
 )
 """Right edges of the numbers; the region, a text, stands after them."""
-REGION_LEFT = 404.0
+REGION_LEFT = 440.0
 
 
 @dataclass(frozen=True)
@@ -221,7 +223,7 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
         y += LINE
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
-    note += f"Axes in the {findings.plane} plane. "
+    note += f"Axes in the {findings.plane} plane{uncounted(findings)}. "
     note += (
         f"Change: of the volume, against {earlier_study(findings)}."
         if findings.follow_up
@@ -237,6 +239,8 @@ def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
         f"{lesion.size.diameter_3d_mm:.1f}",
         millilitres(lesion.size.volume_ml),
         "-" if lesion.values.hu_mean is None else f"{lesion.values.hu_mean:.0f}",
+        lesion.place.key_image.rpartition(" ")[2],
+        f"{lesion.place.key_axis} {lesion.place.key_position_mm:.1f}",
         course_cell(lesion.course)
         if findings.follow_up
         else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),

@@ -11,6 +11,7 @@ from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.volume import Volume
 from reports.envelope import RESEARCH_USE
 from reports.findings.measurements import Findings, Lesion
+from reports.findings.places import slice_position
 from reports.findings.wording import millilitres
 from reports.pages.drawing import BLACK, WHITE, Box, Canvas
 from reports.pages.slice_picture import CALIPER_RGB, SOFT_RGB, PictureGrid, draw_slice
@@ -22,6 +23,14 @@ WIDTH, HEIGHT = SIDE, SIDE + CAPTION
 
 MARGIN = 16
 HEAD_SIZE, TEXT_SIZE = 23.0, 18.0
+
+
+@dataclass(frozen=True)
+class ImageNames:
+    """The images as viewers name them: `series` ("CT series 4"), and each slice ("image 21"), none without DICOM."""
+
+    series: str
+    slices: Sequence[str] = ()
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +51,7 @@ def draw_page(
     *,
     measured: Sequence[Lesion],
     made_by: str,
-    series_number: str = "",
+    names: ImageNames,
 ) -> SlicePage:
     """Draw slice `plane`, with calipers on the lesions `measured`; `made_by` names program and model.
 
@@ -56,7 +65,7 @@ def draw_page(
     head, detail = _found(findings, measured)
     canvas.text(MARGIN, SIDE + 32, canvas.shortened(head, HEAD_SIZE, room, bold=True), HEAD_SIZE, bold=True)
     canvas.text(MARGIN, SIDE + 61, canvas.shortened(detail, TEXT_SIZE, room), TEXT_SIZE, colour=WHITE)
-    where = slice_line(volume.geometry, plane, volume.modality, series_number)
+    where = slice_line(volume.geometry, plane, names)
     canvas.text(MARGIN, SIDE + 88, canvas.shortened(where, TEXT_SIZE, room), TEXT_SIZE, colour=SOFT_RGB)
     warned = canvas.text(MARGIN, SIDE + 114, RESEARCH_USE, TEXT_SIZE, colour=CALIPER_RGB, bold=True)
     by = canvas.shortened(made_by, TEXT_SIZE, room - warned.width - MARGIN)
@@ -101,10 +110,8 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
     return head, detail[:1].upper() + detail[1:]
 
 
-def slice_line(geometry: Geometry, plane: int, modality: str, series_number: str) -> str:
-    """Say which slice of which series it is, its plane, and where it lies."""
-    axis = int(np.abs(geometry.normal).argmax())
-    middle = geometry.index_to_lps([plane, (geometry.rows - 1) / 2, (geometry.columns - 1) / 2])
-    series = f"{modality} series {series_number}, " if series_number else f"{modality}, "
-    position = f"{'xyz'[axis]} = {middle[axis]:.1f} mm"
-    return f"{series}slice {plane + 1} of {geometry.slices}, {geometry.plane_name}, {position}"
+def slice_line(geometry: Geometry, plane: int, names: ImageNames) -> str:
+    """Say which image of which series it is, its plane, and where it lies."""
+    axis, position_mm = slice_position(geometry, plane)
+    image = names.slices[plane] if names.slices else f"slice {plane + 1} of {geometry.slices}"
+    return f"{names.series}, {image}, {geometry.plane_name}, {axis} = {position_mm:.1f} mm"

@@ -9,7 +9,7 @@ from reports.findings.caveats import SENTENCES
 from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import Findings, Lesion
 from reports.findings.response import RESPONSE_CAVEAT
-from reports.findings.wording import assessment, course_cell, millilitres
+from reports.findings.wording import assessment, course_cell, millilitres, uncounted
 from reports.identity import ResultIdentity
 from reports.pages.drawing import WHITE, Box, Canvas, Colour
 from reports.pages.slice_picture import CALIPER_RGB, LESION_RGB, LIVER_RGB, SOFT_RGB
@@ -43,15 +43,17 @@ def _value(value: float | None, decimals: int) -> str:
 COLUMNS = (
     _Column("Lesion", 118, lambda lesion: str(lesion.number)),
     _Column(
-        "Long x short, mm", 300, lambda lesion: f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}"
+        "Long x short, mm", 280, lambda lesion: f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}"
     ),
-    _Column("Volume, mL", 430, lambda lesion: millilitres(lesion.size.volume_ml)),
-    _Column("Mean, HU", 550, lambda lesion: _value(lesion.values.hu_mean, 0)),
-    _Column("Confidence", 690, lambda lesion: _value(lesion.confidence, 2)),
+    _Column("Volume, mL", 385, lambda lesion: millilitres(lesion.size.volume_ml)),
+    _Column("Mean, HU", 475, lambda lesion: _value(lesion.values.hu_mean, 0)),
+    _Column("Image", 540, lambda lesion: lesion.place.key_image.rpartition(" ")[2]),
+    _Column("at, mm", 632, lambda lesion: f"{lesion.place.key_axis} {lesion.place.key_position_mm:.1f}"),
+    _Column("Confidence", 735, lambda lesion: _value(lesion.confidence, 2)),
 )
 """Right edges of the numbers in pixels; the region, a text, stands after them."""
 
-REGION_LEFT = 722
+REGION_LEFT = 756
 
 
 def draw_summary(
@@ -60,8 +62,7 @@ def draw_summary(
     algorithm: Algorithm,
     *,
     identity: ResultIdentity,
-    modality: str,
-    series_number: str,
+    series: str,
     volume_note: str = "",
 ) -> None:
     """Draw the page over the whole of `canvas`. Nothing on it comes from the patient's own attributes.
@@ -70,7 +71,7 @@ def draw_summary(
     """
     canvas.fill(Box(0, 0, canvas.width, canvas.height), BACKGROUND)
     bottom = _warnings(canvas, findings, _foot(canvas, algorithm, identity))
-    y = _head(canvas, modality, series_number, identity, volume_note)
+    y = _head(canvas, series, identity, volume_note)
     if not findings.has_liver:
         _no_liver(canvas, y)
         return
@@ -79,13 +80,12 @@ def draw_summary(
     _table(canvas, findings, y, bottom)
 
 
-def _head(canvas: Canvas, modality: str, series_number: str, identity: ResultIdentity, volume_note: str) -> float:
+def _head(canvas: Canvas, series: str, identity: ResultIdentity, volume_note: str) -> float:
     canvas.text(MARGIN, 72, "Liver and liver lesions", TITLE_SIZE, bold=True)
-    of = f"{modality} series {series_number}" if series_number else f"{modality} series"
     label = f", {identity.volume_label}" if identity.volume_label else ""
     revision = f", revision {identity.revision}" if identity.revision > 1 else ""
     y = 106.0
-    for text, most in ((f"Automatic segmentation of {of}{label}{revision}", 2), (volume_note, 3)):
+    for text, most in ((f"Automatic segmentation of {series}{label}{revision}", 2), (volume_note, 3)):
         for line in canvas.wrapped(text, TEXT_SIZE, _room(canvas))[:most]:
             canvas.text(MARGIN, y, line, TEXT_SIZE, colour=SOFT_RGB)
             y += LINE
@@ -149,7 +149,7 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
         y += ROW
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
-    note += f"Axes in the {findings.plane} plane. "
+    note += f"Axes in the {findings.plane} plane{uncounted(findings)}. "
     note += "Change: of the volume." if findings.follow_up else "Confidence: the model's mean tumour probability."
     canvas.text(MARGIN, y, canvas.shortened(note, SMALL_SIZE, _room(canvas)), SMALL_SIZE, colour=SOFT_RGB)
 

@@ -71,7 +71,8 @@ def test_a_sure_phase_is_taken_alone(make_volumes: MakeSeries) -> None:
     taken, note = chosen_stacks(series, "portal")
     assert taken == (series.stacks[1],)
     assert note == (
-        "The series holds 2 volumes; volume 2 (TemporalPositionIdentifier 2) was segmented, taken for the portal phase."
+        "The series holds 2 volumes; volume 2 (TemporalPositionIdentifier 2) was segmented, taken for the portal phase "
+        "(a word in ProtocolName)."
     )
     assert chosen_stacks(series, "arterial")[0] == (series.stacks[0],)
 
@@ -105,9 +106,35 @@ def test_all_where_all_are_asked_for(make_volumes: MakeSeries) -> None:
     assert "as configured" in note
 
 
-def test_an_only_volume_needs_no_words(make_series: MakeSeries) -> None:
-    series = open_series(make_series())
-    assert chosen_stacks(series, "arterial") == (series.stacks, "")
+@pytest.mark.parametrize(
+    ("attributes", "note"),
+    [
+        ({"SeriesDescription": "Leber PV 3mm"}, "Contrast phase: portal, known by a word in SeriesDescription."),
+        (
+            {"SeriesDescription": "", "ProtocolName": "Arterial"},
+            "Contrast phase: arterial, known by a word in ProtocolName.",
+        ),
+        (
+            {"ContrastBolusStartTime": "101000", "AcquisitionTime": "101112", "AcquisitionDate": "20240501"},
+            "Contrast phase: portal, known by the time since the bolus, 72 s.",
+        ),
+        (
+            {"ContrastBolusAgent": "Iohexol"},
+            "Contrast phase: not stated in the images; a contrast agent is named.",
+        ),
+        ({}, "Contrast phase: not stated in the images; no contrast agent is named."),
+        ({"Modality": "MR", "SOPClassUID": "1.2.840.10008.5.1.4.1.1.4"}, ""),
+    ],
+)
+def test_the_phase_of_an_only_volume_is_said(make_series: MakeSeries, attributes: dict[str, str], note: str) -> None:
+    """And how it is known: the reader must be able to doubt it."""
+
+    def change(ds: Dataset, index: int) -> None:
+        for keyword, value in {"SeriesDescription": "", "ProtocolName": "", **attributes}.items():
+            setattr(ds, keyword, value)
+
+    series = open_series(make_series(change=change))
+    assert chosen_stacks(series, "arterial") == (series.stacks, note)
 
 
 def test_phase_maps_are_no_anatomy(make_volumes: MakeSeries) -> None:

@@ -25,7 +25,7 @@ from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity
-from reports.objects.case import Case, source_images
+from reports.objects.case import Case, source_images, with_image_numbers
 from reports.objects.profile import Profile
 from reports.objects.seg import build_seg
 
@@ -153,7 +153,8 @@ def _make_case(
     uids = tuple(str(header.SOPInstanceUID) for header in headers)
     volume = Volume(array, geometry, modality, "1.2.826.0.1.7.2", uids, tuple(frame_numbers))
     segmentation = Segmentation(labels, geometry, ALGORITHM)
-    return Example(tuple(headers), volume, segmentation, measure(volume, segmentation, tracking_seed="job-7"))
+    findings = with_image_numbers(measure(volume, segmentation, tracking_seed="job-7"), headers)
+    return Example(tuple(headers), volume, segmentation, findings)
 
 
 def _labels(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
@@ -207,8 +208,9 @@ def _case_of(stack: Stack, labels: NDArray[np.uint8]) -> Example:
         warnings=stack.warnings,
     )
     segmentation = Segmentation(labels, stack.geometry, ALGORITHM)
-    findings = measure(volume, segmentation, tracking_seed="job-7")
-    return Example(stack_headers(stack), volume, segmentation, findings)
+    headers = stack_headers(stack)
+    findings = with_image_numbers(measure(volume, segmentation, tracking_seed="job-7"), headers)
+    return Example(headers, volume, segmentation, findings)
 
 
 @pytest.fixture

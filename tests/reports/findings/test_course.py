@@ -270,7 +270,7 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     case = make_case()
     findings = followed(case.findings)
     canvas = Noted()
-    draw_summary(canvas, findings, case.segmentation.algorithm, identity=identity, modality="CT", series_number="4")
+    draw_summary(canvas, findings, case.segmentation.algorithm, identity=identity, series="CT series 4")
     words = " ".join(canvas.written)
     assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD;" in words
     assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
@@ -313,8 +313,7 @@ def test_nothing_covers_anything_else_on_the_page(make_case, identity, count, wa
         findings,
         Algorithm("a_model_with_a_long_name" * 3, "1.2.0", "0123456789abcdef" * 4, trained_on="liver " * 50),
         identity=replace(identity, revision=3),
-        modality="CT",
-        series_number="4",
+        series="CT series 4",
         volume_note="The series holds several volumes; one was segmented. " * 8,
     )
     for number, box in enumerate(canvas.boxes):

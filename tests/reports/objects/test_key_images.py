@@ -153,7 +153,7 @@ def test_the_same_arguments_give_the_same_bytes(make_case, identity) -> None:
 
 
 def test_no_pixel_depends_on_the_patient(make_case, identity) -> None:
-    """Another name, number, birth date, description: the same pictures."""
+    """Another name, number, birth date, description of the study: the same pictures."""
     other = make_case(
         PatientName="ZZPHI^CANARY",
         PatientID="ZZPHI-1",
@@ -164,7 +164,6 @@ def test_no_pixel_depends_on_the_patient(make_case, identity) -> None:
         StudyTime="030405",
         AccessionNumber="ZZPHI",
         StudyDescription="ZZPHI",
-        SeriesDescription="ZZPHI",
         InstitutionName="ZZPHI",
         ReferringPhysicianName="ZZPHI",
         ProtocolName="ZZPHI",
@@ -173,6 +172,16 @@ def test_no_pixel_depends_on_the_patient(make_case, identity) -> None:
     for ours, theirs in zip(built(make_case(), identity), built(other, identity), strict=True):
         np.testing.assert_array_equal(ours.pixel_array, theirs.pixel_array)
         assert "ZZPHI" not in ours.DerivationDescription + theirs.ImageComments
+
+
+def test_the_page_that_names_the_series_says_so(make_case, identity) -> None:
+    """A description is a free text: the one page that has it states a burned-in annotation, no other does."""
+    images = built(make_case(SeriesDescription="Recon 2 LIVER"), identity)
+    assert [ds.BurnedInAnnotation for ds in images] == ["YES", "NO", "NO"]
+    bare = built(make_case(), identity)
+    assert (images[0].pixel_array != bare[0].pixel_array).any()
+    for with_text, without in zip(images[1:], bare[1:], strict=True):
+        np.testing.assert_array_equal(with_text.pixel_array, without.pixel_array)
 
 
 @pytest.mark.parametrize(

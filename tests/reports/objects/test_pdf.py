@@ -11,8 +11,11 @@ from pypdf import PdfReader
 
 from dicom_io.errors import SeriesWarning
 from reports.findings.caveats import FindingsWarning
+from reports.objects.case import with_image_numbers
 from reports.objects.pdf import LESION_PICTURES, TITLE, build_pdf
+from reports.objects.result_object import image_names
 from reports.pages.pdf_pages import TABLE_LESIONS
+from reports.pages.slice_page import slice_line
 
 
 def built(case, identity, **more) -> Dataset:
@@ -76,6 +79,36 @@ def test_it_says_what_the_findings_say(make_case, identity) -> None:
         assert text in first
     assert others and all("For research use, not a diagnosis." in text for text in (first, *others))
     assert all("Doe" in text or "Jane" in text for text in (first, *others))
+
+
+def test_slices_are_named_as_viewers_count_them(make_case, identity) -> None:
+    """The images are numbered from the head, as scanners do: the 99th slice from the feet was I:21 in every viewer."""
+    case = make_case(SeriesDescription="Recon 2 LIVER")
+    count = len(case.headers)
+    for index, header in enumerate(case.headers):
+        header.InstanceNumber = count - index
+    case = replace(case, findings=with_image_numbers(case.findings, case.headers))
+    first, _, *pictures = pages(built(case, identity, note="Contrast phase: portal, known by a word in ProtocolName."))
+    head = " ".join(first.split())
+    assert 'CT series 4, "Recon 2 LIVER"' in head
+    assert "Contrast phase: portal, known by a word in ProtocolName." in head
+    for lesion in case.findings.lesions:
+        plane = lesion.place.key_slice
+        z_mm = float(case.headers[plane].ImagePositionPatient[2])
+        assert lesion.place.key_image == f"image {count - plane}"
+        assert f"z {z_mm:.1f}" in first and f"{count - plane}" in first
+        names = image_names(case.under(identity))
+        line = slice_line(case.volume.geometry, plane, names)
+        assert line == f"CT series 4, image {count - plane}, axial, z = {z_mm:.1f} mm"
+
+
+def test_images_without_a_number_are_counted_from_the_feet(make_case, identity) -> None:
+    """And said to be slices, not images; frames are named by their number."""
+    case = make_case(InstanceNumber=None)
+    assert image_names(case.under(identity)).slices[4] == "slice 5"
+    assert case.findings.lesions[0].place.key_image.startswith("slice ")
+    frames = make_case(modality="MR", frame_numbers=tuple(range(3, 17)))
+    assert image_names(frames.under(identity)).slices[:2] == ["frame 3", "frame 4"]
 
 
 def test_no_liver_and_no_lesion_are_said(make_case, identity) -> None:

@@ -4,6 +4,7 @@ import numpy as np
 
 from reports.pages.drawing import Canvas
 from reports.pages.heat_page import GRADCAM, HEIGHT, SIDE, WIDTH, Explanation, draw_heat_page, overlay_heat
+from reports.pages.slice_page import ImageNames
 from reports.pages.slice_picture import whole_slice
 from reports.pages.window import display_window
 
@@ -21,6 +22,7 @@ def page(case, heat, *, highest=1.0):
         explanation,
         window=window,
         made_by="resnet50 1.2.0",
+        names=ImageNames("CT series 4"),
     )
 
 

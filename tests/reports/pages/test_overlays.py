@@ -5,12 +5,14 @@ from matplotlib.image import imread
 
 from reports.pages.drawing import Canvas
 from reports.pages.overlays import write_overlays
-from reports.pages.slice_page import HEIGHT, WIDTH, draw_page, most_liver
+from reports.pages.slice_page import HEIGHT, WIDTH, ImageNames, draw_page, most_liver
 from reports.pages.window import display_window
+
+NAMES = ImageNames("CT series 4")
 
 
 def drawn(case, folder):
-    return write_overlays(case.volume, case.segmentation, case.findings, folder)
+    return write_overlays(case.volume, case.segmentation, case.findings, folder, NAMES)
 
 
 def test_the_liver_and_each_key_slice_are_drawn(make_case, tmp_path) -> None:
@@ -43,5 +45,6 @@ def test_a_picture_is_the_page_of_its_slice(make_case, tmp_path) -> None:
         display_window(case.volume),
         measured=measured,
         made_by="resnet50 1.2.0",
+        names=NAMES,
     )
     np.testing.assert_array_equal(np.rint(imread(path)[..., :3] * 255), page.pixels)

@@ -42,8 +42,7 @@ def page(make_case, identity):
             case.findings if findings is None else findings,
             algorithm or case.segmentation.algorithm,
             identity=replace(identity, **parts),
-            modality="CT",
-            series_number="4",
+            series='CT series 4, "Abdomen"',
             volume_note=volume_note,
         )
         return canvas
@@ -90,7 +89,7 @@ def test_it_says_which_volume_and_revision(page) -> None:
     """Where there are several of them."""
     note = "The series holds 2 volumes; volume 2 (AcquisitionNumber 3) was segmented."
     words = page(volume_label="AcquisitionNumber 3", volume_index=1, revision=2, volume_note=note).words
-    assert "CT series 4, AcquisitionNumber 3, revision 2" in words and note in words
+    assert 'CT series 4, "Abdomen", AcquisitionNumber 3, revision 2' in words and note in words
     assert "revision" not in page().words
 
 
