@@ -271,11 +271,13 @@ class Pipeline:
             self.spool.clear(job.id)
 
     def _identity(self, job: Job) -> ResultIdentity:
+        """Return the identity of the job's results: made when it came into its state, which the ledger keeps."""
+        entered = [event["at"] for event in self.ledger.history(job.id) if event["to_state"] == job.state]
         return identity_of(
             job.study_instance_uid,
             job.series_instance_uid,
             revision=job.revision,
-            created=datetime.fromtimestamp(job.created_at, UTC),
+            created=datetime.fromtimestamp(entered[-1] if entered else job.created_at, UTC),
             software_version=self.software_version,
         )
 

@@ -30,6 +30,8 @@ IMAGING_PROCEDURE = Code("363679005", "SCT", "Imaging procedure")
 ONCOLOGY_MEASUREMENT_REPORT = Code("126001", "DCM", "Oncology Measurement Report")
 IMAGING_MEASUREMENT_REPORT = Code("126000", "DCM", "Imaging Measurement Report")
 DEVICE = Code("121007", "DCM", "Device")
+SUMMARY = Code("121111", "DCM", "Summary")
+FINDING = Code("121071", "DCM", "Finding")
 COMMENT = Code("121106", "DCM", "Comment")
 
 # Measurements: CID 218, CID 7469, CID 7472, and their modifiers
@@ -53,6 +55,7 @@ SKEWNESS = Code("KE2A", "IBSI", "Intensity-based Skewness")
 KURTOSIS = Code("IPH6", "IBSI", "Intensity-based Excess Kurtosis")
 """Of the values themselves; PS3.16 names only those of the histogram (88K1, C3I7), which bins would change."""
 HISTOGRAM_ENTROPY = Code("TLU2", "IBSI", "Intensity Histogram Entropy")
+FIXED_BINS = Code("FIXED_BINS", PRIVATE_SCHEME, "Histogram with bins of 25 HU from -1000 HU")
 CERTAINTY = Code("111012", "DCM", "Certainty of Finding")
 """The confidence, in percent as PS3.16 wants it."""
 SEVERITY = Code("246112005", "SCT", "Severity")
@@ -104,6 +107,10 @@ OVERALL_RESPONSES = {
     "non-CR/non-PD": Code("NEITHER", PRIVATE_SCHEME, "Neither complete response nor progressive disease"),
 }
 NEW_LESIONS = Code("NEW_LESIONS", PRIVATE_SCHEME, "New lesions that count for RECIST 1.1")
+RECIST_TARGET = Code("RECIST_TARGET", PRIVATE_SCHEME, "Target lesion (RECIST 1.1)")
+TARGETS = {number: Code(f"T{number}", PRIVATE_SCHEME, f"Target {number}") for number in (1, 2)}
+OHIF_LABEL = "CORNERSTONEFREETEXT"
+"""Value of a finding site's code whose meaning OHIF shows as the label of a measurement, in whatever scheme."""
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")

@@ -1,5 +1,7 @@
 """The attributes that the SEG and the SR of a result share: who made them, when, and in which characters."""
 
+from collections.abc import Sequence
+
 from highdicom import AlgorithmIdentificationSequence, ContributingEquipment
 from pydicom import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
@@ -9,7 +11,7 @@ from dicom_io import values
 from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity
-from reports.source_headers import character_set, copy_keys, offset_of
+from reports.source_headers import character_set, copy_keys, offset_of, requests_of
 
 LONG_STRING = 64
 """Characters of an LO value (PS3.5 section 6.2)."""
@@ -17,10 +19,10 @@ LONG_STRING = 64
 RESEARCH_USE = "For research use, not a diagnosis."
 
 
-def software_versions(algorithm: Algorithm, identity: ResultIdentity) -> list[str]:
+def software_versions(algorithm: Algorithm | None, identity: ResultIdentity) -> list[str]:
     """SoftwareVersions: the program, the model, and the sha256 of its weights (LO: at most 64 characters)."""
-    model = f"{algorithm.name} {algorithm.version}"
-    return [_long_string(text) for text in (identity.software_version, model, algorithm.weights_sha256) if text]
+    model = () if algorithm is None else (f"{algorithm.name} {algorithm.version}", algorithm.weights_sha256)
+    return [_long_string(text) for text in (identity.software_version, *model) if text]
 
 
 def algorithm_identification(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentificationSequence:
@@ -34,15 +36,19 @@ def algorithm_identification(algorithm: Algorithm, identity: ResultIdentity) -> 
     )
 
 
-def contributing_equipment(algorithm: Algorithm, identity: ResultIdentity) -> ContributingEquipment:
-    """The item of ContributingEquipmentSequence for this software (PS3.3 section C.12.1)."""
+def contributing_equipment(algorithm: Algorithm | None, identity: ResultIdentity) -> ContributingEquipment:
+    """The item of ContributingEquipmentSequence for this software (PS3.3 section C.12.1).
+
+    Without an algorithm nothing was segmented.
+    """
+    did = "No segmentation" if algorithm is None else f"Segmentation by {algorithm.name} {algorithm.version}"
     return ContributingEquipment(
         manufacturer=_long_string(identity.manufacturer),
         purpose_of_reference=codes.PROCESSING_EQUIPMENT,
         manufacturer_model_name=MANUFACTURER_MODEL_NAME,
         software_versions=software_versions(algorithm, identity),
         device_serial_number=identity.device_observer_uid,
-        contribution_description=f"Segmentation by {algorithm.name} {algorithm.version}. {RESEARCH_USE}",
+        contribution_description=f"{did}. {RESEARCH_USE}",
     )
 
 
@@ -76,10 +82,39 @@ def seal(ds: Dataset, source: Dataset, identity: ResultIdentity) -> None:
         ds.SpecificCharacterSet = charset if len(charset) > 1 else charset[0]
     else:
         ds.pop("SpecificCharacterSet", None)
+    if requests := requests_of(source):
+        _set_requests(ds, requests)
     copy_keys(source, ds)
     # An element as bytes is written as it is where nothing is to be encoded anew; VRs are made certain before
     correct_ambiguous_vr(ds, is_little_endian=True)
     ds.set_original_encoding(is_implicit_vr=False, is_little_endian=True, character_encoding=ds._character_set)
+
+
+REQUEST_TYPE_2 = (
+    "AccessionNumber",
+    "PlacerOrderNumberImagingServiceRequest",
+    "FillerOrderNumberImagingServiceRequest",
+    "RequestedProcedureID",
+    "RequestedProcedureDescription",
+)
+"""What a ReferencedRequestSequence has beside its sequences, and may be empty (PS3.3 section C.17.2)."""
+
+
+def _set_requests(ds: Dataset, requests: Sequence[Dataset]) -> None:
+    """Say for which requests the images were made: an SR by ReferencedRequestSequence, others as the images do."""
+    if ds.get("Modality") != "SR":
+        ds.RequestAttributesSequence = requests
+        return
+    items = []
+    for request in requests:
+        item = Dataset()
+        item.StudyInstanceUID = request.get("StudyInstanceUID") or ds.StudyInstanceUID
+        item.ReferencedStudySequence = request.get("ReferencedStudySequence") or []
+        item.RequestedProcedureCodeSequence = request.get("RequestedProcedureCodeSequence") or []
+        for keyword in REQUEST_TYPE_2:
+            setattr(item, keyword, request.get(keyword) or "")
+        items.append(item)
+    ds.ReferencedRequestSequence = items
 
 
 def _long_string(text: str) -> str:

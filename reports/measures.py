@@ -22,7 +22,8 @@ class Measure(Generic[Whole]):
     """One number `of` a whole: its key in findings.json, its concept in the SR and how it was derived.
 
     `code` is None where the SR has no such number; `why_not` then says why. The SR's value is `factor` times that of
-    findings.json. Raises ValueError for a row with both or neither.
+    findings.json. `method` says how it was measured, where others measure it otherwise. Raises ValueError for a row
+    with both or neither.
     """
 
     key: str
@@ -32,6 +33,7 @@ class Measure(Generic[Whole]):
     of: Callable[[Whole], float | None]
     factor: float = 1.0
     why_not: str = ""
+    method: Code | None = None
 
     def __post_init__(self) -> None:
         if (self.code is None) != bool(self.why_not):
@@ -80,7 +82,14 @@ LESION: tuple[Measure[Lesion], ...] = (
     Measure("sphericity", codes.NO_UNITS, codes.SPHERICITY, None, lambda lesion: lesion.shape.sphericity),
     Measure("skewness", codes.NO_UNITS, codes.SKEWNESS, None, lambda lesion: lesion.values.skewness),
     Measure("kurtosis", codes.NO_UNITS, codes.KURTOSIS, None, lambda lesion: lesion.values.kurtosis),
-    Measure("entropy_bits", codes.BIT, codes.HISTOGRAM_ENTROPY, None, lambda lesion: lesion.values.entropy_bits),
+    Measure(
+        "entropy_bits",
+        codes.BIT,
+        codes.HISTOGRAM_ENTROPY,
+        None,
+        lambda lesion: lesion.values.entropy_bits,
+        method=codes.FIXED_BINS,
+    ),
     Measure("confidence", codes.PERCENT, codes.CERTAINTY, None, lambda lesion: lesion.confidence, factor=100),
     Measure(
         "contrast_to_liver_hu",
@@ -152,8 +161,10 @@ OTHER_NUMBERS = {
     "lesions[].key_instance_number": "the lesion's comment says it",
     "lesions[].key_position_mm": "the lesion's comment says it",
     "lesions[].centroid_lps_mm": "it follows from the lesion's segment",
+    "lesions[].target": "a code in the lesion's group says it",
     "lesions[].prior_numbers": "the lesion's comment says them",
     "lesions[].history": "the lesion's comment says it",
+    "entropy_bin_width_hu": "the method of the entropy says it",
     "targets": "they are the largest lesions, in the order of the groups",
     "prior": "the comments of the summary say it",
 }

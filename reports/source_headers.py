@@ -157,6 +157,14 @@ def study_header(header: Dataset) -> Dataset:
     return copy
 
 
+def requests_of(header: Dataset) -> list[Dataset]:
+    """Return the items of RequestAttributesSequence (PS3.3 table 10-9), as far as they are sound."""
+    with quietly():
+        element = _converted(header, Tag("RequestAttributesSequence"))
+        sound = _repaired(element) if element is not None and element.VR == "SQ" else None
+    return [] if sound is None else list(sound.value)
+
+
 def copy_keys(source: Dataset, ds: Dataset) -> None:
     """Put the keys of patient and study into `ds`, byte for byte as the source has them, valid or not.
 

@@ -13,6 +13,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 
 from pydicom import Dataset, dcmread
@@ -84,6 +85,7 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
         # In the job's own folder: what a worker leaves that is killed is removed with it, or by the next one
         with _emptied(work / "priors" / "fetched") as folder:
             paths: list[Path] = []
+            lacking: set[str] = set()
             for number, archive in enumerate(archives):
                 try:
                     for path in fetch_earlier(
@@ -95,21 +97,29 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         calling_ae_title=archive.calling_ae_title,
                         timeout_s=archive.timeout_s,
                         limit_s=LIMIT_S,
+                        lacking=partial(_not_given, lacking, archive),
                     ):
                         paths.append(path)  # one by one: what came before a failure is used
-                except FAILURES:
+                except FAILURES as error:
                     failed = True
+                    log.warning("archive.failed", peer=archive.remote.ae_title, error=error)
             ages: dict[Path, tuple[str, ...]] = {}
             for path in paths:
                 with guarded(_left_out):
                     ages[path] = _age(path)
-            failed = failed or len(ages) < len(paths)
+            # What one archive names and cannot give is missing only where no other has given it
+            failed = failed or len(ages) < len(paths) or bool(lacking - {age[-1] for age in ages.values()})
             found = {path.name: path.read_bytes() for path in sorted(ages, key=ages.__getitem__, reverse=True)}
         for number, content in enumerate(found.values()):
             write_durably(work / "priors" / f"{number}.dcm", content)
         write_durably(work / PRIORS, json.dumps(asdict(_Kept(len(found), failed))).encode())
     kept = _Kept(**json.loads((work / PRIORS).read_text()))
     return Priors(tuple(work / "priors" / f"{number}.dcm" for number in range(kept.count)), kept.failed)
+
+
+def _not_given(lacking: set[str], archive: Archive, series_instance_uid: str, error: PeerError) -> None:
+    log.warning("prior.not_given", peer=archive.remote.ae_title, error=error)
+    lacking.add(series_instance_uid)
 
 
 def _left_out(error: Exception) -> None:
@@ -129,8 +139,9 @@ def _emptied(folder: Path) -> Iterator[Path]:
 def _age(path: Path) -> tuple[str, ...]:
     """Return a key that sorts results by study, then by creation, then by their place among those of one result."""
     ds = dcmread(path, stop_before_pixels=True)
-    keywords = ("StudyDate", "StudyTime", "StudyInstanceUID", "ContentDate", "ContentTime", "SOPInstanceUID")
-    return tuple(str(ds.get(keyword) or "") for keyword in keywords)
+    keywords = ("StudyDate", "StudyTime", "StudyInstanceUID", "ContentDate", "ContentTime")
+    keys = (*keywords, "SOPInstanceUID", "SeriesInstanceUID")
+    return tuple(str(ds.get(keyword) or "") for keyword in keys)
 
 
 def compare_with_priors(findings: Findings, segmentation: Segmentation, header: Dataset, priors: Priors) -> Findings:

@@ -1,6 +1,6 @@
 """Porta's own results of a patient's earlier studies: brought from an archive before a new one is reported."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from pynetdicom import build_context
@@ -11,6 +11,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SegmentationStorage,
 )
 
+from dicom_io.errors import PeerError, PeerUnreachable
 from dicom_io.network.earlier import Session, Study, asking
 from dicom_io.network.scu import ECHOED_SYNTAXES, Remote
 
@@ -40,6 +41,7 @@ def fetch_earlier(
     calling_ae_title: str,
     timeout_s: float,
     limit_s: float,
+    lacking: Callable[[str, PeerError], None],
 ) -> Iterator[Path]:
     """Bring results of a patient's studies before `study`, one study after the other: SEGs, or SRs where it has none.
 
@@ -49,15 +51,25 @@ def fetch_earlier(
     They are known by the beginning of their SeriesDescription. Files are named by SOP Instance UID. A study whose
     patient cannot be asked for alone has none. Each answer may take `timeout_s`, all of it `limit_s`.
 
-    Raises PeerUnreachable (also when the time is up), AssociationRefused, or PeerError when a query or a sub-operation
+    `lacking` is told of each series that the archive names and does not give, as one whose class it does not send;
+    another may. Raises PeerUnreachable (also when the time is up), AssociationRefused, or PeerError when a query
     fails; what came before stays.
     """
     if not study.can_be_asked_for:
         return
 
-    def bring(session: Session, earlier: Study) -> list[Path]:
+    def bring(session: Session, earlier: Study) -> tuple[list[Path], bool]:
+        """Return what came, and whether the study has results, be they given or not."""
         series = _series(session, earlier, "SEG", seg_description) or _series(session, earlier, "SR", sr_description)
-        return [path for uid in series for path in session.bring(earlier.study_instance_uid, uid)]
+        paths: list[Path] = []
+        for uid in series:
+            try:
+                paths += session.bring(earlier.study_instance_uid, uid)
+            except PeerUnreachable:
+                raise
+            except PeerError as error:
+                lacking(uid, error)
+        return paths, bool(series)
 
     with asking(
         remote,
@@ -72,9 +84,9 @@ def fetch_earlier(
         studies, brought = session.studies(OF_RESULTS), 0
         while studies and brought < MOST_STUDIES:
             # The latest, which today's is compared with, then the first of all, which may be the baseline
-            paths = bring(session, studies.pop(-1 if brought == 1 else 0))
+            paths, has_results = bring(session, studies.pop(-1 if brought == 1 else 0))
             yield from paths
-            brought += bool(paths)
+            brought += has_results
 
 
 def _series(session: Session, study: Study, modality: str, description: str) -> list[str]:

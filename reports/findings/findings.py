@@ -5,7 +5,7 @@ Pure. `reports.findings.measurements` makes it, everything else in this folder r
 
 from dataclasses import dataclass
 
-from reports.findings.caveats import NOT_JUDGED
+from reports.findings.caveats import LOW_CONFIDENCE_BELOW, NOT_JUDGED
 from reports.findings.course import Course, EarlierStudy, FollowUp
 from reports.findings.criteria import Criterion
 from reports.findings.places import Place
@@ -24,7 +24,8 @@ class Lesion:
     `confidence` is the model's mean tumour probability; where `Findings.is_calibrated`, how probably the lesion is
     real.
     `certain` is False where the model is unsure of the liver's outline and the lesion lies at it. `course` is what has
-    become of it since the earlier study, None where there is none to compare with.
+    become of it since the earlier study, None where there is none to compare with. `target` is which target of RECIST
+    1.1 it is, from 1: of the baseline's, where there is one before, what that target has become; None for no target.
     """
 
     number: int
@@ -37,6 +38,22 @@ class Lesion:
     confidence: float | None
     certain: bool = True
     course: Course | None = None
+    target: int | None = None
+
+    @property
+    def is_doubtful(self) -> bool:
+        """True where the model is unsure of it (LOW_CONFIDENCE_BELOW)."""
+        return self.confidence is not None and self.confidence < LOW_CONFIDENCE_BELOW
+
+    @property
+    def target_name(self) -> str:
+        """The mark of a target of RECIST 1.1: "T1", with a question mark where the model is unsure; else ""."""
+        return "" if self.target is None else f"T{self.target}" + "?" * self.is_doubtful
+
+    @property
+    def name(self) -> str:
+        """Its number and mark: "3", "1 (T1)"."""
+        return f"{self.number} ({self.target_name})" if self.target else str(self.number)
 
 
 @dataclass(frozen=True)

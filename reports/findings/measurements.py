@@ -103,6 +103,8 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
     long_axes_mm = [lesion.size.long_axis_mm for lesion in lesions]
     certain_axes_mm = [lesion.size.long_axis_mm for lesion in certain]
     targets = [certain[index] for index in criteria.target_indices(certain_axes_mm)]
+    ranks = {lesion.number: rank for rank, lesion in enumerate(targets, start=1)}
+    lesions = tuple(replace(lesion, target=ranks.get(lesion.number)) for lesion in lesions)
     is_thick = criteria.slices_are_thick(geometry, [lesion.place.key_slice for lesion in targets])
     own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
     severity = _severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED

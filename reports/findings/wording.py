@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
+from reports.findings.caveats import LOW_CONFIDENCE_BELOW
 from reports.findings.course import Course, FollowUp, PriorLesion, earlier_by
 from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
 from reports.findings.measurements import Findings, Lesion
@@ -30,12 +31,20 @@ def assessment(findings: Findings) -> tuple[str, ...]:
         named = "With this study as baseline, sum of target diameters" if is_followed else "Sum of target diameters"
         first += f" {named} (RECIST 1.1): {findings.target_diameter_sum_mm:.1f} mm."
     sentences = [first]
+    sentences += [_doubtful_target(lesion) for lesion in findings.lesions if lesion.target and lesion.is_doubtful]
     if findings.severity.reasons:
         level = findings.severity.level or "not known"
         sentences.append(f"Severity {level}: {'; '.join(findings.severity.reasons)}.")
     computed = (("Milan", findings.milan), ("Up-to-seven", findings.up_to_seven))
     criteria = [_criterion(name, criterion) for name, criterion in computed if criterion is not None]
     return (*sentences, *course_assessment(findings), *criteria, *([CRITERIA_CAVEAT] if criteria else []))
+
+
+def _doubtful_target(lesion: Lesion) -> str:
+    return (
+        f"Target T{lesion.target} (lesion {lesion.number}) has a confidence of {lesion.confidence:.2f}, "
+        f"under {LOW_CONFIDENCE_BELOW:g}: check that it is a lesion before it is followed."
+    )
 
 
 def course_assessment(findings: Findings) -> tuple[str, ...]:
@@ -156,9 +165,23 @@ def _criterion(name: str, criterion: Criterion) -> str:
     return f"{name} {'met' if criterion.met else 'not met'}, computed: {criterion.computed}."
 
 
+def lesion_sentence(findings: Findings, lesion: Lesion) -> str:
+    """Say of a lesion what is read first: where it is, its size, its values and how sure the model is."""
+    size, place, values = lesion.size, lesion.place, lesion.values
+    parts = [f"{size.long_axis_mm:.1f} x {size.short_axis_mm:.1f} mm", f"{millilitres(size.volume_ml)} mL"]
+    if values.hu_mean is not None:
+        liver = "" if findings.liver_hu_mean is None else f" (liver {findings.liver_hu_mean:.0f})"
+        parts.append(f"{values.hu_mean:.0f} HU{liver}")
+    if lesion.confidence is not None:
+        parts.append(f"certainty {lesion.confidence:.2f}")
+    where = f"{place.key_image} ({place.key_position})"
+    mark = f", target {lesion.target_name}" if lesion.target else ""
+    return f"Lesion {lesion.number}, {place.region}: {', '.join(parts)}; {where}{mark}."
+
+
 def lesion_place(lesion: Lesion) -> str:
-    """Say where a lesion lies, as far as known: its region, how deep, and that it reaches the edge of the images."""
-    parts = [lesion.place.region, f"{lesion.place.key_image} ({lesion.place.key_position})"]
+    """Say how deep a lesion lies, as far as known, how bright it is, and that it reaches the edge of the images."""
+    parts = []
     if lesion.place.distance_to_capsule_mm is not None:
         where = "subcapsular, " if lesion.place.subcapsular else ""
         parts.append(f"{where}{lesion.place.distance_to_capsule_mm:.1f} mm from the capsule")

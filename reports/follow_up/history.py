@@ -67,6 +67,8 @@ def with_history(
     baseline = baseline or (compared if _is_measurable(latest) else None)
     newest = replace(_study(today, compared, baseline, since), is_compared=True)
     studies.append((latest.study_date, newest))
+    if baseline is not None:
+        today = today.with_findings(_with_targets(today.findings, baseline))
     known = _Known.of(today, [study for _, study in studies], reported)
     studies += [(report.study_date, _reported(today, report, baseline, known)) for report in reported]
     # What has no date to be read comes first: it was made before the others at the latest
@@ -78,6 +80,16 @@ def with_history(
         response = replace(response, reasons=(*response.reasons, reason))
     findings = replace(today.findings, follow_up=replace(followed, studies=ordered, response=response))
     return with_lasting_numbers(findings, given | {size.number for study in ordered for size in study.lesions})
+
+
+def _with_targets(findings: Findings, baseline: _Fitted) -> Findings:
+    """Mark what the baseline's targets have become, and nothing else."""
+    ranks: dict[int, int] = {}
+    for rank, place in enumerate(baseline.prior.targets, start=1):
+        for index in baseline.matching.heirs([place]):
+            ranks.setdefault(index, rank)
+    lesions = tuple(replace(lesion, target=ranks.get(index)) for index, lesion in enumerate(findings.lesions))
+    return replace(findings, lesions=lesions)
 
 
 def _first_fit(today: Today, tries: Iterable[Prior]) -> _Fitted | None:

@@ -11,6 +11,7 @@ from reports.findings.course import Course, EarlierStudy, FollowUp, PriorLesion,
 from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
 from reports.findings.findings import Findings, Lesion
 from reports.findings.response import RESPONSE_CAVEAT
+from reports.findings.texture import BIN_WIDTH_HU
 from reports.measures import CHANGE, LESION, LIVER, SUMMARY, Measure, Whole, rounded
 
 LIVER_KEYS = ("volume_ml", "centroid_lps_mm")
@@ -60,6 +61,7 @@ def findings_json(findings: Findings, algorithm: Algorithm, *, software: str) ->
         "severity": {"level": findings.severity.level, "reasons": list(findings.severity.reasons)},
         "prior": _prior_json(findings.follow_up),
         "plane": findings.plane,
+        "entropy_bin_width_hu": BIN_WIDTH_HU,
         "warnings": list(findings.warnings),
         **summary,
     }
@@ -79,6 +81,7 @@ def _lesion_json(lesion: Lesion) -> dict[str, Any]:
         "key_position_mm": _rounded(place.key_position_mm),
         "subcapsular": place.subcapsular,
         "touches_border": place.touches_border,
+        "target": lesion.target,
         "region": {"half": place.half, "third": place.third},
         "certain": lesion.certain,
         "centroid_lps_mm": _rounded(place.centroid_lps_mm),

@@ -78,6 +78,7 @@ def build_seg(case: Case) -> list[Dataset]:
         set_spacing_between_slices(seg, segmentation.geometry)
         set_dimension_organization_uid(seg, identity.dimension_organization_uid(form.name))
         if form.seg_type == "labelmap":
+            put_background_last(seg)
             # RLE, for dcmqi ends with an error on JPEG-LS; by pydicom's own encoder, for GDCM's, which highdicom would
             # be given where it is installed, ends the whole process on frames of an odd size (both tried)
             seg.compress(RLELossless, encoding_plugin="pydicom", generate_instance_uid=False)
@@ -124,6 +125,15 @@ def _segment_descriptions(
         for lesion in findings.lesions
     ]
     return [liver, *lesions]
+
+
+def put_background_last(seg: Dataset) -> None:
+    """Let the item of segment 0 follow the others: the order of the items means nothing (PS3.3 section C.8.20.2).
+
+    OHIF counts the items instead of reading their numbers: with the background first, the colours, and where a click
+    on a segment leads to, are those of the next one.
+    """
+    seg.SegmentSequence = sorted(seg.SegmentSequence, key=lambda item: (item.SegmentNumber == 0, item.SegmentNumber))
 
 
 def set_spacing_between_slices(seg: Dataset, geometry: Geometry) -> None:

@@ -1,8 +1,8 @@
 """The findings as a TID 1500 Comprehensive 3D SR whose TID 1411 groups refer to the SEG's segments.
 
-One group per segment, in segment order (Slicer maps them by index), and last a TID 1501 group about the liver
-as a whole: lesion count, tumour burden, warnings. That one is there whatever was found, so that "no lesion"
-and "no liver" are stated and not left to guess.
+First what was found in words, a sentence for each lesion. Then one group per segment, in segment order (Slicer maps
+them by index), and last a TID 1501 group about the liver as a whole: lesion count, tumour burden. That one is there
+whatever was found, so that "no lesion" and "no liver" are stated and not left to guess.
 """
 
 from collections.abc import Sequence
@@ -20,6 +20,7 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
+from dicom_io import values
 from dicom_io.errors import RejectReason
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
@@ -27,19 +28,21 @@ from reports.envelope import RESEARCH_USE
 from reports.errors import SourceUnusable
 from reports.findings.caveats import caveat
 from reports.findings.course import Course
-from reports.findings.measurements import Findings
+from reports.findings.measurements import Findings, Lesion
 from reports.findings.names import lesion_tracking_id
 from reports.findings.response import Response
-from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place
+from reports.findings.wording import assessment, course_assessment, lesion_course, lesion_place, lesion_sentence
 from reports.identity import ResultIdentity
 from reports.measures import CHANGE, SUMMARY, Measure, Whole
 from reports.measures import LESION as LESION_MEASURES
 from reports.measures import LIVER as LIVER_MEASURES
 from reports.objects.case import Case
 from reports.objects.kinds import FORMS, KINDS, Form, Need
+from reports.objects.result_object import source_series
 from reports.objects.seg import LIVER_TRACKING_ID
 from reports.objects.sr_document import (
     Group,
+    Note,
     add_comments,
     algorithm_id,
     case_document,
@@ -57,9 +60,9 @@ def build_sr(case: Case) -> list[Dataset]:
 
     The same case gives the same bytes. Raises SourceUnusable.
     """
-    groups = [summary_group(case.findings, case.segmentation.algorithm, case.identity, case.note)]
-    groups = [*case_segment_groups(case), *groups]
-    return [case_document(case, groups, kind=KIND, title=codes.ONCOLOGY_MEASUREMENT_REPORT)]
+    groups = [*case_segment_groups(case), summary_group(case)]
+    title = codes.ONCOLOGY_MEASUREMENT_REPORT
+    return [case_document(case, groups, kind=KIND, title=title, notes=notes_of(case))]
 
 
 def build_rejection_sr(
@@ -94,7 +97,7 @@ def build_rejection_sr(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         qualitative_evaluations=[QualitativeEvaluation(codes.PROCESSING_RESULT, reason)],
     )
-    add_comments(group, [f"{heading.upper()}. {reason_sentence}", RESEARCH_USE])
+    said = (f"{heading.upper()}. {reason_sentence}", _named_series(named[0]), RESEARCH_USE)
     return document(
         [group],
         sources,
@@ -102,9 +105,10 @@ def build_rejection_sr(
         title=codes.ONCOLOGY_MEASUREMENT_REPORT,
         library=[],
         source=named[0],
-        algorithm=algorithm or Algorithm("none", "none", ""),
+        algorithm=algorithm,
         identity=identity,
         predecessors=predecessors,
+        notes=[(codes.COMMENT, text) for text in said],
         description="Porta: results withdrawn" if is_withdrawn else None,
     )
 
@@ -165,7 +169,7 @@ def segment_groups(
             codes.MASS,
             measurements=[*_measured(LESION_MEASURES, lesion), *_changes(lesion.course)],
             sites=[FindingSite(codes.LIVER)],
-            evaluations=_course_evaluations(lesion.course),
+            evaluations=_lesion_evaluations(lesion),
         )
         for lesion in findings.lesions
     ]
@@ -178,7 +182,7 @@ def _measured(measures: Sequence[Measure[Whole]], whole: Whole) -> list[Measurem
     """Return the measurements that the SR has of a list, as far as they are known of this whole."""
     known = [(measure, measure.code, measure.of(whole)) for measure in measures]
     return [
-        measurement(code, measure.factor * value, measure.unit, measure.derivation)
+        measurement(code, measure.factor * value, measure.unit, measure.derivation, method=measure.method)
         for measure, code, value in known
         if code is not None and value is not None
     ]
@@ -189,12 +193,15 @@ def _changes(course: Course | None) -> list[Measurement]:
     return [] if course is None or course.growth is None else _measured(CHANGE, course.growth)
 
 
-def _course_evaluations(course: Course | None) -> list[QualitativeEvaluation] | None:
-    return [QualitativeEvaluation(codes.LESION_COURSE, codes.COURSES[course.status])] if course else None
+def _lesion_evaluations(lesion: Lesion) -> list[QualitativeEvaluation] | None:
+    said = [] if lesion.target is None else [(codes.RECIST_TARGET, codes.TARGETS[lesion.target])]
+    said += [] if lesion.course is None else [(codes.LESION_COURSE, codes.COURSES[lesion.course.status])]
+    return [QualitativeEvaluation(concept, value) for concept, value in said] or None
 
 
-def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIdentity, volume_note: str) -> Group:
-    """TID 1501 about the whole: count and burden, or that no liver was found; what must be known to read it."""
+def summary_group(case: Case) -> Group:
+    """TID 1501 about the whole: count and burden, or that no liver was found. `notes_of` says it in words."""
+    findings, identity = case.findings, case.identity
     measurements: list[Measurement] = []
     evaluations: list[QualitativeEvaluation] = []
     if not findings.has_liver:
@@ -208,15 +215,13 @@ def summary_group(findings: Findings, algorithm: Algorithm, identity: ResultIden
                 evaluations.append(QualitativeEvaluation(concept, codes.YES if criterion.met else codes.NO))
         if findings.follow_up is not None:
             evaluations += _response_evaluations(findings.follow_up.response)
-    group = MeasurementsAndQualitativeEvaluations(
+    return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(identity.summary_tracking_uid, SUMMARY_TRACKING_ID),
         finding_sites=[FindingSite(codes.LIVER)],
-        algorithm_id=algorithm_id(algorithm, identity),
+        algorithm_id=algorithm_id(case.segmentation.algorithm, identity),
         measurements=measurements or None,
         qualitative_evaluations=evaluations or None,
     )
-    add_comments(group, remarks(findings, volume_note))
-    return group
 
 
 def _response_evaluations(response: Response) -> list[QualitativeEvaluation]:
@@ -232,12 +237,27 @@ def _response_evaluations(response: Response) -> list[QualitativeEvaluation]:
     return [QualitativeEvaluation(concept, value) for concept, value in said]
 
 
-def remarks(findings: Findings, volume_note: str) -> list[str]:
-    """Return the sentences that a reader of the numbers must know."""
+def notes_of(case: Case, *whole: str) -> list[Note]:
+    """Return what is read first: the summary, a sentence for each lesion, the assessment, and warnings.
+
+    `whole` are further sentences about the whole.
+    """
+    findings = case.findings
     assessed = assessment(findings) if findings.lesions else course_assessment(findings)
-    warnings = (caveat(code) for code in findings.warnings)
-    notes = (volume_note, _plane_note(findings), *assessed, *warnings)
-    return [RESEARCH_USE, _in_words(findings), *(note for note in notes if note)]
+    summary = (_in_words(findings), *whole, _series_sentence(case), case.note)
+    lesions = (lesion_sentence(findings, lesion) for lesion in findings.lesions)
+    comments = (_plane_note(findings), *(caveat(code) for code in findings.warnings))
+    return [
+        (codes.COMMENT, RESEARCH_USE),
+        *((codes.SUMMARY, text) for text in summary if text),
+        *((codes.FINDING, text) for text in lesions),
+        *((codes.SUMMARY, text) for text in assessed),
+        *((codes.COMMENT, text) for text in comments if text),
+    ]
+
+
+def _series_sentence(case: Case) -> str:
+    return f"Segmented: {source_series(case.source.headers[0], case.volume.modality)}."
 
 
 def _in_words(findings: Findings) -> str:
@@ -263,6 +283,10 @@ REFERENCED = ("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "StudyInstan
 
 def _has_uids(header: Dataset) -> bool:
     return all(str(header.get(keyword) or "").strip() for keyword in REFERENCED)
+
+
+def _named_series(header: Dataset) -> str:
+    return f"The series is {source_series(header, values.code(header, 'Modality') or 'OT')}."
 
 
 def _bare_header(header: Dataset) -> Dataset:

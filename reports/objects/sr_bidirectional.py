@@ -27,12 +27,13 @@ from pydicom.sr.coding import Code
 from dicom_io.geometry import Float, Geometry
 from dicom_io.segmentation import Algorithm
 from reports import codes
+from reports.envelope import RESEARCH_USE
 from reports.findings.measurements import Lesion
 from reports.findings.sizes import Point
 from reports.identity import ResultIdentity
 from reports.objects.case import Case
 from reports.objects.kinds import KINDS
-from reports.objects.sr import summary_group
+from reports.objects.sr import notes_of, summary_group
 from reports.objects.sr_document import Group, algorithm_id, case_document, measurement
 from reports.source_frames import SourceFrame
 
@@ -52,9 +53,10 @@ def build_bidirectional_sr(case: Case) -> list[Dataset]:
         raise ValueError("no lesion, no diameters")
     groups: list[Group] = [*diameters_groups(case)]
     if groups:
-        return [case_document(case, groups, kind=KIND, title=codes.IMAGING_MEASUREMENT_REPORT)]
-    groups = [summary_group(case.findings, case.segmentation.algorithm, case.identity, case.note)]
-    return [case_document(case, groups, kind=KIND, title=codes.ONCOLOGY_MEASUREMENT_REPORT)]
+        title, notes = codes.IMAGING_MEASUREMENT_REPORT, [(codes.COMMENT, RESEARCH_USE)]
+        return [case_document(case, groups, kind=KIND, title=title, notes=notes)]
+    groups, title = [summary_group(case)], codes.ONCOLOGY_MEASUREMENT_REPORT
+    return [case_document(case, groups, kind=KIND, title=title, notes=notes_of(case))]
 
 
 def diameters_groups(case: Case) -> list[MeasurementsAndQualitativeEvaluations]:
@@ -80,13 +82,18 @@ def diameters_group(
         tracking_identifier=TrackingIdentifier(lesion.tracking_uid, TRACKING_ID),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         finding_type=codes.MASS,
-        finding_sites=[FindingSite(codes.LIVER)],
+        finding_sites=[FindingSite(codes.LIVER), FindingSite(_label(lesion))],
         algorithm_id=algorithm_id(algorithm, identity),
         measurements=[
             _axis(codes.OHIF_LONG_AXIS, lesion.size.long_axis_mm, long_ends, geometry, frame),
             _axis(codes.OHIF_SHORT_AXIS, lesion.size.short_axis_mm, short_ends, geometry, frame),
         ],
     )
+
+
+def _label(lesion: Lesion) -> Code:
+    """The label of the row in OHIF's panel, as OHIF itself writes it; without one each row is "Mass - Liver"."""
+    return Code(codes.OHIF_LABEL, codes.PRIVATE_SCHEME, f"Lesion {lesion.name}")
 
 
 def _axis(

@@ -46,7 +46,11 @@ LIBRARY_IMAGES = 10
 Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
 
-def case_document(case: Case, groups: Sequence[Group], *, kind: Kind, title: Code) -> Dataset:
+Note = tuple[Code, str]
+"""A sentence at the head of a report, under its concept."""
+
+
+def case_document(case: Case, groups: Sequence[Group], *, kind: Kind, title: Code, notes: Sequence[Note]) -> Dataset:
     """The SR of a kind about a case; one that refers to the SEG has it as evidence. Raises SourceUnusable."""
     planes = key_slices(case.findings, len(case.source.usable))
     seg = case.seg if kind.refers_to_seg else None
@@ -60,6 +64,7 @@ def case_document(case: Case, groups: Sequence[Group], *, kind: Kind, title: Cod
         algorithm=case.segmentation.algorithm,
         identity=case.identity,
         predecessors=case.predecessors,
+        notes=notes,
     )
     name_frames(sr, [case.source.frames[plane].frame_number for plane in planes])
     return sr
@@ -73,20 +78,22 @@ def document(
     title: Code,
     library: Sequence[Dataset],
     source: Dataset,
-    algorithm: Algorithm,
+    algorithm: Algorithm | None,
     identity: ResultIdentity,
     predecessors: Sequence[Dataset],
+    notes: Sequence[Note],
     description: str | None = None,
 ) -> Dataset:
     """The SR: complete, preliminary, unverified. Raises SourceUnusable.
 
     `evidence` are the images and objects that it refers to, `library` those of them that the Image Library lists;
     `source` has the character set, `predecessors` are the SRs that it supersedes (their UIDs are enough), which
-    it also says in words: viewers show no PredecessorDocumentsSequence. `description` is the series', else the kind's.
+    it also says in words: viewers show no PredecessorDocumentsSequence. `notes` stand before the numbers, so that a
+    reader of the tree has the words first. `description` is the series', else the kind's.
     """
     kind = KINDS[form.kind]
     if predecessors:
-        add_comments(groups[0], [_replacing(len(predecessors))])
+        notes = [(codes.COMMENT, _replacing(len(predecessors))), *notes]
     with quietly():
         try:
             report = MeasurementReport(
@@ -97,6 +104,7 @@ def document(
                 referenced_images=library or None,
             )
             _require_evidence(report, evidence)
+            _put_first(report[0], notes)
             sr = CLASSES[form.sr_class](
                 evidence=evidence,
                 content=_without_children(report[0]),
@@ -124,6 +132,17 @@ def document(
             raise SourceUnusable(f"highdicom refuses the source headers ({type(error).__name__}).") from error
         seal(sr, source, identity)
     return sr
+
+
+def _put_first(root: Dataset, notes: Sequence[Note]) -> None:
+    """Put texts before the Image Library and the measurements: TID 1500 is extensible, and groups keep their order."""
+    place = next(index for index, item in enumerate(root.ContentSequence) if item.RelationshipType == CONTAINS.value)
+    for number, (concept, text) in enumerate(notes):
+        item = TextContentItem(name=concept, value=text, relationship_type=CONTAINS)
+        root.ContentSequence.insert(place + number, item)
+
+
+CONTAINS = RelationshipTypeValues.CONTAINS
 
 
 def _replacing(count: int) -> str:
@@ -160,7 +179,7 @@ def _referenced_uids(items: Iterable[Dataset]) -> Iterator[str]:
 def add_comments(group: Group, texts: Sequence[str]) -> None:
     """Put texts at the end of a group."""
     for text in texts:
-        item = TextContentItem(name=codes.COMMENT, value=text, relationship_type=RelationshipTypeValues.CONTAINS)
+        item = TextContentItem(name=codes.COMMENT, value=text, relationship_type=CONTAINS)
         group[0].ContentSequence.append(item)
 
 
@@ -171,37 +190,37 @@ def measurement(
     derivation: Code | None = None,
     *,
     coordinates: Sequence[CoordinatesForMeasurement] | None = None,
+    method: Code | None = None,
 ) -> Measurement:
-    """A number with its unit, and the lines that it was inferred from."""
+    """A number with its unit, how it was measured, and the lines that it was inferred from."""
     # DS holds 16 characters, and a thousandth is below what a voxel grid can say
     return Measurement(
         name=name,
         value=round(float(value), 3),
         unit=unit,
         derivation=derivation,
+        method=method,
         referenced_coordinates=coordinates,
     )
 
 
 def algorithm_id(algorithm: Algorithm, identity: ResultIdentity) -> AlgorithmIdentification:
-    """Return the algorithm that measured: TID 4019."""
-    parameters = [f"weights_sha256={algorithm.weights_sha256}"] if algorithm.weights_sha256 else None
+    """Return the algorithm that measured: TID 4019. The weights' hash is said once, by the observer's serial number."""
     return AlgorithmIdentification(
         name=algorithm.name,
         version=algorithm.version,
-        parameters=parameters,
         family=codes.ARTIFICIAL_INTELLIGENCE,
         manufacturer=identity.manufacturer,
     )
 
 
-def _observation_context(algorithm: Algorithm, identity: ResultIdentity) -> ObservationContext:
+def _observation_context(algorithm: Algorithm | None, identity: ResultIdentity) -> ObservationContext:
     device = DeviceObserverIdentifyingAttributes(
         uid=identity.device_observer_uid,
         name=f"{MANUFACTURER_MODEL_NAME} {identity.software_version}",
         manufacturer_name=identity.manufacturer,
-        model_name=f"{algorithm.name} {algorithm.version}",
-        serial_number=algorithm.weights_sha256 or None,
+        model_name=f"{algorithm.name} {algorithm.version}" if algorithm else MANUFACTURER_MODEL_NAME,
+        serial_number=algorithm.weights_sha256 or None if algorithm else None,
     )
     observer = ObserverContext(hd.sr.CodedConcept.from_code(codes.DEVICE), device)
     return ObservationContext(observer_device_context=observer)

@@ -148,7 +148,7 @@ def _caption(
     names: ImageNames,
 ) -> None:
     room = WIDTH - 2 * MARGIN
-    head = f"{explanation.kind.title}: lesion {lesion.number} of {findings.lesion_count}"
+    head = f"{explanation.kind.title}: lesion {lesion.name} of {findings.lesion_count}"
     canvas.text(
         MARGIN, SIDE + 32, canvas.shortened(head, HEAD_SIZE, BAR.left - 2 * MARGIN, bold=True), HEAD_SIZE, bold=True
     )

@@ -234,7 +234,7 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
 
 def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
     return (
-        str(lesion.number),
+        f"{lesion.target_name} {lesion.number}".strip(),
         f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}",
         f"{lesion.size.diameter_3d_mm:.1f}",
         millilitres(lesion.size.volume_ml),

@@ -90,14 +90,13 @@ def _found(findings: Findings, measured: Sequence[Lesion]) -> tuple[str, str]:
         return "Liver", f"{liver}, {count}"
     if len(measured) > 1:
         sizes = "    ".join(
-            f"{lesion.number}: {lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f} mm"
-            for lesion in measured
+            f"{lesion.name}: {lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f} mm" for lesion in measured
         )
         return f"{len(measured)} of {findings.lesion_count} lesions", sizes
     (lesion,) = measured
     size = lesion.size
     head = (
-        f"Lesion {lesion.number} of {findings.lesion_count}:  {size.long_axis_mm:.1f} x {size.short_axis_mm:.1f} mm"
+        f"Lesion {lesion.name} of {findings.lesion_count}:  {size.long_axis_mm:.1f} x {size.short_axis_mm:.1f} mm"
         f"  ({findings.plane}),  {millilitres(size.volume_ml)} mL"
     )
     parts = [

@@ -198,7 +198,16 @@ def draw_slice(
         for ends, length in zip(axes, (lesion.size.long_axis_mm, lesion.size.short_axis_mm), strict=True):
             taken.append(_length(canvas, ends, f"{length:.1f} mm", picture, taken))
     for lesion, bounds in numbered:
-        taken.append(_number(canvas, str(lesion.number), bounds, picture, taken, is_measured=lesion in measured))
+        taken.append(
+            _number(
+                canvas,
+                f"{lesion.number} {lesion.target_name * (lesion in measured)}".strip(),
+                bounds,
+                picture,
+                taken,
+                is_measured=lesion in measured,
+            )
+        )
     return grid
 
 

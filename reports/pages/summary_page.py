@@ -41,7 +41,7 @@ def _value(value: float | None, decimals: int) -> str:
 
 
 COLUMNS = (
-    _Column("Lesion", 118, lambda lesion: str(lesion.number)),
+    _Column("Lesion", 118, lambda lesion: f"{lesion.target_name} {lesion.number}".strip()),
     _Column(
         "Long x short, mm", 280, lambda lesion: f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}"
     ),

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from matplotlib.image import imread
 from pydicom import dcmread
 from scipy.ndimage import distance_transform_edt
 
@@ -34,6 +35,7 @@ from reports.objects.kinds import KINDS
 from reports.objects.profile import Profile
 from tests.acceptance.conftest import comments, until
 
+LABELMAP = Profile(("seg",), seg_type="labelmap")
 EVERYTHING = Profile(("seg", "sr", "sr_bidirectional", "sr_combined", "key_images", "pdf"))
 
 
@@ -122,7 +124,7 @@ def read(
     )
     outbox = tmp_path_factory.mktemp("outbox")
     case = measured_case(stack, volume, segmentation, identity=identity)
-    results = write_results(case, outbox, profiles=(EVERYTHING,))
+    results = write_results(case, outbox, profiles=(EVERYTHING, LABELMAP))
     assert case.findings.lesion_count == 2
     healthy = replace(segmentation, labels=np.minimum(numbered, LIVER))
     sent = [
@@ -157,15 +159,17 @@ def opened(
         if not needed.exists():
             require_binary(f"{needed.name} ({how})")
 
-    def look(kind: str, results: Sequence[Result] = read.results) -> dict[str, object]:
+    def look(kind: str, results: Sequence[Result] = read.results, seg: str = "seg") -> dict[str, object]:
         command = [sys.executable, str(driver), "--orthanc", read.url, "--study", read.study_instance_uid]
-        command += ["--seg-series", series_of(results, "seg"), "--sr-series", series_of(results, kind)]
+        command += ["--seg-series", series_of(results, seg), "--sr-series", series_of(results, kind)]
         command += ["--ohif", str(ohif), "--chromium", require_binary("chromium")]
-        command += ["--out", str(pictures / f"ohif-{kind}-{len(results)}.png")]
+        picture = pictures / f"ohif-{seg}-{kind}-{len(results)}.png"
+        command += ["--out", str(picture)]
         started = time.monotonic()
         done = subprocess.run(command, capture_output=True, text=True, timeout=280)
         assert done.stdout.strip(), done.stderr[-2000:]
         seen: dict[str, object] = json.loads(done.stdout.strip().splitlines()[-1])
+        seen["picture"] = str(picture)
         print(f"{kind}: {time.monotonic() - started:.0f} s", json.dumps(seen, indent=1))
         return seen
 
@@ -182,7 +186,24 @@ def test_the_overlay_lies_on_the_right_pixels_and_the_report_is_readable(read: R
     assert seen["segment_labels"][: 1 + len(labels)] == ["Liver", *labels]
     assert seen["jump_missed"] == [] and all(seen["segments_seen"].values())
     assert seen["sr_listed"] and "Oncology Measurement Report" in seen["sr_view_text"]
+    # Words first: the summary, then a sentence for each lesion
+    assert "2 liver lesions were found." in seen["sr_view_text"]
+    assert f"Lesion 1, {read.findings.lesions[0].place.region}: " in seen["sr_view_text"]
     assert seen["console_errors"] == []
+
+
+@pytest.mark.timeout(600)
+def test_a_label_map_has_its_own_colours_and_places(read: Read, opened) -> None:
+    """LABELMAP: liver green, lesions red, a click on a lesion leads to it: all were those of the next item."""
+    seen = opened("sr", seg="seg_labelmap")
+    labels = [f"Lesion {lesion.number} ({lesion.size.long_axis_mm:.0f} mm)" for lesion in read.findings.lesions]
+    assert seen["passed"] and seen["overlay_dice"] >= 0.95
+    assert seen["segment_labels"][: 1 + len(labels)] == ["Liver", *labels]
+    assert set(seen["jump_missed"]) <= {"Background"}
+    red, green, blue = np.moveaxis(imread(str(seen["picture"]))[..., :3].astype(float), -1, 0)
+    is_green, is_red = (green > 1.2 * red) & (green > 1.2 * blue), (red > 1.5 * green) & (red > 1.2 * blue)
+    assert np.count_nonzero(is_green) > 0.6 * seen["expected_pixels"], "the liver is not green"
+    assert np.count_nonzero(is_red) > 500, "the lesions are not red"
 
 
 @pytest.mark.timeout(600)
@@ -192,6 +213,8 @@ def test_the_diameters_become_measurements(read: Read, opened, kind: str) -> Non
     seen = opened(kind)
     assert seen["sr_hydrated"], seen
     assert len(seen["sr_measurements"]) == len(read.findings.lesions)
+    for lesion in read.findings.lesions:
+        assert f"Lesion {lesion.name}" in seen["sr_view_text"], "the row has another label"
     first = read.findings.lesions[0]
     assert f"L: {first.size.long_axis_mm:.1f} mm" in seen["sr_view_text"]
     assert f"W: {first.size.short_axis_mm:.1f} mm" in seen["sr_view_text"]

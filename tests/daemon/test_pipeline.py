@@ -271,10 +271,11 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
     """Both stages, what they are given, what they leave, and what is then to be delivered."""
     bench = make_bench()
     bench.receive(1, 2, 3)
-    created = bench.clock()
     bench.close()
     assert bench.pipeline.work_off() == 2
     job = bench.job
+    # Not when the first slice came: when the results were made
+    (created,) = [event["at"] for event in bench.ledger.history(job.id) if event["to_state"] == State.SEGMENTED]
     assert (job.state, job.lease, job.attempts) == (State.REPORTED, None, 0)
     assert job.warnings == ("NO_LESION", "SHORT")
     paths = tuple(bench.spool.root / path for path in bench.ledger.instance_paths(job.series_instance_uid))

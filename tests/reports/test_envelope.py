@@ -66,7 +66,7 @@ def test_every_object_in_every_form_has_the_keys_of_its_source(make_case, identi
         say(example.headers[0], keyword, content)
     labels, lesion = example.segmentation.labels, example.findings.lesions[0]
     heat = Explanation(GRADCAM, lesion.place.key_slice, np.ones(labels.shape[1:], np.float32), 1.0)
-    more = {"probabilities": {1: labels, 2: labels}, "explanations": {lesion.number: heat}}
+    more = {"probabilities": {1: labels, 2: labels}, "explanations": {lesion.segment: heat}}
     objects = {}
     for seg_type, sr_class in product(get_args(SegType), get_args(SrClass)):
         case = example.reported(identity, profile=Profile(seg_type=seg_type, sr_class=sr_class), **more)
@@ -199,3 +199,37 @@ def test_a_revision_has_them_too(make_case, identity) -> None:
     say(example.headers[0], "PatientName", b"Example\\Case")
     seg = reread(example.seg(replace(identity, revision=2, volume_index=1)))
     assert seg.get_item(Tag("PatientName")).value == b"Example\\Case"
+
+
+def request(**values: str) -> Dataset:
+    """An item of RequestAttributesSequence."""
+    ds = Dataset()
+    for keyword, value in values.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def test_the_requests_of_the_images_are_those_of_the_results(make_case, identity, validate) -> None:
+    """RequestAttributesSequence as in the images; in an SR as its own ReferencedRequestSequence, complete."""
+    given = request(RequestedProcedureID="RP1", ScheduledProcedureStepID="SPS1", AccessionNumber="A1")
+    given.RequestedProcedureDescription, given.StudyInstanceUID = "CT liver", "1.2.826.0.1.7.1"
+    example = make_case(RequestAttributesSequence=[given])
+    case = example.reported(identity)
+    (seg,), (sr,), (first, *_) = (build(case, KINDS[name]) for name in ("seg", "sr", "key_images"))
+    for ds in (seg, first):
+        (item,) = reread(ds).RequestAttributesSequence
+        assert (item.RequestedProcedureID, item.ScheduledProcedureStepID) == ("RP1", "SPS1")
+        assert validate(ds) == []
+    again = reread(sr)
+    (item,) = again.ReferencedRequestSequence
+    assert (item.RequestedProcedureID, item.AccessionNumber, item.StudyInstanceUID) == ("RP1", "A1", "1.2.826.0.1.7.1")
+    assert (item.RequestedProcedureDescription, item.FillerOrderNumberImagingServiceRequest) == ("CT liver", "")
+    assert "RequestAttributesSequence" not in again and validate(sr) == []
+
+
+def test_images_without_requests_name_none(make_case, identity) -> None:
+    """Nor do those whose sequence holds nothing."""
+    for attributes in ({}, {"RequestAttributesSequence": []}):
+        case = make_case(**attributes).reported(identity)
+        seg, sr = (reread(build(case, KINDS[name])[0]) for name in ("seg", "sr"))
+        assert "RequestAttributesSequence" not in seg and "ReferencedRequestSequence" not in sr

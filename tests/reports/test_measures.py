@@ -78,7 +78,8 @@ def in_sr(case, identity) -> list[dict[tuple[str, str | None], tuple[float, str]
         found = {}
         for item in group.ContentSequence:
             if item.ValueType == "NUM":
-                derived = [sub.ConceptCodeSequence[0].CodeValue for sub in item.get("ContentSequence", [])]
+                derived = [sub.ConceptCodeSequence[0].CodeValue for sub in item.get("ContentSequence", [])
+                           if sub.ConceptNameCodeSequence[0].CodeValue == "121401"]  # fmt: skip
                 value = item.MeasuredValueSequence[0]
                 key = (item.ConceptNameCodeSequence[0].CodeValue, derived[0] if derived else None)
                 found[key] = (float(value.NumericValue), value.MeasurementUnitsCodeSequence[0].CodeValue)

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from pydicom import dcmread
+from pydicom import Dataset, dcmread
+from pynetdicom import AE, evt
+from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from daemon.commands.demo_pacs import OrthancNode
 from daemon.spool import write_durably
@@ -209,6 +211,35 @@ def test_an_archive_that_does_not_answer_is_a_warning(
     reported = walk(paths, tmp_path / "both", nobody, orthanc)
     assert reported.warnings == ("PRIORS_NOT_FETCHED",)
     assert found(tmp_path / "both")["prior"]["days"] == 90
+
+
+def test_an_archive_that_cannot_give_is_no_warning_where_another_gave_all(
+    make: Make, orthanc: Archive, tmp_path: Path, read_log: Any
+) -> None:
+    """A peer that answers C-FIND and knows no C-GET: the log names it, and the report has no warning; alone, it has."""
+    before = sent(orthanc, walk(make("before", THEN, [10, 9, 0]), tmp_path / "a", orthanc))
+    known = [dcmread(result.path, stop_before_pixels=True) for result in before.results]
+
+    def find(event: Any) -> Iterator[tuple[int, Dataset]]:
+        for ds in known[:1] if event.identifier.QueryRetrieveLevel == "STUDY" else known:
+            if event.identifier.get("Modality") in (None, "", ds.Modality):
+                answer = Dataset()
+                answer.update(ds)
+                answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+                yield 0xFF00, answer
+
+    ae = AE("DUMB")
+    ae.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    server = ae.start_server(("127.0.0.1", 0), block=False, evt_handlers=[(evt.EVT_C_FIND, find)])
+    dumb = Archive(scu.Remote("DUMB", "127.0.0.1", server.server_address[1]), "PORTA", 10.0)
+    try:
+        paths = make("now", NOW, [14, 0, 8])
+        assert walk(paths, tmp_path / "both", dumb, orthanc).warnings == ()
+        assert found(tmp_path / "both")["prior"]["days"] == 90
+        assert [line["peer"] for line in read_log.named("prior.not_given")] == ["DUMB"]
+        assert walk(paths, tmp_path / "alone", dumb).warnings == ("PRIORS_NOT_FETCHED",)
+    finally:
+        ae.shutdown()
 
 
 def test_an_earlier_result_that_cannot_be_read_is_left_out(make: Make, orthanc: Archive, tmp_path: Path) -> None:

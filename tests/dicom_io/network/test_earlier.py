@@ -15,7 +15,7 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from dicom_io.errors import PeerError, PeerUnreachable
+from dicom_io.errors import PeerUnreachable
 from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.network.scu import Remote, store
@@ -56,7 +56,14 @@ def fetched(remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 
     return sorted(fetching(remote, folder, study, limit_s))
 
 
-def fetching(remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 60.0) -> Iterator[Path]:
+Lacking = list[tuple[str, str]]
+
+
+def fetching(
+    remote: Remote, folder: Path, study: Study = OURS, limit_s: float = 60.0, lacking: Lacking | None = None
+) -> Iterator[Path]:
+    """`lacking` gets each series that is named and not given, with the error."""
+    missed: Lacking = [] if lacking is None else lacking
     return fetch_earlier(
         remote,
         study,
@@ -66,6 +73,7 @@ def fetching(remote: Remote, folder: Path, study: Study = OURS, limit_s: float =
         calling_ae_title="US",
         timeout_s=PATIENCE_S,
         limit_s=limit_s,
+        lacking=lambda uid, error: missed.append((uid, str(error))),
     )
 
 
@@ -202,15 +210,33 @@ def test_a_peer_that_confuses_patients(careless: Callable[..., Remote], tmp_path
 
 
 def test_a_peer_that_fails_to_give(careless: Callable[..., Remote], tmp_path: Path) -> None:
-    """Is an error with its status, and without the patient."""
-    remote = careless([header()], [header()], final=0xA702)
-    with pytest.raises(PeerError, match="0xA702") as error:
-        fetched(remote, tmp_path)
-    assert "ZZPHI" not in str(error.value)
+    """Lacks what it named, by its status, and without the patient: another archive may have it."""
+    ds, lacking = header(), Lacking()
+    remote = careless([ds], [header()], final=0xA702)
+    assert list(fetching(remote, tmp_path, lacking=lacking)) == []
+    ((uid, said),) = lacking
+    assert uid == ds.SeriesInstanceUID and "0xA702" in said and "ZZPHI" not in said
+
+
+def test_an_archive_without_c_get_lacks_all_that_it_names(start_peer: StartPeer, tmp_path: Path) -> None:
+    """It is asked on, as it may give what comes next; what it takes no context for it cannot give."""
+    studies = [header(StudyDate=date) for date in ("20230101", "20240101")]
+
+    def find(event: Event) -> Iterator[tuple[int, Dataset | None]]:
+        for ds in studies:
+            if event.identifier.get("StudyInstanceUID") in ("", None, ds.StudyInstanceUID):
+                answer = Dataset()
+                answer.update(ds)
+                answer.QueryRetrieveLevel = event.identifier.QueryRetrieveLevel
+                yield 0xFF00, answer
+
+    remote, lacking = start_peer([(FIND, [str(ExplicitVRLittleEndian)])], [(evt.EVT_C_FIND, find)]), Lacking()
+    assert list(fetching(remote, tmp_path, lacking=lacking)) == []
+    assert [uid for uid, _ in lacking] == [ds.SeriesInstanceUID for ds in reversed(studies)]
 
 
 def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path) -> None:
-    """The latest study is given, the first one is not: whoever asks has the one, and then the error."""
+    """The latest study is given, the first one is not: whoever asks has the one, and is told of the other."""
     studies = [header(StudyDate=date) for date in ("20230101", "20240101")]
     asked: list[str] = []
 
@@ -235,10 +261,9 @@ def test_what_came_before_a_failure_stays(start_peer: StartPeer, tmp_path: Path)
     syntaxes = [str(ExplicitVRLittleEndian)]
     contexts = [(FIND, syntaxes), (GET, syntaxes), (SegmentationStorage, syntaxes)]
     remote = start_peer(contexts, [(evt.EVT_C_FIND, find), (evt.EVT_C_GET, get)])
-    came: list[Path] = []
-    with pytest.raises(PeerError, match="0xA702"):
-        for path in fetching(remote, tmp_path):
-            came.append(path)
+    lacking = Lacking()
+    came = list(fetching(remote, tmp_path, lacking=lacking))
+    assert [uid for uid, _ in lacking] == [studies[0].SeriesInstanceUID]
     assert [path.stem for path in came] == [studies[-1].SOPInstanceUID]
     assert asked == [ds.StudyInstanceUID for ds in reversed(studies)]
 

@@ -406,9 +406,9 @@ def test_a_label_map_says_the_same_in_less(make_case, identity, tmp_path) -> Non
     seg, plain = labelmap_of(case, identity), case.seg()
     assert (seg.SOPClassUID, seg.SegmentationType) == ("1.2.840.10008.5.1.4.1.1.66.7", "LABELMAP")
     assert seg.file_meta.TransferSyntaxUID == "1.2.840.10008.1.2.5"
-    assert [item.SegmentNumber for item in seg.SegmentSequence] == [0, 1, 2, 3]
-    assert [item.SegmentLabel for item in seg.SegmentSequence[1:]] == [s.SegmentLabel for s in plain.SegmentSequence]
-    assert [item.TrackingUID for item in seg.SegmentSequence[1:]] == [s.TrackingUID for s in plain.SegmentSequence]
+    assert [item.SegmentNumber for item in seg.SegmentSequence] == [1, 2, 3, 0]  # OHIF counts items
+    assert [item.SegmentLabel for item in seg.SegmentSequence[:-1]] == [s.SegmentLabel for s in plain.SegmentSequence]
+    assert [item.TrackingUID for item in seg.SegmentSequence[:-1]] == [s.TrackingUID for s in plain.SegmentSequence]
     assert {seg.SOPInstanceUID, seg.SeriesInstanceUID}.isdisjoint({plain.SOPInstanceUID, plain.SeriesInstanceUID})
     organization = seg.DimensionOrganizationSequence[0].DimensionOrganizationUID
     assert organization != plain.DimensionOrganizationSequence[0].DimensionOrganizationUID

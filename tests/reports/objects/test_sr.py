@@ -18,7 +18,7 @@ from reports import codes
 from reports.errors import SourceUnusable
 from reports.findings.measurements import measure
 from reports.findings.severity import Level
-from reports.findings.wording import assessment, lesion_place
+from reports.findings.wording import assessment, lesion_place, millilitres
 from reports.objects.kinds import FORMS
 from reports.objects.profile import Profile
 from reports.objects.sr import build_rejection_sr, build_sr
@@ -54,7 +54,8 @@ def values(group: Dataset) -> dict[tuple[str, str | None], tuple[float, str]]:
     found = {}
     for item in group.ContentSequence:
         if item.ValueType == "NUM":
-            modifiers = [sub.ConceptCodeSequence[0].CodeValue for sub in item.get("ContentSequence", [])]
+            children = [sub for sub in item.get("ContentSequence", []) if concept(sub) == "121401"]
+            modifiers = [sub.ConceptCodeSequence[0].CodeValue for sub in children]
             measured = item.MeasuredValueSequence[0]
             key = (concept(item), modifiers[0] if modifiers else None)
             found[key] = (float(measured.NumericValue), measured.MeasurementUnitsCodeSequence[0].CodeValue)
@@ -68,6 +69,66 @@ def strings(item: Dataset) -> set[str]:
 
 def comments(group: Dataset) -> list[str]:
     return [item.TextValue for item in group.ContentSequence if concept(item) == "121106"]
+
+
+def head(sr: Dataset) -> list[str]:
+    """The sentences before the measurements."""
+    return [item.TextValue for item in sr.ContentSequence if concept(item) in ("121106", "121111", "121071")]
+
+
+def test_words_come_first_and_a_sentence_for_each_lesion(make_case, identity, validate) -> None:
+    """OHIF shows the tree from its top: it was a soup of numbers, with the hash of the weights in every group."""
+    case = make_case(SeriesDescription="Recon 2 LIVER")
+    confident = [replace(lesion, confidence=0.88, target=1) for lesion in case.findings.lesions]
+    case = replace(case, findings=replace(case.findings, lesions=tuple(confident), liver_hu_mean=105.2))
+    sr = sr_of(case, identity, note="Contrast phase: portal, known by a word in SeriesDescription.")
+    order = [concept(item) for item in sr.ContentSequence]
+    assert order.index("121111") < order.index("121071") < order.index("111028") < order.index("126010")
+    first = confident[0]
+    size, place = first.size, first.place
+    sentences = head(sr)
+    assert sentences[0] == "For research use, not a diagnosis."
+    assert sentences[1].startswith("2 liver lesions were found.")
+    assert sentences[2] == 'Segmented: CT series 4, "Recon 2 LIVER".'
+    assert sentences[4] == (
+        f"Lesion 1, {place.region}: {size.long_axis_mm:.1f} x {size.short_axis_mm:.1f} mm, "
+        f"{millilitres(size.volume_ml)} mL, {first.values.hu_mean:.0f} HU (liver 105), certainty 0.88; "
+        f"image {place.key_slice + 1} (z = {place.key_position_mm:.1f} mm), target T1."
+    )
+    content = pydicom.dcmread(io.BytesIO(written(sr))).ContentSequence
+    holding = [
+        value for item in content for value in strings(item) if case.segmentation.algorithm.weights_sha256 in value
+    ]
+    assert len(holding) == 1
+    assert validate(sr) == []
+
+
+def test_targets_bear_a_mark(make_case, identity, validate) -> None:
+    """In a code and in words; one that the model is unsure of has a question mark, and a sentence of its own."""
+    case = make_case()
+    sure, unsure = case.findings.lesions
+    lesions = (replace(sure, target=2, confidence=0.9), replace(unsure, target=1, confidence=0.45))
+    sr = sr_of(replace(case, findings=replace(case.findings, lesions=lesions)), identity)
+    _, *groups, _ = groups_of(sr)
+    marks = [
+        item.ConceptCodeSequence[0].CodeValue
+        for group in groups
+        for item in group.ContentSequence
+        if concept(item) == "RECIST_TARGET"
+    ]
+    assert marks == ["T2", "T1"]
+    sentences = head(sr)
+    assert any(text.endswith("target T2.") for text in sentences) and any(text.endswith("T1?.") for text in sentences)
+    assert any(text.startswith("Target T1 (lesion 2) has a confidence of 0.45, under 0.6: check") for text in sentences)
+    assert validate(sr) == []
+
+
+def test_the_entropy_says_its_bins(make_case, identity) -> None:
+    """Another width gives another number."""
+    _, first, *_ = groups_of(sr_of(make_case(), identity))
+    (entropy,) = [item for item in first.ContentSequence if item.ValueType == "NUM" and concept(item) == "TLU2"]
+    (method,) = [item for item in entropy.ContentSequence if concept(item) == "370129005"]
+    assert method.ConceptCodeSequence[0].CodeMeaning == "Histogram with bins of 25 HU from -1000 HU"
 
 
 def test_the_document_is_a_preliminary_oncology_report(make_case, identity) -> None:
@@ -105,13 +166,13 @@ def test_each_segment_has_its_group(make_case, identity) -> None:
         assert reference.ReferencedSOPSequence[0].ReferencedSegmentNumber == segment.SegmentNumber
         (source,) = [item for item in group.ContentSequence if concept(item) == "121232"]
         assert source.UID == case.headers[0].SeriesInstanceUID
-        assert "weights_sha256=" + "0123456789abcdef" * 4 in strings(group)
 
 
 def test_the_numbers_are_the_findings(make_case, identity) -> None:
     """Volume, axes, diameter and Hounsfield units of a lesion; count and burden in the summary."""
     case = make_case()
-    liver, first, _, summary = groups_of(sr_of(case, identity))
+    sr = sr_of(case, identity)
+    liver, first, _, summary = groups_of(sr)
     lesion = case.findings.lesions[0]
     assert values(liver)["118565006", None] == (pytest.approx(case.findings.liver_volume_ml, abs=1e-3), "mL")
     found = values(first)
@@ -123,7 +184,7 @@ def test_the_numbers_are_the_findings(make_case, identity) -> None:
     assert found["112031", "386136009"] == (pytest.approx(lesion.values.hu_sd, abs=1e-3), "[hnsf'U]")
     assert values(summary)["246206008", None] == (2, "1")
     assert values(summary)["TUMOR_BURDEN", None] == (pytest.approx(case.findings.burden_percent, abs=1e-3), "%")
-    assert "For research use, not a diagnosis." in comments(summary)
+    assert "For research use, not a diagnosis." in head(sr)
 
 
 def test_no_lesion_is_stated(make_case, identity, validate) -> None:
@@ -132,7 +193,7 @@ def test_no_lesion_is_stated(make_case, identity, validate) -> None:
     liver, summary = groups_of(sr)
     assert values(summary)["246206008", None] == (0, "1")
     assert values(summary)["TUMOR_BURDEN", None] == (0, "%")
-    assert any(text.startswith("No liver lesion was found.") for text in comments(summary))
+    assert any(text.startswith("No liver lesion was found.") for text in head(sr))
     assert validate(sr) == []
 
 
@@ -143,7 +204,7 @@ def test_no_liver_is_stated_without_a_seg(make_case, identity, validate) -> None
     (evaluation,) = [item for item in summary.ContentSequence if concept(item) == "10200004"]
     assert evaluation.ConceptCodeSequence[0].CodeValue == "260415000"
     assert values(summary) == {}
-    assert "Warning: NO_LIVER. No liver was found in the images." in comments(summary)
+    assert "Warning: NO_LIVER. No liver was found in the images." in head(sr)
     assert validate(sr) == []
 
 
@@ -155,9 +216,9 @@ def test_lesions_that_are_not_reported_are_not_counted(make_case, identity, vali
     sr = sr_of(case, identity)
     liver, summary = groups_of(sr)
     assert values(liver) and values(summary) == {}
-    assert not any("No liver lesion was found" in text for text in comments(summary))
-    assert any(text.startswith("Lesions are not reported: ") for text in comments(summary))
-    assert any(text.startswith("Warning: VALUES_DOUBTFUL.") for text in comments(summary))
+    assert not any("No liver lesion was found" in text for text in head(sr))
+    assert any(text.startswith("Lesions are not reported: ") for text in head(sr))
+    assert any(text.startswith("Warning: VALUES_DOUBTFUL.") for text in head(sr))
     assert validate(sr) == []
 
 
@@ -206,13 +267,13 @@ def test_the_volume_is_said(make_case, identity, validate) -> None:
     second = replace(identity, volume_index=1, volume_label="AcquisitionNumber 3")
     note = "Of 2 volumes the portal-venous one (AcquisitionNumber 3) was segmented."
     sr = sr_of(make_case(), second, note=note)
-    assert note in comments(groups_of(sr)[-1])
+    assert note in head(sr)
     assert sr.SeriesNumber == 9012
     assert sr.SeriesDescription == "Porta: findings (AcquisitionNumber 3)"
     assert validate(sr) == []
     plain = make_case()
-    said = 2 + len(assessment(plain.findings)) + len(plain.findings.warnings)
-    assert len(comments(groups_of(sr_of(plain, identity))[-1])) == said
+    said = 3 + len(plain.findings.lesions) + len(assessment(plain.findings)) + len(plain.findings.warnings)
+    assert len(head(sr_of(plain, identity))) == said
 
 
 def test_references_to_frames_say_which(make_case, identity, validate) -> None:
@@ -249,9 +310,9 @@ def test_mr_is_reported_without_hounsfield_units(make_case, identity, validate) 
 def test_axes_off_the_axial_plane_are_said_to_be(make_case, identity, orientation, plane) -> None:
     """RECIST means axial slices; with no lesion there is no axis to speak of."""
     note = f"Long and short axes were measured in the {plane} plane, as the images were acquired."
-    assert note in comments(groups_of(sr_of(make_case(orientation=orientation), identity))[-1])
-    assert note not in comments(groups_of(sr_of(make_case(orientation=orientation, lesions=False), identity))[-1])
-    assert not [text for text in comments(groups_of(sr_of(make_case(), identity))[-1]) if "plane" in text]
+    assert note in head(sr_of(make_case(orientation=orientation), identity))
+    assert note not in head(sr_of(make_case(orientation=orientation, lesions=False), identity))
+    assert not [text for text in head(sr_of(make_case(), identity)) if "plane" in text]
 
 
 def test_the_same_input_gives_the_same_bytes(make_case, identity) -> None:
@@ -330,7 +391,7 @@ def test_every_finding_that_has_a_code_is_there(make_case, identity, validate) -
     assert answers["246112005"] == findings.severity.level
     assert answers["MILAN"] == ("yes" if findings.milan.met else "no")
     assert answers["UP_TO_SEVEN"] == ("yes" if findings.up_to_seven.met else "no")
-    assert set(assessment(findings)) < set(comments(summary))
+    assert set(assessment(findings)) < set(head(sr))
     assert validate(sr) == []
 
 
@@ -343,7 +404,7 @@ def test_warnings_become_comments(make_case, identity) -> None:
     """What must be known to read the numbers stands beside them."""
     case = make_case()
     case = replace(case, findings=replace(case.findings, warnings=("TILT", "LESIONS_TRUNCATED", "NEWER_THAN_THIS")))
-    assert comments(groups_of(sr_of(case, identity))[-1])[-3:] == [
+    assert head(sr_of(case, identity))[-3:] == [
         "Warning: TILT. The gantry was tilted: the slices are not stacked along their normal.",
         "Warning: LESIONS_TRUNCATED. More lesions were found than a result can hold; the smallest were left out.",
         "Warning: NEWER_THAN_THIS.",
@@ -415,22 +476,26 @@ def test_results_that_belong_elsewhere_are_withdrawn(make_case, identity, valida
     sr = build_rejection_sr(make_case().headers, reason.sentence, reason, identity=identity)
     assert sr.SeriesDescription == "Porta: results withdrawn"
     (group,) = groups_of(sr)
-    assert comments(group)[0] == f"RESULTS WITHDRAWN. {reason.sentence}"
+    assert head(sr)[0] == f"RESULTS WITHDRAWN. {reason.sentence}"
     assert validate(sr) == []
 
 
 @pytest.mark.parametrize("reason", [reason for reason in RejectReason if reason != RejectReason.REASSIGNED])
 def test_a_rejected_series_is_reported_with_its_reason(make_case, identity, validate, reason) -> None:
-    """NOT PROCESSED, whatever the headers lack."""
-    case = make_case()
+    """NOT PROCESSED, whatever the headers lack; which series, and by which program: no model had a part in it."""
+    case = make_case(SeriesDescription="Recon 2 LIVER")
     for header in case.headers:
         del header.ImagePositionPatient, header.PixelSpacing, header.FrameOfReferenceUID
     sr = build_rejection_sr(case.headers, reason.sentence, reason, identity=identity)
     assert sr.SeriesDescription == "Porta: not processed"
     assert sr.SOPInstanceUID == identity.sop_instance_uid("verdict") != identity.sr_sop_instance_uid
     (group,) = groups_of(sr)
-    assert comments(group)[0] == f"NOT PROCESSED. {reason.sentence}"
+    assert head(sr)[0] == f"NOT PROCESSED. {reason.sentence}"
+    assert head(sr)[1] == 'The series is CT series 4, "Recon 2 LIVER".'
     assert str(reason) in strings(group)
+    (model,) = [item.TextValue for item in sr.ContentSequence if concept(item) == "121015"]
+    assert (model, sr.SoftwareVersions) == ("Porta", "0.1.0")
+    assert not any("none none" in value for value in strings(sr))
     assert validate(sr) == []
 
 
@@ -482,7 +547,12 @@ def test_a_reference_without_evidence_is_refused(make_case, identity) -> None:
     case = make_case()
     sources = usable_headers(case.headers, "1.2.3.4")
     group = MeasurementsAndQualitativeEvaluations(TrackingIdentifier("1.2.3.6", "Summary"))
-    of = {"title": codes.ONCOLOGY_MEASUREMENT_REPORT, "form": FORMS["sr_comprehensive"], "predecessors": ()}
+    of = {
+        "title": codes.ONCOLOGY_MEASUREMENT_REPORT,
+        "form": FORMS["sr_comprehensive"],
+        "predecessors": (),
+        "notes": (),
+    }
     by = {"algorithm": case.segmentation.algorithm, "identity": identity}
     with pytest.raises(SourceUnusable):
         document([group], sources[:3], library=sources[3:4], source=sources[0], **of, **by)

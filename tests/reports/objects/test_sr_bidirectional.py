@@ -152,6 +152,26 @@ def test_a_line_in_an_enhanced_image_names_its_frame(make_case, identity, valida
     assert validate(sr) == []
 
 
+def test_each_row_has_the_lesion_s_name(make_case, identity) -> None:
+    """OHIF labels a row by a finding site of this code; without it twelve rows were "Mass - Liver"."""
+    case = make_case()
+    first, second = case.findings.lesions
+    case = replace(case, findings=replace(case.findings, lesions=(replace(first, number=3, target=1), second)))
+    sites = [
+        [
+            (item.ConceptCodeSequence[0].value, item.ConceptCodeSequence[0].meaning)
+            for item in group.ContentSequence
+            if item.ConceptNameCodeSequence[0].meaning == "Finding Site"
+        ]
+        for group in groups_of(sr_of(case, identity))
+    ]
+    liver = ("10200004", "Liver")
+    assert sites == [
+        [liver, ("CORNERSTONEFREETEXT", "Lesion 3 (T1)")],
+        [liver, ("CORNERSTONEFREETEXT", "Lesion 2")],
+    ]
+
+
 @pytest.mark.parametrize(
     ("how", "said"), [({"lesions": False}, "No liver lesion was found."), ({"liver": False}, "No liver was found")]
 )
@@ -163,8 +183,8 @@ def test_no_lesion_has_such_an_sr_only_in_place_of_another(make_case, identity, 
     first = sr_of(make_case(), identity)
     sr = sr_of(case, replace(identity, revision=2), predecessors=[first])
     assert name(sr) == ("126001", "DCM", "Oncology Measurement Report")
-    (group,) = groups_of(sr)
-    assert any(said in item.TextValue for item in group.ContentSequence if item.ValueType == "TEXT")
+    assert len(groups_of(sr)) == 1
+    assert any(said in item.TextValue for item in sr.ContentSequence if item.ValueType == "TEXT")
     reference = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert (sr.SeriesDescription, sr.SeriesNumber) == (first.SeriesDescription, first.SeriesNumber)

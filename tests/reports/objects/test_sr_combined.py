@@ -62,8 +62,7 @@ def test_every_figure_of_the_whole_is_said(make_case, identity, validate, modali
     findings = replace(case.findings, target_diameter_sum_mm=43.25)
     case = replace(case, findings=findings)
     sr, seg = sr_of(case, identity), case.seg(identity)
-    groups = groups_of(sr)
-    comments = [item.TextValue for item in groups[1].ContentSequence if item.ValueType == "TEXT"]
+    comments = [item.TextValue for item in sr.ContentSequence if item.ValueType == "TEXT"]
     (alone,) = build_sr(replace(case.under(identity, seg=seg), findings=findings))
     liver, *_, whole = groups_of(alone)
     wording = {
