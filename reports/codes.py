@@ -109,8 +109,6 @@ OVERALL_RESPONSES = {
 NEW_LESIONS = Code("NEW_LESIONS", PRIVATE_SCHEME, "New lesions that count for RECIST 1.1")
 RECIST_TARGET = Code("RECIST_TARGET", PRIVATE_SCHEME, "Target lesion (RECIST 1.1)")
 TARGETS = {number: Code(f"T{number}", PRIVATE_SCHEME, f"Target {number}") for number in (1, 2)}
-OHIF_LABEL = "CORNERSTONEFREETEXT"
-"""Value of a finding site's code whose meaning OHIF shows as the label of a measurement, in whatever scheme."""
 NUMBER_OF_LESIONS = Code("246206008", "SCT", "Number of lesions")
 TUMOR_BURDEN = Code("TUMOR_BURDEN", PRIVATE_SCHEME, "Tumor burden (lesion volume per liver volume)")
 NOT_DETECTED = Code("260415000", "SCT", "Not detected")
@@ -126,9 +124,22 @@ PERCENT = Code("%", "UCUM", "percent")
 NO_UNITS = Code("1", "UCUM", "no units")
 HOUNSFIELD_UNIT = Code("[hnsf'U]", "UCUM", "Hounsfield unit")
 
-# RecommendedDisplayCIELabValue, one colour per class
+# RecommendedDisplayCIELabValue: one of the liver, one for each lesion
 LIVER_COLOUR = CIELabColor(l_star=62.0, a_star=-48.0, b_star=42.0)
 LESION_COLOUR = CIELabColor(l_star=55.0, a_star=72.0, b_star=48.0)
+LESION_COLOURS = (
+    LESION_COLOUR,
+    *(
+        CIELabColor.from_rgb(*rgb)
+        for rgb in ((0, 158, 255), (255, 140, 0), (200, 90, 255), (0, 220, 220), (255, 120, 190), (170, 120, 70))
+    ),
+)
+"""Red, blue, orange, violet, cyan, pink, brown, and again: apart from the liver and from the calipers too."""
+
+
+def lesion_colour(number: int) -> CIELabColor:
+    """Return the colour of a lesion, which it keeps with its number."""
+    return LESION_COLOURS[(number - 1) % len(LESION_COLOURS)]
 
 
 def private_scheme() -> CodingSchemeIdentificationItem:

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 
 from reports.findings.caveats import LOW_CONFIDENCE_BELOW
 from reports.findings.course import Course, FollowUp, PriorLesion, earlier_by
-from reports.findings.criteria import CRITERIA_CAVEAT, Criterion
+from reports.findings.criteria import BILOBAR, CRITERIA_CAVEAT, FEW, MULTIFOCAL, NONE, SOLITARY, UNILOBAR, Criterion
 from reports.findings.measurements import Findings, Lesion
 from reports.findings.response import CATEGORY_NAMES, RESPONSE_CAVEAT, Category, Response, Status
 
@@ -22,7 +22,7 @@ def assessment(findings: Findings) -> tuple[str, ...]:
         return ("Lesions are not reported: the images are unlike those that the model was trained on.",)
     if not findings.lesions:
         return ("No liver lesion was found.", *course_assessment(findings))
-    spread = ", ".join(part for part in (findings.spread, findings.lobes) if part)
+    spread = ", ".join(part for part in (_SPREAD_WORDS[findings.spread], _LOBE_WORDS.get(findings.lobes or "")) if part)
     size = "" if findings.size_category is None else f"; the largest: {findings.size_category} mm"
     first = f"Spread: {spread}{size}."
     if findings.target_diameter_sum_mm is not None:
@@ -45,6 +45,15 @@ def _doubtful_target(lesion: Lesion) -> str:
         f"Target T{lesion.target} (lesion {lesion.number}) has a confidence of {lesion.confidence:.2f}, "
         f"under {LOW_CONFIDENCE_BELOW:g}: check that it is a lesion before it is followed."
     )
+
+
+_SPREAD_WORDS = {
+    NONE: "no lesion",
+    SOLITARY: "one lesion",
+    FEW: "two or three lesions",
+    MULTIFOCAL: "more than three lesions",
+}
+_LOBE_WORDS = {UNILOBAR: "in one half of the liver", BILOBAR: "in both halves of the liver"}
 
 
 def course_assessment(findings: Findings) -> tuple[str, ...]:

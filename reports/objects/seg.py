@@ -120,7 +120,7 @@ def _segment_descriptions(
             tracking_id=lesion_tracking_id(lesion.number),
             tracking_uid=lesion.tracking_uid,
             anatomic_regions=[codes.LIVER],
-            display_color=codes.LESION_COLOUR,
+            display_color=codes.lesion_colour(lesion.number),
         )
         for lesion in findings.lesions
     ]

@@ -34,7 +34,7 @@ from reports.identity import ResultIdentity
 from reports.objects.case import Case
 from reports.objects.kinds import KINDS
 from reports.objects.sr import notes_of, summary_group
-from reports.objects.sr_document import Group, algorithm_id, case_document, measurement
+from reports.objects.sr_document import Group, add_comments, algorithm_id, case_document, measurement
 from reports.source_frames import SourceFrame
 
 KIND = KINDS["sr_bidirectional"]
@@ -76,24 +76,24 @@ def diameters_groups(case: Case) -> list[MeasurementsAndQualitativeEvaluations]:
 def diameters_group(
     lesion: Lesion, geometry: Geometry, frame: SourceFrame, algorithm: Algorithm, identity: ResultIdentity
 ) -> MeasurementsAndQualitativeEvaluations:
-    """TID 1501 of a lesion's two axes, each inferred from a line on its image `frame`."""
+    """TID 1501 of a lesion's two axes, each inferred from a line on its image `frame`.
+
+    Its comment is the label of the row in OHIF's panel: without one each row is "Mass - Liver".
+    """
     long_ends, short_ends = lesion.size.axis_end_points_lps_mm
-    return MeasurementsAndQualitativeEvaluations(
+    group = MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(lesion.tracking_uid, TRACKING_ID),
         finding_category=codes.MORPHOLOGICALLY_ABNORMAL_STRUCTURE,
         finding_type=codes.MASS,
-        finding_sites=[FindingSite(codes.LIVER), FindingSite(_label(lesion))],
+        finding_sites=[FindingSite(codes.LIVER)],
         algorithm_id=algorithm_id(algorithm, identity),
         measurements=[
             _axis(codes.OHIF_LONG_AXIS, lesion.size.long_axis_mm, long_ends, geometry, frame),
             _axis(codes.OHIF_SHORT_AXIS, lesion.size.short_axis_mm, short_ends, geometry, frame),
         ],
     )
-
-
-def _label(lesion: Lesion) -> Code:
-    """The label of the row in OHIF's panel, as OHIF itself writes it; without one each row is "Mass - Liver"."""
-    return Code(codes.OHIF_LABEL, codes.PRIVATE_SCHEME, f"Lesion {lesion.name}")
+    add_comments(group, [f"Lesion {lesion.name}"])
+    return group
 
 
 def _axis(

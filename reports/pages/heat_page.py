@@ -19,12 +19,12 @@ from reports.pages.drawing import BLACK, WHITE, Box, Canvas
 from reports.pages.slice_page import ImageNames, slice_line
 from reports.pages.slice_picture import (
     CALIPER_RGB,
-    LESION_RGB,
     LIVER_RGB,
     SOFT_RGB,
     PictureGrid,
     detail,
     draw_slice,
+    lesion_rgb,
     outlines,
     resampled,
     sampled,
@@ -42,6 +42,8 @@ FIELD, LEAST_FIELD_MM = 3.0, 60.0
 
 COLOURS = np.rint(255 * colormaps["inferno"](np.linspace(0.25, 1, 256))[:, :3]).astype(np.float32)
 """(256, 3) red, green, blue of heat; without the darkest, which cannot be told from an image."""
+AIR_BELOW_HU = -300.0
+"""Air, around the patient and in lung and bowel: there is nothing to explain."""
 MOST_COVER = 0.6
 """How much of the grey the brightest heat covers."""
 
@@ -95,10 +97,12 @@ def draw_heat_page(
     `canvas` has WIDTH and HEIGHT and is drawn over. Nothing on the page comes from the patient's own attributes.
     """
     geometry, plane = volume.geometry, explanation.plane
+    is_air = volume.array[plane] < AIR_BELOW_HU if volume.modality == "CT" else np.zeros(explanation.heat.shape, bool)
+    heat = np.where(is_air, np.float32(0), explanation.heat)
     scale = Window(0.0, explanation.highest or 1.0)
 
     def paint(greys: NDArray[np.uint8], grid: PictureGrid) -> NDArray[np.uint8]:
-        return overlay_heat(greys, resampled(explanation.heat, geometry, plane, grid, scale))
+        return overlay_heat(greys, resampled(heat, geometry, plane, grid, scale))
 
     canvas.fill(Box(0, 0, WIDTH, HEIGHT), BLACK)
     whole = Box(0, 0, SIDE, SIDE)
@@ -132,7 +136,7 @@ def _outline(
     lesion: Lesion,
 ) -> None:
     corner = np.array([box.left, box.top])
-    for mask, colour, width in ((labels >= LIVER, LIVER_RGB, 1.2), (labels == lesion.segment, LESION_RGB, 1.6)):
+    for mask, colour, width in ((labels >= LIVER, LIVER_RGB, 1.2), (labels == lesion.segment, lesion_rgb(lesion), 1.6)):
         for line in outlines(geometry, plane, mask):
             canvas.line(grid.to_pixels(line) + corner, colour, width=width, within=box)
 

@@ -19,6 +19,7 @@ from dicom_io.segmentation import Algorithm
 from reports.envelope import RESEARCH_USE
 from reports.findings.caveats import SENTENCES
 from reports.findings.measurements import Findings, Lesion
+from reports.findings.time_points import time_points
 from reports.findings.wording import assessment, course_cell, earlier_study, millilitres, uncounted
 from reports.identity import ResultIdentity
 from reports.pages.course_charts import draw_target_course, draw_volume_course, study_days
@@ -32,6 +33,8 @@ TITLE_SIZE, HEAD_SIZE, TEXT_SIZE, SMALL_SIZE = 18.0, 15.0, 9.0, 7.5
 LINE = 12.5
 TABLE_LESIONS = 15
 """How many lesions the table lists and the charts draw; the structured report has all."""
+TIME_POINTS = 5
+"""How many studies the table of all time points has, today's too."""
 NOTE_HEIGHT = 30.0
 TABLE_HEIGHT = 90.0
 """The least room of a table: its head, two rows and its note."""
@@ -40,10 +43,11 @@ COURSE_HEIGHT = 150.0
 PALETTE = 256
 """Colours of a picture in the PDF: a slice is grey with a few lines, and so a third as large."""
 
+DIAMETER_3D = "3-D, mm"
 COLUMNS = (
     ("Lesion", 76.0),
     ("Long x short, mm", 160.0),
-    ("3-D, mm", 200.0),
+    (DIAMETER_3D, 200.0),
     ("Volume, mL", 252.0),
     ("Mean, HU", 298.0),
     ("Image", 328.0),
@@ -166,7 +170,7 @@ def _summary(
     y = _head(sheet, heading, title, TITLE_SIZE)
     bottom = _foot(sheet, algorithm, identity)
     sheet.text(MARGIN, y, RESEARCH_USE, TEXT_SIZE, colour=WARNING_INK, bold=True)
-    y += 12
+    y = _warnings(sheet, findings, y + 14)
     if not findings.has_liver:
         sheet.text(MARGIN, y + 16, "No liver was found in this series. No segmentation was made.", HEAD_SIZE, bold=True)
         y += 40
@@ -174,15 +178,17 @@ def _summary(
         y = _figures(sheet, findings, y)
         for sentence in assessment(findings):
             y = sheet.paragraph(y, sentence)
-    y = _warnings(sheet, findings, y + 6)
     parts = (
         (_table, TABLE_HEIGHT, bool(findings.lesions)),
+        (_time_points, TABLE_HEIGHT, findings.follow_up is not None),
         (_course, COURSE_HEIGHT, findings.follow_up is not None and len(findings.follow_up.studies) > 1),
         (_charts, CHARTS_HEIGHT, bool(findings.lesions)),
     )
     for draw, needed, is_there in parts:
         if not is_there:
             continue
+        if y + needed > bottom and draw is _charts:
+            continue  # a page of charts alone, whose numbers the table has
         if y + needed > bottom:
             sheets.append(Sheet())
             y, bottom = _head(sheets[-1], heading, title, HEAD_SIZE), HEIGHT - 40
@@ -191,9 +197,10 @@ def _summary(
 
 
 def _figures(sheet: Sheet, findings: Findings, top: float) -> float:
-    """Four fields with the numbers that are asked for first."""
+    """Five fields with the numbers that are asked for first."""
     fields = (
         ("Liver, with lesions", f"{findings.liver_volume_ml:.0f} mL", LIVER_INK),
+        ("Liver, mean", "-" if findings.liver_hu_mean is None else f"{findings.liver_hu_mean:.0f} HU", LIVER_INK),
         ("Lesions", str(findings.lesion_count) if findings.is_judged else "-", LESION_INK),
         ("Tumour burden", "-" if findings.burden_percent is None else f"{findings.burden_percent:.1f} %", LESION_INK),
         ("Severity", str(findings.severity.level or "-"), INK),
@@ -209,7 +216,7 @@ def _figures(sheet: Sheet, findings: Findings, top: float) -> float:
 
 def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
     for name, right in COLUMNS:
-        name = "Change" if findings.follow_up and name == COLUMNS[-1][0] else name
+        name = "Change" if findings.follow_up and name == DIAMETER_3D else name
         sheet.text(right, top, name, SMALL_SIZE, colour=SOFT, align="right")
     sheet.text(REGION_LEFT, top, "Region", SMALL_SIZE, colour=SOFT)
     sheet.fill(MARGIN, top + 4, WIDTH - 2 * MARGIN, 0.7, RULE)
@@ -224,11 +231,8 @@ def _table(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
     note += f"Axes in the {findings.plane} plane{uncounted(findings)}. "
-    note += (
-        f"Change: of the volume, against {earlier_study(findings)}."
-        if findings.follow_up
-        else f"Confidence: the model's mean tumour probability, {findings.confidence_note}."
-    )
+    note += f"Change: of the volume, against {earlier_study(findings)}. " if findings.follow_up else ""
+    note += f"Confidence: the model's mean tumour probability, {findings.confidence_note}."
     return sheet.paragraph(y + 2, note, SMALL_SIZE, colour=SOFT)
 
 
@@ -236,15 +240,35 @@ def _cells(findings: Findings, lesion: Lesion) -> tuple[str, ...]:
     return (
         f"{lesion.target_name} {lesion.number}".strip(),
         f"{lesion.size.long_axis_mm:.1f} x {lesion.size.short_axis_mm:.1f}",
-        f"{lesion.size.diameter_3d_mm:.1f}",
+        course_cell(lesion.course) if findings.follow_up else f"{lesion.size.diameter_3d_mm:.1f}",
         millilitres(lesion.size.volume_ml),
         "-" if lesion.values.hu_mean is None else f"{lesion.values.hu_mean:.0f}",
         lesion.place.key_image.rpartition(" ")[2],
         f"{lesion.place.key_axis} {lesion.place.key_position_mm:.1f}",
-        course_cell(lesion.course)
-        if findings.follow_up
-        else ("-" if lesion.confidence is None else f"{lesion.confidence:.2f}"),
+        "-" if lesion.confidence is None else f"{lesion.confidence:.2f}",
     )
+
+
+def _time_points(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:
+    """Every lesion in every study: today's, and those that are gone, by the numbers that they keep."""
+    columns, rows = time_points(findings, most=TIME_POINTS)
+    sheet.text(MARGIN, top, "All time points: long axis, mm (volume, mL)", bold=True)
+    width = (WIDTH - 2 * MARGIN - 60) / len(columns)
+    rights = [MARGIN + 60 + width * (number + 1) for number in range(len(columns))]
+    top += LINE
+    for name, right in zip(columns, rights, strict=True):
+        sheet.text(right, top, name, SMALL_SIZE, colour=SOFT, align="right")
+    sheet.fill(MARGIN, top + 4, WIDTH - 2 * MARGIN, 0.7, RULE)
+    y = top + 16
+    fit = max(1, int((bottom - y - LINE) // LINE))
+    for name, cells in rows[:fit]:
+        sheet.text(MARGIN, y, f"Lesion {name}")
+        for cell, right in zip(cells, rights, strict=True):
+            sheet.text(right, y, cell, align="right")
+        y += LINE
+    if len(rows) > fit:
+        y = sheet.paragraph(y, f"And {len(rows) - fit} more.", SMALL_SIZE, colour=SOFT)
+    return y + 4
 
 
 def _course(sheet: Sheet, findings: Findings, top: float, bottom: float) -> float:

@@ -24,7 +24,14 @@ from reports.pages.window import Window
 
 LIVER_RGB: Colour = codes.LIVER_COLOUR.to_rgb(clip=True)
 LESION_RGB: Colour = codes.LESION_COLOUR.to_rgb(clip=True)
-"""The colours that the segments have in the SEG."""
+"""The colours that the segments have in the SEG; that of lesions the first one's."""
+
+
+def lesion_rgb(lesion: Lesion) -> Colour:
+    """Return the colour of a lesion, which is that of its segment."""
+    colour: Colour = codes.lesion_colour(lesion.number).to_rgb(clip=True)
+    return colour
+
 
 CALIPER_RGB: Colour = (255, 211, 77)
 SOFT_RGB: Colour = (176, 184, 192)
@@ -182,7 +189,7 @@ def draw_slice(
     for lesion in findings.lesions:
         lines = [grid.to_pixels(line) + corner for line in outlines(geometry, plane, labels == lesion.segment)]
         for points in lines:
-            canvas.line(points, LESION_RGB, width=2.0 if lesion in measured else 1.4, within=picture)
+            canvas.line(points, lesion_rgb(lesion), width=2.0 if lesion in measured else 1.4, within=picture)
         if lines:
             numbered.append((lesion, _bounds(np.concatenate(lines))))
     calipers = [
@@ -206,6 +213,7 @@ def draw_slice(
                 picture,
                 taken,
                 is_measured=lesion in measured,
+                own=lesion_rgb(lesion),
             )
         )
     return grid
@@ -235,8 +243,10 @@ def _length(canvas: Canvas, ends: Float, text: str, picture: Box, taken: Sequenc
     return box
 
 
-def _number(canvas: Canvas, text: str, bounds: Box, picture: Box, taken: Sequence[Box], *, is_measured: bool) -> Box:
-    """Write a lesion's number beside it."""
+def _number(
+    canvas: Canvas, text: str, bounds: Box, picture: Box, taken: Sequence[Box], *, is_measured: bool, own: Colour
+) -> Box:
+    """Write a lesion's number beside it, in its `own` colour unless it is measured."""
     width, height = canvas.text_size(text, LABEL_SIZE, bold=True)
     gap = 6.0
     candidates = [
@@ -245,7 +255,7 @@ def _number(canvas: Canvas, text: str, bounds: Box, picture: Box, taken: Sequenc
         for y in (bounds.top - height / 2, bounds.bottom - height / 2, bounds.top + bounds.height / 2 - height / 2)
     ]
     box = _freest(candidates, picture, taken)
-    colour = WHITE if is_measured else LESION_RGB
+    colour = WHITE if is_measured else own
     canvas.text(box.left, box.bottom, text, LABEL_SIZE, colour=colour, bold=True, halo=True)
     return box
 

@@ -12,7 +12,7 @@ from reports.findings.response import RESPONSE_CAVEAT
 from reports.findings.wording import assessment, course_cell, millilitres, uncounted
 from reports.identity import ResultIdentity
 from reports.pages.drawing import WHITE, Box, Canvas, Colour
-from reports.pages.slice_picture import CALIPER_RGB, LESION_RGB, LIVER_RGB, SOFT_RGB
+from reports.pages.slice_picture import CALIPER_RGB, LESION_RGB, LIVER_RGB, SOFT_RGB, lesion_rgb
 
 TABLE_LESIONS = 12
 """How many lesions the table lists at most, and fewer where the warnings need the room; the SR has all."""
@@ -24,7 +24,7 @@ BACKGROUND: Colour = (14, 18, 24)
 PANEL: Colour = (28, 34, 43)
 
 MARGIN = 44
-TITLE_SIZE, FIGURE_SIZE, TEXT_SIZE, SMALL_SIZE = 36.0, 34.0, 18.0, 16.0
+TITLE_SIZE, FIGURE_SIZE, TEXT_SIZE, SMALL_SIZE = 36.0, 28.0, 18.0, 16.0
 ROW, LINE = 30, 24
 FIELD_HEIGHT, FIELD_GAP = 104, 16
 
@@ -67,11 +67,12 @@ def draw_summary(
 ) -> None:
     """Draw the page over the whole of `canvas`. Nothing on it comes from the patient's own attributes.
 
-    The warnings get the room that they need, and the table of lesions what is left.
+    The warnings stand first and get the room that they need, and the table of lesions what is left.
     """
     canvas.fill(Box(0, 0, canvas.width, canvas.height), BACKGROUND)
-    bottom = _warnings(canvas, findings, _foot(canvas, algorithm, identity))
+    bottom = _foot(canvas, algorithm, identity)
     y = _head(canvas, series, identity, volume_note)
+    y = _warnings(canvas, findings, y)
     if not findings.has_liver:
         _no_liver(canvas, y)
         return
@@ -95,14 +96,15 @@ def _head(canvas: Canvas, series: str, identity: ResultIdentity, volume_note: st
 
 def _no_liver(canvas: Canvas, top: float) -> None:
     canvas.fill(Box(MARGIN, top, _room(canvas), FIELD_HEIGHT), PANEL)
-    canvas.text(MARGIN + 20, top + 46, "No liver was found in this series.", FIGURE_SIZE * 0.8, bold=True)
+    canvas.text(MARGIN + 20, top + 46, "No liver was found in this series.", FIGURE_SIZE, bold=True)
     canvas.text(MARGIN + 20, top + 80, "No segmentation was made.", TEXT_SIZE, colour=SOFT_RGB)
 
 
 def _figures(canvas: Canvas, findings: Findings, top: float) -> float:
-    """Four fields with the numbers that are asked for first."""
+    """Five fields with the numbers that are asked for first."""
     fields = (
         ("Liver, with lesions", f"{findings.liver_volume_ml:.0f} mL", LIVER_RGB),
+        ("Liver, mean", "-" if findings.liver_hu_mean is None else f"{findings.liver_hu_mean:.0f} HU", LIVER_RGB),
         ("Lesions", str(findings.lesion_count) if findings.is_judged else "-", LESION_RGB),
         ("Tumour burden", "-" if findings.burden_percent is None else f"{findings.burden_percent:.1f} %", LESION_RGB),
         ("Severity", str(findings.severity.level or "-"), WHITE),
@@ -141,7 +143,7 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
     fit = max(1, int((bottom - y) // ROW) - 1)
     shown = findings.lesions[: min(TABLE_LESIONS, fit)]
     for lesion in shown:
-        canvas.fill(Box(MARGIN, y - 15, 16, 16), LESION_RGB)
+        canvas.fill(Box(MARGIN, y - 15, 16, 16), lesion_rgb(lesion))
         for column in columns:
             canvas.text(column.right, y, column.text(lesion), TEXT_SIZE, align="right")
         room = canvas.width - MARGIN - REGION_LEFT
@@ -150,30 +152,32 @@ def _table(canvas: Canvas, findings: Findings, top: float, bottom: float) -> Non
     more = findings.lesion_count - len(shown)
     note = f"And {more} more, all in the structured report. " if more else ""
     note += f"Axes in the {findings.plane} plane{uncounted(findings)}. "
-    note += "Change: of the volume." if findings.follow_up else "Confidence: the model's mean tumour probability."
+    note += "Change: of the volume. " if findings.follow_up else ""
+    note += "Confidence: the model's mean tumour probability."
     canvas.text(MARGIN, y, canvas.shortened(note, SMALL_SIZE, _room(canvas)), SMALL_SIZE, colour=SOFT_RGB)
 
 
 def _columns(findings: Findings) -> tuple[_Column, ...]:
-    """Return the columns; with an earlier study, its comparison takes the place of the confidence."""
+    """Return the columns; with an earlier study, its comparison takes the place of where the image lies."""
     if findings.follow_up is None:
         return COLUMNS
-    return (*COLUMNS[:-1], _Column("Change", COLUMNS[-1].right, lambda lesion: course_cell(lesion.course)))
+    change = _Column("Change", COLUMNS[-2].right, lambda lesion: course_cell(lesion.course))
+    return (*COLUMNS[:-2], change, COLUMNS[-1])
 
 
-def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
-    """The warnings in words, down to `bottom`; returns where they begin."""
+def _warnings(canvas: Canvas, findings: Findings, top: float) -> float:
+    """The warnings in words, from `top`; returns where they end."""
     room = _room(canvas) - 24
     blocks = [canvas.wrapped(SENTENCES.get(code, code), TEXT_SIZE, room) for code in findings.warnings]
     if not blocks:
-        return bottom
+        return top
     fit, lines = 0, 0
     most = WARNING_LINES_BESIDE_COURSE if findings.follow_up else WARNING_LINES
     while fit < len(blocks) and lines + len(blocks[fit]) <= most:
         lines += len(blocks[fit])
         fit += 1
     left = len(blocks) - fit
-    top = bottom - LINE * (lines + (left > 0)) - 22
+    top += 6
     canvas.text(MARGIN, top, "Warnings", TEXT_SIZE, bold=True, colour=CALIPER_RGB)
     y = top + LINE + 2
     for block in blocks[:fit]:
@@ -183,7 +187,8 @@ def _warnings(canvas: Canvas, findings: Findings, bottom: float) -> float:
             y += LINE
     if left:
         canvas.text(MARGIN + 24, y, f"and {left} more, all in the structured report", TEXT_SIZE, colour=SOFT_RGB)
-    return top - 26
+        y += LINE
+    return y
 
 
 def _foot(canvas: Canvas, algorithm: Algorithm, identity: ResultIdentity) -> float:

@@ -274,12 +274,13 @@ def test_the_summary_page_and_the_pdf_show_it(make_case, identity) -> None:
     words = " ".join(canvas.written)
     assert "Lesions against a study of 90 days earlier" in words and "stable disease (SD;" in words
     assert "Change" in canvas.written and "+100 %" in canvas.written and "new" in canvas.written
-    assert "Confidence" not in canvas.written
+    assert "Confidence" in canvas.written
     ds = build_pdf(replace(case, findings=findings).under(identity))[0]
     document = ds.EncapsulatedDocument[: ds.EncapsulatedDocumentLength]
     text = "\n".join(page.extract_text() for page in PdfReader(io.BytesIO(document)).pages)
     assert "Lesions against a study of 90 days earlier" in text and "+100 %" in text
     assert "Volume then and now, mL, by lesion" in text and "90 d earlier" in text
+    assert "Confidence" in text
     plain = build_pdf(case.under(identity))[0]
     assert plain.EncapsulatedDocument != ds.EncapsulatedDocument
 

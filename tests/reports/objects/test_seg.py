@@ -396,6 +396,17 @@ def test_nothing_about_the_patient_is_said_aloud(make_case, capfd, caplog, recwa
 # --- LABELMAP
 
 
+def test_each_lesion_has_a_colour_of_its_own(make_case) -> None:
+    """It keeps it with its number; the liver's is none of theirs."""
+    case = make_case()
+    first, second = case.findings.lesions
+    case = replace(case, findings=replace(case.findings, lesions=(replace(first, number=3), replace(second, number=1))))
+    colours = [tuple(segment.RecommendedDisplayCIELabValue) for segment in case.seg().SegmentSequence]
+    plain = [tuple(segment.RecommendedDisplayCIELabValue) for segment in make_case().seg().SegmentSequence]
+    assert len({*colours, *plain}) == 4
+    assert colours[2] == plain[1] and colours[0] == plain[0]
+
+
 def labelmap_of(case, identity) -> Dataset:
     return case.seg(identity, profile=Profile(seg_type="labelmap"))
 

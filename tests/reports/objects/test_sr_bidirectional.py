@@ -153,23 +153,15 @@ def test_a_line_in_an_enhanced_image_names_its_frame(make_case, identity, valida
 
 
 def test_each_row_has_the_lesion_s_name(make_case, identity) -> None:
-    """OHIF labels a row by a finding site of this code; without it twelve rows were "Mass - Liver"."""
+    """OHIF labels a row by the comment of its group; without one twelve rows were "Mass - Liver"."""
     case = make_case()
     first, second = case.findings.lesions
     case = replace(case, findings=replace(case.findings, lesions=(replace(first, number=3, target=1), second)))
-    sites = [
-        [
-            (item.ConceptCodeSequence[0].value, item.ConceptCodeSequence[0].meaning)
-            for item in group.ContentSequence
-            if item.ConceptNameCodeSequence[0].meaning == "Finding Site"
-        ]
-        for group in groups_of(sr_of(case, identity))
+    labels = [
+        [item.TextValue for item in group.ContentSequence if name(item)[0] == "121106"]
+        for group in groups_of(reread(sr_of(case, identity)))
     ]
-    liver = ("10200004", "Liver")
-    assert sites == [
-        [liver, ("CORNERSTONEFREETEXT", "Lesion 3 (T1)")],
-        [liver, ("CORNERSTONEFREETEXT", "Lesion 2")],
-    ]
+    assert labels == [["Lesion 3 (T1)"], [f"Lesion {second.name}"]]
 
 
 @pytest.mark.parametrize(

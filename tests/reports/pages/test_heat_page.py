@@ -1,5 +1,7 @@
 """The page of an explanation: its heat lies where it is on the slice, and no heat changes nothing."""
 
+from dataclasses import replace
+
 import numpy as np
 
 from reports.pages.drawing import Canvas
@@ -53,3 +55,18 @@ def test_a_map_without_heat_has_a_page(make_case) -> None:
     case = make_case()
     empty = np.zeros(case.volume.geometry.shape[1:], np.float32)
     assert page(case, empty, highest=0.0).shape == (HEIGHT, WIDTH, 3)
+
+
+def test_no_heat_is_drawn_over_air(make_case) -> None:
+    """A map of few pixels spreads into the air around the patient, where there is nothing to explain."""
+    case = make_case()
+    plane = case.findings.lesions[0].place.key_slice
+    array = case.volume.array.copy()
+    array[plane, :20] = -1000
+    case = replace(case, volume=replace(case.volume, array=array))
+    heat = np.ones(case.volume.array.shape[1:], np.float32)
+    cold, hot = page(case, np.zeros_like(heat)), page(case, heat)
+    rows = np.argwhere((cold != hot).any(axis=-1)[:SIDE, :SIDE])[:, 0]
+    geometry = case.volume.geometry
+    _, border = whole_slice(geometry, plane, SIDE).to_pixels(geometry.index_to_lps([plane, 19, 8]))
+    assert rows.min() >= border - 1 and rows.max() > border + 100

@@ -8,6 +8,7 @@ from scipy.ndimage import map_coordinates
 from scipy.spatial import cKDTree
 
 from dicom_io.segmentation import Segmentation
+from reports import codes
 from reports.findings.measurements import measure
 from reports.pages.drawing import Box, Canvas
 from reports.pages.hanging import hanging
@@ -19,6 +20,7 @@ from reports.pages.slice_picture import (
     LIVER_RGB,
     MARGIN,
     draw_slice,
+    lesion_rgb,
     outlines,
     sampled,
     whole_slice,
@@ -75,6 +77,7 @@ def near(pixels, colour):
     hued = {
         LIVER_RGB: green - np.maximum(red, blue) > 35,
         LESION_RGB: red - np.maximum(green, blue) > 70,
+        codes.lesion_colour(2).to_rgb(clip=True): blue - np.maximum(red, green) > 70,
         CALIPER_RGB: np.minimum(red, green) - blue > 50,
     }
     return np.argwhere(hued[colour])[:, ::-1].astype(float)
@@ -267,7 +270,7 @@ def test_every_lesion_of_the_slice_has_its_number(make_case) -> None:
     for lesion in (one, two):
         lines = outlines(case.volume.geometry, plane, case.segmentation.labels[plane] == lesion.segment)
         right = np.concatenate([grid.to_pixels(line) for line in lines]).max(axis=0)[0]
-        red = near(outlined, LESION_RGB)
+        red = near(outlined, lesion_rgb(lesion))
         assert ((red[:, 0] > right + 4) & (red[:, 0] < right + 30)).sum() > 20
 
 
