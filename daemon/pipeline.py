@@ -215,6 +215,7 @@ class Pipeline:
             replaced=self._replaced_by(job),
             archives=self._archives(job),
             memory_mb=self.config.engine.memory_mb,
+            oncology=rule.oncology,
         )
         try:
             reported = self._run(REPORT, request)

@@ -154,8 +154,10 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.TILT: "The gantry was tilted: the slices are not stacked along their normal.",
     SeriesWarning.UNEVEN_SPACING: "The distance between neighbouring slices is not the same throughout.",
     SeriesWarning.MISSING_SLICES: "Slices are missing; what lies between is measured from their neighbours.",
-    SeriesWarning.LEFT_OUT: "Images of the series that belong to no volume were left out.",
-    SeriesWarning.SEVERAL_VOLUMES: "The series holds several volumes.",
+    SeriesWarning.LEFT_OUT: "Images of the series that belong to no volume were left out. OHIF may "
+    "not open the segmentation of such a series: the key images show it.",
+    SeriesWarning.SEVERAL_VOLUMES: "The series holds several volumes. OHIF lays the segmentation over all of them: it "
+    "belongs to the one that was segmented.",
     SeriesWarning.DUPLICATE_DIFFERENT: "Images came twice under one UID with different content; the first were used.",
     SeriesWarning.DUPLICATE_SLICES: "Images came twice, with the same pixels at the same place; one of each was used.",
     SeriesWarning.SEPARATE_RANGES: "The slices lie in separate ranges; a liver across them was measured in parts.",

@@ -27,6 +27,7 @@ from dicom_io.stacks import Stack
 from dicom_io.volume import Volume
 from models.cards import fitting
 from models.inference import segment
+from reports.findings.findings import without_hcc
 from reports.findings.measurements import Findings, measure
 from reports.identity import identity_of, software_version
 from reports.objects.case import measured_case
@@ -235,7 +236,7 @@ def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Pat
     """The DICOM objects where there are images to refer to, and findings.json."""
     stack = task.stack
     if stack is None:
-        findings = measure(volume, segmentation, tracking_seed=volume.series_instance_uid)
+        findings = without_hcc(measure(volume, segmentation, tracking_seed=volume.series_instance_uid))
         write_durably(out / FINDINGS, findings_bytes(findings, segmentation.algorithm, software_version()))
         return findings, ImageNames(volume.modality)
     identity = identity_of(
@@ -247,6 +248,7 @@ def _write_task(task: Task, volume: Volume, segmentation: Segmentation, out: Pat
     )
     identity = replace(identity, volume_index=stack.index, volume_label=stack.label)
     case = measured_case(stack, volume, segmentation, identity=identity, note=task.note)
+    case = replace(case, findings=without_hcc(case.findings))
     write_results(case, out)
     if attributes := left_out(case.source.headers[0]):
         warn(f"porta: {out}: {', '.join(attributes)} left out: the images hold no valid value")

@@ -146,7 +146,8 @@ class Rule(Section):
 
     Of the series of one study that fall under the rule, the `per_study` best for `prefer` are reported. The `shadow`
     models segment the same volumes afterwards: how far they disagree is kept, and nothing of theirs is sent. One that
-    is not `enabled` matches no series, and what fell under it before goes on. Of what waits,
+    is not `enabled` matches no series, and what fell under it before goes on. `oncology` names the tumours whose
+    criteria are computed. Of what waits,
     that of the highest `priority` is worked on, and sent, first.
     """
 
@@ -159,6 +160,7 @@ class Rule(Section):
     priority: int = 0
     per_study: int = Field(default=1, ge=1)
     prefer: Literal["portal", "arterial", "native", "delayed", "all"] = "portal"
+    oncology: Annotated[tuple[Literal["hcc"], ...], AfterValidator(each_once)] = ()
 
     @field_validator("shadow")
     @classmethod

@@ -64,7 +64,7 @@ from models.explain import gradcam, look
 from models.forward import Shortage, warm_up
 from models.inference import Model, load_model, segment, segment_with_probabilities
 from models.maps import Heat
-from reports.findings.measurements import Findings
+from reports.findings.findings import Findings, without_hcc
 from reports.identity import ResultIdentity
 from reports.objects.case import Case, measured_case
 from reports.objects.key_images import LESION_IMAGES
@@ -232,6 +232,8 @@ def report_series(request: ReportRequest) -> Reported:
         case = replace(
             case, findings=compare_with_priors(case.findings, case.segmentation, case.source.headers[0], priors)
         )
+        if "hcc" not in request.oncology:
+            case = replace(case, findings=without_hcc(case.findings))
         discard_unsound(outbox / str(index))
         results += write_results(case, outbox / str(index), profiles=request.profiles, predecessors=predecessors)
         keep_sums(outbox / str(index))

@@ -3,7 +3,7 @@
 Pure. `reports.findings.measurements` makes it, everything else in this folder reads it.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from reports.findings.caveats import LOW_CONFIDENCE_BELOW, NOT_JUDGED
 from reports.findings.course import Course, EarlierStudy, FollowUp
@@ -125,3 +125,8 @@ class Findings:
         studies = self.follow_up.studies if self.follow_up else ()
         place = [each.segment for each in self.lesions].index(lesion.segment)
         return [(study, study.courses[place]) for study in studies]
+
+
+def without_hcc(findings: Findings) -> Findings:
+    """Leave out the criteria of hepatocellular carcinoma: they say nothing of other tumours."""
+    return replace(findings, milan=None, up_to_seven=None)
