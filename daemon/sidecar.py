@@ -16,7 +16,7 @@ from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.image_header import ImageHeader, from_json
 from dicom_io.values import DAMAGED
 
-FORM = 5
+FORM = 6
 """Counts the forms of the header; one that was written in another form is not read."""
 
 LONGEST_AT_ONCE = 1 << 21

@@ -132,6 +132,7 @@ def image_header(contents: Contents) -> ImageHeader:
         unusable=tuple(keyword for keyword, read in stated.items() if read(ds, keyword) in UNREAD),
         identity=identity_of(ds),
         trailing=contents.trailing,
+        instance_number=values.integer(ds, "InstanceNumber"),
     )
 
 

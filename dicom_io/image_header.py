@@ -78,6 +78,8 @@ class ImageHeader:
     """Whose it is and of which study and series: digests, which name nobody."""
     trailing: int = 0
     """Bytes after the pixel data that are no part of a data set."""
+    instance_number: int | None = None
+    """By which viewers show the image; None where it has none. Nothing is sorted by it."""
 
     def to_json(self) -> str:
         """As text; `from_json` gives it back."""

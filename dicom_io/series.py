@@ -142,9 +142,10 @@ def stack_headers(stack: Stack) -> tuple[Dataset, ...]:
             "ImageOrientationPatient": list(plane.image_orientation_patient),
             "PixelSpacing": list(plane.pixel_spacing),
             "SliceThickness": plane.slice_thickness,
+            "InstanceNumber": header.instance_number,
         }
         for keyword, value in stated.items():
-            if value not in ("", []):
+            if value not in ("", [], None):
                 values.put(ds, keyword, value)
     return tuple(headers)
 

@@ -108,7 +108,7 @@ def build_rejection_sr(
         algorithm=algorithm,
         identity=identity,
         predecessors=predecessors,
-        notes=[(codes.COMMENT, text) for text in said],
+        notes=[(codes.SUMMARY, said)],
         description="Porta: results withdrawn" if is_withdrawn else None,
     )
 
@@ -246,13 +246,12 @@ def notes_of(case: Case, *whole: str) -> list[Note]:
     assessed = assessment(findings) if findings.lesions else course_assessment(findings)
     summary = (_in_words(findings), *whole, _series_sentence(case), case.note)
     lesions = (lesion_sentence(findings, lesion) for lesion in findings.lesions)
-    comments = (_plane_note(findings), *(caveat(code) for code in findings.warnings))
+    warnings = [_plane_note(findings), *(caveat(code) for code in findings.warnings)]
     return [
-        (codes.COMMENT, RESEARCH_USE),
-        *((codes.SUMMARY, text) for text in summary if text),
-        *((codes.FINDING, text) for text in lesions),
-        *((codes.SUMMARY, text) for text in assessed),
-        *((codes.COMMENT, text) for text in comments if text),
+        (codes.SUMMARY, [RESEARCH_USE, *filter(None, summary)]),
+        *((codes.FINDING, [text]) for text in lesions),
+        (codes.SUMMARY, assessed),
+        *((codes.COMMENT, [text]) for text in warnings if text),
     ]
 
 

@@ -53,7 +53,7 @@ def build_bidirectional_sr(case: Case) -> list[Dataset]:
         raise ValueError("no lesion, no diameters")
     groups: list[Group] = [*diameters_groups(case)]
     if groups:
-        title, notes = codes.IMAGING_MEASUREMENT_REPORT, [(codes.COMMENT, RESEARCH_USE)]
+        title, notes = codes.IMAGING_MEASUREMENT_REPORT, [(codes.SUMMARY, [RESEARCH_USE])]
         return [case_document(case, groups, kind=KIND, title=title, notes=notes)]
     groups, title = [summary_group(case)], codes.ONCOLOGY_MEASUREMENT_REPORT
     return [case_document(case, groups, kind=KIND, title=title, notes=notes_of(case))]

@@ -7,6 +7,8 @@ from highdicom.sr import (
     AlgorithmIdentification,
     Comprehensive3DSR,
     ComprehensiveSR,
+    ContainerContentItem,
+    ContentSequence,
     CoordinatesForMeasurement,
     DeviceObserverIdentifyingAttributes,
     Measurement,
@@ -46,8 +48,8 @@ LIBRARY_IMAGES = 10
 Group = VolumetricROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations
 
 
-Note = tuple[Code, str]
-"""A sentence at the head of a report, under its concept."""
+Note = tuple[Code, Sequence[str]]
+"""A part of the head of a report: its heading, and its sentences."""
 
 
 def case_document(case: Case, groups: Sequence[Group], *, kind: Kind, title: Code, notes: Sequence[Note]) -> Dataset:
@@ -93,7 +95,7 @@ def document(
     """
     kind = KINDS[form.kind]
     if predecessors:
-        notes = [(codes.COMMENT, _replacing(len(predecessors))), *notes]
+        notes = [(codes.COMMENT, [_replacing(len(predecessors))]), *notes]
     with quietly():
         try:
             report = MeasurementReport(
@@ -135,11 +137,18 @@ def document(
 
 
 def _put_first(root: Dataset, notes: Sequence[Note]) -> None:
-    """Put texts before the Image Library and the measurements: TID 1500 is extensible, and groups keep their order."""
+    """Put texts before the Image Library and the measurements: TID 1500 is extensible, and groups keep their order.
+
+    Each part has a container: viewers run the texts of one into one paragraph.
+    """
     place = next(index for index, item in enumerate(root.ContentSequence) if item.RelationshipType == CONTAINS.value)
-    for number, (concept, text) in enumerate(notes):
-        item = TextContentItem(name=concept, value=text, relationship_type=CONTAINS)
-        root.ContentSequence.insert(place + number, item)
+    parts = [(heading, texts) for heading, texts in notes if texts]
+    for number, (heading, texts) in enumerate(parts):
+        part = ContainerContentItem(name=heading, relationship_type=CONTAINS)
+        part.ContentSequence = ContentSequence(
+            [TextContentItem(name=codes.COMMENT, value=text, relationship_type=CONTAINS) for text in texts]
+        )
+        root.ContentSequence.insert(place + number, part)
 
 
 CONTAINS = RelationshipTypeValues.CONTAINS

@@ -513,3 +513,14 @@ def test_a_tilted_stack_keeps_its_planes(unpacked: Callable[[str], list[Path]]) 
 
 def test_the_maker_makes_ct(make_series: MakeSeries) -> None:
     assert {dcmread(path).SOPClassUID for path in make_series()} == {CTImageStorage}
+
+
+def test_each_header_has_the_number_of_its_image(make_series: MakeSeries) -> None:
+    """Viewers show an image by its InstanceNumber; only the first slice's header had one."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.InstanceNumber = 100 - index
+
+    (stack,) = open_series(make_series(change)).stacks
+    numbers = [int(header.InstanceNumber) for header in stack_headers(stack)]
+    assert numbers == [100 - index for index in range(len(stack.slices))]

@@ -73,7 +73,8 @@ def comments(group: Dataset) -> list[str]:
 
 def head(sr: Dataset) -> list[str]:
     """The sentences before the measurements."""
-    return [item.TextValue for item in sr.ContentSequence if concept(item) in ("121106", "121111", "121071")]
+    parts = [item for item in sr.ContentSequence if concept(item) in ("121106", "121111", "121071")]
+    return [item.TextValue for part in parts for item in part.ContentSequence]
 
 
 def test_words_come_first_and_a_sentence_for_each_lesion(make_case, identity, validate) -> None:

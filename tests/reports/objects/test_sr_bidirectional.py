@@ -176,7 +176,8 @@ def test_no_lesion_has_such_an_sr_only_in_place_of_another(make_case, identity, 
     sr = sr_of(case, replace(identity, revision=2), predecessors=[first])
     assert name(sr) == ("126001", "DCM", "Oncology Measurement Report")
     assert len(groups_of(sr)) == 1
-    assert any(said in item.TextValue for item in sr.ContentSequence if item.ValueType == "TEXT")
+    parts = [item for item in sr.ContentSequence if item.ValueType == "CONTAINER"]
+    assert any(said in item.TextValue for part in parts for item in part.ContentSequence if item.ValueType == "TEXT")
     reference = sr.PredecessorDocumentsSequence[0].ReferencedSeriesSequence[0].ReferencedSOPSequence[0]
     assert reference.ReferencedSOPInstanceUID == first.SOPInstanceUID
     assert (sr.SeriesDescription, sr.SeriesNumber) == (first.SeriesDescription, first.SeriesNumber)

@@ -62,7 +62,8 @@ def test_every_figure_of_the_whole_is_said(make_case, identity, validate, modali
     findings = replace(case.findings, target_diameter_sum_mm=43.25)
     case = replace(case, findings=findings)
     sr, seg = sr_of(case, identity), case.seg(identity)
-    comments = [item.TextValue for item in sr.ContentSequence if item.ValueType == "TEXT"]
+    parts = [item for item in sr.ContentSequence if item.ValueType == "CONTAINER"]
+    comments = [item.TextValue for part in parts for item in part.ContentSequence if item.ValueType == "TEXT"]
     (alone,) = build_sr(replace(case.under(identity, seg=seg), findings=findings))
     liver, *_, whole = groups_of(alone)
     wording = {
