@@ -224,8 +224,9 @@ def _callers(config: Config, *, over_tls: bool) -> list[scp.Caller]:
             peer.ae_title,
             peer.host,
             peer.maximum_associations,
-            may_store=peer.accept,
+            may_store=peer.accept and peer.store,
             may_report=peer.name in committing,
+            networks=peer.networks,
         )
         for peer in config.peers
         if (peer.accept or peer.name in committing) and (over_tls or not peer.tls)

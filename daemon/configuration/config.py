@@ -10,6 +10,7 @@ import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -26,12 +27,13 @@ from pydantic import (
 from daemon.configuration.faults import Fault, key_text, reference_faults, show_value
 from daemon.configuration.match import Match
 from daemon.configuration.peers import Peer as Peer
+from daemon.configuration.peers import Tls as Tls
 from daemon.configuration.toml_document import parse_document
 from daemon.configuration.toml_lines import KeyPath, key_lines, line_of
 from daemon.configuration.values import (
-    AbsolutePath,
     AETitle,
     Host,
+    Hours,
     Name,
     ObjectKind,
     Port,
@@ -62,20 +64,6 @@ RELOADED_DICOM = ("ae_title", "port")
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
 
 KnownModels = Collection[str] | Callable[[Path], Collection[str]] | None
-
-
-class Tls(Section):
-    """The port of DICOM over TLS, beside the plain one; with `ca_file` callers need a certificate by one of these."""
-
-    port: Port = 2762
-    certificate_file: AbsolutePath
-    key_file: AbsolutePath | None = None
-    ca_file: AbsolutePath | None = None
-
-    @property
-    def certificates(self) -> Certificates:
-        """What it is spoken with."""
-        return Certificates(self.ca_file, self.certificate_file, self.key_file)
 
 
 class Dicom(Section):
@@ -112,6 +100,15 @@ class Destination(Section):
     longest_retry_s: Seconds = Field(default=300.0, validate_default=True)
     give_up_after_s: Seconds = 259200.0
     timeout_s: Seconds = 30.0
+    hours: tuple[Hours, ...] = ()
+
+    def is_open(self, now: float) -> bool:
+        """Whether objects are sent at `now` (seconds since 1970): in its `hours`, by the local time, or always."""
+        local = datetime.fromtimestamp(now).strftime("%H:%M")
+        windows = [hours.split("-") for hours in self.hours]
+        return not windows or any(
+            begin <= local < end if begin < end else local >= begin or local < end for begin, end in windows
+        )
 
     @property
     def profile(self) -> Profile:

@@ -1,10 +1,24 @@
-"""The peers of the file: who they are, what they may, where they are asked, and how they know us."""
+"""The peers of the file: who they are, what they may, where they are asked, and how they know us; and our TLS."""
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from daemon.configuration.values import AbsolutePath, AETitle, Host, Name, Port, Section, Url
+from daemon.configuration.values import AbsolutePath, AETitle, Host, Name, Network, Port, Section, Url
 from dicom_io.tls import Certificates
 from dicom_io.web.service import Secret, WebService
+
+
+class Tls(Section):
+    """The port of DICOM over TLS, beside the plain one; with `ca_file` callers need a certificate by one of these."""
+
+    port: Port = 2762
+    certificate_file: AbsolutePath
+    key_file: AbsolutePath | None = None
+    ca_file: AbsolutePath | None = None
+
+    @property
+    def certificates(self) -> Certificates:
+        """What it is spoken with."""
+        return Certificates(self.ca_file, self.certificate_file, self.key_file)
 
 
 class Peer(Section):
@@ -19,6 +33,8 @@ class Peer(Section):
     host: Host | None = None
     port: Port | None = None
     accept: bool = False
+    store: bool = True
+    networks: tuple[Network, ...] = ()
     maximum_associations: int | None = Field(default=None, ge=1)
     query: bool = False
     url: Url | None = None

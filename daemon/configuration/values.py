@@ -4,6 +4,7 @@ A refusal is a ValueError whose text is the sentence of a fault (see `daemon.con
 """
 
 import re
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -59,6 +60,20 @@ def _url(value: str) -> str:
     return value
 
 
+def _hours(value: str) -> str:
+    time = r"([01]\d|2[0-3]):[0-5]\d"
+    if not re.fullmatch(rf"{time}-{time}", value) or value[:5] == value[6:]:
+        raise ValueError(f'must be two times of the day, as "18:00-07:00", not {show_value(value)}')
+    return value
+
+
+def _network(value: str) -> str:
+    try:
+        return str(ip_network(value))
+    except ValueError:
+        raise ValueError(f'must be a network, as "10.1.0.0/16", not {show_value(value)}') from None
+
+
 def _absolute_path(value: Path) -> Path:
     if not value.is_absolute():
         raise ValueError(f"must be an absolute path, not {show_value(str(value))}")
@@ -90,6 +105,8 @@ AETitle = Annotated[str, AfterValidator(_ae_title)]
 Name = Annotated[str, AfterValidator(checked_name)]
 Host = Annotated[str, AfterValidator(_host)]
 Port = Annotated[int, AfterValidator(_port)]
+Hours = Annotated[str, AfterValidator(_hours)]
+Network = Annotated[str, AfterValidator(_network)]
 Url = Annotated[str, AfterValidator(_url)]
 AbsolutePath = Annotated[Path, Strict(False), AfterValidator(_absolute_path)]
 ObjectKind = Annotated[str, AfterValidator(_object_kind)]

@@ -8,8 +8,16 @@ from dataclasses import dataclass, replace
 from functools import partial
 
 from daemon.configuration.config import Config, Destination
-from daemon.delivery.archives import reach, remote_of
-from daemon.delivery.statuses import NOT_COMMITTED, NotCommitted, NotHeld, NotReported, Unanswered, status_code
+from daemon.delivery.archives import Archive, reach, remote_of
+from daemon.delivery.statuses import (
+    ANSWER_LOST,
+    NOT_COMMITTED,
+    NotCommitted,
+    NotHeld,
+    NotReported,
+    Unanswered,
+    status_code,
+)
 from daemon.errors import DestinationGone
 from daemon.guard import guarded
 from daemon.integrity import check_file
@@ -18,7 +26,7 @@ from daemon.ledger.commitments import ASKED, COMMITTED, Commitments, Reported, t
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
 from daemon.spool import Spool
-from dicom_io.errors import AssociationLost, ContextNotAccepted, StoreRefused
+from dicom_io.errors import AssociationLost, ContextNotAccepted, PeerError, PeerUnreachable, StoreRefused
 from dicom_io.network.commitment import (
     MOST_REFERENCES,
     Reference,
@@ -60,6 +68,8 @@ class Deliverer:
         they do when two in a row get no answer. One alone, after others had theirs, is itself to blame.
         """
         moved = self._settle_reports(destination)
+        if not destination.is_open(self.clock()):
+            return moved
         silent: list[tuple[Delivery, Exception]] = []
 
         def failed(delivery: Delivery, error: Exception) -> None:
@@ -174,18 +184,27 @@ class Deliverer:
     def _try(self, delivery: Delivery, destination: Destination) -> None:
         archive = reach(self.config, destination)
         if delivery.state == DeliveryState.PENDING:
+            if delivery.last_status == ANSWER_LOST and self._is_there(archive, delivery):
+                self._advance(delivery, DeliveryState.STORED, "HELD")
+                return
             path = self.spool.root / delivery.path
             check_file(path, delivery.sha256)
             status = archive.store(path)
             self._advance(delivery, DeliveryState.STORED, f"0x{status:04X}")
             return
-        if not archive.holds(
-            study_instance_uid=delivery.study_instance_uid,
-            series_instance_uid=delivery.series_instance_uid,
-            sop_instance_uid=delivery.sop_instance_uid,
-        ):
+        if not archive.holds(**_where(delivery)):
             raise NotHeld(f"{archive} does not hold what it was sent")
         self._advance(delivery, DeliveryState.CONFIRMED, "HELD")
+
+    @staticmethod
+    def _is_there(archive: Archive, delivery: Delivery) -> bool:
+        """Whether an object arrived whose answer did not; False where the archive answers no queries."""
+        try:
+            return archive.holds(**_where(delivery))
+        except PeerUnreachable:
+            raise
+        except PeerError:
+            return False
 
     def _advance(self, delivery: Delivery, state: DeliveryState, status: str) -> None:
         self.ledger.advance_delivery(delivery, state, now=self.clock(), status=status)
@@ -248,6 +267,11 @@ class Deliverer:
         status = status_code(error)
         self.ledger.halt_delivery(delivery, code, now=self.clock(), status=status)
         log.error("delivery.halted", **_named(delivery, error), halt=code, status=status, error=error)
+
+
+def _where(delivery: Delivery) -> dict[str, str]:
+    keys = ("study_instance_uid", "series_instance_uid", "sop_instance_uid")
+    return {key: getattr(delivery, key) for key in keys}
 
 
 def _awaits_commitment(delivery: Delivery) -> bool:

@@ -4,6 +4,7 @@ from pydicom.uid import UID
 
 from daemon.errors import DestinationGone, FileDamaged
 from dicom_io.errors import (
+    AssociationLost,
     AssociationRefused,
     CertificateUnusable,
     CommitmentRefused,
@@ -23,6 +24,7 @@ OUTBOX_DAMAGED, OUTBOX_UNREADABLE = "OUTBOX_DAMAGED", "OUTBOX_UNREADABLE"
 
 COMMITMENT_NOT_ACCEPTED, COMMITMENT_REFUSED = "COMMITMENT_NOT_ACCEPTED", "COMMITMENT_REFUSED"
 CERTIFICATE_UNUSABLE = "CERTIFICATE_UNUSABLE"
+ANSWER_LOST = "ANSWER_LOST"
 NOT_COMMITTED, NOT_REPORTED = "NOT_COMMITTED", "NOT_REPORTED"
 
 ADVICE = {
@@ -42,6 +44,8 @@ ADVICE = {
     "the peer are there, may be read, and fit together.",
     "ASSOCIATION_REFUSED": "The destination refuses the association: does it know our AE title, host and port, and is "
     "its own AE title right?",
+    ANSWER_LOST: "The destination took the object, or a part of it, and did not answer: it is asked whether it has it "
+    "before it is sent again. Does it stop, or take longer than timeout_s?",
     "UNREACHABLE": "The destination does not answer: are its host and port right, is it running, is there a firewall?",
     OUTBOX_DAMAGED: "The file in the outbox holds other bytes than were written, and was not sent: look at the disk, "
     "put a backup of the file back, and `porta retry` sends it.",
@@ -120,6 +124,7 @@ class Unanswered(PeerError):
 
 CODES: tuple[tuple[type[Exception], str], ...] = (
     (CertificateUnusable, CERTIFICATE_UNUSABLE),
+    (AssociationLost, ANSWER_LOST),
     (PeerUnreachable, "UNREACHABLE"),
     (CommitmentRefused, COMMITMENT_REFUSED),
     (NotReported, NOT_REPORTED),

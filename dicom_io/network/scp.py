@@ -12,7 +12,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
-from ipaddress import ip_address
+from ipaddress import ip_address, ip_network
 from socket import gaierror, getaddrinfo
 from ssl import SSLContext
 from typing import cast
@@ -55,6 +55,8 @@ class Caller:
     may_store: bool = True
     may_report: bool = False
     """May say what has become of our requests for storage commitment."""
+    networks: tuple[str, ...] = ()
+    """Where it calls from, besides `host`; neither: anywhere."""
 
 
 @dataclass(frozen=True)
@@ -292,7 +294,7 @@ class _Door:
         if not here:
             return Refusal.CALLING_HOST, TO_STRANGERS
         if called_ae_title.strip() != self._ae_title:
-            is_at_home = any(caller.host for caller in here)
+            is_at_home = any(caller.host or caller.networks for caller in here)
             return Refusal.CALLED_AE_TITLE, REJECTIONS[Refusal.CALLED_AE_TITLE] if is_at_home else TO_STRANGERS
         own = max(caller.maximum_associations or self._maximum for caller in here)
         with self._lock:
@@ -306,7 +308,13 @@ class _Door:
         """Return the callers that this may be."""
         title = calling_ae_title.strip()
         known = [caller for caller in self._callers if caller.ae_title == title]
-        return [caller for caller in known if caller.host is None or self._is_at(caller.host, address)]
+        return [caller for caller in known if self._calls_from(caller, address)]
+
+    def _calls_from(self, caller: Caller, address: str) -> bool:
+        if caller.host is None and not caller.networks:
+            return True
+        within = any(_is_within(address, network) for network in caller.networks)
+        return within or (caller.host is not None and self._is_at(caller.host, address))
 
     def leave(self, calling_ae_title: str) -> None:
         """Give the place back."""
@@ -465,6 +473,11 @@ def _addresses(host: str) -> frozenset[str]:
         return frozenset(_canonical(str(entry[4][0])) for entry in getaddrinfo(host, None))
     except (gaierror, UnicodeError):
         return frozenset()
+
+
+def _is_within(address: str, network: str) -> bool:
+    ip = ip_address(address.partition("%")[0])
+    return (getattr(ip, "ipv4_mapped", None) or ip) in ip_network(network)
 
 
 def _canonical(address: str) -> str:

@@ -14,7 +14,7 @@ from typing import Any
 
 import httpx
 
-from dicom_io.errors import PeerUnreachable, WebRefused
+from dicom_io.errors import AssociationLost, PeerUnreachable, WebRefused
 from dicom_io.tls import Certificates
 
 MOST_ANSWER = 1 << 22
@@ -115,6 +115,8 @@ def _client(service: WebService, timeout_s: float) -> httpx.Client:
 def _errors(service: WebService) -> Iterator[None]:
     try:
         yield
+    except (httpx.ReadError, httpx.ReadTimeout, httpx.RemoteProtocolError) as error:
+        raise AssociationLost(f"{service} did not answer: {type(error).__name__}") from error
     except (httpx.HTTPError, httpx.InvalidURL, ssl.SSLError, OSError) as error:
         raise PeerUnreachable(f"{service}: {type(error).__name__}") from error
 

@@ -220,6 +220,14 @@ ONE_FAULT = [
     ("[[log]]", "1: log: must be a table, not a list"),
     ('[[peer]]\nae_title = "A"', "1: peer[0].name: missing"),
     (
+        PEER + 'networks = ["10.1.0.1/16"]',
+        '6: peer[0].networks[0]: must be a network, as "10.1.0.0/16", not "10.1.0.1/16"',
+    ),
+    (
+        PEER + DESTINATION + 'hours = ["7-18"]',
+        '8: destination[0].hours[0]: must be two times of the day, as "18:00-07:00", not "7-18"',
+    ),
+    (
         '[[peer]]\nname = "a b"\nae_title = "A"',
         '2: peer[0].name: a name is 1 to 64 letters, digits, dots, dashes or underscores, not "a b"',
     ),

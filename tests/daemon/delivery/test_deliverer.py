@@ -1,6 +1,7 @@
 """From the outbox to a real storage node: what arrives, what is written down, and how often it is tried."""
 
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -294,7 +295,7 @@ def test_an_object_that_is_never_answered_stops_no_other(
         assert office.deliver() >= 2
         assert office.ledger.job(good).state == State.COMMITTED
         office.clock.pass_s(100)
-    assert office.look(poison) == [("FAILED", 3, "UNREACHABLE"), ("STORED", 0, "0x0000")]
+    assert office.look(poison) == [("FAILED", 3, "ANSWER_LOST"), ("STORED", 0, "0x0000")]
     assert office.halts(poison) == [HaltCode.DELIVERY_FAILED, None]
 
 
@@ -418,3 +419,61 @@ def test_a_destination_that_is_no_longer_configured(make_office: MakeOffice, mak
     office.deliver()
     assert office.look(job_id) == [("FAILED", 1, "NO_DESTINATION")] * 2
     assert office.halts(job_id) == [HaltCode.DESTINATION_GONE] * 2
+
+
+def test_what_arrived_without_an_answer_is_not_sent_again(
+    make_office: MakeOffice, make_config: MakeConfig, read_log: Any
+):
+    """The association broke before the answer: the archive is asked, has the one and not the other."""
+    kept: list[str] = []
+    stores: list[str] = []
+
+    def store(event: evt.Event) -> int:
+        stores.append(str(event.request.AffectedSOPInstanceUID))
+        if len(stores) <= 2:
+            if len(stores) == 1:
+                kept.append(stores[0])
+            event.assoc.abort()
+        else:
+            kept.append(stores[-1])
+        return 0x0000
+
+    def find(event: evt.Event) -> Iterator[tuple[int, Any]]:
+        if event.identifier.SOPInstanceUID in kept:
+            yield 0xFF00, event.identifier
+        yield 0x0000, None
+
+    archive = AE("ARCHIVE")
+    archive.add_supported_context(CTImageStorage)
+    archive.add_supported_context(StudyRootQueryRetrieveInformationModelFind)
+    handlers = [(evt.EVT_C_STORE, store), (evt.EVT_C_FIND, find)]
+    server = archive.start_server(("127.0.0.1", 0), block=False, evt_handlers=handlers)
+    assert server is not None
+    try:
+        office = make_office(make_config(int(server.server_address[1])))
+        job_id = office.report()
+        assert office.deliver() == 0
+        assert office.look(job_id) == [("PENDING", 0, "ANSWER_LOST")] * 2
+        assert "ANSWER_LOST" in ADVICE
+        office.clock.pass_s(100)
+        assert office.deliver() == 2
+        assert office.look(job_id) == [("STORED", 0, "HELD"), ("STORED", 0, "0x0000")]
+        assert stores == [stores[0], stores[1], stores[1]]
+    finally:
+        archive.shutdown()
+
+
+def test_hours_are_kept(make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode):
+    """Nothing is tried outside of them, and nothing counts as waited for."""
+    node = start_node()
+    at = datetime(2026, 3, 1, 12, 0)
+    destination = Destination(peer="archive", hours=("18:00-07:00", "12:30-13:00"), timeout_s=5)
+    office = make_office(make_config(node.server.port, destination=(destination,)))
+    office.clock.now = at.timestamp()
+    job_id = office.report()
+    assert office.deliver() == 0
+    assert [item.waited_s for item in office.ledger.deliveries_of(job_id)] == [0.0, 0.0]
+    is_open = {hour: destination.is_open(at.replace(hour=hour, minute=30).timestamp()) for hour in (6, 7, 12, 13, 18)}
+    assert is_open == {6: True, 7: False, 12: True, 13: False, 18: True}
+    office.clock.pass_s(7 * 3600)
+    assert office.deliver() == 2

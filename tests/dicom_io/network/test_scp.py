@@ -166,7 +166,9 @@ CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 
 def test_a_caller_is_let_in(start_site: StartSite) -> None:
     """And answered: C-ECHO says success."""
-    site = start_site(callers=[Caller("OTHER", "192.0.2.1"), Caller("MODALITY", "127.0.0.1")])
+    networks = ("2001:db8::/32", "127.0.0.0/8")
+    site = start_site(callers=[Caller("OTHER", "192.0.2.1", networks=networks), Caller("MODALITY", "127.0.0.1")])
+    site.associate("OTHER").release()
     assoc = site.associate()
     assert assoc.is_established
     assert assoc.send_c_echo().Status == 0x0000
@@ -181,6 +183,7 @@ def test_a_caller_is_let_in(start_site: StartSite) -> None:
         ([Caller("MODALITY")], "modality", "PORTA", Refusal.CALLING_AE_TITLE, (1, 1, 3)),
         ([], "MODALITY", "PORTA", Refusal.CALLING_AE_TITLE, (1, 1, 3)),
         ([Caller("MODALITY", "192.0.2.1")], "MODALITY", "PORTA", Refusal.CALLING_HOST, (1, 1, 3)),
+        ([Caller("MODALITY", networks=("192.0.2.0/24",))], "MODALITY", "PORTA", Refusal.CALLING_HOST, (1, 1, 3)),
         ([Caller("MODALITY", "no-such-host.invalid")], "MODALITY", "PORTA", Refusal.CALLING_HOST, (1, 1, 3)),
         ([Caller("MODALITY", "127.0.0.1")], "MODALITY", "ELSEWHERE", Refusal.CALLED_AE_TITLE, (1, 1, 7)),
         ([Caller("MODALITY")], "MODALITY", "ELSEWHERE", Refusal.CALLED_AE_TITLE, TO_STRANGERS),
