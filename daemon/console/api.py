@@ -7,7 +7,7 @@ import asyncio
 import json
 from collections.abc import AsyncIterator
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, HTTPException, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
@@ -22,8 +22,9 @@ from daemon.console import actions, visits
 from daemon.console.patients import patient_of
 from daemon.console.state import ConsoleState
 from daemon.console.visits import Admin, Operator, SignedIn, console_of
+from daemon.jobs import State
 from daemon.ledger.overview import Overview
-from daemon.ledger.searches import JobFilter, checked_states
+from daemon.ledger.searches import JobFilter
 
 PREFIX = "/api/v1"
 MOST_JOBS = 500
@@ -67,7 +68,7 @@ class Session(BaseModel):
 class Search(Strict):
     """A study is looked for by this: sent in the body, so that it stands in no address."""
 
-    value: str = Field(max_length=128)
+    value: str = Field(max_length=128, pattern=r"^[^*?\\]*[^\s*?\\][^*?\\]*$")
 
 
 class Which(Strict):
@@ -165,7 +166,7 @@ def find(console: ConsoleState, value: str) -> dict[str, Any]:
 def jobs(
     request: Request,
     visit: SignedIn,
-    state: Annotated[list[str] | None, Query(max_length=20)] = None,
+    state: Annotated[list[State | Literal["HALTED"]] | None, Query(max_length=20)] = None,
     rule: Annotated[str | None, Query(max_length=64)] = None,
     destination: Annotated[str | None, Query(max_length=64)] = None,
     reason: Annotated[str | None, Query(max_length=64)] = None,
@@ -173,9 +174,7 @@ def jobs(
     limit: Annotated[int, Query(ge=1, le=MOST_JOBS)] = 50,
 ) -> list[dict[str, Any]]:
     """List jobs, the newest first; `before` an id for the next page."""
-    wanted = JobFilter(
-        states=checked_states(state or ()), rule=rule, destination=destination, reason=reason, before=before
-    )
+    wanted = JobFilter(states=tuple(state or ()), rule=rule, destination=destination, reason=reason, before=before)
     return listed(console_of(request), wanted, limit)
 
 

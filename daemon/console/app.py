@@ -84,7 +84,9 @@ async def _failed(request: Request, error: Exception) -> Response:
 
 async def _answered(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    return _said(request, error.status_code, str(error.detail))
+    answer = _said(request, error.status_code, str(error.detail))
+    answer.headers.update(error.headers or {})  # Allow, of a method that a path does not have
+    return answer
 
 
 async def _not_valid(request: Request, error: Exception) -> Response:

@@ -64,8 +64,9 @@ def run(config: Config, file: Path | None = None, read_again: Callable[[], Confi
     for number in (signal.SIGTERM, signal.SIGINT):  # uvicorn sends itself the signal again when it has ended
         signal.signal(number, lambda *_: None)
     ended = threading.Event()
-    watch = Watch(console, app.state.live, tell_people)
-    threading.Thread(target=watch.run, args=(ended,), name="alerts", daemon=True).start()
+    if config.alerts.webhook or config.alerts.mail_to:
+        watch = Watch(console, app.state.live, tell_people)
+        threading.Thread(target=watch.run, args=(ended,), name="alerts", daemon=True).start()
     server.run()
     ended.set()
     ledger.close()

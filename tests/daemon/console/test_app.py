@@ -131,3 +131,18 @@ def test_only_the_api_s_own_description_is_there(site: Site) -> None:
     described = viewer.get("/api/v1/openapi.json").json()["paths"]
     assert {path for _, path in routes() if path.startswith("/api/v1/")} <= set(described) | {"/api/v1/openapi.json"}
     assert viewer.get("/docs").status_code == viewer.get("/redoc").status_code == 404
+
+
+def test_a_method_that_a_path_does_not_have(site: Site) -> None:
+    """405, and which it has (RFC 9110 section 15.5.6)."""
+    answer = site.browser("viewer").put("/api/v1/jobs")
+    assert (answer.status_code, answer.headers["allow"]) == (405, "GET")
+
+
+def test_what_is_sent_is_described(site: Site) -> None:
+    """A state that is none, and a study that is none, are refused by the description itself, without their text."""
+    viewer = site.browser("viewer")
+    assert viewer.get("/api/v1/jobs?state=ZZPHI").status_code == 400
+    for value in ("", " ", "A*", "a?", "\\"):
+        answer = viewer.post("/api/v1/studies/search", json={"value": value})
+        assert (answer.status_code, answer.json()["detail"][:10]) == (400, "body.value"), value
