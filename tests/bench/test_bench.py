@@ -110,3 +110,9 @@ def test_a_soak_reads_what_the_service_holds(require_binary: Callable[[str], str
     for program in ("Orthanc", "dcmsend"):
         require_binary(program)
     assert min(ratios("soak.py", "--minutes", "0.1", "--slices", "20")) > 0
+
+
+def test_pages_of_the_console_are_compared_with_a_small_ledger(ratios_here: Ratios) -> None:
+    """Each page from a ledger of many jobs and of few."""
+    (ratio,) = ratios_here("console.py", "--jobs", "300", "--runs", "1")
+    assert ratio > 0

@@ -24,13 +24,21 @@ HARDENED = (
 )
 
 
-@pytest.fixture(scope="module")
-def service(deploy: Path) -> dict[str, str]:
+UNITS = ("porta.service", "porta-console.service")
+
+
+def section(unit: Path) -> dict[str, str]:
     """The [Service] section; a key that is there twice has its last value."""
     parser = RawConfigParser(strict=False, delimiters=("=",))
     parser.optionxform = str  # type: ignore[assignment, method-assign]
-    parser.read(deploy / "porta.service")
+    parser.read(unit)
     return dict(parser["Service"])
+
+
+@pytest.fixture(scope="module")
+def service(deploy: Path) -> dict[str, str]:
+    """That of Porta itself."""
+    return section(deploy / "porta.service")
 
 
 def test_it_runs_the_installed_porta_with_the_usual_configuration(service: dict[str, str]):
@@ -59,20 +67,30 @@ def test_it_has_time_to_end_and_a_killed_worker_is_not_the_end(service: dict[str
     assert service["OOMPolicy"] == "continue"
 
 
-def test_it_is_hardened(service: dict[str, str]):
+def test_the_console_never_costs_the_service_anything(deploy: Path, service: dict[str, str]):
+    """It runs beside it, and gives way where processor or memory are short."""
+    console = section(deploy / "porta-console.service")
+    assert console["ExecStart"].split() == ["/opt/porta/.venv/bin/porta", "console", *service["ExecStart"].split()[2:]]
+    assert int(console["OOMScoreAdjust"]) > 0 > int(service["OOMScoreAdjust"])
+    assert int(console["Nice"]) > 0 and console["MemoryMax"] and console["RestartPreventExitStatus"] == "2"
+    assert console["StateDirectory"] == service["StateDirectory"] and console["ProtectSystem"] == "strict"
+
+
+@pytest.mark.parametrize("unit", UNITS)
+def test_it_is_hardened(deploy: Path, unit: str):
     """No root, no capabilities, and nothing of the system that it does not need."""
+    service = section(deploy / unit)
     assert service["User"] == "porta"
     assert service["CapabilityBoundingSet"] == ""
     assert [name for name in HARDENED if service.get(name) != "true"] == []
 
 
-def test_systemd_understands_it(deploy: Path, tmp_path: Path):
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_it(deploy: Path, tmp_path: Path, name: str):
     """`systemd-analyze verify` finds nothing, with a program that is here in place of the installed one."""
     if not (analyze := shutil.which("systemd-analyze")):
         pytest.skip("systemd-analyze is not installed")
-    unit = tmp_path / "porta.service"
-    unit.write_text(
-        re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", (deploy / "porta.service").read_text(), flags=re.M)
-    )
+    unit = tmp_path / name
+    unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", (deploy / name).read_text(), flags=re.M))
     done = subprocess.run([analyze, "verify", "--man=no", unit], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
