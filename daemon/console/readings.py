@@ -22,7 +22,8 @@ from dicom_io.errors import DicomIOError, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import SegmentMask, read_seg
-from dicom_io.series import Stack, arrange
+from dicom_io.series import arrange
+from dicom_io.stacks import Stack
 
 KEPT = 4
 """Readings in memory; each holds labels, 100 MB for 400 slices."""
