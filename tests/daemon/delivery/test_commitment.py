@@ -1,10 +1,12 @@
 """Storage commitment with a PACS that does as it is told, and with a real Orthanc."""
 
 import json
+import subprocess
 import threading
 import urllib.request
 from base64 import b64encode
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,11 +18,13 @@ from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.sop_class import StorageCommitmentPushModel
 
 from daemon.commands.demo_pacs import OrthancNode
-from daemon.configuration.config import Config, Destination, Dicom, Peer
+from daemon.configuration.config import Config, Destination, Dicom, Peer, Tls
+from daemon.delivery.archives import remote_of
 from daemon.delivery.statuses import ADVICE
 from daemon.intake import Intake
 from daemon.jobs import HaltCode, State
 from daemon.receiver import Receiver
+from dicom_io.errors import PeerError
 from dicom_io.network import scu
 from dicom_io.uids import derive_uid
 from tests.daemon.delivery.conftest import Office
@@ -120,8 +124,7 @@ def start_porta(make_office: Callable[[Config], Office], make_config: Callable[.
         )
         config = make_config(
             port,
-            **{"destination": (destination,), "dicom": Dicom(port=changes.pop("listen", 11112), ae_title="PORTA")}
-            | changes,
+            **{"destination": (destination,), "dicom": Dicom(port=changes.pop("listen", 11112))} | changes,
         )
         office = make_office(config)
         receiver = Receiver(config, Intake(office.spool, office.ledger, office.clock), office.ledger, office.clock)
@@ -385,3 +388,76 @@ def delete(node: OrthancNode, path: str) -> None:
     request = urllib.request.Request(f"http://127.0.0.1:{node._http_port}{path}", method="DELETE")
     request.add_header("Authorization", "Basic " + b64encode(f"porta:{node._password}".encode()).decode())
     urllib.request.urlopen(request, timeout=30).close()
+
+
+class SecureOrthanc(OrthancNode):
+    """An Orthanc that speaks DICOM over TLS, and that with Porta alone."""
+
+    def __init__(self, directory: Path, issued: Any, **settings: Any) -> None:
+        super().__init__(directory, **settings)
+        self.issued = issued
+
+    def start(self, say: Any) -> None:
+        self.port, self._http_port = self._usual_ports
+        self._directory.mkdir(mode=0o700)
+        path = self._directory / "orthanc.json"
+        settings = self._settings() | {
+            "DicomTlsEnabled": True,
+            "DicomTlsCertificate": str(self.issued.certificate),
+            "DicomTlsPrivateKey": str(self.issued.key),
+            "DicomTlsTrustedCertificates": str(self.issued.ca),
+            "DicomTlsRemoteCertificateRequired": True,
+            "DicomModalities": {
+                "porta": {"AET": "PORTA", "Host": "127.0.0.1", "Port": self._porta_port, "UseDicomTls": True}
+            },
+        }
+        path.write_text(json.dumps(settings))
+        with (self._directory / "orthanc.log").open("wb") as output:
+            self._process = subprocess.Popen(["Orthanc", str(path)], stdout=output, stderr=output)
+
+
+def test_orthanc_commits_itself_over_tls(
+    tmp_path_factory: pytest.TempPathFactory,
+    require_binary: Callable[[str], str],
+    start_porta: Any,
+    issue: Callable[..., Any],
+    free_port: Callable[[], int],
+    until: Callable[[Callable[[], object]], None],
+):
+    """Results go out and the report comes in over TLS, with certificates of both sides; nothing goes in the clear."""
+    require_binary("Orthanc")
+    ours, port = issue("porta"), free_port()
+    node = SecureOrthanc(
+        tmp_path_factory.mktemp("orthanc"), issue("server"), porta_port=port, ports=(free_port(), free_port())
+    )
+    peers = (
+        Peer(name="modality", ae_title="MODALITY", accept=True),
+        Peer(name="archive", ae_title="ORTHANC", host="localhost", port=node._usual_ports[0], tls=True),
+    )
+    tls = Tls(port=port, certificate_file=ours.certificate, key_file=ours.key, ca_file=ours.ca)
+    node.start(None)
+    try:
+        plain = free_port()
+        office, _ = start_porta(node.port, peer=peers, dicom=Dicom(port=plain, tls=tls))
+        remote = remote_of(office.deliverer.config, office.deliverer.config.destinations[0])
+
+        def answers() -> bool:
+            with suppress(PeerError):
+                return bool(scu.echo(remote, calling_ae_title="PORTA", timeout_s=5).accepted)
+            return False
+
+        until(answers)
+        job_id = office.report(confirm="commitment")
+        assert office.deliver() == 2
+
+        def is_committed() -> bool:
+            office.deliver()
+            return office.ledger.job(job_id).state == State.COMMITTED
+
+        until(is_committed)
+        with pytest.raises(PeerError):
+            scu.echo(scu.Remote("ORTHANC", "127.0.0.1", node.port), calling_ae_title="PORTA", timeout_s=2)
+        with pytest.raises(PeerError):  # a peer with tls is let in over TLS alone
+            scu.echo(scu.Remote("PORTA", "127.0.0.1", plain), calling_ae_title="ORTHANC", timeout_s=5)
+    finally:
+        node.stop()
