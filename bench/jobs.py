@@ -28,7 +28,7 @@ from daemon.spool import Spool
 from reports.objects.kinds import FORMS
 
 FEW = 100
-EVENTS = ("OPENED", "CLOSED", "CHOSEN", "STARTED", "SEGMENTED", "REPORTED", "COMMITTED")
+EVENTS = ("OPENED", "CLOSED", "CHOSEN", "STARTED", "SEGMENTED", "REPORTED", "CONFIRMED")
 ROWS = 5000
 
 
@@ -75,7 +75,7 @@ def _job(n: int) -> dict[str, object]:
         "calling_ae_title": "CT1",
         "rule": None if rejected else "liver-ct",
         "priority": 0,
-        "state": "REJECTED" if rejected else "SEGMENTED" if halted else "COMMITTED",
+        "state": "REJECTED" if rejected else "SEGMENTED" if halted else "CONFIRMED",
         "reject_reason": "NO_RULE" if rejected else None,
         "attempts": 0,
         "halt": "MODEL_UNUSABLE" if halted else None,
@@ -96,7 +96,7 @@ def _delivery(n: int, name: str) -> dict[str, object]:
         "confirm": "query",
         "state": "CONFIRMED",
         "attempts": 0,
-        "last_status": "HELD",
+        "last_status": "FOUND",
         "waited_s": 0,
         "volume_index": 0,
     }

@@ -192,7 +192,7 @@ def check_kept(node: Porta, instances: int, phantoms: int) -> None:
 def confirmed(node: Porta) -> int:
     """How many jobs have their results confirmed by the PACS."""
     with closing(sqlite3.connect(f"file:{node.root / 'ledger.sqlite'}?mode=ro", uri=True, timeout=30)) as ledger:
-        return int(ledger.execute("SELECT count(*) FROM jobs WHERE state = ?", (State.COMMITTED,)).fetchone()[0])
+        return int(ledger.execute("SELECT count(*) FROM jobs WHERE state = ?", (State.CONFIRMED,)).fetchone()[0])
 
 
 def as_template(paths: Sequence[Path]) -> dict[str, bytes]:

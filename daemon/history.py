@@ -168,6 +168,7 @@ class Past:
                     volume_index=item.volume_index,
                     sha256=item.sha256,
                     study_instance_uid=item.study_instance_uid or None,
+                    is_kept=rule is not None and not rule.send,
                 )
                 for destination in destinations
                 for item in found.objects

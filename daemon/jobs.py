@@ -2,7 +2,7 @@
 
 A state is a fact made durable; a stage is an edge; a worker's hold is a lease. There is no RUNNING.
 
-    RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> COMMITTED
+    RECEIVING -> RECEIVED -> SEGMENTED -> REPORTED -> DELIVERED -> CONFIRMED
 
 REJECTED (with a reason) and CANCELLED end a job. A series that is refused waits as REFUSED, with its reason, for the
 choice: it ends REJECTED in silence, or goes on to REPORTED with an SR that says the reason: the verdict. An error that
@@ -50,7 +50,7 @@ class State(StrEnum):
     REFUSED = "REFUSED"
     REPORTED = "REPORTED"
     DELIVERED = "DELIVERED"
-    COMMITTED = "COMMITTED"
+    CONFIRMED = "CONFIRMED"
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
 
@@ -62,7 +62,7 @@ class Event(StrEnum):
     SEGMENTED = "SEGMENTED"
     REPORTED = "REPORTED"
     DELIVERED = "DELIVERED"
-    COMMITTED = "COMMITTED"
+    CONFIRMED = "CONFIRMED"
     REFUSED = "REFUSED"
     REJECTED = "REJECTED"
     CANCELLED = "CANCELLED"
@@ -72,8 +72,8 @@ class Event(StrEnum):
     RESENT = "RESENT"
 
 
-ENDED = (State.COMMITTED, State.REJECTED, State.CANCELLED)
-"""The states that nothing is to be done about."""
+ENDED = (State.CONFIRMED, State.REJECTED, State.CANCELLED)
+"""The states that nothing is to be done about; nor is about DELIVERED where nothing is to be confirmed."""
 
 TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.RECEIVING, Event.CLOSED): State.RECEIVED,
@@ -91,7 +91,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.REFUSED, Event.REJECTED): State.REJECTED,
     (State.REFUSED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REPORTED, Event.DELIVERED): State.DELIVERED,
-    (State.DELIVERED, Event.COMMITTED): State.COMMITTED,
+    (State.DELIVERED, Event.CONFIRMED): State.CONFIRMED,
     (State.REJECTED, Event.LATE_INSTANCE): State.RECEIVING,
     (State.REJECTED, Event.REOPENED): State.RECEIVED,
     (State.REJECTED, Event.REFUSED): State.REFUSED,
@@ -101,7 +101,7 @@ TRANSITIONS: dict[tuple[State, Event], State] = {
     (State.REJECTED, Event.REMATCHED): State.RECEIVING,
     (State.CANCELLED, Event.REMATCHED): State.RECEIVING,
     (State.DELIVERED, Event.RESENT): State.REPORTED,
-    (State.COMMITTED, Event.RESENT): State.REPORTED,
+    (State.CONFIRMED, Event.RESENT): State.REPORTED,
     **{(state, Event.CANCELLED): State.CANCELLED for state in State if state not in ENDED},
 }
 """Every move there is. A late instance reopens a job as long as no result of it is written; from REPORTED on it opens
@@ -119,7 +119,7 @@ def opens_revision(state: State) -> bool:
 WORKABLE = (State.RECEIVED, State.SEGMENTED, State.REFUSED)
 """The states from which the pipeline's worker goes on."""
 
-OUT = (State.REPORTED, State.DELIVERED, State.COMMITTED)
+OUT = (State.REPORTED, State.DELIVERED, State.CONFIRMED)
 """The states in which the results are written, and on their way or there: nothing takes them back."""
 
 
@@ -132,8 +132,9 @@ class Evidence(StrEnum):
 
 
 class DeliveryState(StrEnum):
-    """The states of one object on its way to one destination."""
+    """The states of one object on its way to one destination. KEPT: its rule sends nothing."""
 
+    KEPT = "KEPT"
     PENDING = "PENDING"
     STORED = "STORED"
     CONFIRMED = "CONFIRMED"

@@ -29,7 +29,7 @@ from daemon.choice import (
 from daemon.configuration.config import Config
 from daemon.errors import RuleGone, WorkDamaged, WorkerFailed, WorkerStopped
 from daemon.guard import guarded
-from daemon.jobs import Decision, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
+from daemon.jobs import Decision, DeliveryState, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
@@ -328,11 +328,12 @@ class Pipeline:
                     job.revision,
                 )
                 for item in self.ledger.deliveries_of(job.id)
-                if KINDS[item.form.kind].is_sr
+                if KINDS[item.form.kind].is_sr and item.state != DeliveryState.KEPT
             )
         )
 
     def _outgoing(self, job: Job, results: Sequence[Result]) -> list[Outgoing]:
+        rule = self.judge.rule(job)
         return [
             Outgoing(
                 destination=destination.peer,
@@ -344,8 +345,9 @@ class Pipeline:
                 volume_index=result.volume_index,
                 sha256=result.sha256,
                 study_instance_uid=result.study_instance_uid or None,
+                is_kept=not rule.send,
             )
-            for destination in map(self.config.destination, self.judge.rule(job).destinations)
+            for destination in map(self.config.destination, rule.destinations)
             for result in results
             if result.form in destination.profile.forms
         ]

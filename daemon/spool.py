@@ -6,6 +6,7 @@
     spool/<SeriesInstanceUID>/<SOPInstanceUID>-<sha256>.dcm   as received
     spool/…/<the same>.dcm.header    what was read of it, as `daemon.sidecar` keeps it
     work/<job>/<volume>/             labels between segmentation and report
+    work/<job>/progress              how much of the segmentation is done, in percent; a number for people alone
     outbox/<job>/<volume>/           results, written once
     quarantine/                      what could not be taken in, and why: see `daemon.quarantine`
     restoring                        there while a backup is put back: see `daemon.backup`
@@ -160,6 +161,13 @@ class Spool:
         """Return the folder of a job between two stages; absolute."""
         return self.root / "work" / str(job_id)
 
+    def progress(self, job_id: int) -> int | None:
+        """How much of a job's segmentation is done, in percent; None where nobody says."""
+        try:
+            return int(progress_file(self.work(job_id)).read_text())
+        except (OSError, ValueError):
+            return None
+
     def outbox(self, job_id: int) -> Path:
         """Return the folder of a job's results; absolute."""
         return self.root / "outbox" / str(job_id)
@@ -204,6 +212,11 @@ class Spool:
     def clear_work(self, job_id: int) -> None:
         """Remove the files that only the stages needed."""
         shutil.rmtree(self.work(job_id), ignore_errors=True)
+
+
+def progress_file(work: Path) -> Path:
+    """Return the file that says how much of a segmentation is done."""
+    return work / "progress"
 
 
 def write_durably(path: Path, content: bytes | memoryview) -> None:

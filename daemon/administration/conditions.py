@@ -2,13 +2,30 @@
 
 from collections.abc import Sequence
 
-from daemon.jobs import Delivery, HaltCode, Job, State
+from daemon.jobs import WORKABLE, Delivery, HaltCode, Job, State
+from daemon.spool import Spool
 from dicom_io.errors import Cure, RejectReason
 
 
 def halt_of(job: Job, deliveries: Sequence[Delivery]) -> str | None:
     """Return the code of the halt of a job, else that of its first delivery that has one: it needs a person."""
     return job.halt or next((delivery.halt for delivery in deliveries if delivery.halt), None)
+
+
+def stage_of(job: Job) -> str | None:
+    """Return what a worker does with a job, or is to do; None where none has anything to do with it."""
+    if job.state not in WORKABLE or job.halt:
+        return None
+    if not job.chosen:
+        return "WAITING"
+    if not job.lease:
+        return "QUEUED"
+    return "SEGMENTING" if job.state == State.RECEIVED else "REPORTING"
+
+
+def progress_of(spool: Spool, job: Job) -> int | None:
+    """Return how much of the segmentation of a job is done, in percent; None where it does not run."""
+    return spool.progress(job.id) if stage_of(job) == "SEGMENTING" else None
 
 
 def command_for(job: Job, deliveries: Sequence[Delivery]) -> str | None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from daemon.administration.absences import LATELY_S, Absence, set_aside
+from daemon.administration.conditions import progress_of
 from daemon.administration.fates import Case, of_study, stages_of
 from daemon.administration.moments import for_so_long, in_zone
 from daemon.administration.opened import open_ledger
@@ -62,6 +63,7 @@ class Enquiry:
                 mismatches=self._mismatches(job),
                 answered_by=answered if answered != job.series_instance_uid else None,
                 quiet_s=self.config.series.quiet_s,
+                percent=progress_of(self.spool, job),
             )
             for job in reversed(jobs)
             if series_instance_uid in (None, job.series_instance_uid)
@@ -223,5 +225,5 @@ def _as_json(case: Case) -> dict[str, Any]:
         "first_received_at": iso(case.arrival.first_received_at),
         "last_received_at": iso(case.arrival.last_received_at),
         "ahead_in_queue": case.ahead,
-        "job": job_json(case.job, list(case.deliveries), [], list(case.history)),
+        "job": job_json(case.job, case.deliveries, [], case.history, progress_percent=case.percent),
     }

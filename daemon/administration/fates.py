@@ -26,6 +26,7 @@ class Fate(StrEnum):
     SENDING = "SENDING"
     DELIVERED = "DELIVERED"
     CONFIRMED = "CONFIRMED"
+    KEPT = "KEPT"
     NOT_PROCESSED = "NOT_PROCESSED"
     NO_RULE = "NO_RULE"
     SUPERSEDED = "SUPERSEDED"
@@ -58,7 +59,8 @@ class Case:
     """All that is known of a series: its last job, what came, what is sent, what happened, and how others stand.
 
     `ahead`: how many jobs are worked on before it; None where it does not wait. `job_s`: how long one takes, None where
-    nobody knows. `mismatches`: why each rule of today does not match, by its name. `quiet_s` is the configuration's.
+    nobody knows. `percent`: how much of the segmentation is done. `mismatches`: why each rule of today does not match,
+    by its name. `quiet_s` is the configuration's.
     """
 
     job: Job
@@ -71,6 +73,7 @@ class Case:
     mismatches: Mapping[str, str] | None = None
     answered_by: str | None = None
     quiet_s: float = 20.0
+    percent: int | None = None
 
     @property
     def fate(self) -> Fate:
@@ -85,13 +88,13 @@ class Case:
         if job.state == State.REJECTED:
             reasons = {RejectReason.NO_RULE: Fate.NO_RULE, RejectReason.SUPERSEDED_BY_BETTER: Fate.SUPERSEDED}
             return reasons.get(RejectReason(str(job.reject_reason)), Fate.NOT_PROCESSED)
-        if job.state == State.COMMITTED and any(item.state == DeliveryState.CONFIRMED for item in self.deliveries):
-            return Fate.CONFIRMED
+        if self.deliveries and all(item.state == DeliveryState.KEPT for item in self.deliveries):
+            return Fate.KEPT
         return {
             State.RECEIVING: Fate.RECEIVING,
             State.REPORTED: Fate.SENDING,
             State.DELIVERED: Fate.DELIVERED,
-            State.COMMITTED: Fate.DELIVERED,
+            State.CONFIRMED: Fate.CONFIRMED,
             State.CANCELLED: Fate.CANCELLED,
         }[job.state]
 
@@ -117,7 +120,7 @@ STAGE_OF: dict[str, str] = {
     "REFUSED": "judging",
     "REJECTED": "judging",
     "DELIVERED": "delivering",
-    "COMMITTED": "confirming",
+    "CONFIRMED": "confirming",
 }
 """The stage that an event ends."""
 
@@ -147,7 +150,8 @@ def _halted(case: Case) -> str:
 def _segmenting(case: Case) -> str:
     began = next((item.at for item in reversed(case.history) if item.event == "STARTED"), case.now)
     what = "segmented" if case.job.state == State.RECEIVED else "reported"
-    return f"It is being {what}, for {for_so_long(case.now - began)} now{_expected(case, 1)}: nothing to do."
+    done = "" if case.percent is None else f" ({case.percent} %)"
+    return f"It is being {what}{done}, for {for_so_long(case.now - began)} now{_expected(case, 1)}: nothing to do."
 
 
 def _queued(case: Case) -> str:
@@ -190,7 +194,7 @@ def _sending(case: Case) -> str:
 def _delivered(case: Case) -> str:
     if not case.deliveries:
         return "It was reported, and no destination takes any of its objects: enter `objects` of one."
-    if case.job.state == State.DELIVERED:
+    if any(item.confirm != "none" and item.state == DeliveryState.STORED for item in case.deliveries):
         return f"{_to(case)} took its results, and is asked by C-FIND whether it has them: nothing to do."
     return (
         f"{_to(case)} took {_results(case)} with success: nothing to do; where they are missing there, look into its "
@@ -200,6 +204,13 @@ def _delivered(case: Case) -> str:
 
 def _confirmed(case: Case) -> str:
     return f"{_to(case)} has {_results(case)}, as it answered to C-FIND: nothing to do."
+
+
+def _kept(case: Case) -> str:
+    return (
+        f"Its rule sends nothing (`send = false`): {_results(case)} lie in outbox/{case.job.id} of the storage root; "
+        f"`porta send {case.job.id}` sends them."
+    )
 
 
 def _results(case: Case) -> str:
@@ -249,6 +260,7 @@ SENTENCES: dict[Fate, Callable[[Case], str]] = {
     Fate.SENDING: _sending,
     Fate.DELIVERED: _delivered,
     Fate.CONFIRMED: _confirmed,
+    Fate.KEPT: _kept,
     Fate.NOT_PROCESSED: _not_processed,
     Fate.NO_RULE: _no_rule,
     Fate.SUPERSEDED: _superseded,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from daemon.administration.conditions import halt_of
+from daemon.administration.conditions import halt_of, stage_of
 from daemon.administration.fates import stages_of
 from daemon.delivery.statuses import advice_on
 from daemon.jobs import Delivery, Job, Shadow
@@ -12,9 +12,18 @@ from daemon.ledger.rows import Happened
 
 
 def job_json(
-    job: Job, deliveries: Sequence[Delivery], shadows: Sequence[Shadow], history: Sequence[Happened]
+    job: Job,
+    deliveries: Sequence[Delivery],
+    shadows: Sequence[Shadow],
+    history: Sequence[Happened],
+    *,
+    progress_percent: int | None = None,
 ) -> dict[str, Any]:
-    """A job in the format that scripts rely on; keys are only ever added."""
+    """A job in the format that scripts rely on; keys are only ever added.
+
+    `stage` is what a worker does with it, or is to do (`conditions.stage_of`); `progress_percent` how much of the
+    segmentation is done, None where it does not run.
+    """
     return {
         "id": job.id,
         "series_instance_uid": job.series_instance_uid,
@@ -62,6 +71,8 @@ def job_json(
             {"stage": name, "ended_at": iso(ended_at), "seconds": round(seconds, 1)}
             for name, ended_at, seconds in stages_of(history)
         ],
+        "stage": stage_of(job),
+        "progress_percent": progress_percent,
     }
 
 

@@ -213,7 +213,7 @@ def _start_service(directory: Path, port: int, pacs: Pacs) -> "subprocess.Popen[
 
 
 def _wait(directory: Path, service: "subprocess.Popen[bytes]", say: Callable[[str], None]) -> str:
-    """Wait until the one job is COMMITTED; return the study's UID."""
+    """Wait until the one job is CONFIRMED; return the study's UID."""
     ledger = Ledger(f"sqlite:///{directory / 'storage' / 'ledger.sqlite'}")
     try:
         deadline = time.monotonic() + LONGEST_WAIT_S
@@ -224,7 +224,7 @@ def _wait(directory: Path, service: "subprocess.Popen[bytes]", say: Callable[[st
                 say(f"job {job.id}: {_DOING.get(job.state, job.state)}")
                 if job.halt or job.state in (State.REJECTED, State.CANCELLED):
                     raise DaemonError(f"job {job.id} is {job.state} {job.halt or job.reject_reason}")
-                if job.state == State.COMMITTED:
+                if job.state == State.CONFIRMED:
                     return job.study_instance_uid
             time.sleep(0.2)
     finally:

@@ -11,12 +11,12 @@ from datetime import datetime
 
 from rich.table import Table
 
-from daemon.administration.conditions import halt_of
+from daemon.administration.conditions import halt_of, progress_of, stage_of
 from daemon.administration.moments import for_so_long
 from daemon.administration.opened import open_ledger
 from daemon.administration.records import iso, job_json
 from daemon.configuration.config import Config
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, Job, State
+from daemon.jobs import Delivery, DeliveryState, Job, State
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
 from daemon.quarantine import Quarantine
@@ -37,13 +37,23 @@ def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json:
     desk = Desk(open_ledger(config))
     if limit is None and not as_json:
         limit = SHOWN
-    jobs = desk.jobs(wanted, limit=limit or None)
+    jobs, spool = desk.jobs(wanted, limit=limit or None), Spool(config.storage.root)
     deliveries, histories = desk.deliveries(jobs), desk.histories(jobs)
     if as_json:
         shadows = desk.shadows(jobs)
         print(
             json.dumps(
-                [job_json(job, deliveries[job.id], shadows[job.id], histories[job.id]) for job in jobs], indent=2
+                [
+                    job_json(
+                        job,
+                        deliveries[job.id],
+                        shadows[job.id],
+                        histories[job.id],
+                        progress_percent=progress_of(spool, job),
+                    )
+                    for job in jobs
+                ],
+                indent=2,
             )
         )
         return
@@ -59,7 +69,7 @@ def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json:
                 job.calling_ae_title,
                 str(job.instances),
                 job.rule or "-",
-                _state(job, deliveries[job.id], now=now),
+                _state(job, deliveries[job.id], progress_of(spool, job), now=now),
                 width=width,
             )
         )
@@ -88,16 +98,18 @@ def _row(*cells: str, width: int) -> str:
     ).rstrip()
 
 
-def _state(job: Job, deliveries: Sequence[Delivery], *, now: float) -> str:
-    """The state of a job, and what it does or waits for."""
+def _state(job: Job, deliveries: Sequence[Delivery], percent: int | None, *, now: float) -> str:
+    """The state of a job, and what it waits for; of one that is to be worked on the stage, and how much is done."""
     if halt := halt_of(job, deliveries):
         return f"HALTED {halt}"
-    if job.state in WORKABLE:
-        waits = job.not_before is not None and job.not_before > now
-        does = (
-            "tried again later" if waits else "in work" if job.lease else "queued" if job.chosen else "waits for study"
-        )
-        return f"{job.state} {does}"
+    if stage := stage_of(job):
+        if job.not_before is not None and job.not_before > now:
+            return f"{stage} not before {datetime.fromtimestamp(job.not_before):%H:%M}"
+        if stage == "WAITING":
+            return "WAITING for its study"
+        return stage if percent is None else f"{stage} {percent} %"
+    if deliveries and all(item.state == DeliveryState.KEPT for item in deliveries):
+        return "KEPT here: its rule sends nothing"
     waits_for = next((item for item in deliveries if item.last_status and item.state == DeliveryState.PENDING), None)
     if waits_for and job.state == State.REPORTED:
         return f"{job.state} {waits_for.destination} {waits_for.last_status}"
@@ -130,7 +142,10 @@ def print_job(config: Config, job_id: int) -> None:
     desk = Desk(open_ledger(config))
     jobs = [desk.ledger.job(job_id)]
     history = desk.histories(jobs)[job_id]
-    content = job_json(jobs[0], desk.deliveries(jobs)[job_id], desk.shadows(jobs)[job_id], history)
+    percent = progress_of(Spool(config.storage.root), jobs[0])
+    content = job_json(
+        jobs[0], desk.deliveries(jobs)[job_id], desk.shadows(jobs)[job_id], history, progress_percent=percent
+    )
     content["events"] = [
         {key: getattr(item, key) for key in ("event", "from_state", "to_state", "code")} | {"at": iso(item.at)}
         for item in history

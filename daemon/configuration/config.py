@@ -144,8 +144,8 @@ class Rule(Section):
     Of the series of one study that fall under the rule, the `per_study` best for `prefer` are reported. The `shadow`
     models segment the same volumes afterwards: how far they disagree is kept, and nothing of theirs is sent. One that
     is not `enabled` matches no series, and what fell under it before goes on. `oncology` names the tumours whose
-    criteria are computed. Of what waits,
-    that of the highest `priority` is worked on, and sent, first.
+    criteria are computed. Without `send` results are written and kept, as a trial. Of what waits, that of the highest
+    `priority` is worked on, and sent, first.
     """
 
     name: Name
@@ -154,6 +154,7 @@ class Rule(Section):
     model: str
     shadow: Annotated[tuple[str, ...], AfterValidator(each_once)] = ()
     destinations: Annotated[tuple[str, ...], AfterValidator(at_least_one_each_once)]
+    send: bool = True
     priority: int = 0
     per_study: int = Field(default=1, ge=1)
     prefer: Literal["portal", "arterial", "native", "delayed", "all"] = "portal"

@@ -194,7 +194,7 @@ class Deliverer:
             return
         if not archive.holds(**_where(delivery)):
             raise NotHeld(f"{archive} does not hold what it was sent")
-        self._advance(delivery, DeliveryState.CONFIRMED, "HELD")
+        self._advance(delivery, DeliveryState.CONFIRMED, "FOUND")
 
     @staticmethod
     def _is_there(archive: Archive, delivery: Delivery) -> bool:

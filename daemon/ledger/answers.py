@@ -2,7 +2,7 @@
 
 import sqlalchemy as sa
 
-from daemon.jobs import OUT
+from daemon.jobs import OUT, DeliveryState
 from daemon.ledger.database import Database
 from daemon.ledger.schema import deliveries, instances, jobs
 
@@ -18,7 +18,7 @@ def first_received_at(database: Database, series_instance_uid: str) -> float:
 
 def is_answered(database: Database, *, study_instance_uid: str, series_instance_uid: str) -> bool:
     """True where results of another series of the study were sent, or are on their way; a verdict is none."""
-    sent = sa.exists().where(deliveries.c.job_id == jobs.c.id)
+    sent = sa.exists().where(deliveries.c.job_id == jobs.c.id, deliveries.c.state != DeliveryState.KEPT)
     answered = sa.exists().where(
         jobs.c.study_instance_uid == study_instance_uid,
         jobs.c.series_instance_uid != series_instance_uid,

@@ -51,6 +51,16 @@ def resume_job(
     note(connection, job.id, "RETRIED", now=now, from_state=job.state)
 
 
+def cancel_job(connection: sa.Connection, job: Job, *, now: float) -> None:
+    """End a job. Raises WrongState where nothing is to be done about it any more, or it has changed."""
+    values = {"lease": None, "lease_until": None, "halt": None}
+    is_done = job.state == State.DELIVERED and not any_delivery(connection, job.id, awaits_confirmation())
+    if job.state in ENDED or is_done:
+        raise WrongState(job.id, job.state, "cancel")
+    if not move_job(connection, job.id, job.state, Event.CANCELLED, now=now, values=values):
+        raise WrongState(job.id, job.state, "cancel")
+
+
 def match_again(connection: sa.Connection, job: Job, *, now: float) -> bool:
     """Have the rules asked again about a job; False where it has sent something, or is not as it was."""
     if any_delivery(connection, job.id, sa.true()):

@@ -312,12 +312,16 @@ def _choose_verdict(connection: sa.Connection, job: Job, *, now: float) -> None:
 
 
 def follow_deliveries(connection: sa.Connection, job_id: int, *, now: float) -> None:
-    """Move a reported job to where all of its deliveries are; without any it is committed at once."""
-    stored = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED])
-    if not any_delivery(connection, job_id, sa.not_(stored)):
+    """Move a reported job to where all of its deliveries are.
+
+    DELIVERED is the end where nothing is asked for a confirmation, and where there is no delivery.
+    """
+    done = deliveries.c.state.in_([DeliveryState.STORED, DeliveryState.CONFIRMED, DeliveryState.KEPT])
+    if not any_delivery(connection, job_id, sa.not_(done)):
         move_job(connection, job_id, State.REPORTED, Event.DELIVERED, now=now)
-        if not any_delivery(connection, job_id, awaits_confirmation()):
-            move_job(connection, job_id, State.DELIVERED, Event.COMMITTED, now=now)
+        is_confirmed = any_delivery(connection, job_id, deliveries.c.state == DeliveryState.CONFIRMED)
+        if is_confirmed and not any_delivery(connection, job_id, awaits_confirmation()):
+            move_job(connection, job_id, State.DELIVERED, Event.CONFIRMED, now=now)
 
 
 def cast_shadows(connection: sa.Connection, job_id: int, models: Sequence[str]) -> None:

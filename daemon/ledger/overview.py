@@ -105,7 +105,10 @@ class Overview:
         successes: sa.Select[Any] = (
             sa.select(deliveries.c.destination, sa.func.max(recent.c.at))
             .join_from(deliveries, recent, deliveries.c.job_id == recent.c.job_id)
-            .where(recent.c.event.in_([Event.DELIVERED, Event.COMMITTED]), deliveries.c.state != DeliveryState.FAILED)
+            .where(
+                recent.c.event.in_([Event.DELIVERED, Event.CONFIRMED]),
+                deliveries.c.state.not_in([DeliveryState.FAILED, DeliveryState.KEPT]),
+            )
             .group_by(deliveries.c.destination)
         )
         with self._reading() as connection:

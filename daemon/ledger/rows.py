@@ -54,7 +54,8 @@ class Incoming:
 class Outgoing:
     """An object to be delivered, before the ledger knows it; `sha256` is that of its file.
 
-    `study_instance_uid` is that of the study that it is of, where that is not its job's.
+    `study_instance_uid` is that of the study that it is of, where that is not its job's. One that `is_kept` is not sent
+    before a person says so.
     """
 
     destination: str
@@ -66,6 +67,7 @@ class Outgoing:
     volume_index: int = 0
     sha256: str | None = None
     study_instance_uid: str | None = None
+    is_kept: bool = False
 
 
 @dataclass(frozen=True)

@@ -13,13 +13,12 @@ from daemon.ledger.schema import deliveries
 
 
 def insert_deliveries(connection: sa.Connection, job_id: int, outgoing: Sequence[Outgoing]) -> None:
-    """Add the rows of objects that are to be delivered."""
+    """Add the rows of objects that are to be delivered, or kept."""
     for item in outgoing:
         values = asdict(item)
         form = values.pop("form")
-        connection.execute(
-            sa.insert(deliveries).values(job_id=job_id, state=DeliveryState.PENDING, attempts=0, **values, **form)
-        )
+        state = DeliveryState.KEPT if values.pop("is_kept") else DeliveryState.PENDING
+        connection.execute(sa.insert(deliveries).values(job_id=job_id, state=state, attempts=0, **values, **form))
 
 
 def wait_for(connection: sa.Connection, destination: str, *, now: float, until: float, status: str) -> int:

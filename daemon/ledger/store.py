@@ -12,9 +12,9 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 
 from daemon.choice import Choice
-from daemon.errors import UnknownJob, WrongState
-from daemon.jobs import ENDED, Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
-from daemon.ledger.by_hand import match_again, resume_job
+from daemon.errors import UnknownJob
+from daemon.jobs import Delivery, DeliveryState, Event, Evidence, HaltCode, Job, Shadow, State
+from daemon.ledger.by_hand import cancel_job, match_again, resume_job
 from daemon.ledger.database import Database
 from daemon.ledger.moves import (
     NOT_CHOSEN,
@@ -490,9 +490,5 @@ class Ledger:
     def cancel(self, job_id: int, *, now: float) -> None:
         """End a job. Raises UnknownJob, WrongState when it has ended."""
         job = self.job(job_id)
-        if job.state in ENDED:
-            raise WrongState(job_id, job.state, "cancel")
         with self._transaction() as connection:
-            values = {"lease": None, "lease_until": None, "halt": None}
-            if not move_job(connection, job_id, job.state, Event.CANCELLED, now=now, values=values):
-                raise WrongState(job_id, job.state, "cancel")
+            cancel_job(connection, job, now=now)

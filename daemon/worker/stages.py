@@ -19,6 +19,7 @@ from daemon.integrity import check_spooled
 from daemon.ledger.rows import Compared
 from daemon.log import get_logger
 from daemon.sidecar import read_spooled
+from daemon.spool import progress_file
 from daemon.worker.handover import (
     Segmented,
     load_explanations,
@@ -52,6 +53,7 @@ from dicom_io.identity import Place, place
 from dicom_io.image_file import read_dataset
 from dicom_io.pixels import read_volume
 from dicom_io.preference import chosen_stacks
+from dicom_io.progress import Progress
 from dicom_io.segmentation import LIVER, Segmentation
 from dicom_io.series import Series
 from dicom_io.stacks import Stack
@@ -74,6 +76,9 @@ from reports.objects.sr import build_rejection_sr
 from reports.objects.verification import HELD_BACK
 from reports.pages.heat_page import GRADCAM, Explanation
 from reports.source_headers import left_out
+
+COARSE_SHARE = 0.1
+"""As much of a segmentation is the coarse pass."""
 
 log = get_logger()
 
@@ -127,10 +132,11 @@ def segment_series(request: SegmentRequest) -> tuple[str, ...]:
     needs = frozenset(need for profile in request.profiles for need in profile.needs)
     segmented: dict[int, tuple[str, ...]] = {}
     unread: list[tuple[Stack, SeriesRejected]] = []
-    for stack in stacks:
+    for number, stack in enumerate(stacks):
         try:
             model = model_on(fitting(request.model, series.modality), request.engine)
-            found = _segment_stack(stack, model, work / str(stack.index), needs)
+            tell = _percent_kept(work, number, len(stacks))
+            found = _segment_stack(stack, model, work / str(stack.index), needs, tell)
         except SeriesRejected as error:
             unread.append((stack, error))
             continue
@@ -159,15 +165,35 @@ def said_of_empty(stack: Stack) -> str:
     return f"There is no liver in {stack.label} ({stack.geometry.slices} slices, {length_mm:.0f} mm): left out."
 
 
-def _segment_stack(stack: Stack, model: Model, work: Path, needs: frozenset[Need]) -> tuple[str, ...]:
+def _percent_kept(work: Path, volume: int, volumes: int) -> Progress:
+    """A Progress of two passes over one of several volumes, kept in `work` as the percent of all that is done."""
+    passes, kept = 0, -1
+
+    def tell(done: int, of: int) -> None:
+        nonlocal passes, kept
+        passes += done == 0
+        first, rest = (0.0, COARSE_SHARE) if passes < 2 else (COARSE_SHARE, 1 - COARSE_SHARE)
+        percent = int(100 * (volume + first + rest * done / of) / volumes)
+        if percent > kept:
+            kept = percent
+            with suppress(OSError):
+                work.mkdir(parents=True, exist_ok=True, mode=0o700)
+                progress_file(work).write_text(str(percent))
+
+    return tell
+
+
+def _segment_stack(
+    stack: Stack, model: Model, work: Path, needs: frozenset[Need], progress: Progress
+) -> tuple[str, ...]:
     """Segment one volume in a separate function, so that its memory is free before the next one comes."""
     volume = read_volume(stack)
     refuse_other_values(volume)
     if Need.PROBABILITIES in needs:
-        segmentation, probabilities = segment_with_probabilities(model, volume)
+        segmentation, probabilities = segment_with_probabilities(model, volume, progress)
         save_probabilities(probabilities, work)
     else:
-        segmentation = segment(model, volume)
+        segmentation = segment(model, volume, progress)
     if Need.EXPLANATIONS in needs:
         save_explanations(_explained(model, volume, segmentation), work)
     save_segmentation(segmentation, work)

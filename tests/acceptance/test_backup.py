@@ -29,7 +29,7 @@ def test_a_restore_elsewhere_goes_on_to_one_set_of_results(
     assert "0 findings" in restored.stdout
     elsewhere.start()
     try:
-        until(lambda: elsewhere.states() == ["COMMITTED"], what="the results")
+        until(lambda: elsewhere.states() == ["CONFIRMED"], what="the results")
         seg, sr = elsewhere.results(str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
         assert (len(seg), len(sr)) == (1, 1)
     finally:

@@ -24,9 +24,9 @@ def test_two_series_at_once_and_one_of_them_twice(site: Site, phantom_series: Se
     site.start()
     senders = [_send_in_background(site, paths) for paths in (first, second)]
     assert [sender.wait(60) for sender in senders] == [0, 0]
-    until(lambda: site.states() == [State.COMMITTED] * 2, what="two sets of results")
+    until(lambda: site.states() == [State.CONFIRMED] * 2, what="two sets of results")
     assert site.send(first) == len(first)
-    assert site.states() == [State.COMMITTED] * 2
+    assert site.states() == [State.CONFIRMED] * 2
     for paths in (first, second):
         seg, sr = site.results(str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID))
         assert (len(seg), len(sr)) == (1, 1)
@@ -71,7 +71,7 @@ def test_submit_takes_what_is_dicom_and_names_what_is_not(site: Site, phantom_se
     assert "Traceback" not in done.stderr
     assert len(done.stderr.strip().splitlines()) == 2
     assert len(list((site.root / "quarantine").glob("*.reason"))) == 2
-    until(lambda: site.states() == [State.COMMITTED], what="results of the rest")
+    until(lambda: site.states() == [State.CONFIRMED], what="results of the rest")
     (job,) = site.jobs()
     assert (job.calling_ae_title, job.instances) == ("SUBMIT", len(paths) - 1)
 
@@ -81,7 +81,7 @@ def test_a_rejected_series_leaves_its_reason(site: Site, phantom_series: Series)
     site.start()
     paths = phantom_series(15)[:3]
     assert site.send(paths) == 3
-    until(lambda: site.states() == [State.COMMITTED], what="the verdict")
+    until(lambda: site.states() == [State.CONFIRMED], what="the verdict")
     (job,) = site.jobs()
     assert job.reject_reason == "TOO_FEW_SLICES"
     segs, srs = site.results(str(dcmread(paths[0]).StudyInstanceUID))
@@ -107,7 +107,7 @@ def test_a_disk_that_turns_read_only(site: Site, phantom_series: Series) -> None
         assert "Traceback" not in done.stderr
     site.start()
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.COMMITTED], what="the results")
+    until(lambda: site.states() == [State.CONFIRMED], what="the results")
 
 
 @contextmanager
@@ -139,7 +139,7 @@ def test_the_canary_is_seen_nowhere(site: Site, phantom_series: Series, tmp_path
     site.start()
     assert site.send(paths) == len(paths)
     assert site.porta("submit", str(cut)).returncode == 2
-    until(lambda: site.states() == [State.COMMITTED] * 2, what="success, and a verdict on the short one")
+    until(lambda: site.states() == [State.CONFIRMED] * 2, what="success, and a verdict on the short one")
     seg, sr = site.results("1.2.3.1")
     assert {str(dcmread(path).PatientName) for path in (*seg, *sr)} == {"ZZPHI^CANARY"}
     site.stop()

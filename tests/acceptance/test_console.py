@@ -178,7 +178,7 @@ def assert_retried(page: Page, site: Site, url: str) -> None:
     site.orthanc.start(say=lambda text: None)
     page.get_by_role("button", name="Retry 1 job").click()
     page.get_by_text("job 1 goes on").wait_for()
-    until(lambda: site.states() == ["COMMITTED"], seconds=60, what="the delivery")
+    until(lambda: site.states() == ["CONFIRMED"], seconds=60, what="the delivery")
 
 
 def assert_locked(page: Page, url: str) -> None:

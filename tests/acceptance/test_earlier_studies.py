@@ -79,7 +79,7 @@ def study(folder: Path, array: NDArray[np.int16], geometry: Geometry, days: int)
 def reported(site: Site, paths: list[Path], jobs: int) -> tuple[list[str], list[MeasurementGroup], str]:
     """Send a study, wait for its results in Orthanc: tracking UIDs of the lesions in the SEG, the SR, its text."""
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.COMMITTED] * jobs, seconds=280, what="results")
+    until(lambda: site.states() == [State.CONFIRMED] * jobs, seconds=280, what="results")
     uid = str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
     (seg,), (sr,) = site.results(uid, f"results-{jobs}")
     tracked = [str(segment.tracking_uid) for segment in read_seg(seg)[1:]]
@@ -193,7 +193,7 @@ def test_an_archive_that_refuses_to_be_asked(site: Site, tmp_path: Path, verb: s
     site.start()
     paths = study(tmp_path / "90", part, few, 90)
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.COMMITTED], seconds=280, what="results")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=280, what="results")
     (job,) = site.jobs()
     assert "PRIORS_NOT_FETCHED" in job.warnings
     found = [

@@ -15,9 +15,9 @@ Series = Callable[[int], list[Path]]
 
 
 def one_set_of_results(site: Site, paths: list[Path]) -> None:
-    """Wait for COMMITTED, and see one SEG and one SR in the source's study."""
+    """Wait for CONFIRMED, and see one SEG and one SR in the source's study."""
     study = str(dcmread(paths[0], stop_before_pixels=True).StudyInstanceUID)
-    until(lambda: site.states() == [State.COMMITTED], what="COMMITTED")
+    until(lambda: site.states() == [State.CONFIRMED], what="CONFIRMED")
     seg, sr = site.results(study)
     assert (len(seg), len(sr)) == (1, 1)
 
@@ -46,12 +46,12 @@ def test_killed_again_and_again(site: Site, phantom_series: Series) -> None:
     site.start()
     assert site.send(paths) == len(paths)
     seen: list[str] = []
-    while State.COMMITTED not in seen:
+    while State.CONFIRMED not in seen:
         until(lambda: site.states()[0] not in seen, what="the next state")
         seen.append(site.states()[0])
         site.kill_group()
         site.start()
-    assert {State.RECEIVING, State.RECEIVED, State.COMMITTED} <= set(seen)
+    assert {State.RECEIVING, State.RECEIVED, State.CONFIRMED} <= set(seen)
     one_set_of_results(site, paths)
     assert [job.attempts for job in site.jobs()] == [0]
 

@@ -17,7 +17,7 @@ def test_a_ledger_that_is_deleted_is_noticed_refused_and_made_anew(
     studies = [str(dcmread(paths[0]).StudyInstanceUID) for paths in (first, second)]
     site.start()
     assert site.send(first) == len(first)
-    until(lambda: site.states() == ["COMMITTED"], what="the results")
+    until(lambda: site.states() == ["CONFIRMED"], what="the results")
     before = [[path.read_bytes() for path in paths] for paths in site.results(studies[0], "before")]
     assert list(map(len, before)) == [1, 1]
 
@@ -36,7 +36,7 @@ def test_a_ledger_that_is_deleted_is_noticed_refused_and_made_anew(
 
     site.start()
     assert site.send(second) == len(second)
-    until(lambda: site.states() == ["COMMITTED"] * 2, what="the results of both")
+    until(lambda: site.states() == ["CONFIRMED"] * 2, what="the results of both")
     after = [[path.read_bytes() for path in paths] for paths in site.results(studies[0], "after")]
     assert after == before
     assert list(map(len, site.results(studies[1]))) == [1, 1]

@@ -21,7 +21,7 @@ def test_the_portal_phase_of_the_better_series(site: Site, unpacked: Callable[[s
     site.start()
     everything = [*phases, *native]
     assert site.send(random.Random(3).sample(everything, len(everything))) == len(everything)
-    until(lambda: sorted(site.states()) == [State.COMMITTED, State.REJECTED], seconds=280, what="one answer")
+    until(lambda: sorted(site.states()) == [State.CONFIRMED, State.REJECTED], seconds=280, what="one answer")
 
     reasons = {job.series_instance_uid: job.reject_reason for job in site.jobs()}
     source = dcmread(phases[0], stop_before_pixels=True)
@@ -47,13 +47,13 @@ def test_a_late_slice_makes_a_revision_that_says_so(site: Site, phantom_series: 
     late = paths[17]
     site.start()
     assert site.send([path for path in paths if path != late]) == len(paths) - 1
-    until(lambda: site.states() == [State.COMMITTED], seconds=280, what="the first answer")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=280, what="the first answer")
     study = str(dcmread(late).StudyInstanceUID)
     (first,) = (dcmread(path) for path in site.results(study, "first")[1])
     assert "MISSING_SLICES" in comments(first)
 
     assert site.send([late]) == 1
-    until(lambda: site.states() == [State.COMMITTED] * 2, seconds=280, what="the second answer")
+    until(lambda: site.states() == [State.CONFIRMED] * 2, seconds=280, what="the second answer")
     segs, srs = ([dcmread(path) for path in kind] for kind in site.results(study, "second"))
     assert (len(segs), len(srs)) == (2, 2)
     (second,) = (sr for sr in srs if sr.SOPInstanceUID != first.SOPInstanceUID)

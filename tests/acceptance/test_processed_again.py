@@ -35,13 +35,13 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     assert site.porta("reload").returncode == 0
     done = site.porta("rerun", "--reason", "NO_RULE")
     assert (done.returncode, done.stdout) == (0, "job 1 is processed again, under rule liver-ct\n")
-    until(lambda: site.states() == [State.COMMITTED], what="the results")
+    until(lambda: site.states() == [State.CONFIRMED], what="the results")
     (first,) = stored(site, "first", "SR", study)
 
     assert site.porta("rerun", "--study", study).stdout == (
         "job 2 is revision 2 of the series of job 1, under rule liver-ct\n"
     )
-    until(lambda: site.states() == [State.COMMITTED] * 2, what="the next revision")
+    until(lambda: site.states() == [State.CONFIRMED] * 2, what="the next revision")
     srs = stored(site, "both", "SR", study)
     (second,) = [sr for sr in srs if sr.SOPInstanceUID != first.SOPInstanceUID]
     assert predecessors(second) == {first.SOPInstanceUID}
@@ -63,7 +63,7 @@ def test_a_mended_rule_and_rerun_bring_the_results(
     before = {path: path.read_bytes() for path in (site.root / "outbox").rglob("*.dcm")}
     assert site.porta("send", "2").stdout == "job 2: 2 objects to orthanc\n"
     until(
-        lambda: "RESENT" in site.porta("job", "2").stdout and site.states() == [State.COMMITTED] * 2, what="the sending"
+        lambda: "RESENT" in site.porta("job", "2").stdout and site.states() == [State.CONFIRMED] * 2, what="the sending"
     )
     assert {path: path.read_bytes() for path in before} == before
     assert len(stored(site, "last", "SR", study)) == 2

@@ -48,7 +48,7 @@ def test_one_seg_and_one_sr_in_the_study(
     source = open_series(paths).stacks[0]
     site.start()
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.COMMITTED], seconds=280, what="COMMITTED")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=280, what="CONFIRMED")
 
     header = dcmread(paths[0], stop_before_pixels=True)
     seg_paths, sr_paths = site.results(str(header.StudyInstanceUID))

@@ -49,7 +49,7 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_po
     assert site.porta("reload").stdout == TAKEN_UP
     for pid in workers:
         os.kill(pid, signal.SIGCONT)
-    until(lambda: site.states() == [State.COMMITTED], seconds=280, what="the results")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=280, what="the results")
     (job,) = site.jobs()
     assert (job.rule, job.instances, job.attempts, job.revision) == ("liver", len(images), 0, 1)
     scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)

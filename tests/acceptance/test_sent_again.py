@@ -59,11 +59,11 @@ def test_corrected_and_sent_again(
     second = changed(first, tmp_path / "second", lambda _, ds: setattr(ds, keyword, corrected))
     site.start()
     assert site.send(first) == len(first)
-    until(lambda: site.states() == [State.COMMITTED], what="the first results")
+    until(lambda: site.states() == [State.CONFIRMED], what="the first results")
     assert site.send(second) == len(second)
-    until(lambda: site.states() == [State.COMMITTED] * 3, what="the corrected results")
+    until(lambda: site.states() == [State.CONFIRMED] * 3, what="the corrected results")
     assert site.send(second) == len(second)
-    assert site.states() == [State.COMMITTED] * 3
+    assert site.states() == [State.CONFIRMED] * 3
     studies = {str(original.StudyInstanceUID), str(dcmread(second[0]).StudyInstanceUID)}
     srs = [sr for number, uid in enumerate(sorted(studies)) for sr in stored(site, f"r{number}", "SR", uid)]
     segs = [seg for number, uid in enumerate(sorted(studies)) for seg in stored(site, f"r{number}", "SEG", uid)]
@@ -92,7 +92,7 @@ def test_two_in_one_series(
     mixed = changed(first, tmp_path / "mixed", lambda number, ds: number >= 15 and setattr(ds, keyword, other))
     site.start()
     assert site.send(mixed) == len(mixed)
-    until(lambda: site.states() == [State.COMMITTED], what="the verdict")
+    until(lambda: site.states() == [State.CONFIRMED], what="the verdict")
     (job,) = site.jobs()
     assert job.reject_reason == "MIXED_IDENTITY"
     studies = {str(original.StudyInstanceUID), str(dcmread(mixed[-1]).StudyInstanceUID)}
@@ -113,6 +113,6 @@ def test_two_series_that_share_their_uids(
     site.start()
     assert site.send(first) == len(first)
     assert site.send(second) == len(second)
-    until(lambda: sorted(site.states()) == [State.COMMITTED, State.REJECTED], what="the answer")
+    until(lambda: sorted(site.states()) == [State.CONFIRMED, State.REJECTED], what="the answer")
     assert [job.instances for job in site.jobs()] == [40, 40]
     assert {job.reject_reason for job in site.jobs()} == {None, "SUPERSEDED_BY_BETTER"}

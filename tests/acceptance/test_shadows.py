@@ -92,12 +92,12 @@ def test_killed_while_it_runs_it_is_compared_once_and_nothing_of_it_is_sent(
     assert site.send(paths) == len(paths)
     until(lambda: hurried(site), seconds=PATIENCE_S, what="the shadow's worker")
     site.kill_group()
-    assert site.jobs()[0].state in (State.REPORTED, State.DELIVERED, State.COMMITTED)
+    assert site.jobs()[0].state in (State.REPORTED, State.DELIVERED, State.CONFIRMED)
     assert shadow_of(site).state == "PENDING"
     assert list((site.root / "work").iterdir()) == [site.root / "work" / "1"]
 
     site.start()
-    until(lambda: site.states() == [State.COMMITTED], seconds=PATIENCE_S, what="COMMITTED")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=PATIENCE_S, what="CONFIRMED")
     until(lambda: hurried(site) or shadow_of(site).state != "PENDING", seconds=PATIENCE_S, what="the worker again")
     until(lambda: shadow_of(site).state != "PENDING", seconds=PATIENCE_S, what="a comparison")
     found = shown(site)
@@ -111,7 +111,7 @@ def test_killed_while_it_runs_it_is_compared_once_and_nothing_of_it_is_sent(
     assert all(isinstance(value, int | float | None) for value in volume.values())
     assert volume["liver_dice"] < 0.9
     assert [event["event"] for event in found["events"]].count("SHADOW_COMPARED") == 1
-    assert (found["state"], found["attempts"], found["halt"]) == ("COMMITTED", 0, None)
+    assert (found["state"], found["attempts"], found["halt"]) == ("CONFIRMED", 0, None)
 
     seg, sr = site.results(study)
     assert (len(seg), len(sr)) == (1, 1)
@@ -124,12 +124,12 @@ def test_killed_while_it_runs_it_is_compared_once_and_nothing_of_it_is_sent(
 
 @pytest.mark.timeout(1500)
 def test_one_that_fails_leaves_the_results_alone(shadowed: Site, phantom_series: Series) -> None:
-    """Its weights are damaged while the service runs: its code stands in the job, which is COMMITTED all the same."""
+    """Its weights are damaged while the service runs: its code stands in the job, which is CONFIRMED all the same."""
     site, paths = shadowed, phantom_series(2)
     site.start()
     os.truncate(site.root / "models" / "untrained@1.0.0.safetensors", 1000)
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.COMMITTED], seconds=PATIENCE_S, what="COMMITTED")
+    until(lambda: site.states() == [State.CONFIRMED], seconds=PATIENCE_S, what="CONFIRMED")
     until(lambda: hurried(site) or shadow_of(site).state == "FAILED", seconds=PATIENCE_S, what="the shadow's worker")
     until(lambda: shadow_of(site).state == "FAILED", seconds=PATIENCE_S, what="the shadow's failure")
     assert shadow_of(site).code == "MODEL_UNUSABLE"

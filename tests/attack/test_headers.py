@@ -209,7 +209,7 @@ def examples(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Example]:
 def thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     """In the network's place, which takes MR too: what has the liver's value is liver."""
 
-    def segment(model: object, volume: Volume) -> Segmentation:
+    def segment(model: object, volume: Volume, progress: object = None) -> Segmentation:
         labels = (volume.array == LIVER_HU).astype(np.uint8)
         return Segmentation(labels, volume.geometry, Algorithm("t", "1", "0" * 64), warnings=volume.warnings)
 

@@ -37,7 +37,7 @@ __all__ = ["site"]
 KILLS, KILLS_S = int(os.environ.get("PORTA_KILLS", "0")), float(os.environ.get("PORTA_KILLS_S", "inf"))
 SENDERS = 4
 MOST_OPEN = 8
-"""Studies that are sent, or not yet COMMITTED, at once: more would wait in the ledger, where nothing befalls them."""
+"""Studies that are sent, or not yet CONFIRMED, at once: more would wait in the ledger, where nothing befalls them."""
 UNDOING = ("service", "worker")
 """Whose end has a stage begin again: one after the other, nothing would ever come to its end."""
 SETTLED_S = 900
@@ -153,7 +153,7 @@ class Traffic:
 
     def _finished(self) -> int:
         states = self.states()
-        return -MOST_OPEN if states is None else states[State.COMMITTED]
+        return -MOST_OPEN if states is None else states[State.CONFIRMED]
 
     def states(self) -> Counter[State] | None:
         """How many jobs are in each state; None where the ledger is away."""
@@ -307,7 +307,7 @@ def test_kills_at_random_moments(
 
     def settled() -> bool:
         found = jobs()
-        return len(found) >= len(traffic.studies) and all(job.state == State.COMMITTED or job.halt for job in found)
+        return len(found) >= len(traffic.studies) and all(job.state == State.CONFIRMED or job.halt for job in found)
 
     until(settled, seconds=SETTLED_S, what="the last results")
     results = {study: site.results(study, f"results/{study}") for study in traffic.studies}
@@ -327,7 +327,7 @@ def test_kills_at_random_moments(
         lambda: not any(map(is_worker, killer.workers - set(children(site.service.pid)))), seconds=10, what="their end"
     )
     assert traffic.acknowledged == sent
-    assert [(job.state, job.halt, job.lease) for job in found] == [(State.COMMITTED, None, None)] * len(traffic.studies)
+    assert [(job.state, job.halt, job.lease) for job in found] == [(State.CONFIRMED, None, None)] * len(traffic.studies)
     assert {study: tuple(map(len, each)) for study, each in results.items()} == dict.fromkeys(traffic.studies, (1, 1))
     assert sum(spooled.values()) == len(sent)
     assert not list((site.root / "incoming").iterdir())

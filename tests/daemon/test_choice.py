@@ -63,7 +63,7 @@ def test_the_standing_of_every_job(state: State, chosen: bool, halt: bool):
     expected: Standing | None = None
     if not halt and state in ("RECEIVED", "SEGMENTED"):
         expected = Standing.INCUMBENT if chosen else Standing.NEWCOMER
-    if not halt and state in ("REPORTED", "DELIVERED", "COMMITTED"):
+    if not halt and state in ("REPORTED", "DELIVERED", "CONFIRMED"):
         expected = Standing.ANSWER
     if not halt and state == "REFUSED":
         expected = Standing.REFUSED
@@ -102,7 +102,7 @@ ANSWERED: list[tuple[Job, tuple[object, object], tuple[object, object]]] = [
     (other(State.SEGMENTED), ({2: None}, {1}), ({}, {2})),
     (other(State.REPORTED), ({2: ("A", 1)}, set()), ({}, {2})),
     (other(State.DELIVERED), ({2: ("A", 1)}, set()), ({}, {2})),
-    (other(State.COMMITTED), ({2: ("A", 1)}, set()), ({}, {2})),
+    (other(State.CONFIRMED), ({2: ("A", 1)}, set()), ({}, {2})),
     (other(State.REJECTED, reason=RejectReason.SUPERSEDED_BY_BETTER), NO_RIVAL, ({1: None}, {2})),
     (other(State.REJECTED, reason=RejectReason.UNREADABLE_PIXELS), NO_RIVAL, NO_RIVAL),
     (other(State.CANCELLED), NO_RIVAL, NO_RIVAL),
@@ -162,8 +162,8 @@ def test_a_revision_that_suits_less_than_the_answer_of_another_series():
     """B has replaced A; a late slice of A changes nothing as long as B is the better one."""
     replaced = {"replaces_series_instance_uid": "A", "replaces_revision": 1}
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
-        job(2, "B", State.COMMITTED, chosen=True, **replaced),
+        job(1, "A", State.CONFIRMED, chosen=True),
+        job(2, "B", State.CONFIRMED, chosen=True, **replaced),
         job(3, "A", revision=2),
     ]
     assert told(choose(jobs, {"A": (1,), "B": (2,)}, per_study=1)) == ({}, {3})
@@ -173,7 +173,7 @@ def test_a_revision_that_suits_less_than_the_answer_of_another_series():
 def test_the_latest_revision_is_the_one_that_is_replaced():
     """Its first was superseded by its second long ago."""
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
+        job(1, "A", State.CONFIRMED, chosen=True),
         job(2, "A", State.REPORTED, chosen=True, revision=2),
         job(3, "B"),
     ]
@@ -193,8 +193,8 @@ def test_a_revision_and_a_better_newcomer_at_once():
 def test_each_answer_is_replaced_once():
     """C names B, which named A: a chain, not a fan."""
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
-        job(2, "B", State.COMMITTED, chosen=True, replaces_series_instance_uid="A", replaces_revision=1),
+        job(1, "A", State.CONFIRMED, chosen=True),
+        job(2, "B", State.CONFIRMED, chosen=True, replaces_series_instance_uid="A", replaces_revision=1),
         job(3, "C"),
     ]
     assert told(choose(jobs, {"A": (1,), "B": (2,), "C": (3,)}, per_study=1)) == ({3: ("B", 1)}, set())
@@ -203,7 +203,7 @@ def test_each_answer_is_replaced_once():
 def test_who_displaces_a_successor_that_is_not_out_takes_its_place():
     """B was to replace A and is superseded before it could: C names A."""
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
+        job(1, "A", State.CONFIRMED, chosen=True),
         job(2, "B", State.SEGMENTED, chosen=True, replaces_series_instance_uid="A", replaces_revision=1),
         job(3, "C"),
     ]
@@ -220,7 +220,7 @@ def test_when_a_successor_has_gone_the_answer_stands_again(gone: str):
         "rejected": {"state": State.REJECTED, "reject_reason": RejectReason.UNREADABLE_PIXELS},
     }
     successor = job(2, "B", chosen=True, replaces_series_instance_uid="A", replaces_revision=1)
-    jobs = [job(1, "A", State.COMMITTED, chosen=True), replace(successor, **how[gone]), job(3, "C")]  # type: ignore
+    jobs = [job(1, "A", State.CONFIRMED, chosen=True), replace(successor, **how[gone]), job(3, "C")]  # type: ignore
     assert told(choose(jobs, {"A": (1,), "B": (3,), "C": (2,)}, per_study=1)) == ({3: ("A", 1)}, set())
     assert told(choose(jobs, {"A": (2,), "B": (3,), "C": (1,)}, per_study=1)) == ({}, {3})
 
@@ -258,7 +258,7 @@ def test_a_series_that_nothing_is_said_of_takes_no_part():
 
 def test_the_best_two():
     """Room for two: nothing is displaced while there is room, and then the worst answer."""
-    a, b, c, d = job(1, "A", State.COMMITTED, chosen=True), job(2, "B"), job(3, "C"), job(4, "D")
+    a, b, c, d = job(1, "A", State.CONFIRMED, chosen=True), job(2, "B"), job(3, "C"), job(4, "D")
     suits = {"A": (1,), "B": (2,), "C": (3,), "D": (0,)}
     assert told(choose([a, b], suits, per_study=2)) == ({2: None}, set())
     assert told(choose([a, b, c], suits, per_study=2)) == ({2: None, 3: ("A", 1)}, set())
@@ -270,8 +270,8 @@ def test_the_best_two():
 def test_a_new_series_names_an_answer_before_a_revision_does():
     """A second revision supersedes its first anyway."""
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
-        job(2, "B", State.COMMITTED, chosen=True),
+        job(1, "A", State.CONFIRMED, chosen=True),
+        job(2, "B", State.CONFIRMED, chosen=True),
         job(3, "A", revision=2),
         job(4, "C"),
     ]
@@ -281,8 +281,8 @@ def test_a_new_series_names_an_answer_before_a_revision_does():
 def test_an_answer_that_an_incumbent_is_to_replace_is_not_named_twice():
     """B, still being worked on, names A; C, which displaces D, names D."""
     jobs = [
-        job(1, "A", State.COMMITTED, chosen=True),
-        job(2, "D", State.COMMITTED, chosen=True),
+        job(1, "A", State.CONFIRMED, chosen=True),
+        job(2, "D", State.CONFIRMED, chosen=True),
         job(3, "B", chosen=True, replaces_series_instance_uid="A", replaces_revision=1),
         job(4, "C"),
     ]
@@ -345,7 +345,7 @@ def test_one_verdict_a_study(state: State):
 @pytest.mark.parametrize(
     "verdict",
     [
-        job(1, "A", State.COMMITTED, chosen=True, reject_reason=TOO_SHORT),
+        job(1, "A", State.CONFIRMED, chosen=True, reject_reason=TOO_SHORT),
         job(1, "A", State.SEGMENTED, chosen=True, halt=HaltCode.GEOMETRY_NOT_PROVED),
     ],
     ids=["refused", "held back"],
@@ -375,7 +375,7 @@ def test_who_answers_silences_the_others(state: State):
 
 def test_what_was_told_of_another_series_is_enough():
     """Of an earlier revision only what was said for the same reason."""
-    jobs = [job(1, "A", State.COMMITTED, chosen=True, reject_reason=TOO_SHORT)]
+    jobs = [job(1, "A", State.CONFIRMED, chosen=True, reject_reason=TOO_SHORT)]
     assert has_verdict(jobs, job(2, "B"), UNREADABLE)
     assert has_verdict(jobs, job(2, "A", revision=2), TOO_SHORT)
     assert not has_verdict(jobs, job(2, "A", revision=2), UNREADABLE)
@@ -391,7 +391,7 @@ STATES = [
     {"state": State.RECEIVED, "chosen": True},
     {"state": State.SEGMENTED, "chosen": True},
     {"state": State.REPORTED, "chosen": True},
-    {"state": State.COMMITTED, "chosen": True},
+    {"state": State.CONFIRMED, "chosen": True},
     {"state": State.REJECTED, "reject_reason": RejectReason.SUPERSEDED_BY_BETTER},
     {"state": State.REJECTED, "reject_reason": RejectReason.TOO_SHORT},
     {"state": State.CANCELLED},
@@ -413,7 +413,7 @@ def studies(draw: st.DrawFn) -> tuple[list[Job], dict[str, tuple[int]], int]:
         suits[uid] = (draw(st.integers(0, 3)),)
         revision = 1
         if draw(st.booleans()):
-            jobs.append(job(len(jobs) + 1, uid, State.COMMITTED, chosen=True))
+            jobs.append(job(len(jobs) + 1, uid, State.CONFIRMED, chosen=True))
             revision = 2
         jobs.append(job(len(jobs) + 1, uid, revision=revision, **draw(st.sampled_from(STATES))))  # type: ignore
     return jobs, suits, draw(st.integers(1, 3))

@@ -50,7 +50,7 @@ class InThisProcess:
 def threshold(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network's place is taken: what is bright is liver."""
 
-    def segment(model: object, volume: Volume) -> Segmentation:
+    def segment(model: object, volume: Volume, progress: object = None) -> Segmentation:
         algorithm = Algorithm("threshold", "1", "0" * 64, ("CT", "MR"))
         return Segmentation((volume.array > LIVER_HU / 2).astype(np.uint8), volume.geometry, algorithm)
 
@@ -312,7 +312,7 @@ def test_todays_rules_decide(node: Node, make_config: Callable[..., Config]):
     node.work()
     (rule,) = node.config.rules
     ledger = node.config.ledger
-    for match, states in (({"Modality": ("MR",)}, ["COMMITTED"]), ({"CallingAETitle": ("MODALITY",)}, ["REPORTED"])):
+    for match, states in (({"Modality": ("MR",)}, ["CONFIRMED"]), ({"CallingAETitle": ("MODALITY",)}, ["REPORTED"])):
         node.config = make_config(ledger=ledger, rule=(replace_match(rule, match),))
         node.lose_ledger()
         node.rebuild()

@@ -15,7 +15,7 @@ from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.configuration.match import Match
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkDamaged, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
-from daemon.jobs import HaltCode, Job, State
+from daemon.jobs import DeliveryState, HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
@@ -240,6 +240,22 @@ def test_the_rule_brings_its_priority(make_bench: Callable[..., Bench], make_con
     assert derive_uid("series", 2) in str(first[0])
 
 
+def test_a_rule_that_sends_nothing_keeps_its_results(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config]
+):
+    """They are written and proved as others are; nothing is due, and the job is done."""
+    (usual,) = make_config().rules
+    bench = make_bench(config=make_config(rule=(usual.model_copy(update={"send": False}),)))
+    bench.receive(1, series=1)
+    assert bench.close() == 1
+    assert bench.pipeline.work_off() == 2
+    (job,) = bench.ledger.all_jobs()
+    assert job.state == State.DELIVERED
+    kept = bench.ledger.deliveries_of(job.id)
+    assert {item.state for item in kept} == {DeliveryState.KEPT}
+    assert bench.ledger.due_deliveries(now=bench.clock() + 1) == []
+
+
 # --- what lies on the disk between the stages
 
 
@@ -404,7 +420,7 @@ def test_nothing_to_deliver_is_an_end(make_bench: Callable[..., Bench], make_con
     bench.close()
     bench.pipeline.work_off()
     assert bench.ledger.deliveries_of(bench.job.id) == []
-    assert bench.job.state == State.COMMITTED
+    assert bench.job.state == State.CONFIRMED
 
 
 def test_a_revision_is_said_in_the_identity(make_bench: Callable[..., Bench]):
@@ -1119,7 +1135,7 @@ def test_a_verdict_goes_to_whoever_takes_an_sr(
     bench.close()
     bench.pipeline.work_off()
     assert [item.object for item in bench.ledger.deliveries_of(bench.job.id)] == sent
-    assert bench.states() == {1: ("REPORTED" if sent else "COMMITTED", "TOO_SHORT")}
+    assert bench.states() == {1: ("REPORTED" if sent else "CONFIRMED", "TOO_SHORT")}
 
 
 def test_one_verdict_for_many_refused_series(make_bench: Callable[..., Bench]):

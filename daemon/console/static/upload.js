@@ -2,9 +2,9 @@
 "use strict";
 const form = document.getElementById("upload"), told = document.getElementById("told"), bar = document.getElementById("sent");
 const csrf = document.querySelector("meta[name=csrf]").content;
-const ended = ["COMMITTED", "REJECTED", "CANCELLED"];
-const read = ["REPORTED", "DELIVERED", "COMMITTED"];
-const order = ["RECEIVING", "RECEIVED", "SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED"];
+const ended = ["CONFIRMED", "REJECTED", "CANCELLED"];
+const read = ["REPORTED", "DELIVERED", "CONFIRMED"];
+const order = ["RECEIVING", "RECEIVED", "SEGMENTED", "REPORTED", "DELIVERED", "CONFIRMED"];
 const followed = new Map();
 let busy = false;
 
@@ -63,6 +63,7 @@ function follow(uid) {
 
 async function look(uid) {
   const { li, words, steps } = followed.get(uid);
+  let pause_ms = 1000;
   try {
     const said = await (await fetch(`/api/v1/studies/${uid}`)).json();
     words.textContent = `${said.fate}: ${said.sentence}`;
@@ -75,8 +76,10 @@ async function look(uid) {
       li.append(open);
     }
     if (states.length && states.every((state) => ended.includes(state))) return;
+    // DELIVERED is the end where no destination is asked for a confirmation, which may also take hours
+    if (states.length && states.every((state) => state === "DELIVERED" || ended.includes(state))) pause_ms = 10000;
   } catch (error) { words.textContent = "Not connected: asking again"; }
-  setTimeout(() => look(uid), 1000);
+  setTimeout(() => look(uid), pause_ms);
 }
 
 form.addEventListener("submit", (event) => {

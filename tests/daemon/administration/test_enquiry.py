@@ -22,7 +22,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.quarantine import Entry, Quarantine
-from daemon.spool import Spool
+from daemon.spool import Spool, progress_file
 from dicom_io.errors import RejectReason
 from dicom_io.network.scp import Refusal as Why
 from dicom_io.network.studies import HeldSeries
@@ -74,22 +74,30 @@ class Office:
         assert self.ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=self.at + 21)
         return self.ledger.job(job.id)
 
-    def work(self, event: Event, *, confirm: str = "none", at: float = 30) -> Job:
+    def work(self, event: Event, *, confirm: str = "none", at: float = 30, is_kept: bool = False) -> Job:
         """Let a worker do a stage of the next job in the queue."""
         job = self.ledger.claim_job("host/1", now=self.at + at)
         assert job is not None
         outgoing = [
-            Outgoing("archive", FORMS[name], derive_uid(job.id, name), "1.2", f"outbox/{name}.dcm", confirm)
+            Outgoing(
+                "archive",
+                FORMS[name],
+                derive_uid(job.id, name),
+                "1.2",
+                f"outbox/{name}.dcm",
+                confirm,
+                is_kept=is_kept,
+            )
             for name in ("seg", "sr")
             if event == Event.REPORTED
         ]
         assert self.ledger.finish_stage(job, event, now=self.at + at + 5, outgoing=outgoing)
         return self.ledger.job(job.id)
 
-    def report(self, series: int, *, confirm: str = "none") -> Job:
+    def report(self, series: int, *, confirm: str = "none", is_kept: bool = False) -> Job:
         self.choose(self.close(series))
         self.work(Event.SEGMENTED)
-        return self.work(Event.REPORTED, confirm=confirm, at=40)
+        return self.work(Event.REPORTED, confirm=confirm, at=40, is_kept=is_kept)
 
     def deliver(self, job: Job, *states: DeliveryState) -> None:
         for state in states:
@@ -188,6 +196,9 @@ def segmenting(office: Office) -> None:
     office.at = NOW - 42
     office.choose(office.close(1))
     assert office.ledger.claim_job("host/1", now=NOW - 12)
+    work = office.spool.work(1)
+    work.mkdir()
+    progress_file(work).write_text("60")
 
 
 def halted(office: Office) -> None:
@@ -203,6 +214,10 @@ def delivered(office: Office) -> None:
 
 def confirmed(office: Office) -> None:
     office.deliver(office.report(1, confirm="query"), DeliveryState.STORED, DeliveryState.CONFIRMED)
+
+
+def kept(office: Office) -> None:
+    office.report(1, is_kept=True)
 
 
 def sending(office: Office) -> None:
@@ -268,7 +283,7 @@ FATES: list[tuple[Callable[[Office], None], Fate, str, str]] = [
         STUDY,
         "It is number 3 in the queue, and should be done in about 30 s: nothing to do.",
     ),
-    (segmenting, Fate.SEGMENTING, STUDY, "It is being segmented, for 12 s now: nothing to do."),
+    (segmenting, Fate.SEGMENTING, STUDY, "It is being segmented (60 %), for 12 s now: nothing to do."),
     (
         halted,
         Fate.HALTED,
@@ -308,6 +323,13 @@ FATES: list[tuple[Callable[[Office], None], Fate, str, str]] = [
         STUDY,
         "It is not processed (TOO_SHORT). The stack is too short to hold a liver. Have the missing images sent.",
     ),
+    (
+        kept,
+        Fate.KEPT,
+        STUDY,
+        "Its rule sends nothing (`send = false`): its results lie in outbox/1 of the storage root; `porta send 1` "
+        "sends them.",
+    ),
     (cancelled, Fate.CANCELLED, STUDY, "A person ended it: `porta rerun 1` processes it all the same."),
 ]
 
@@ -340,7 +362,7 @@ def test_all_that_is_told_of_a_series(office: Office):
         f"study {STUDY}",
         f"series {SERIES}",
         "  received    2 images from CT1, <time> to <time>",
-        "  job         1: COMMITTED",
+        "  job         1: CONFIRMED",
         "  rule        liver-ct",
         '    not liver-mr: Modality is "CT", not "MR"',
         "  receiving   20 s, until <time>",

@@ -24,7 +24,7 @@ from daemon.delivery.statuses import ADVICE
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
-from daemon.spool import Spool, write_durably
+from daemon.spool import Spool, progress_file, write_durably
 from dicom_io.errors import RejectReason
 from dicom_io.uids import derive_uid
 from reports.objects.kinds import FORMS
@@ -69,6 +69,8 @@ JOB_KEYS = [
     "created_at",
     "updated_at",
     "stages",
+    "stage",
+    "progress_percent",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
 DELIVERY_KEYS += ["halt", "advice"]
@@ -209,6 +211,8 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
         "created_at": "2026-01-01T00:00:00+00:00",
         "updated_at": "2026-01-01T00:01:40+00:00",
         "stages": [{"stage": "judging", "ended_at": "2026-01-01T00:01:40+00:00", "seconds": 100.0}],
+        "stage": None,
+        "progress_percent": None,
     }
     assert (halted["state"], halted["halt"], halted["attempts"]) == ("RECEIVED", "WORKER_FAILED", 1)
     assert (delivered["state"], delivered["warnings"]) == ("REPORTED", ["SHORT"])
@@ -249,6 +253,34 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
     ):
         assert word in table.out
     assert max(map(len, table.out.splitlines())) <= 80
+
+
+def test_a_running_stage_is_shown(desk: Desk, make_instance: Callable[..., Instance]):
+    """The stage of each job that is to be worked on, and how much of the segmentation is done."""
+    ledger = desk.ledger()
+    for number in (1, 2, 3):
+        ledger.record_instance(make_instance(number), now=NOW)
+    for due in ledger.due_series(now=NOW + 100, quiet_s=20, released_quiet_s=5):
+        ledger.close_series(due, now=NOW + 100, rule="liver-ct")
+    for number in (1, 2):
+        job = ledger.job(number)
+        assert ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=NOW + 100)
+    assert ledger.claim_job("host/1", now=NOW + 100)
+    ledger.close()
+    work = Spool(desk.root).work(1)
+    work.mkdir(parents=True)
+    progress_file(work).write_text("60")
+    lines = desk.porta_here("jobs").out.splitlines()
+    assert [line.split("liver-ct")[1].strip() for line in lines[1:]] == [
+        "WAITING for its study",
+        "QUEUED",
+        "SEGMENTING 60 %",
+    ]
+    found = json.loads(desk.porta_here("jobs", "--json").out)
+    shown = [("WAITING", None), ("QUEUED", None), ("SEGMENTING", 60)]
+    assert [(job["stage"], job["progress_percent"]) for job in found] == shown
+    progress_file(work).write_text("")  # as it is being written
+    assert json.loads(desk.porta_here("job", "1").out)["progress_percent"] is None
 
 
 def test_jobs_of_a_peer_with_a_hostile_title(desk: Desk, make_instance: Callable[..., Instance]):

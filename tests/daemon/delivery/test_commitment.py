@@ -157,7 +157,7 @@ def test_a_report_confirms_wherever_it_comes(
     until(lambda: archive.answers)
     office.deliver()
     assert office.look(job_id) == [("CONFIRMED", 0, "COMMITTED")] * 2
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
     assert archive.answers == [0x0000]
     (request,) = archive.requests
     assert [str(item.ReferencedSOPClassUID) for item in request.ReferencedSOPSequence] == [CTImageStorage] * 2
@@ -188,7 +188,7 @@ def test_only_what_is_not_kept_is_sent_again(
     first, second = archive.requests
     assert len(second.ReferencedSOPSequence) == 1
     assert first.TransactionUID != second.TransactionUID
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
 
 
 def test_what_is_never_kept_halts(site: tuple[Office, Archive], until: Callable[[Callable[[], object]], None]):
@@ -210,7 +210,7 @@ def test_what_is_never_kept_halts(site: tuple[Office, Archive], until: Callable[
         office.deliver()
     until(lambda: len(archive.answers) == 3)
     office.deliver()
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
 
 
 def test_a_late_report_counts(site: tuple[Office, Archive], read_log: Any):
@@ -240,7 +240,7 @@ def test_a_late_report_counts(site: tuple[Office, Archive], read_log: Any):
     office.deliver()
     assert office.look(job_id) == [("CONFIRMED", 0, "COMMITTED")] * 2
     assert office.halts(job_id) == [None, None]
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
     archive.report(second)  # once more: nothing waits for it
     assert archive.answers == [0x0000] * 3
     assert len(archive.stored) == 2
@@ -256,7 +256,7 @@ def test_a_report_outlives_the_process(site: tuple[Office, Archive]):
     archive.report(archive.requests[0])
     assert office.look(job_id) == [("STORED", 1, "COMMITMENT_ASKED")] * 2
     office.deliver()
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
 
 
 def test_nobody_confirms_for_another(archive: Archive, start_porta: Any, free_port: Callable[[], int]):
@@ -362,7 +362,7 @@ def test_orthanc_commits_itself(
     assert office.look(job_id)[1][2] == "NOT_COMMITTED"
     office.clock.pass_s(11)
     until(lambda: look() == ["CONFIRMED", "CONFIRMED"])
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.CONFIRMED
     result = tmp_path / "result.dcm"
     result.write_bytes(make_ct("result", change=made_by_porta))
     remote = scu.Remote("ORTHANC", "127.0.0.1", node.port)

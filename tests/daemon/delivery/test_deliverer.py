@@ -39,7 +39,7 @@ def test_objects_arrive_as_they_lie_in_the_outbox(
         assert b"\x08\x00\x16\x00UI" not in content[: -len(item.data)]
         assert item.sop_instance_uid == derive_uid("instance", f"result {job_id}", name == "sr")
     assert office.look(job_id) == [("STORED", 0, "0x0000")] * 2
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.DELIVERED
     assert office.deliver() == 0
     assert len(node.received) == 2
     lines = read_log.named("object.stored")
@@ -199,7 +199,7 @@ def test_an_object_that_is_refused_for_good_stops_no_other(
     second = office.report(2)
     assert office.deliver() == 2
     assert office.halts(first) == [HaltCode.DELIVERY_REFUSED] * 2
-    assert office.ledger.job(second).state == State.COMMITTED
+    assert office.ledger.job(second).state == State.DELIVERED
 
 
 def test_an_error_is_tried_as_often_as_configured(
@@ -245,7 +245,7 @@ def test_an_outage_ends_by_itself(
     assert [line["deliveries"] for line in read_log.named("destination.resumed")] == [6]
     assert office.deliver() == 6
     assert len(node.received) == 8
-    assert {office.ledger.job(job_id).state for job_id in (*jobs, late)} == {State.COMMITTED}
+    assert {office.ledger.job(job_id).state for job_id in (*jobs, late)} == {State.DELIVERED}
 
 
 def test_an_outage_is_given_up_in_the_end(make_office: MakeOffice, make_config: MakeConfig, read_log: Any):
@@ -277,7 +277,7 @@ def test_a_retry_delivers_what_halted(make_office: MakeOffice, make_config: Make
     office.ledger.retry(job_id, now=office.clock())
     assert office.deliver() == 2
     assert office.halts(job_id) == [None, None]
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.ledger.job(job_id).state == State.DELIVERED
     assert len(node.received) == tried + 2
 
 
@@ -293,7 +293,7 @@ def test_an_object_that_is_never_answered_stops_no_other(
     for number in range(2, 6):
         good = office.report(number)
         assert office.deliver() >= 2
-        assert office.ledger.job(good).state == State.COMMITTED
+        assert office.ledger.job(good).state == State.DELIVERED
         office.clock.pass_s(100)
     assert office.look(poison) == [("FAILED", 3, "ANSWER_LOST"), ("STORED", 0, "0x0000")]
     assert office.halts(poison) == [HaltCode.DELIVERY_FAILED, None]

@@ -107,8 +107,8 @@ def test_orthanc_is_reached_by_dicomweb(
     assert office.deliver() == 2, office.look(job_id)
     assert office.look(job_id) == [("STORED", 0, "0x0000")] * 2
     assert office.deliver() == 2, office.look(job_id)
-    assert office.look(job_id) == [("CONFIRMED", 0, "HELD")] * 2
-    assert office.ledger.job(job_id).state == State.COMMITTED
+    assert office.look(job_id) == [("CONFIRMED", 0, "FOUND")] * 2
+    assert office.ledger.job(job_id).state == State.CONFIRMED
     folder = tmp_path / "back"
     folder.mkdir()
     study = str(dcmread(office.path(job_id, "seg")).StudyInstanceUID)

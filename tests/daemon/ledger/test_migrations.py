@@ -132,6 +132,7 @@ FIRST_ROWS = [
     delivery(1, "seg", "9.1.1"),
     delivery(2, "sr", "9.1.2"),
     delivery(3, "sr", "9.1.2", to="ris"),
+    delivery(9, "sr", "9.1.9", job=6, state="CONFIRMED"),
 ]
 """A ledger as version 0001 leaves it: a job in every state, and deliveries."""
 
@@ -159,15 +160,18 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
         for statement in FIRST_ROWS:
             connection.execute(sa.text(statement))
         before, columns = rows_of(connection), columns_of(connection)
+        at_first = dict(before)
     ledger = Ledger(database)
     ledger.migrate()
     jobs = {str(job.state): job for job in ledger.all_jobs()}
-    assert {state for state, job in jobs.items() if job.chosen} == {"SEGMENTED", "REPORTED", "DELIVERED", "COMMITTED"}
+    assert {state for state, job in jobs.items() if job.chosen} == {"SEGMENTED", "REPORTED", "DELIVERED", "CONFIRMED"}
     assert jobs["REJECTED"].reject_reason == "NOT_CT"
     assert {item.volume_index for item in ledger.deliveries_of(4)} == {0}
     ledger.close()
     with foreign_keys_on(database) as connection:
         columns["deliveries"][columns["deliveries"].index("object")] = "kind"
+        renamed = {"COMMITTED": "CONFIRMED"}
+        before["jobs"] = [tuple(renamed.get(str(value), value) for value in row) for row in before["jobs"]]
         assert rows_of(connection, columns) == before
         there = {"audit", "commitments", "refusals", "root", "sessions", "shadows", "users"}
         assert set(columns_of(connection)) - set(before) == there
@@ -182,7 +186,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
     with alembic_on(database) as (settings, connection):
         connection.execute(sa.text("DELETE FROM deliveries WHERE id = 4"))
         command.downgrade(settings, "0001")
-        assert rows_of(connection) == before
+        assert rows_of(connection) == at_first
 
 
 REFUSED = {
@@ -191,7 +195,7 @@ REFUSED = {
     2: ("RECEIVED", None, "RECEIVED", None),
     3: ("REPORTED", "TOO_SHORT", "REPORTED", "TOO_SHORT"),
     4: ("REPORTED", None, "REPORTED", None),
-    5: ("COMMITTED", "NO_MODEL", "COMMITTED", "NO_MODEL"),
+    5: ("COMMITTED", "NO_MODEL", "CONFIRMED", "NO_MODEL"),
     6: ("CANCELLED", "TOO_SHORT", "CANCELLED", "TOO_SHORT"),
     7: ("SEGMENTED", None, "SEGMENTED", None),
     8: ("REJECTED", None, "REJECTED", "'NOT_CT'"),
@@ -209,7 +213,8 @@ def test_a_refused_job_of_an_older_ledger_gets_its_state(database: str):
             rejected = reason if state == "REJECTED" else "NULL"
             connection.execute(sa.text(JOB.format(number=number, state=state, reason=rejected)))
             connection.execute(sa.text("UPDATE jobs SET refusal = :it WHERE id = :id"), {"it": refusal, "id": number})
-            connection.execute(sa.text(delivery(number, "verdict", f"9.{number}", job=number)))
+            sent = "CONFIRMED" if state == "COMMITTED" else "STORED"
+            connection.execute(sa.text(delivery(number, "verdict", f"9.{number}", job=number, state=sent)))
         before = rows_of(connection)
     ledger = Ledger(database)
     ledger.migrate()
@@ -273,6 +278,35 @@ def test_instances_of_an_older_ledger_get_a_study_and_a_version(database: str):
     with alembic_on(database) as (settings, connection):
         command.downgrade(settings, "0008")
         assert rows_of(connection)["instances"] == before["instances"]
+
+
+def test_what_was_only_acknowledged_is_no_longer_called_confirmed(database: str):
+    """COMMITTED said both; what an archive was asked for is CONFIRMED. The way down names it back."""
+    with alembic_on(database) as (settings, connection):
+        command.upgrade(settings, "0014")
+        connection.execute(sa.text("INSERT INTO series VALUES ('1.2.3', '1.2', 'M', 1, 1, NULL, NULL, NULL, 0)"))
+        for number, state in ((4, "CONFIRMED"), (5, "STORED")):
+            connection.execute(sa.text(JOB.format(number=number, state="COMMITTED", reason="NULL")))
+            sent = of_today(delivery(number, "pdf", f"9.{number}", job=number, state=state)).replace("'0x0'", "'HELD'")
+            connection.execute(sa.text(sent))
+            event = "INSERT INTO events (job_id, at, event, from_state, to_state) VALUES ({}, 1, {}, 'DELIVERED', {})"
+            connection.execute(sa.text(event.format(number, *["'COMMITTED'"] * 2)))
+        before = rows_of(connection)
+    ledger = Ledger(database)
+    ledger.migrate()
+    assert [str(job.state) for job in ledger.all_jobs()] == ["CONFIRMED", "DELIVERED"]
+    assert ledger.deliveries_of(4)[0].last_status == "FOUND"
+    assert [(item["event"], item["to_state"]) for item in ledger.history(4)] == [("CONFIRMED", "CONFIRMED")]
+    ledger.close()
+    with alembic_on(database) as (settings, connection):
+        connection.execute(sa.text("UPDATE deliveries SET state = 'KEPT' WHERE id = 5"))
+        command.downgrade(settings, "0014")
+        rows = rows_of(connection)
+        assert rows["events"] == before["events"]
+        assert [row[-1] for row in rows["deliveries"]] == [row[-1] for row in before["deliveries"]]
+        states = connection.execute(sa.text("SELECT state FROM jobs ORDER BY id")).scalars().all()
+        assert states == ["COMMITTED", "DELIVERED"]
+        assert connection.execute(sa.text("SELECT state FROM deliveries WHERE id = 5")).scalar_one() == "FAILED"
 
 
 def test_references_are_looked_at_after_a_migration(tmp_path: Path):

@@ -17,6 +17,7 @@ from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerLost, LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import Delivery, DeliveryState, Event, HaltCode, Job, State
 from daemon.ledger.answers import first_received_at, is_answered
+from daemon.ledger.desk import Desk
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
 from dicom_io.errors import RejectReason
@@ -122,9 +123,9 @@ def in_state(ledger: Ledger, instance: Instance, state: State) -> Job:
         assert ledger.refuse(closed(ledger, instance), RejectReason.TOO_SHORT, now=NOW + 101)
         return only_job(ledger)
     job = reported(ledger, instance, outgoing(confirm="query"))
-    if state in (State.DELIVERED, State.COMMITTED):
+    if state in (State.DELIVERED, State.CONFIRMED):
         advanced(ledger, job.id, DeliveryState.STORED)
-    if state == State.COMMITTED:
+    if state == State.CONFIRMED:
         advanced(ledger, job.id, DeliveryState.CONFIRMED)
     return ledger.job(job.id)
 
@@ -209,7 +210,7 @@ def test_a_late_instance_reopens_the_job(any_ledger: Ledger, make_instance: Make
     assert [item.instances for item in due(any_ledger, now=NOW + 220)] == [2]
 
 
-@pytest.mark.parametrize("state", [State.REPORTED, State.DELIVERED, State.COMMITTED])
+@pytest.mark.parametrize("state", [State.REPORTED, State.DELIVERED, State.CONFIRMED])
 def test_a_late_instance_after_the_results_opens_a_revision(
     any_ledger: Ledger, make_instance: MakeInstance, state: State
 ):
@@ -543,11 +544,28 @@ def test_a_stage_ends_with_its_warnings(any_ledger: Ledger, make_instance: MakeI
     assert only_job(any_ledger).lease is None
 
 
-def test_a_job_without_deliveries_is_committed_at_once(any_ledger: Ledger, make_instance: MakeInstance):
+def test_a_job_without_deliveries_is_delivered_at_once(any_ledger: Ledger, make_instance: MakeInstance):
     """No destination wants what there is: nothing will ever be stored, and nothing is owed."""
     job = reported(any_ledger, make_instance())
-    assert job.state == State.COMMITTED
-    assert [event for event, _, _ in events(any_ledger, job.id)][-3:] == ["REPORTED", "DELIVERED", "COMMITTED"]
+    assert job.state == State.DELIVERED
+    assert [event for event, _, _ in events(any_ledger, job.id)][-2:] == ["REPORTED", "DELIVERED"]
+    with pytest.raises(WrongState):
+        any_ledger.cancel(job.id, now=NOW + 103)
+
+
+def test_what_is_kept_is_delivered_by_a_person_alone(any_ledger: Ledger, make_instance: MakeInstance):
+    """Nothing is due, and its study is not answered by it; sent by hand, it is delivered as all else."""
+    kept = replace(outgoing(confirm="query"), is_kept=True)
+    job = reported(any_ledger, make_instance(), kept)
+    assert job.state == State.DELIVERED
+    assert [item.state for item in any_ledger.deliveries_of(job.id)] == [DeliveryState.KEPT]
+    assert any_ledger.due_deliveries(now=NOW + 104) == []
+    uids = {"study_instance_uid": job.study_instance_uid, "series_instance_uid": "1.2.9"}
+    assert not is_answered(any_ledger.database, **uids)
+    assert Desk(any_ledger).send(job, ["archive"], [], now=NOW + 104) == 1
+    assert advanced(any_ledger, job.id, DeliveryState.STORED) == State.DELIVERED
+    assert advanced(any_ledger, job.id, DeliveryState.CONFIRMED) == State.CONFIRMED
+    assert is_answered(any_ledger.database, **uids)
 
 
 @pytest.mark.parametrize("counts", [True, False])
@@ -594,7 +612,7 @@ def test_cancel_in_every_state(any_ledger: Ledger, make_instance: MakeInstance, 
     """What has ended cannot be cancelled; all else ends, even under a worker's hands."""
     job = in_state(any_ledger, make_instance(), state)
     worker = any_ledger.claim_job(LEASE, now=NOW + 200)
-    if state in (State.COMMITTED, State.REJECTED, State.CANCELLED):
+    if state in (State.CONFIRMED, State.REJECTED, State.CANCELLED):
         with pytest.raises(WrongState):
             any_ledger.cancel(job.id, now=NOW + 300)
         assert any_ledger.job(job.id) == job
@@ -785,7 +803,7 @@ def test_a_verdict_is_chosen_and_goes_out_with_its_reason(
     for expected, delivered in (
         (State.REPORTED, None),
         (State.DELIVERED, DeliveryState.STORED),
-        (State.COMMITTED, DeliveryState.CONFIRMED),
+        (State.CONFIRMED, DeliveryState.CONFIRMED),
     ):
         if delivered:
             advanced(any_ledger, job.id, delivered)
@@ -1002,18 +1020,19 @@ def test_deliveries_are_due_in_their_order(any_ledger: Ledger, make_instance: Ma
 
 
 def test_without_confirmation_stored_is_the_end(any_ledger: Ledger, make_instance: MakeInstance):
-    """REPORTED while one is not stored, COMMITTED when both are; nothing is due afterwards."""
+    """REPORTED while one is not stored, DELIVERED when both are; nothing is due afterwards, nor to be cancelled."""
     job = reported(any_ledger, make_instance(), outgoing("seg"), outgoing("sr"))
     assert advanced(any_ledger, job.id, DeliveryState.STORED, DeliveryState.PENDING) == State.REPORTED
     assert [delivery.object for delivery in any_ledger.due_deliveries(now=NOW + 104)] == ["sr"]
-    assert advanced(any_ledger, job.id, DeliveryState.STORED, DeliveryState.STORED) == State.COMMITTED
+    assert advanced(any_ledger, job.id, DeliveryState.STORED, DeliveryState.STORED) == State.DELIVERED
     assert any_ledger.due_deliveries(now=NOW + 104) == []
-    moves = [("DELIVERED", "REPORTED", "DELIVERED"), ("COMMITTED", "DELIVERED", "COMMITTED")]
-    assert events(any_ledger, job.id)[-2:] == moves
+    assert events(any_ledger, job.id)[-1] == ("DELIVERED", "REPORTED", "DELIVERED")
+    with pytest.raises(WrongState):
+        any_ledger.cancel(job.id, now=NOW + 105)
 
 
 def test_destinations_that_confirm_and_that_do_not(any_ledger: Ledger, make_instance: MakeInstance):
-    """DELIVERED when all is stored; COMMITTED when those that are asked have confirmed."""
+    """DELIVERED when all is stored; CONFIRMED when those that are asked have confirmed."""
     job = reported(
         any_ledger,
         make_instance(),
@@ -1027,7 +1046,7 @@ def test_destinations_that_confirm_and_that_do_not(any_ledger: Ledger, make_inst
     assert advanced(any_ledger, job.id, confirmed, stored, pending) == State.REPORTED
     assert advanced(any_ledger, job.id, confirmed, stored, stored) == State.DELIVERED
     assert [delivery.object for delivery in any_ledger.due_deliveries(now=NOW + 104)] == ["sr"]
-    assert advanced(any_ledger, job.id, confirmed, stored, confirmed) == State.COMMITTED
+    assert advanced(any_ledger, job.id, confirmed, stored, confirmed) == State.CONFIRMED
 
 
 def test_a_delivery_advances_once(any_ledger: Ledger, make_instance: MakeInstance):
@@ -1054,7 +1073,7 @@ def test_the_last_two_deliveries_at_once(any_ledger: Ledger, make_instance: Make
             thread.start()
         for thread in threads:
             thread.join()
-        assert any_ledger.job(job.id).state == State.COMMITTED
+        assert any_ledger.job(job.id).state == State.DELIVERED
 
 
 def test_a_delivery_waits_for_one_whose_transaction_is_open(
@@ -1078,7 +1097,7 @@ def test_a_delivery_waits_for_one_whose_transaction_is_open(
             waiting = sa.text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
             until(lambda: watching.execute(waiting).scalar_one() or not second.is_alive() or watching.rollback())
     second.join()
-    assert ledger.job(job.id).state == State.COMMITTED
+    assert ledger.job(job.id).state == State.DELIVERED
     engine.dispose()
     ledger.close()
 

@@ -47,7 +47,7 @@ PATIENT = {"patient_name": "ZZPHI^CANARY", "patient_id": "ZZPHI-7"}
 def thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network's place is taken: what is brighter than 50 is liver; lesion n, by size, has 200 + n."""
 
-    def segment(model: object, volume: Volume) -> Segmentation:
+    def segment(model: object, volume: Volume, progress: object = None) -> Segmentation:
         labels = (volume.array > LIVER_HU / 2).astype(np.uint8)
         lesions = volume.array > LESION_HU
         labels[lesions] = volume.array[lesions] - LESION_HU + 1

@@ -61,7 +61,7 @@ CREATED = datetime(2026, 1, 1, tzinfo=UTC)
 def thresholds(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network's place is taken: what is brighter than 50 is liver, and in series of our own 200 a lesion."""
 
-    def segment(model: object, volume: Volume) -> Segmentation:
+    def segment(model: object, volume: Volume, progress: object = None) -> Segmentation:
         algorithm = Algorithm("threshold", "1", "0" * 64, ("CT", "MR"))
         labels = (volume.array > LIVER_HU / 2).astype(np.uint8)
         if volume.series_instance_uid == SERIES:
@@ -633,7 +633,7 @@ def test_objects_that_are_alike_for_all(make: Callable[..., list[Path]], tmp_pat
 def sure(monkeypatch: pytest.MonkeyPatch) -> None:
     """The network is asked for probabilities too: 200 in the liver, 90 on a rim around it."""
 
-    def segment(model: object, volume: Volume) -> tuple[Segmentation, Probabilities]:
+    def segment(model: object, volume: Volume, progress: object = None) -> tuple[Segmentation, Probabilities]:
         segmentation = stages.segment(model, volume)
         liver = np.where(segmentation.labels > 0, 200, np.where(volume.array[:, :1] < 0, 90, 0)).astype(np.uint8)
         return segmentation, Probabilities(liver, (segmentation.labels == 2).astype(np.uint8) * 150)
@@ -950,6 +950,23 @@ def intake_of(spool, ledger) -> Callable[[list[Path]], list[Path]]:  # type: ign
         return sorted((spool.root / "spool").rglob("*.dcm"))
 
     return take
+
+
+def test_the_percent_that_is_done_lies_in_the_work_folder(
+    make: Callable[..., list[Path]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """A number that only grows, over both passes of both volumes; it is on no path that a result depends on."""
+    usual, seen = stages.segment, list[int]()
+
+    def watched(model: Any, volume: Volume, progress: Any) -> Segmentation:
+        for done, of in ((0, 4), (2, 4), (0, 10), (5, 10), (0, 20), (19, 20)):
+            progress(done, of)
+            seen.append(int((tmp_path / "work" / "progress").read_text()))
+        return usual(model, volume, progress)
+
+    monkeypatch.setattr(stages, "segment", watched)
+    segment([*make(1), *make(2)], tmp_path, "all")
+    assert seen == [0, 2, 5, 27, 27, 47, 50, 52, 55, 77, 77, 97]
 
 
 def test_a_shadow_is_compared_on_every_volume_and_writes_nothing(
