@@ -13,6 +13,7 @@ import typer
 from daemon import log
 from daemon.commands import console_commands, model_commands
 from daemon.commands.admin_commands import cancel, configured, jobs, read, reload, rerun, retry, rules, send, study
+from daemon.commands.init_command import init
 from daemon.commands.options import (
     ConfigOption,
     JsonOption,
@@ -35,13 +36,34 @@ from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.errors import ModelError
 from reports.errors import ReportError
+from reports.identity import software_version
 
 app = typer.Typer(
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
-    help="Porta Hepatis: liver CT in from the PACS, SEG and SR back. For research use, not a diagnosis.",
 )
+
+
+def _say_version(asked: bool) -> None:  # noqa: FBT001  Typer gives it by place
+    if asked:
+        say(f"porta {software_version()}")
+        raise typer.Exit
+
+
+@app.callback()
+def porta(
+    version: Annotated[
+        bool, typer.Option("--version", help="Show the version and end.", is_eager=True, callback=_say_version)
+    ] = False,
+) -> None:
+    """Porta Hepatis: liver CT in from the PACS, SEG and SR back. For research use, not a diagnosis."""
+
+
+def man() -> None:
+    """Print the manual page: `porta man | man -l -`."""
+    from daemon.commands.manual import manual_page
+
+    sys.stdout.write(manual_page(app, software_version()))
 
 
 def main() -> None:
@@ -420,7 +442,7 @@ def one_line_errors() -> Iterator[None]:
 
 PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
-    "Set it up": (check, rules),
+    "Set it up": (init, check, rules, man),
     "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
     "Mend it": (retry, rerun, send, cancel, backup, restore, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),

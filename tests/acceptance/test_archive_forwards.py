@@ -71,7 +71,7 @@ def test_a_study_with_all_that_the_field_sends(
     study = str(dcmread(images[0], stop_before_pixels=True).StudyInstanceUID)
     site.start()
     assert forward(site, [*images[:10], private, *images[10:], write(twin, tmp_path / "twin.dcm"), *shared]) == 0
-    until(lambda: sorted(site.states()) == [State.COMMITTED, State.REJECTED, State.REJECTED], what="the results")
+    until(lambda: sorted(site.states()) == [State.CONFIRMED, State.REJECTED, State.REJECTED], what="the results")
     reported, other, vendors = sorted(site.jobs(), key=lambda job: job.instances, reverse=True)
     assert (reported.instances, reported.reject_reason) == (41, None)
     assert "DUPLICATE_SLICES" in reported.warnings

@@ -312,7 +312,7 @@ def test_todays_rules_decide(node: Node, make_config: Callable[..., Config]):
     node.work()
     (rule,) = node.config.rules
     ledger = node.config.ledger
-    for match, states in (({"Modality": ("MR",)}, ["CONFIRMED"]), ({"CallingAETitle": ("MODALITY",)}, ["REPORTED"])):
+    for match, states in (({"Modality": ("MR",)}, ["DELIVERED"]), ({"CallingAETitle": ("MODALITY",)}, ["REPORTED"])):
         node.config = make_config(ledger=ledger, rule=(replace_match(rule, match),))
         node.lose_ledger()
         node.rebuild()

@@ -420,7 +420,7 @@ def test_nothing_to_deliver_is_an_end(make_bench: Callable[..., Bench], make_con
     bench.close()
     bench.pipeline.work_off()
     assert bench.ledger.deliveries_of(bench.job.id) == []
-    assert bench.job.state == State.CONFIRMED
+    assert bench.job.state == State.DELIVERED
 
 
 def test_a_revision_is_said_in_the_identity(make_bench: Callable[..., Bench]):
@@ -1135,7 +1135,7 @@ def test_a_verdict_goes_to_whoever_takes_an_sr(
     bench.close()
     bench.pipeline.work_off()
     assert [item.object for item in bench.ledger.deliveries_of(bench.job.id)] == sent
-    assert bench.states() == {1: ("REPORTED" if sent else "CONFIRMED", "TOO_SHORT")}
+    assert bench.states() == {1: ("REPORTED" if sent else "DELIVERED", "TOO_SHORT")}
 
 
 def test_one_verdict_for_many_refused_series(make_bench: Callable[..., Bench]):
