@@ -1,6 +1,7 @@
 """The pages: what a study's says and does, what needs a person, and that no text of a file becomes markup."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from daemon.jobs import HaltCode, State
@@ -121,3 +122,20 @@ def test_metrics_and_probes(site: Site, receive: Receive) -> None:
     text = nobody.get("/metrics").text
     assert 'porta_jobs{state="RECEIVED"} 1.0' in text and "porta_up 0.0" in text and CANARY not in text
     assert nobody.get("/ready").json() == {"ledger": True, "service": False}
+
+
+def test_a_patient_is_shown_and_kept_nowhere(site: Site, receive: Receive, ledger: Ledger, tmp_path: Path) -> None:
+    """After each page was seen, and a name was typed: no address, header or figure has it, nor has the ledger."""
+    job_id = receive(1)
+    operator = site.browser("operator")
+    seen = [operator.get(path) for path in ("/", f"/studies/{derive_uid('study', 1)}", "/needs", "/now", "/metrics")]
+    seen += [operator.post("/find", data={"value": "ZZPHI123"}), operator.post(f"/jobs/{job_id}/cancel")]
+    seen += [
+        operator.post("/api/v1/studies/search", json={"value": "ZZPHI123"}),
+        operator.get("/api/v1/jobs?rule=ZZPHI"),
+    ]
+    assert CANARY in seen[1].text
+    assert all("ZZPHI" not in answer.text for answer in (*seen[:1], *seen[2:5]))
+    assert all("ZZPHI" not in str(answer.headers) for answer in seen)
+    ledger.close()
+    assert not [file for file in tmp_path.glob("ledger.sqlite*") if b"ZZPHI" in file.read_bytes()]
