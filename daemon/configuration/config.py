@@ -274,6 +274,7 @@ class Web(Section):
     attempts: int = Field(default=5, ge=1)
     locked_minutes: float = Field(default=15.0, gt=0)
     upload_mb: int = Field(default=4096, ge=1)
+    stow: bool = False
     ohif_url: str | None = None
     archive_url: str | None = None
 

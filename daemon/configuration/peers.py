@@ -45,6 +45,8 @@ class Peer(Section):
     token_env: str | None = None
     proxy: Url | None = None
     tls: bool = False
+    stow_token_file: AbsolutePath | None = None
+    stow_token_env: str | None = None
     ca_file: AbsolutePath | None = None
     certificate_file: AbsolutePath | None = None
     key_file: AbsolutePath | None = None
@@ -61,6 +63,10 @@ class Peer(Section):
             raise ValueError("give user and one of password_file and password_env, or one of token_file and token_env")
         if self.url and self.url.startswith("http:") and any(secrets):
             raise ValueError("its url must begin with https: a password or token would be read by everyone")
+        if self.stow_token_file and self.stow_token_env:
+            raise ValueError("give one of stow_token_file and stow_token_env")
+        if self.stow_secret and not (self.accept and self.ae_title):
+            raise ValueError("who stores by STOW-RS needs accept = true and an ae_title, as who its images come from")
         if self.key_file and not self.certificate_file:
             raise ValueError("key_file needs certificate_file")
         return self
@@ -73,6 +79,12 @@ class Peer(Section):
         password = Secret(self.password_file, self.password_env) if self.user else None
         token = Secret(self.token_file, self.token_env) if self.token_file or self.token_env else None
         return WebService(self.url, self.user, password, token, self.certificates, self.proxy)
+
+    @property
+    def stow_secret(self) -> Secret | None:
+        """The token by which it is known where it stores by STOW-RS; None: it does not."""
+        given = self.stow_token_file or self.stow_token_env
+        return Secret(self.stow_token_file, self.stow_token_env) if given else None
 
     @property
     def certificates(self) -> Certificates:

@@ -9,7 +9,7 @@ from fastapi.responses import JSONResponse, RedirectResponse, Response
 from fastapi.staticfiles import StaticFiles
 from starlette.exceptions import HTTPException
 
-from daemon.console import api, pages, probes, reading_api, upload_api
+from daemon.console import api, pages, probes, reading_api, stow_api, upload_api
 from daemon.console.boundary import Boundary
 from daemon.console.live import Live
 from daemon.console.readings import Readings
@@ -17,6 +17,7 @@ from daemon.console.state import ConsoleState
 from daemon.console.uploads import Uploads
 from daemon.console.visits import Door, NotSignedIn
 from daemon.errors import BadRequest, DaemonError, LedgerUnavailable, StorageUnusable, UnknownJob, WrongState
+from daemon.intake import Intake
 from daemon.log import get_logger
 from reports.identity import software_version
 
@@ -33,7 +34,7 @@ STATUS: dict[type[DaemonError], int] = {
 
 ROUTERS = (probes.router, api.router, upload_api.router, reading_api.router, pages.router)
 
-UPLOADS = (f"{api.PREFIX}/uploads/", f"{api.PREFIX}/rules/test")
+UPLOADS = (f"{api.PREFIX}/uploads/", f"{api.PREFIX}/rules/test", f"{stow_api.PREFIX}/")
 
 log = get_logger()
 
@@ -54,6 +55,9 @@ def create_app(console: ConsoleState) -> Boundary:
     app.state.readings = Readings(console)
     for router in ROUTERS:
         app.include_router(router)
+    if console.first.web.stow:
+        app.state.stow_intake = Intake(console.spool, console.ledger, console.clock, console.quarantine)
+        app.include_router(stow_api.router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     app.add_exception_handler(NotSignedIn, _not_signed_in)
     app.add_exception_handler(DaemonError, _failed)
@@ -65,7 +69,7 @@ def create_app(console: ConsoleState) -> Boundary:
 
 
 def _is_api(request: Request) -> bool:
-    return request.url.path.startswith(api.PREFIX)
+    return request.url.path.startswith((api.PREFIX, stow_api.PREFIX))
 
 
 async def _not_signed_in(request: Request, error: Exception) -> Response:
