@@ -28,7 +28,7 @@ from reports.errors import GeometryNotProved
 from reports.findings.measurements import Findings
 from reports.objects.case import Case, build, verify
 from reports.objects.findings_json import findings_json
-from reports.objects.kinds import KINDS, Form, Kind
+from reports.objects.kinds import KINDS, Form, Kind, in_order_of_sending
 from reports.objects.profile import Profile
 
 FINDINGS = "findings.json"
@@ -61,7 +61,7 @@ def write_results(
     profiles: Sequence[Profile] = (Profile(),),
     predecessors: Predecessors = NO_PREDECESSORS,
 ) -> tuple[Result, ...]:
-    """Write every object that one of `profiles` names, once, and findings.json.
+    """Write every object that one of `profiles` names, once, and findings.json; returned in the order of sending.
 
     Without a liver there is no SEG; without a lesion no SR of diameters, and the other SR says so. But where it has
     earlier diameters to supersede, or anything and the profile has no other SR, there is one of diameters that says so
@@ -82,7 +82,7 @@ def write_results(
                 case = replace(case, seg=dcmread(results[form][0].path, specific_tags=SEG_REFERENCE))
     content = findings_bytes(case.findings, case.segmentation.algorithm, case.identity.software_version)
     write_durably(outbox / FINDINGS, content)
-    return tuple(result for form in results for result in results[form])
+    return tuple(result for form in in_order_of_sending(results) for result in results[form])
 
 
 def _is_awaited(form: Form, profile: Profile, superseded: Sequence[SentSr]) -> bool:

@@ -5,7 +5,7 @@ library that builds objects, so the service reads it cheaply: `Kind.build` names
 A new kind is a row here and a module beside this one.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
 from itertools import product
@@ -222,6 +222,12 @@ def form_of(kind: str, *, seg_type: SegType = "binary", sr_class: SrClass = "com
 def _forms() -> Iterator[Form]:
     for kind, seg_type, sr_class in product(KINDS, get_args(SegType), get_args(SrClass)):
         yield form_of(kind, seg_type=seg_type, sr_class=sr_class)
+
+
+def in_order_of_sending(forms: Iterable[Form]) -> list[Form]:
+    """Return the forms by their kinds in the order of the table: SEG and SRs before pictures and the PDF."""
+    places = {name: place for place, name in enumerate(KINDS)}
+    return sorted(forms, key=lambda form: places[form.kind])
 
 
 FORMS: Mapping[str, Form] = {form.name: form for form in _forms()}

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from reports.objects.kinds import CHOICES, FORMS, KINDS, Form, Kind, Kinship, form_of, table_of
+from reports.objects.kinds import CHOICES, FORMS, KINDS, Form, Kind, Kinship, form_of, in_order_of_sending, table_of
 
 ROOT = Path(__file__).resolve().parents[3]
 SEG, SR = KINDS["seg"], KINDS["sr"]
@@ -90,3 +90,10 @@ def test_the_table_is_read_without_the_libraries_that_build() -> None:
     code = "import sys, reports.objects.profile; print(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     assert {"highdicom", "matplotlib", "SimpleITK", "torch"}.isdisjoint(done.stdout.split())
+
+
+def test_what_is_read_first_is_sent_first() -> None:
+    """SEG and SRs before pictures and the PDF, in whatever order a destination lists them."""
+    listed = [form_of(name) for name in ("explain", "pdf", "sr_bidirectional", "key_images", "sr", "seg")]
+    ordered = [form.kind for form in in_order_of_sending(listed)]
+    assert ordered == ["seg", "sr", "sr_bidirectional", "key_images", "pdf", "explain"]
