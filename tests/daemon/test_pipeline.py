@@ -398,6 +398,20 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
     assert request.archives == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
 
 
+@pytest.mark.parametrize("asked", [(), ("hcc",)])
+def test_the_criteria_of_a_tumour_are_those_that_the_rule_asks_for(
+    make_bench: Callable[..., Bench], make_config: Callable[..., Config], asked: tuple[str, ...]
+):
+    """None, where it names no tumour."""
+    (rule,) = make_config().rules
+    bench = make_bench(config=make_config(rule=(rule.model_copy(update={"oncology": asked}),)))
+    bench.receive(1)
+    bench.close()
+    bench.pipeline.work_off()
+    (request,) = bench.stages.asked(ReportRequest)
+    assert request.oncology == asked
+
+
 def test_each_destination_gets_what_it_wants(make_bench: Callable[..., Bench], make_config: Callable[..., Config]):
     """Two destinations of one rule, one of which takes only the SR and confirms it."""
     config = make_config(

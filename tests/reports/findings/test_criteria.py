@@ -12,6 +12,8 @@ from reports.findings.criteria import (
     target_indices,
     up_to_seven_of,
 )
+from reports.findings.findings import without_hcc
+from reports.findings.wording import assessment
 from tests.reports.findings.test_measurements import stack
 
 
@@ -77,3 +79,13 @@ def test_slices_are_thick_where_most_or_those_of_a_target_are() -> None:
     assert slices_are_thick(stack((10, 4, 4), (6.0, 1, 1)), [])
     gap = stack((10, 4, 4), positions_mm=np.r_[np.arange(8) * 3.0, 31.0, 34.0])
     assert not slices_are_thick(gap, [3]) and slices_are_thick(gap, [7])
+
+
+def test_criteria_of_liver_cancer_are_left_out(make_case) -> None:
+    """Of another tumour they say nothing: no sentence, no code, no number."""
+    findings = make_case().findings
+    assert findings.milan is not None and any("Milan" in text for text in assessment(findings))
+    other = without_hcc(findings)
+    assert (other.milan, other.up_to_seven) == (None, None)
+    said = " ".join(assessment(other))
+    assert "Milan" not in said and "seven" not in said.lower() and "hepatocellular" not in said
