@@ -287,7 +287,10 @@ def open_storage(config: Config) -> tuple[Spool, Ledger]:
     """
     make_files_private()
     spool = Spool(config.storage.root, config.storage.min_free_mb)
-    spool.prepare()
+    try:
+        spool.prepare()
+    except StorageUnusable as error:
+        raise StorageUnusable(config.fault(("storage", "root"), str(error))) from error
     ledger = Ledger(config.ledger_url)
     ledger.migrate()
     refuse_other_root(ledger.database, identity=spool.identity(), place=f"{socket.gethostname()}:{spool.root}")

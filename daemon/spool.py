@@ -63,7 +63,9 @@ class Spool:
             probe.write_bytes(b"")
             probe.unlink()
         except OSError as error:
-            raise StorageUnusable(f"storage root {self.root}: {error.strerror}") from error
+            user = _name(os.geteuid())
+            sentence = f"user {user} cannot use it ({error.strerror}): give it to that user, or name another folder"
+            raise StorageUnusable(f"storage root {self.root}: {sentence}") from error
 
     def make_folders(self) -> None:
         """Make the folders that are not there yet. Raises OSError."""

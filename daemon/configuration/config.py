@@ -120,21 +120,23 @@ class Destination(Section):
     def _no_lesion_twice(cls, objects: tuple[str, ...]) -> tuple[str, ...]:
         for kind in objects:
             if also := [other for other in objects if other in KINDS[kind].instead_of]:
-                raise ValueError(f'"{kind}" is instead of "{also[0]}"; with both a viewer shows each lesion twice')
+                raise ValueError(
+                    f'"{kind}" is instead of "{also[0]}"; keep one: with both a viewer shows lesions twice'
+                )
         return objects
 
     @field_validator("prior_images")
     @classmethod
     def _results_are_asked_for_first(cls, prior_images: bool, info: ValidationInfo) -> bool:
         if prior_images and not info.data.get("priors", True):
-            raise ValueError("needs priors = true: images are asked for where there are no results")
+            raise ValueError("needs priors = true; set it: images are asked for where there are no results")
         return prior_images
 
     @field_validator("longest_retry_s")
     @classmethod
     def _longest_is_not_before_first(cls, longest_s: float, info: ValidationInfo) -> float:
         if longest_s < info.data.get("first_retry_s", 0.0):
-            raise ValueError(f"{longest_s:g} is less than first_retry_s, {info.data['first_retry_s']:g}")
+            raise ValueError(f"{longest_s:g} is less than first_retry_s, {info.data['first_retry_s']:g}; raise it")
         return longest_s
 
 
@@ -164,7 +166,7 @@ class Rule(Section):
     @classmethod
     def _shadow_is_another(cls, shadow: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
         if info.data.get("model") in shadow:
-            raise ValueError("names the rule's own model")
+            raise ValueError("names the rule's own model; take it away")
         return shadow
 
 
@@ -235,7 +237,7 @@ class Series(Section):
     @classmethod
     def _never_more_than_quiet_s(cls, released_quiet_s: float, info: ValidationInfo) -> float:
         if released_quiet_s > info.data.get("quiet_s", released_quiet_s):
-            raise ValueError(f"{released_quiet_s:g} is more than quiet_s, {info.data['quiet_s']:g}")
+            raise ValueError(f"{released_quiet_s:g} is more than quiet_s, {info.data['quiet_s']:g}; lower it")
         return released_quiet_s
 
 
@@ -450,17 +452,19 @@ def find(
     """Return the file that `load` reads; raises ConfigurationError where there is none."""
     if path is not None:
         if not path.exists():
-            raise ConfigurationError([f"{path}: there is no such file"])
+            raise ConfigurationError([f"{path}: there is no such file; `porta init` writes one"])
         return path
     if named := environ.get("PORTA_CONFIG"):
         if not Path(named).exists():
-            raise ConfigurationError([f"{named}: there is no such file; $PORTA_CONFIG names it"])
+            raise ConfigurationError(
+                [f"{named}: there is no such file; $PORTA_CONFIG names it: set it right, or unset it"]
+            )
         return Path(named)
     for place in places:
         if place.exists():
             return place
     looked = ", ".join(["--config", "$PORTA_CONFIG", *map(str, places)])
-    raise ConfigurationError([f"no configuration found; looked for: {looked}"])
+    raise ConfigurationError([f"no configuration found; `porta init` writes one; looked for: {looked}"])
 
 
 def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.toml") -> Config:

@@ -54,7 +54,7 @@ def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
         case "value_error":
             return Fault(key, str(context["error"]))
         case "missing":
-            return Fault(key, "missing")
+            return Fault(key, "missing; add it")
         case "extra_forbidden":
             return Fault(key, f"unknown key{did_you_mean(str(key[-1]), _keys_of(root, key[:-1]))}")
         case "tuple_type" if isinstance(value, dict) and key[-1] in ("any", "all"):
@@ -130,7 +130,10 @@ def reference_faults(document: Table, known_models: Collection[str] | None) -> I
         elif "url" in peer_by_name[name]:
             yield from _not_by_web(index, destination)
         elif absent := [key for key in ("host", "port") if key not in peer_by_name[name]]:
-            yield Fault(("destination", index, "peer"), f'peer "{name}" has no {" and no ".join(absent)} to send to')
+            yield Fault(
+                ("destination", index, "peer"),
+                f'peer "{name}" has no {" and no ".join(absent)} to send to; add them there',
+            )
     receivers = {name for _, destination in destinations if isinstance(name := destination.get("peer"), str)}
     if known_models is not None:
         yield from _model_faults(rules, _tables(document, "model"), known_models)
@@ -156,7 +159,7 @@ def _model_faults(
     yield from _repeated("model", "name", own)
     for index, model in own:
         if isinstance(model.get("name"), str) and model["name"] in known:
-            yield Fault(("model", index, "name"), f'there is a model "{model["name"]}" already')
+            yield Fault(("model", index, "name"), f'there is a model "{model["name"]}" already; choose another name')
     names = {*known, *(name for _, model in own if isinstance(name := model.get("name"), str))}
     for index, rule in rules:
         shadow = rule.get("shadow")
@@ -180,7 +183,7 @@ def _repeated(kind: str, key: str, tables: list[tuple[int, Table]]) -> Iterator[
     for index, table in tables:
         name = table.get(key)
         if isinstance(name, str) and first.setdefault(name, index) != index:
-            yield Fault((kind, index, key), f'"{name}" is already {kind}[{first[name]}]')
+            yield Fault((kind, index, key), f'"{name}" is already {kind}[{first[name]}]; choose another, or remove one')
 
 
 def _indistinct_peers(peers: list[tuple[int, Table]]) -> Iterator[Fault]:
@@ -192,7 +195,7 @@ def _indistinct_peers(peers: list[tuple[int, Table]]) -> Iterator[Fault]:
             other = first.setdefault((ae_title, host), index)
             if other != index:
                 where = f"host {host}" if host else "no host"
-                sentence = f'peer[{other}] is accepted too, with the same AE title "{ae_title}" and {where}'
+                sentence = f'peer[{other}] is accepted too, with the same AE title "{ae_title}" and {where}; remove one'
                 yield Fault(("peer", index, "ae_title"), sentence)
 
 

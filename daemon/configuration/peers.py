@@ -95,12 +95,12 @@ class Peer(Section):
     @classmethod
     def _query_has_port(cls, query: bool, info: ValidationInfo) -> bool:
         if query and info.data.get("port", "malformed") is None:
-            raise ValueError("a peer is asked at its host and port; it has none")
+            raise ValueError("a peer is asked at its host and port; add them, or take query away")
         return query
 
     @field_validator("port")
     @classmethod
     def _port_has_host(cls, port: int | None, info: ValidationInfo) -> int | None:
         if port is not None and info.data.get("host", "malformed") is None:
-            raise ValueError("a port needs a host")
+            raise ValueError("a port needs a host; add it")
         return port

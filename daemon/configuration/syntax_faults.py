@@ -54,19 +54,20 @@ TOLD = (
 
 def _twice(lines: list[str], number: int) -> tuple[int, str]:
     """A key that its table has already. tomllib stops behind it, which may be on the next line."""
-    named = _named(lines[number - 1])
+    named = key_of_line(lines[number - 1])
     if named is None and number > 1:
         number -= 1
-        named = _named(lines[number - 1])
+        named = key_of_line(lines[number - 1])
     for earlier in range(number - 1, 0, -1):
         if HEADER.match(lines[earlier - 1]):
             break
-        if named is not None and _named(lines[earlier - 1]) == named:
-            return number, f"{named} is on line {earlier} already; keep one of them"
+        if named is not None and key_of_line(lines[earlier - 1]) == named:
+            return number, f"is on line {earlier} already; keep one of them"
     return number, "a key of this table is there already; keep one of them"
 
 
-def _named(line: str) -> str | None:
+def key_of_line(line: str) -> str | None:
+    """Return the key that a line gives a value to; None where it does not."""
     found = KEY.match(line)
     return next(filter(None, found.groups()), None) if found else None
 

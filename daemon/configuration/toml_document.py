@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 from pydantic import BaseModel, ValidationError
 
 from daemon.configuration.faults import Fault, key_text, shape_fault
-from daemon.configuration.syntax_faults import syntax_fault
+from daemon.configuration.syntax_faults import key_of_line, syntax_fault
 from daemon.configuration.toml_lines import key_lines, line_of
 from daemon.errors import ConfigurationError
 
@@ -29,12 +29,13 @@ def parse_document(
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigurationError([f"{source}:{line}: the file is not UTF-8"]) from error
+        raise ConfigurationError([f"{source}:{line}: the file is not UTF-8; save it as UTF-8"]) from error
     try:
         document = _with_tuples(tomllib.loads(text))
     except tomllib.TOMLDecodeError as error:
         line, sentence = syntax_fault(error, text)
-        raise ConfigurationError([f"{source}:{line}: {sentence}"]) from error
+        key = key_of_line(text.split("\n")[line - 1])
+        raise ConfigurationError([": ".join(filter(None, (f"{source}:{line}", key, sentence)))]) from error
     faults = list(more_faults(document))
     value = None
     try:

@@ -23,7 +23,7 @@ class Section(BaseModel):
 def _ae_title(value: str) -> str:
     """VR AE, PS3.5 section 6.2: at most 16 characters of ISO-IR 6, no backslash, no control characters."""
     if not value.strip():
-        raise ValueError("an AE title must not be empty")
+        raise ValueError("an AE title must not be empty; enter it")
     if value != value.strip(" "):
         raise ValueError("an AE title must not begin or end with a space")
     if len(value) > 16:
@@ -90,14 +90,14 @@ def _object_kind(value: str) -> str:
 def at_least_one_each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     """The check of a list that must not be empty and names nothing twice."""
     if not values:
-        raise ValueError("must name at least one")
+        raise ValueError("must name at least one; add it")
     return each_once(values)
 
 
 def each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     """The check of a list that names nothing twice."""
     if len(set(values)) < len(values):
-        raise ValueError("names one twice")
+        raise ValueError("names one twice; take one away")
     return values
 
 

@@ -460,14 +460,16 @@ def test_no_configuration(desk: Desk):
     """The file that is named is not there."""
     desk.config.unlink()
     answer = desk.porta_here("jobs")
-    assert (answer.code, answer.lines) == (2, [f"porta: {desk.config}: there is no such file"])
+    assert (answer.code, answer.lines) == (2, [f"porta: {desk.config}: there is no such file; `porta init` writes one"])
 
 
 def test_a_storage_root_that_is_a_file(desk: Desk):
     """The service does not start, and says why."""
     desk.root.write_text("not a folder")
     answer = desk.porta("run")
-    assert (answer.code, answer.lines) == (2, [f"porta: storage root {desk.root}: File exists"])
+    assert answer.code == 2
+    assert answer.lines[0].startswith(f"porta: {desk.config}:17: storage.root: storage root {desk.root}: user ")
+    assert answer.lines[0].endswith("cannot use it (File exists): give it to that user, or name another folder")
 
 
 def test_a_port_that_is_taken(desk: Desk):

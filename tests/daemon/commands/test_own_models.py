@@ -344,7 +344,11 @@ def test_configuration_that_is_asked_for_must_be_right(desk: Desk) -> None:
 def test_what_is_not_there_is_a_line(desk: Desk) -> None:
     """A model, a card, a configuration to add to."""
     assert desk.porta("models", "verify", "ours").err == ['porta: there is no model "ours"']
-    assert desk.porta("models", "add", "x.json").err[0].startswith("porta: no configuration found; looked for: ")
+    assert (
+        desk.porta("models", "add", "x.json")
+        .err[0]
+        .startswith("porta: no configuration found; `porta init` writes one; looked for: ")
+    )
     desk.configure()
     answer = desk.porta("models", "add", "x.json")
     assert (answer.code, answer.err) == (2, ["porta: x.json: No such file or directory"])

@@ -1,5 +1,6 @@
 """The configuration: what loads, what every fault says, and where the file is looked for."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -186,10 +187,16 @@ def ruled(match: str) -> str:
 ONE_FAULT = [
     (OWN.replace("/srv/", "srv/"), '3: model[0].card: must be the absolute path of a .json, not "srv/ours.json"'),
     (OWN.replace("ours.json", "ours"), '3: model[0].card: must be the absolute path of a .json, not "/srv/ours"'),
-    (OWN.replace('"ours"', '"resnet50"'), '2: model[0].name: there is a model "resnet50" already'),
-    (OWN + OWN, '5: model[1].name: "ours" is already model[0]'),
-    (PEER + DESTINATION + RULE + 'shadow = ["resnet50"]', "13: rule[0].shadow: names the rule's own model"),
-    (PEER + DESTINATION + RULE + 'shadow = ["fcn_vgg16", "fcn_vgg16"]', "13: rule[0].shadow: names one twice"),
+    (OWN.replace('"ours"', '"resnet50"'), '2: model[0].name: there is a model "resnet50" already; choose another name'),
+    (OWN + OWN, '5: model[1].name: "ours" is already model[0]; choose another, or remove one'),
+    (
+        PEER + DESTINATION + RULE + 'shadow = ["resnet50"]',
+        "13: rule[0].shadow: names the rule's own model; take it away",
+    ),
+    (
+        PEER + DESTINATION + RULE + 'shadow = ["fcn_vgg16", "fcn_vgg16"]',
+        "13: rule[0].shadow: names one twice; take one away",
+    ),
     (
         PEER + DESTINATION + RULE + 'shadow = ["fcn_vgg61"]',
         '13: rule[0].shadow[0]: unknown model "fcn_vgg61"; did you mean "fcn_vgg16"?',
@@ -198,7 +205,7 @@ ONE_FAULT = [
         '[dicom]\nae_title = "A_TITLE_TOO_LONG_"',
         "2: dicom.ae_title: an AE title has at most 16 characters, this one has 17",
     ),
-    ('[dicom]\nae_title = "   "', "2: dicom.ae_title: an AE title must not be empty"),
+    ('[dicom]\nae_title = "   "', "2: dicom.ae_title: an AE title must not be empty; enter it"),
     ('[dicom]\nae_title = "A\\\\B"', "2: dicom.ae_title: an AE title must not hold a backslash"),
     ('[dicom]\nae_title = "A\\u0007B"', "2: dicom.ae_title: an AE title holds printable ASCII characters only"),
     ('[dicom]\nae_title = "PÖRTA"', "2: dicom.ae_title: an AE title holds printable ASCII characters only"),
@@ -218,7 +225,7 @@ ONE_FAULT = [
     ('[peer]\nname = "a"', "1: peer: must be an array of tables; write [[peer]]"),
     ("peer = 5", "1: peer: must be a list in square brackets, not 5"),
     ("[[log]]", "1: log: must be a table, not a list"),
-    ('[[peer]]\nae_title = "A"', "1: peer[0].name: missing"),
+    ('[[peer]]\nae_title = "A"', "1: peer[0].name: missing; add it"),
     (
         PEER + 'networks = ["10.1.0.1/16"]',
         '6: peer[0].networks[0]: must be a network, as "10.1.0.0/16", not "10.1.0.1/16"',
@@ -231,47 +238,50 @@ ONE_FAULT = [
         '[[peer]]\nname = "a b"\nae_title = "A"',
         '2: peer[0].name: a name is 1 to 64 letters, digits, dots, dashes or underscores, not "a b"',
     ),
-    ('[[peer]]\nname = "a"\nae_title = "A"\nport = 104', "4: peer[0].port: a port needs a host"),
+    ('[[peer]]\nname = "a"\nae_title = "A"\nport = 104', "4: peer[0].port: a port needs a host; add it"),
     (
         '[[peer]]\nname = "a"\nae_title = "A"\nquery = true',
-        "4: peer[0].query: a peer is asked at its host and port; it has none",
+        "4: peer[0].query: a peer is asked at its host and port; add them, or take query away",
     ),
     (
         '[[peer]]\nname = "a"\nae_title = "A"\nhost = "h"\nquery = true',
-        "5: peer[0].query: a peer is asked at its host and port; it has none",
+        "5: peer[0].query: a peer is asked at its host and port; add them, or take query away",
     ),
     ('[[peer]]\nname = "a"\nae_title = "A"\naccept = "yes"', '4: peer[0].accept: must be true or false, not "yes"'),
-    (PEER + PEER.replace("104", "105"), '7: peer[1].name: "pacs" is already peer[0]'),
+    (PEER + PEER.replace("104", "105"), '7: peer[1].name: "pacs" is already peer[0]; choose another, or remove one'),
     (
         (PEER + "accept = true\n") + (PEER + "accept = true\n").replace('"pacs"', '"other"'),
-        '9: peer[1].ae_title: peer[0] is accepted too, with the same AE title "PACS" and host 10.0.0.1',
+        '9: peer[1].ae_title: peer[0] is accepted too, with the same AE title "PACS" and host 10.0.0.1; remove one',
     ),
     (
         '[[peer]]\nname = "a"\nae_title = "A"\naccept = true\n[[peer]]\nname = "b"\nae_title = "A"\naccept = true',
-        '7: peer[1].ae_title: peer[0] is accepted too, with the same AE title "A" and no host',
+        '7: peer[1].ae_title: peer[0] is accepted too, with the same AE title "A" and no host; remove one',
     ),
     (PEER + '[[destination]]\npeer = "pasc"', '7: destination[0].peer: unknown peer "pasc"; did you mean "pacs"?'),
     ('[[destination]]\npeer = "pacs"', '2: destination[0].peer: unknown peer "pacs"; there is none'),
     (
         '[[peer]]\nname = "a"\nae_title = "A"\n[[destination]]\npeer = "a"',
-        '5: destination[0].peer: peer "a" has no host and no port to send to',
+        '5: destination[0].peer: peer "a" has no host and no port to send to; add them there',
     ),
-    (PEER + DESTINATION + DESTINATION, '9: destination[1].peer: "pacs" is already destination[0]'),
+    (
+        PEER + DESTINATION + DESTINATION,
+        '9: destination[1].peer: "pacs" is already destination[0]; choose another, or remove one',
+    ),
     (PEER + DESTINATION + 'objects = "seg"', '8: destination[0].objects: must be a list in square brackets, not "seg"'),
-    (PEER + DESTINATION + "objects = []", "8: destination[0].objects: must name at least one"),
-    (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice"),
+    (PEER + DESTINATION + "objects = []", "8: destination[0].objects: must name at least one; add it"),
+    (PEER + DESTINATION + 'objects = ["sr", "sr"]', "8: destination[0].objects: names one twice; take one away"),
     (
         PEER + DESTINATION + 'objects = ["seg", "sr", "sr_combined"]',
-        '8: destination[0].objects: "sr_combined" is instead of "sr"; with both a viewer shows each lesion twice',
+        '8: destination[0].objects: "sr_combined" is instead of "sr"; keep one: with both a viewer shows lesions twice',
     ),
     (
         PEER + DESTINATION + "prior_images = true",
-        "8: destination[0].prior_images: needs priors = true: images are asked for where there are no results",
+        "8: destination[0].prior_images: needs priors = true; set it: images are asked for where there are no results",
     ),
     (
         PEER + DESTINATION + 'objects = ["sr_combined", "sr_bidirectional"]',
-        '8: destination[0].objects: "sr_combined" is instead of "sr_bidirectional"; with both a viewer '
-        "shows each lesion twice",
+        '8: destination[0].objects: "sr_combined" is instead of "sr_bidirectional"; keep one: with both a viewer shows '
+        "lesions twice",
     ),
     (
         PEER + DESTINATION + 'objects = [\n  "seg",\n  "png",\n]',
@@ -305,7 +315,7 @@ ONE_FAULT = [
     ("[[peer]]\nname = 'pacs'", "1: peer[0]: needs an ae_title; only a peer that is asked at its url alone has none"),
     (
         PEER + DESTINATION + "first_retry_s = 60\nlongest_retry_s = 30",
-        "9: destination[0].longest_retry_s: 30 is less than first_retry_s, 60",
+        "9: destination[0].longest_retry_s: 30 is less than first_retry_s, 60; raise it",
     ),
     (
         PEER + DESTINATION + RULE.replace("resnet50", "resnet05"),
@@ -319,8 +329,8 @@ ONE_FAULT = [
         PEER + DESTINATION + RULE.replace('["pacs"]', '["pacs", "orthanc"]'),
         '12: rule[0].destinations[1]: unknown destination "orthanc"; known: pacs',
     ),
-    (PEER + DESTINATION + RULE.replace('["pacs"]', "[]"), "12: rule[0].destinations: must name at least one"),
-    (PEER + DESTINATION + RULE + RULE, '14: rule[1].name: "r" is already rule[0]'),
+    (PEER + DESTINATION + RULE.replace('["pacs"]', "[]"), "12: rule[0].destinations: must name at least one; add it"),
+    (PEER + DESTINATION + RULE + RULE, '14: rule[1].name: "r" is already rule[0]; choose another, or remove one'),
     (
         PEER + DESTINATION + RULE.replace("Modality", "modality"),
         '10: rule[0].match.modality: a rule cannot match on this; did you mean "Modality"?',
@@ -388,33 +398,36 @@ ONE_FAULT = [
     ('[ledger]\nurl = "oracle://x"', "2: ledger.url: must begin with sqlite:/// or postgresql://"),
     ("[series]\nquiet_s = 0", "2: series.quiet_s: must be more than 0, not 0"),
     ("[series]\nquiet_s = inf", "2: series.quiet_s: must be a finite number, not inf"),
-    ("[series]\nquiet_s = 20\nreleased_quiet_s = 30", "3: series.released_quiet_s: 30 is more than quiet_s, 20"),
+    (
+        "[series]\nquiet_s = 20\nreleased_quiet_s = 30",
+        "3: series.released_quiet_s: 30 is more than quiet_s, 20; lower it",
+    ),
     ("[series]\nquiet_s = 12:00:00", "2: series.quiet_s: must be a number, not a date or time"),
     ('[engine]\nkind = "dask"', '2: engine.kind: "dask" is not available yet; use "local"'),
     ('[engine]\ndevice = "gpu"', '2: engine.device: must be "auto", "cpu" or "cuda", not "gpu"'),
     ("[engine]\nthreads = 0", "2: engine.threads: must be at least 1, not 0"),
     ("[web]\nport = 99999", "2: web.port: must be a port from 1 to 65535, not 99999"),
     ('[log]\nlevel = "warn"', '2: log.level: must be "debug", "info", "warning" or "error", not "warn"'),
-    ("[dicom]\nport = \n", "2: the value is missing"),
-    ("[dicom]\nport = # to be said\n", "2: the value is missing"),
-    ("[dicom]\nport = 1\nhost = 'x'\nport = 2\n", "4: port is on line 2 already; keep one of them"),
-    ("[dicom]\nport = 1\n[web]\nport = 1\nport = 2\n", "5: port is on line 4 already; keep one of them"),
+    ("[dicom]\nport = \n", "2: port: the value is missing"),
+    ("[dicom]\nport = # to be said\n", "2: port: the value is missing"),
+    ("[dicom]\nport = 1\nhost = 'x'\nport = 2\n", "4: port: is on line 2 already; keep one of them"),
+    ("[dicom]\nport = 1\n[web]\nport = 1\nport = 2\n", "5: port: is on line 4 already; keep one of them"),
     ("\n\n[dicom\n", "3: the header has no closing ]"),
     ("\n\n[[peer]\n", "3: the header has no closing ]]"),
-    ('[dicom]\nhost = """x\n\n', "2: the text that begins here has no closing quote"),
-    ('[dicom]\nhost = "x\nport = 1\n', "2: the text that begins here has no closing quote"),
-    ("[dicom]\nhost = 'x\nport = 1\n", "2: the text that begins here has no closing quote"),
-    ('[storage]\nroot = "C:\\porta"', "2: in double quotes \\ is written \\\\; or put the text in single quotes"),
+    ('[dicom]\nhost = """x\n\n', "2: host: the text that begins here has no closing quote"),
+    ('[dicom]\nhost = "x\nport = 1\n', "2: host: the text that begins here has no closing quote"),
+    ("[dicom]\nhost = 'x\nport = 1\n", "2: host: the text that begins here has no closing quote"),
+    ('[storage]\nroot = "C:\\porta"', "2: root: in double quotes \\ is written \\\\; or put the text in single quotes"),
     ("[dicom]\nport: 104", "2: between a key and its value stands ="),
-    ("[dicom]\nhost = localhost", '2: not a value; a text stands in double quotes: "…"'),
-    ("[dicom]\nhost = “localhost”", '2: a text stands in straight quotes: "…"'),
-    ("[[peer]]\naccept = True", "2: write true"),
-    ("[[peer]]\naccept = no # never", "2: write false"),
-    (PEER + DESTINATION + RULE.replace('"]', '"'), "12: the list has no closing ]"),
-    ('[[rule]]\nmatch = { Modality = "CT", }', "2: the last key of { … } has a comma behind it; take it away"),
+    ("[dicom]\nhost = localhost", '2: host: not a value; a text stands in double quotes: "…"'),
+    ("[dicom]\nhost = “localhost”", '2: host: a text stands in straight quotes: "…"'),
+    ("[[peer]]\naccept = True", "2: accept: write true"),
+    ("[[peer]]\naccept = no # never", "2: accept: write false"),
+    (PEER + DESTINATION + RULE.replace('"]', '"'), "12: destinations: the list has no closing ]"),
+    ('[[rule]]\nmatch = { Modality = "CT", }', "2: match: the last key of { … } has a comma behind it; take it away"),
     (
         '[[rule]]\nmatch = { Modality = "CT"\n',
-        "2: the { … } that begins here has no closing }, or goes over several lines",
+        "2: match: the { … } that begins here has no closing }, or goes over several lines",
     ),
     (PEER + "[peer]\nname = 'x'", "6: [peer] stands after [[peer]]; write [[peer]] for one more"),
     ("[dicom]\nport = 1\n[log]\n[dicom]\n", "4: [dicom] is on line 1 already; put its keys there"),
@@ -432,6 +445,25 @@ def test_a_fault_names_its_key_and_line_in_plain_words(text: str, fault: str):
     assert faults(text) == (f"porta.toml:{fault}",)
 
 
+HELPS = re.compile(
+    r"must (not )?\b|did you mean|known: |there is none|is not available yet|"  # what is right
+    r"\b(a name is|holds|has at most|are for a peer|has no closing|is missing|stands (after|in)|are written)\b|"
+    r"(^|; |: )[a-z ]*\b(add|choose|enter|give|keep|lower|mend|needs|put|raise|remove|set|take|use|write)\b|"
+    r"keys there|stands ="
+)
+"""What is right, or what to do."""
+
+
+def test_the_table_names_file_line_key_and_what_to_do():
+    """Of forty wrong files and more; a header that is wrong is its own key."""
+    assert len(ONE_FAULT) >= 40
+    for _, fault in ONE_FAULT:
+        found = re.fullmatch(r"\d+: (?:(?P<key>[\w.\[\]-]+): )?(?P<sentence>.+)", fault)
+        assert found, fault
+        assert found["key"] or re.search(r"\[|header|stands =", found["sentence"]), fault
+        assert HELPS.search(found["sentence"]), fault
+
+
 def test_all_faults_are_said_at_once_in_the_order_of_their_lines():
     """A fault in one table hides none in another, be it of shape or of reference."""
     text = ISSUE.replace('"PORTA"', '"A\\\\B"').replace("4242", "0").replace('"resnet50"', '"resnet05"')
@@ -444,7 +476,7 @@ def test_all_faults_are_said_at_once_in_the_order_of_their_lines():
 
 def test_a_file_that_is_not_utf8_is_one_fault():
     """A Latin-1 comment is found by its line."""
-    with pytest.raises(ConfigurationError, match=r"^porta\.toml:2: the file is not UTF-8$"):
+    with pytest.raises(ConfigurationError, match=r"^porta\.toml:2: the file is not UTF-8; save it as UTF-8$"):
         parse(b"[dicom]\n# \xfc\n", known_models=MODELS)
 
 
@@ -473,13 +505,17 @@ def test_a_file_that_is_not_there_is_one_clear_line(tmp_path: Path):
     there.touch()
     with pytest.raises(ConfigurationError) as caught:
         load(absent, known_models=MODELS, environ={}, places=(there,))
-    assert caught.value.faults == (f"{absent}: there is no such file",)
+    assert caught.value.faults == (f"{absent}: there is no such file; `porta init` writes one",)
     with pytest.raises(ConfigurationError) as caught:
         load(None, known_models=MODELS, environ={"PORTA_CONFIG": str(absent)}, places=(there,))
-    assert caught.value.faults == (f"{absent}: there is no such file; $PORTA_CONFIG names it",)
+    assert caught.value.faults == (
+        f"{absent}: there is no such file; $PORTA_CONFIG names it: set it right, or unset it",
+    )
     with pytest.raises(ConfigurationError) as caught:
         load(None, known_models=MODELS, environ={}, places=(absent,))
-    assert caught.value.faults == (f"no configuration found; looked for: --config, $PORTA_CONFIG, {absent}",)
+    assert caught.value.faults == (
+        f"no configuration found; `porta init` writes one; looked for: --config, $PORTA_CONFIG, {absent}",
+    )
 
 
 def test_a_folder_in_place_of_the_file_is_one_clear_line(tmp_path: Path):

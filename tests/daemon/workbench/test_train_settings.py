@@ -55,7 +55,7 @@ def test_options_go_over_the_file_and_the_file_over_the_defaults(tmp_path: Path)
         ('[training]\nschedule = "linear"\n', 'training.schedule: must be "cosine" or "poly", not "linear"'),
         ("[data]\nphantoms = 1000001\n", "data.phantoms: must be at most 1000000, not 1000001"),
         ("[balance]\nreal = 1.5\n", "balance.real: must be at most 1, not 1.5"),
-        ("steps = ", "train.toml:1: the value is missing"),
+        ("steps = ", "train.toml:1: steps: the value is missing"),
     ],
 )
 def test_fault_names_key_and_line(tmp_path: Path, text: str, line: str) -> None:
