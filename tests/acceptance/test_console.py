@@ -118,7 +118,7 @@ def test_a_study_from_upload_to_overlay(
     page.get_by_label("Files", exact=True).set_input_files([str(path) for path in phantom_series(1)])
     page.get_by_role("button", name="Upload").click()
     page.get_by_text("40 files sent: 40 STORED").wait_for()
-    until(lambda: "COMMITTED" in site.states(), seconds=240, what="the result")
+    until(lambda: "CONFIRMED" in site.states(), seconds=240, what="the result")
     page.get_by_role("link", name="Read").click()
     page.wait_for_function("() => window.viewerState && window.viewerState().ready")
     check_page(page)

@@ -452,7 +452,7 @@ def test_orthanc_commits_itself_over_tls(
 
         def is_committed() -> bool:
             office.deliver()
-            return office.ledger.job(job_id).state == State.COMMITTED
+            return office.ledger.job(job_id).state == State.CONFIRMED
 
         until(is_committed)
         with pytest.raises(PeerError):
