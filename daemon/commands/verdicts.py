@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -124,10 +124,10 @@ def judge_series(files: Sequence[ImageFile], *, prefer: str, decode: Decoder | N
     try:
         series = arrange(files)
         refuse_unfit(series, None)
-        series = _readable(series, decode)
+        taken = {stack.index for stack in chosen_stacks(series, prefer)[0]}
+        series = _readable(series, taken, decode)
     except SeriesRejected as error:
         return SeriesVerdict(uid, modality, str(error.reason), error.sentence, (), None, (), 0.0, decode is not None)
-    taken = {stack.index for stack in chosen_stacks(series, prefer)[0]}
     volumes = tuple(_volume(stack, series, taken=stack.index in taken) for stack in series.stacks)
     warnings = dict.fromkeys(code for stack in series.stacks for code in (*series.warnings, *stack.warnings))
     count = f"{len(volumes)} volumes" if len(volumes) > 1 else "a volume"
@@ -136,10 +136,13 @@ def judge_series(files: Sequence[ImageFile], *, prefer: str, decode: Decoder | N
     return SeriesVerdict(uid, series.modality, ACCEPTED, sentence, warned, series.left_out, volumes, 0.0, is_read)
 
 
-def _readable(series: Series, decode: Decoder | None) -> Series:
-    """The series without the volumes whose pixels cannot be read. Raises SeriesRejected when none is left."""
+def _readable(series: Series, taken: Collection[int], decode: Decoder | None) -> Series:
+    """The series without the volumes whose pixels cannot be read.
+
+    Raises SeriesRejected where none is left of those that are `taken`: no other one is segmented in their place.
+    """
     readable: list[Stack] = []
-    refusals: list[SeriesRejected] = []
+    refusals: dict[int, SeriesRejected] = {}
     for stack in series.stacks:
         try:
             if error := foretold_by_headers(stack):
@@ -148,9 +151,9 @@ def _readable(series: Series, decode: Decoder | None) -> Series:
                 decode.prove(stack)
             readable.append(stack)
         except SeriesRejected as refusal:
-            refusals.append(refusal)
-    if not readable:
-        raise refusals[0]
+            refusals[stack.index] = refusal
+    if all(index in refusals for index in taken):
+        raise refusals[min(taken)]
     if not refusals:
         return series
     lost = {item.path for stack in series.stacks for item in stack.slices}

@@ -196,6 +196,21 @@ def test_one_unreadable_volume_of_two(tmp_path: Path):
     assert set(verdict.warnings) == {"SEVERAL_VOLUMES", "LEFT_OUT"}
 
 
+def test_the_volume_that_would_be_taken_is_unreadable(tmp_path: Path):
+    """No other one is segmented in its place, so the series is refused, as `porta segment` and the service do."""
+
+    def phase(
+        number: int, words: str, change: Callable[[Dataset], None] = lambda ds: None
+    ) -> Callable[[Dataset], None]:
+        return as_volume(number, lambda ds: (setattr(ds, "SeriesDescription", words), change(ds))[1])
+
+    write(tmp_path / "1", phase(1, "arterial"))
+    write(tmp_path / "2", phase(2, "portal", spoil))
+    assert only(tmp_path, pixels=True).verdict == "UNREADABLE_PIXELS"
+    verdict = only(tmp_path, prefer="arterial", pixels=True)
+    assert (verdict.verdict, [volume.taken for volume in verdict.volumes]) == ("ACCEPTED", [True])
+
+
 def test_a_syntax_that_nothing_decodes(tmp_path: Path):
     """Is found in the headers."""
 
