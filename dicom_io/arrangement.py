@@ -2,12 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from itertools import pairwise
+from itertools import combinations, pairwise
 
 import numpy as np
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.geometry import SAME_DIRECTION
+from dicom_io.geometry import SAME_DIRECTION, SAME_PLACE_MM, SPACING_TOLERANCE_MM
 from dicom_io.grids import as_if, by_grid
 from dicom_io.partition import Part, Placed, ranges, volumes_of
 from dicom_io.sizes import MAX_STEP_MM
@@ -44,6 +44,7 @@ def stacks_of(parts: Sequence[Sequence[Placed[Slice]]]) -> tuple[list[Stack], st
     if refusal is not None and (original, count) > read:
         raise SeriesRejected(_to_blame(refusal.reason, parts), refusal.detail)
     _refuse_in_parts(stacks, unread)
+    _refuse_in_turn(stacks)
     return _without_reformats(stacks), " ".join(dict.fromkeys(notes))
 
 
@@ -104,6 +105,29 @@ def _refuse_in_parts(stacks: Sequence[Stack], unread: Sequence[Placed[Slice]]) -
     is_framed = frames == {stack.slices[0].header.frame_of_reference_uid}
     reason = RejectReason.MIXED_GRIDS if is_framed else RejectReason.MIXED_FRAMES_OF_REFERENCE
     raise SeriesRejected(reason, f"{places} slices are on none that can be read.")
+
+
+def _refuse_in_turn(stacks: Sequence[Stack]) -> None:
+    """Raise SeriesRejected where the slices of two stacks lie on two grids in turn: they are halves of one volume.
+
+    Where PixelSpacing was cut to two decimals in every other header, each half would be a liver with a report.
+    """
+    for one, other in combinations((stack.geometry for stack in stacks), 2):
+        if one.is_even and other.is_even and abs(float(one.normal @ other.normal)) > SAME_DIRECTION:
+            places = np.r_[one.origins_lps_mm, other.origins_lps_mm] @ one.normal
+            turns = np.repeat([True, False], [one.slices, other.slices])[np.argsort(places)]
+            gaps_mm = np.diff(np.sort(places))
+            is_even = np.ptp(gaps_mm) <= 2 * SPACING_TOLERANCE_MM and gaps_mm.min() > SAME_PLACE_MM
+            if (
+                is_even
+                and (turns[1:] != turns[:-1]).all()
+                and (one.row_spacing_mm, one.column_spacing_mm)
+                != (
+                    other.row_spacing_mm,
+                    other.column_spacing_mm,
+                )
+            ):
+                raise SeriesRejected(RejectReason.MIXED_GRIDS, "Their slices lie on two grids in turn.")
 
 
 def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:

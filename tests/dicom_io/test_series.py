@@ -323,6 +323,18 @@ def test_the_images_of_a_tracked_bolus_are_left_out(
     assert (len(series.stacks), series.left_out, series.warnings) == (1, 12, ("LEFT_OUT",))
 
 
+def test_two_grids_in_turn(make_series: MakeSeries, make_stack: Callable[..., Geometry]) -> None:
+    """Every other PixelSpacing was cut to two decimals: two halves of one volume, and no two volumes."""
+
+    def cut(ds: Dataset, index: int) -> None:
+        ds.Rows = ds.Columns = 512
+        ds.PixelSpacing = ["0.78", "0.78"] if index % 2 else ["0.78125", "0.78125"]
+
+    with pytest.raises(SeriesRejected, match="MIXED_GRIDS") as caught:
+        open_series(make_series(cut, make_stack(24)))
+    assert "in turn" in caught.value.detail
+
+
 @pytest.mark.parametrize("last", [10, 9])
 def test_slices_that_only_another_grid_shows(make_series: MakeSeries, last: int) -> None:
     """Two of twelve at the end would be a part of the liver, and nobody would see that it is not there."""
