@@ -1,7 +1,8 @@
-"""Settings of this process in the operating system: private files, no core dumps, many sockets, killed last."""
+"""This process in the operating system: private files, no core dumps, many sockets, killed last; what systemd hears."""
 
 import os
 import resource
+import socket
 from contextlib import suppress
 from pathlib import Path
 
@@ -35,3 +36,10 @@ def tell_oom_score(score: str) -> None:
     """Tell the kernel when to end this process where memory runs out; do nothing on systems that cannot be told."""
     with suppress(OSError):
         OOM_SCORE.write_text(score)
+
+
+def tell_systemd(*states: str) -> None:
+    """Tell the service manager how the service is (sd_notify(3)); do nothing where none asks, by $NOTIFY_SOCKET."""
+    if address := os.environ.get("NOTIFY_SOCKET"):
+        with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+            manager.sendto("\n".join(states).encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)

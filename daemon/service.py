@@ -28,7 +28,7 @@ from daemon.ledger.store import LEASE_S, Ledger
 from daemon.ledger.times import move_times
 from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
-from daemon.process import limit_service
+from daemon.process import limit_service, tell_systemd
 from daemon.quarantine import Quarantine
 from daemon.receiver import Receiver
 from daemon.scheduler import Scheduler
@@ -46,6 +46,8 @@ ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
 REFUSALS_TICK_S = 5.0
 CERTIFICATES_TICK_S = 86400.0
+WATCHDOG_TICK_S = 10.0
+"""How often systemd is told that rounds are made; it waits for several times as long (deploy/porta.service)."""
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -110,15 +112,19 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
                 count=freed,
             )
             rounds.scheduler.start()
+            tell_systemd("READY=1")
             while wait_for_signal() == signal.SIGHUP:
+                tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 if (taken := _taken_up(config, read_again, common.receiver)) is not None:
                     config = taken
                     rounds = rounds.replaced_by(config)
                     spool.note(lock, _note(config))
                     log.info("configuration.reloaded", count=len(config.rules))
+                tell_systemd("READY=1")
         finally:
             started = time.monotonic()
             log.info("service.stopping")
+            tell_systemd("STOPPING=1")
             rounds.scheduler.stop()
             common.executor.stop()
             common.background.stop()
@@ -261,6 +267,7 @@ def _build_scheduler(
     every(LEASE_S / 3, "log", tell_repeated)
     every(LEASE_S / 3, "heartbeat", heartbeat.beat)
     every(TRIMMING_TICK_S, "quarantine", common.quarantine.trim)
+    every(WATCHDOG_TICK_S, "watchdog", partial(tell_systemd, "WATCHDOG=1"))
     every(REFUSALS_TICK_S, "refusals", common.receiver.tell_refusals)
     every(CERTIFICATES_TICK_S, "certificates", partial(warn_of_certificates, config, clock))
     return scheduler

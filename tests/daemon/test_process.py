@@ -1,11 +1,15 @@
 """What the kernel is told of the service and its workers."""
 
 import json
+import socket
 import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from daemon.configuration.config import Config, Storage
+from daemon.process import tell_systemd
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -34,6 +38,20 @@ print(json.dumps({
     limits = run(code)
     assert limits["core"] == [0, 0]
     assert limits["files"] == limits["wanted"]
+
+
+@pytest.mark.parametrize("kind", ["path", "abstract"])
+def test_a_service_manager_that_listens_is_told(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By a socket in a file, or in Linux's own space of names; one that is gone, or none, is no error."""
+    name = str(tmp_path / "notify") if kind == "path" else f"@porta-{tmp_path.name}"
+    monkeypatch.setenv("NOTIFY_SOCKET", name)
+    tell_systemd("READY=1")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(name.replace("@", "\0"))
+        tell_systemd("READY=1", "STATUS=here")
+        assert manager.recv(100) == b"READY=1\nSTATUS=here"
+    monkeypatch.delenv("NOTIFY_SOCKET")
+    tell_systemd("READY=1")
 
 
 def test_storage_is_private_to_its_last_parent(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from daemon.configuration.config import DEFAULT_PLACES, Config
+from daemon.service import WATCHDOG_TICK_S
 
 HARDENED = (
     "NoNewPrivileges",
@@ -60,6 +61,22 @@ def test_it_comes_back_unless_the_configuration_is_wrong(service: dict[str, str]
     assert service["RestartPreventExitStatus"] == "2"
 
 
+def test_systemd_knows_whether_it_is_ready_and_at_work(service: dict[str, str]):
+    """It waits for several signs of life before it kills, and for the models before it gives up."""
+    assert (service["Type"], service["NotifyAccess"]) == ("notify", "main")
+    assert int(service["WatchdogSec"]) >= 6 * WATCHDOG_TICK_S
+    assert int(service["TimeoutStartSec"]) >= 120
+    assert service["ExecReload"].endswith("-HUP $MAINPID")
+
+
+def test_its_log_is_bounded(service: dict[str, str], deploy: Path):
+    """Lines in a time by the unit, the journal's size by journald."""
+    assert int(service["LogRateLimitBurst"]) > 0
+    journal = RawConfigParser()
+    journal.read(deploy / "journald.conf")
+    assert set(journal["Journal"]) >= {"systemmaxuse", "maxretentionsec"}
+
+
 def test_it_has_time_to_end_and_a_killed_worker_is_not_the_end(service: dict[str, str]):
     """Porta ends within 10 s; systemd's own answer to an OOM kill would be to stop the service."""
     assert service["KillMode"] == "mixed"
@@ -85,11 +102,27 @@ def test_it_is_hardened(deploy: Path, unit: str):
     assert [name for name in HARDENED if service.get(name) != "true"] == []
 
 
-@pytest.mark.parametrize("name", UNITS)
-def test_systemd_understands_it(deploy: Path, tmp_path: Path, name: str):
-    """`systemd-analyze verify` finds nothing, with a program that is here in place of the installed one."""
-    if not (analyze := shutil.which("systemd-analyze")):
+@pytest.fixture
+def analyze() -> str:
+    """systemd's own program, of the Debian package systemd."""
+    if not (found := shutil.which("systemd-analyze")):
         pytest.skip("systemd-analyze is not installed")
+    return found
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_its_exposure_is_at_most_two_of_ten(analyze: str, deploy: Path, name: str):
+    """By `systemd-analyze security`, which weighs what a broken-into service could do to the machine."""
+    options = ["--offline=true", "--threshold=20", "--no-pager"]
+    done = subprocess.run([analyze, "security", *options, deploy / name], capture_output=True, text=True)
+    if "unrecognized option" in done.stderr:
+        pytest.skip("this systemd-analyze needs a running systemd")
+    assert done.returncode == 0, done.stdout.splitlines()[-1:]
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_systemd_understands_it(analyze: str, deploy: Path, tmp_path: Path, name: str):
+    """`systemd-analyze verify` finds nothing, with a program that is here in place of the installed one."""
     unit = tmp_path / name
     unit.write_text(re.sub(r"^ExecStart=\S+", "ExecStart=/bin/true", (deploy / name).read_text(), flags=re.M))
     done = subprocess.run([analyze, "verify", "--man=no", unit], capture_output=True, text=True)
