@@ -226,6 +226,18 @@ def restore(
     raise typer.Exit(0 if restore_backup(configured(config), directory) else 1)
 
 
+def upgrade(
+    only_check: Annotated[
+        bool, typer.Option("--check", help="Change nothing: try it on a copy; the service may run meanwhile.")
+    ] = False,
+    config: ConfigOption = None,
+) -> None:
+    """Bring the tables of the ledger to this version, as the next start would; the service must not be running."""
+    from daemon.commands.upgrades import check_upgrade, upgrade_ledger
+
+    (check_upgrade if only_check else upgrade_ledger)(configured(config))
+
+
 def ledger(action: Annotated[LedgerAction, typer.Argument()], config: ConfigOption = None) -> None:
     """Make a ledger that was lost anew from spool and outbox; the service must not be running."""
     from daemon.commands.rebuilding import rebuild_ledger
@@ -444,7 +456,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (init, check, rules, man),
     "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
-    "Mend it": (retry, rerun, send, cancel, backup, restore, ledger),
+    "Mend it": (retry, rerun, send, cancel, backup, restore, upgrade, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
     "Console": (),
 }

@@ -36,6 +36,11 @@ class Named:
         """The number of `instances`."""
         return int(self._connection.execute(sa.select(sa.func.count()).select_from(instances)).scalar_one())
 
+    @property
+    def job_count(self) -> int:
+        """The number of all jobs."""
+        return int(self._connection.execute(sa.select(sa.func.count()).select_from(jobs)).scalar_one())
+
     def instances(self) -> Iterator[str]:
         """Give the path of every instance, each version too, in the order in which they came."""
         yield from self._texts(sa.select(instances.c.path).order_by(instances.c.id))
