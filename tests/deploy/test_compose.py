@@ -38,6 +38,14 @@ def test_the_ports_are_those_of_the_configurations(compose: dict[str, Any], conf
 
 
 @pytest.mark.parametrize("service", ["porta", "orthanc"])
+def test_memory_and_log_are_bounded(compose: dict[str, Any], service: str):
+    """One that grows is ended by itself, and its log does not fill the disk that the images lie on."""
+    definition = compose["services"][service]
+    assert definition["mem_limit"].endswith("g")
+    assert set(definition["logging"]["options"]) == {"max-size", "max-file"}
+
+
+@pytest.mark.parametrize("service", ["porta", "orthanc"])
 def test_a_service_is_published_on_loopback_only_and_comes_back(compose: dict[str, Any], service: str):
     """Nobody on the network gets in before someone decides so; a crash is not the end."""
     definition = compose["services"][service]
