@@ -10,7 +10,10 @@ from pynetdicom.sop_class import CTImageStorage, ModalityWorklistInformationFind
 from daemon.configuration.config import Config, Dicom, Peer, Storage
 from daemon.intake import Intake, open_storage
 from daemon.receiver import Receiver
+from dicom_io.errors import AssociationRefused
+from dicom_io.network import scu
 from dicom_io.network.scp import REJECTIONS, Refusal
+from dicom_io.network.scu import REASONS
 from tests.conformance.statement import PAGE, marked, written
 
 UIDS = re.compile(r"`([\d.]+)`")
@@ -104,13 +107,8 @@ def test_what_the_statement_does_not_offer_is_refused(port: int):
     """No worklist; and who calls another title gets the reason of the table."""
     accepted = associate(port, [(str(ModalityWorklistInformationFind), [listed("syntaxes")[0]])])
     assert [uid for uid, _ in accepted] == [Verification]
-    ae = AE("STRANGER")
-    ae.add_requested_context(Verification)
-    assoc = ae.associate("127.0.0.1", port, ae_title="PORTA")
-    assert assoc.is_rejected
-    rejected = assoc.acceptor.primitive
-    assert rejected is not None
-    assert (rejected.result, rejected.result_source, rejected.diagnostic) == REJECTIONS[Refusal.CALLING_AE_TITLE]
+    with pytest.raises(AssociationRefused, match=REASONS[REJECTIONS[Refusal.CALLING_AE_TITLE][1:]]):
+        scu.echo(scu.Remote("PORTA", "127.0.0.1", port), calling_ae_title="STRANGER", timeout_s=20)
 
 
 def test_every_page_that_it_links_is_there():

@@ -490,11 +490,15 @@ def test_a_port_that_is_taken(desk: Desk):
 
 
 def test_a_ledger_that_cannot_be_reached(desk: Desk):
-    """Is nobody's wrong input: exit 1, one line, and no driver's words about hosts and passwords."""
+    """Is nobody's wrong input: exit 1, one line with host and reason, and no password."""
     url = "postgresql://porta:hunter2@127.0.0.1:1/porta"
     desk.configure(CONFIG + f'[ledger]\nurl = "{url}"\n')
     answer = desk.porta_here("jobs")
-    assert (answer.code, answer.lines) == (1, ["porta: the ledger cannot be used: OperationalError"])
+    reason = "connection refused: is it running, and are host and port right"
+    assert (answer.code, answer.lines) == (
+        1,
+        [f"porta: the ledger cannot be used: PostgreSQL at 127.0.0.1:1: {reason}"],
+    )
 
 
 def test_submit_takes_what_is_good(desk: Desk, make_ct: Callable[..., bytes]):
