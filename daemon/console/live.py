@@ -5,6 +5,7 @@ import time
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from daemon.administration.conditions import progress_of
 from daemon.administration.opened import running_service
 from daemon.administration.records import iso
 from daemon.console.state import ConsoleState
@@ -57,7 +58,7 @@ def snapshot(console: ConsoleState) -> dict[str, Any]:
                 "stage": "segmenting" if item.job.state == State.RECEIVED else "reporting",
                 "since": iso(item.since),
                 "seconds": round(max(0.0, now - item.since), 1),
-                "progress": None if not job_s else round(min(0.99, max(0.0, now - item.since) / job_s), 2),
+                "progress": None if (percent := progress_of(console.spool, item.job)) is None else percent / 100,
             }
             for item in overview.working(now=now)
         ],

@@ -6,6 +6,7 @@ from typing import Any
 
 from daemon.jobs import HaltCode, State
 from daemon.ledger.store import Ledger
+from daemon.spool import Spool, progress_file
 from dicom_io.uids import derive_uid
 from tests.daemon.conftest import CANARY
 from tests.daemon.console.conftest import Site
@@ -139,3 +140,15 @@ def test_a_patient_is_shown_and_kept_nowhere(site: Site, receive: Receive, ledge
     assert all("ZZPHI" not in str(answer.headers) for answer in seen)
     ledger.close()
     assert not [file for file in tmp_path.glob("ledger.sqlite*") if b"ZZPHI" in file.read_bytes()]
+
+
+def test_the_running_stage_is_shown(site: Site, receive: Receive, ledger: Ledger, spool: Spool, clock: Any) -> None:
+    """With how much of it is done, as the worker says it."""
+    job_id = receive(1)
+    with ledger.database.transaction() as connection:
+        connection.exec_driver_sql("UPDATE jobs SET chosen = 1 WHERE id = ?", (job_id,))
+    assert ledger.claim_job("host/1", now=clock()) is not None
+    spool.work(job_id).mkdir()
+    progress_file(spool.work(job_id)).write_text("40")
+    (item,) = site.browser("viewer").get("/api/v1/now").json()["working"]
+    assert (item["job"], item["stage"], item["progress"]) == (job_id, "segmenting", 0.4)
