@@ -109,16 +109,3 @@ def test_what_the_statement_does_not_offer_is_refused(port: int):
     assert [uid for uid, _ in accepted] == [Verification]
     with pytest.raises(AssociationRefused, match=REASONS[REJECTIONS[Refusal.CALLING_AE_TITLE][1:]]):
         scu.echo(scu.Remote("PORTA", "127.0.0.1", port), calling_ae_title="STRANGER", timeout_s=20)
-
-
-def test_every_page_that_it_links_is_there():
-    """Files of the repository, and headings of the page."""
-    text = PAGE.read_text()
-    headings = {
-        re.sub(r"[^a-z0-9 -]", "", line.lstrip("# ").lower()).replace(" ", "-")
-        for line in text.splitlines()
-        if line.startswith("#")
-    }
-    for link in re.findall(r"\]\(([^)]+)\)", text):
-        path, _, anchor = link.partition("#")
-        assert (PAGE.parent / path).exists() if path else anchor in headings, link
