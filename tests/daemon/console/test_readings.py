@@ -1,12 +1,19 @@
 """What is read of a job: the SEG's frames on the slices that they name, and why there is nothing to read."""
 
+import re
 from collections.abc import Callable
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 
+from daemon.choice import Choice, Chosen
 from daemon.console.readings import labels_on
+from daemon.jobs import Event
+from daemon.ledger.store import Ledger, Outgoing
+from dicom_io.uids import derive_uid
+from reports.objects.kinds import FORMS
 from tests.daemon.console.conftest import Site
 
 
@@ -53,3 +60,26 @@ def test_nothing_to_read(site: Site, receive: Callable[..., int]) -> None:
         f"/api/v1/jobs/{job_id}/volumes/..%2f..%2f",
     ):
         assert viewer.get(path).status_code in (400, 404), path
+
+
+def test_an_object_as_it_was_sent(site: Site, receive: Callable[..., int], ledger: Ledger, clock: Any) -> None:
+    """The link on the page of the study gives the bytes of the outbox under the object's UID; one that is gone, 404."""
+    job = ledger.job(receive(1))
+    assert ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=clock())
+    path = Path("outbox") / str(job.id) / "sr.dcm"
+    (site.config.storage.root / path).parent.mkdir(parents=True)
+    (site.config.storage.root / path).write_bytes(b"an SR")
+    outgoing = Outgoing("archive", FORMS["sr"], derive_uid("sr"), derive_uid("sr", 2), str(path), "none")
+    for event, items in ((Event.SEGMENTED, []), (Event.REPORTED, [outgoing])):
+        claimed = ledger.claim_job("host/1", now=clock())
+        assert claimed is not None
+        ledger.finish_stage(claimed, event, now=clock(), outgoing=items)
+    viewer = site.browser("viewer")
+    (link,) = re.findall(
+        r'href="(/api/v1/jobs/\d+/objects/\d+)"', viewer.get(f"/studies/{job.study_instance_uid}").text
+    )
+    answer = viewer.get(link)
+    assert (answer.content, answer.headers["content-type"]) == (b"an SR", "application/dicom")
+    assert derive_uid("sr") in answer.headers["content-disposition"]
+    (site.config.storage.root / path).unlink()
+    assert viewer.get(link).status_code == 404
