@@ -45,9 +45,9 @@ ANSWERS: dict[int | str, dict[str, Any]] = {
 
 
 class Strict(BaseModel):
-    """What is sent: without unknown keys."""
+    """What is sent: without unknown keys, and nothing is taken for what it is not."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)
 
 
 class Credentials(Strict):

@@ -146,3 +146,11 @@ def test_what_is_sent_is_described(site: Site) -> None:
     for value in ("", " ", "A*", "a?", "\\"):
         answer = viewer.post("/api/v1/studies/search", json={"value": value})
         assert (answer.status_code, answer.json()["detail"][:10]) == (400, "body.value"), value
+
+
+def test_nothing_is_taken_for_what_it_is_not(site: Site) -> None:
+    """No number for a yes, and no key that is not known: a retry of all would be the wrong reading of a mistake."""
+    operator = site.browser("operator")
+    for body in ({"all": 1}, {"all": "yes"}, {"every": True}):
+        assert operator.post("/api/v1/retry", json=body).status_code == 400
+    assert operator.post("/api/v1/retry", json={"all": True}).json()["lines"] == ["nothing stands still or waits"]
