@@ -1,6 +1,6 @@
--- Has Orthanc send CT and MR series to Porta once their study has been quiet for StableAge seconds; again only when a series
--- has grown. Results that come back make the study stable once more, and send nothing. What failed, as while Porta was being
--- restarted, is sent again every LuaHeartBeatPeriod seconds.
+-- Has Orthanc send CT and MR series to Porta once their study has been quiet for StableAge seconds; again only when a
+-- series has grown. Results that come back make the study stable once more, and send nothing. What failed, as while
+-- Porta was being restarted, is sent again every LuaHeartBeatPeriod seconds.
 
 local SENT = '1024' -- a metadata of our own: how many instances of the series Porta was sent
 

@@ -100,24 +100,35 @@ and restart Orthanc:
 {lua}"""
 
 LUA = """\
--- Sends the CT and MR series of a study to Porta once the study is stable. Results of Porta are none of these.
-local sent = {}
+-- Has Orthanc send CT and MR series to Porta once their study has been quiet for StableAge seconds; again only when a
+-- series has grown. Results that come back make the study stable once more, and send nothing. What failed, as while
+-- Porta was being restarted, is sent again every LuaHeartBeatPeriod seconds.
+
+local SENT = '1024' -- a metadata of our own: how many instances of the series Porta was sent
 
 function OnStableStudy(studyId, tags, metadata)
-  local resources = {}
-  for _, series in ipairs(ParseJson(RestApiGet('/studies/' .. studyId .. '/series'))) do
+  for _, series in pairs(ParseJson(RestApiGet('/studies/' .. studyId .. '/series'))) do
     local modality = series['MainDicomTags']['Modality']
-    local count = #series['Instances']
-    if (modality == 'CT' or modality == 'MR') and sent[series['ID']] ~= count then
-      sent[series['ID']] = count
-      table.insert(resources, series['ID'])
+    if modality == 'CT' or modality == 'MR' then
+      local place = '/series/' .. series['ID'] .. '/metadata'
+      local count = tostring(#series['Instances'])
+      if ParseJson(RestApiGet(place .. '?expand'))[SENT] ~= count then
+        RestApiPost('/modalities/porta/store', DumpJson({ Resources = { series['ID'] }, Synchronous = false }, false))
+        RestApiPut(place .. '/' .. SENT, count)
+      end
     end
   end
-  if #resources > 0 then
-    RestApiPost('/modalities/porta/store', DumpJson({ Resources = resources, Synchronous = false }))
+end
+
+function OnHeartBeat()
+  for _, job in pairs(ParseJson(RestApiGet('/jobs?expand'))) do
+    if job['State'] == 'Failure' and job['Type'] == 'DicomModalityStore' and job['Content']['RemoteAet'] == 'PORTA' then
+      RestApiPost('/jobs/' .. job['ID'] .. '/resubmit', '')
+    end
   end
 end
 """
+"""deploy/autoroute.lua, for a Porta of that AE title."""
 
 DCM4CHEE = """\
 In dcm4chee-arc, under Configuration (by its documentation):
@@ -150,7 +161,8 @@ def pacs_side(answers: Answers) -> str:
     """Return what is to be entered in the PACS."""
     match answers.kind:
         case Kind.ORTHANC:
-            return ORTHANC.format(modalities=orthanc_modalities(answers), lua=LUA)
+            lua = LUA.replace("'PORTA'", f"'{answers.ae_title}'")
+            return ORTHANC.format(modalities=orthanc_modalities(answers), lua=lua)
         case Kind.DCM4CHEE:
             return DCM4CHEE.format(**vars(answers))
         case Kind.OTHER:

@@ -17,6 +17,7 @@ from pydicom import Dataset, dcmwrite
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import ComprehensiveSRStorage, CTImageStorage, ExplicitVRLittleEndian
 
+from daemon.administration.first_configuration import LUA, Answers, Kind, pacs_side
 from daemon.configuration.config import Config
 from dicom_io.network import scp
 
@@ -100,6 +101,14 @@ def test_a_real_orthanc_runs_with_it(
     finally:
         process.kill()
         process.communicate()
+
+
+def test_porta_init_prints_the_same_script(deploy: Path):
+    """With the AE title that Porta has there."""
+    assert (deploy / "autoroute.lua").read_text() == LUA
+    said = pacs_side(Answers("LIVER", "192.0.2.7", 104, Path("/p"), "ORTHANC", "127.0.0.1", 4242, Kind.ORTHANC))
+    assert "== 'LIVER' then" in said
+    assert "'PORTA'" not in said
 
 
 def test_a_study_goes_to_porta_once_it_is_stable(
