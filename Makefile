@@ -3,6 +3,8 @@
 # make test-long    the tests of properties, with twenty times as many examples
 # make attack   the attacks on the service in their long form, at most 30 minutes, with a table of what was measured
 # make kills    300 kill -9 of service, worker, PACS and PostgreSQL under four senders, in an hour; KILLS=20 for fewer
+# make sbom     what is installed, as a CycloneDX bill of materials: sbom.cdx.json
+# make audit    whether a known weakness is in what is installed; it fails too where not every package could be looked up
 # make install  install only
 
 PYTHON ?= python3
@@ -12,7 +14,7 @@ OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-long attack kills pytest install install-test debian viewer lint clean
+.PHONY: run test test-long attack kills sbom audit pytest install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
@@ -40,6 +42,14 @@ attack: install-test
 # Both kinds of ledger at once; the killing ends after half an hour for each, and then all must be delivered.
 kills: install-test
 	PORTA_ATTACK=long PORTA_KILLS=$(or $(KILLS),300) PORTA_KILLS_S=2000 $(PYTEST) tests/attack/test_kill_matrix.py
+
+sbom: install-test
+	.venv/bin/cyclonedx-py environment --pyproject pyproject.toml --output-reproducible --of JSON -o sbom.cdx.json \
+	  .venv/bin/python
+
+audit: install-test
+	@.venv/bin/pip-audit --strict --skip-editable || \
+	  { echo "not audited: a weakness is named above, or the database could not be asked about every package"; exit 1; }
 
 lint: install-test
 	.venv/bin/ruff check .
