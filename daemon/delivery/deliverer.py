@@ -185,7 +185,7 @@ class Deliverer:
         archive = reach(self.config, destination)
         if delivery.state == DeliveryState.PENDING:
             if delivery.last_status == ANSWER_LOST and self._is_there(archive, delivery):
-                self._advance(delivery, DeliveryState.STORED, "HELD")
+                self._advance(delivery, DeliveryState.STORED, "FOUND")
                 return
             path = self.spool.root / delivery.path
             check_file(path, delivery.sha256)

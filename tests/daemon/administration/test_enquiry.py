@@ -362,7 +362,7 @@ def test_all_that_is_told_of_a_series(office: Office):
         f"study {STUDY}",
         f"series {SERIES}",
         "  received    2 images from CT1, <time> to <time>",
-        "  job         1: CONFIRMED",
+        "  job         1: DELIVERED",
         "  rule        liver-ct",
         '    not liver-mr: Modality is "CT", not "MR"',
         "  receiving   20 s, until <time>",
@@ -372,7 +372,6 @@ def test_all_that_is_told_of_a_series(office: Office):
         "  queue       5.0 s, until <time>",
         "  reporting   5.0 s, until <time>",
         "  delivering  15 s, until <time>",
-        "  confirming  0.0 s, until <time>",
         "  delivery    seg to archive: STORED 0x0000",
         "  delivery    sr to archive: STORED 0x0000",
     ]

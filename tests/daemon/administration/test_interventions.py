@@ -67,7 +67,7 @@ def receive(config: Config, spool: Spool, ledger: Ledger, clock: Any, make_ct: C
 
 
 def report(config: Config, ledger: Ledger, job: Job, *, now: float, names: tuple[str, ...] = ("seg", "sr")) -> Job:
-    """Take a job to CONFIRMED, with objects at the archive and in the outbox."""
+    """Take a job to DELIVERED, with objects at the archive and in the outbox."""
     assert ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=now)
     outgoing = []
     for name in names:
@@ -250,7 +250,7 @@ def test_what_cannot_be_sent(config: Config, ledger: Ledger, receive: Any, clock
     (config.storage.root / "outbox" / "2" / "seg.dcm").unlink()
     with pytest.raises(BadRequest, match="not there any more: `porta rerun 2` makes the results anew"):
         send_job(config, 2, None)
-    assert ledger.job(2).state == State.CONFIRMED
+    assert ledger.job(2).state == State.DELIVERED
 
 
 # --- retry, cancel
@@ -320,4 +320,4 @@ def test_conditions(config: Config, ledger: Ledger, receive: Any, clock: Any):
     ledger.cancel(2, now=clock())
     assert condition(ledger.job(2), []) == "job 2 is CANCELLED: `porta rerun 2`"
     done = report(config, ledger, receive(3, "liver-ct"), now=clock())
-    assert condition(done, ledger.deliveries_of(3)) == "job 3 is CONFIRMED"
+    assert condition(done, ledger.deliveries_of(3)) == "job 3 is DELIVERED"

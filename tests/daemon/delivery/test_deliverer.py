@@ -457,7 +457,7 @@ def test_what_arrived_without_an_answer_is_not_sent_again(
         assert "ANSWER_LOST" in ADVICE
         office.clock.pass_s(100)
         assert office.deliver() == 2
-        assert office.look(job_id) == [("STORED", 0, "HELD"), ("STORED", 0, "0x0000")]
+        assert office.look(job_id) == [("STORED", 0, "FOUND"), ("STORED", 0, "0x0000")]
         assert stores == [stores[0], stores[1], stores[1]]
     finally:
         archive.shutdown()
