@@ -18,7 +18,7 @@ from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
 from daemon.incoming import Part
 from daemon.integrity import check_spooled
-from daemon.ledger.belonging import refuse_other_root
+from daemon.ledger.belonging import belong, refuse_other_root
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
@@ -292,8 +292,10 @@ def open_storage(config: Config) -> tuple[Spool, Ledger]:
     except StorageUnusable as error:
         raise StorageUnusable(config.fault(("storage", "root"), str(error))) from error
     ledger = Ledger(config.ledger_url)
+    identity, place = spool.identity(), f"{socket.gethostname()}:{spool.root}"
+    refuse_other_root(ledger.database, identity=identity, place=place)
     ledger.migrate()
-    refuse_other_root(ledger.database, identity=spool.identity(), place=f"{socket.gethostname()}:{spool.root}")
+    belong(ledger.database, identity=identity, place=place)
     return spool, ledger
 
 

@@ -5,18 +5,19 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 
 from daemon.configuration.config import Config, Storage
 from daemon.configuration.config import Ledger as LedgerSection
 from daemon.errors import StorageUnusable
 from daemon.intake import open_storage
-from daemon.ledger.belonging import refuse_other_root
+from daemon.ledger import belonging
 from daemon.ledger.store import Ledger
 from daemon.spool import IDENTITY
 
 
 def belong(ledger: Ledger, identity: str, place: str = "host:/root") -> None:
-    refuse_other_root(ledger.database, identity=identity, place=place)
+    belonging.belong(ledger.database, identity=identity, place=place)
 
 
 def test_another_root_is_refused_and_said_where_the_first_one_is(any_ledger: Ledger):
@@ -59,8 +60,15 @@ def test_a_second_service_on_the_same_ledger(ledger_url: str, make_config: Calla
     second = make_config(ledger=section, storage=Storage(root=tmp_path / "second", min_free_mb=0))
     open_storage(first)[1].close()
     identity = (first.storage.root / IDENTITY).read_text()
+    ledger = Ledger(ledger_url)
+    with ledger.database.transaction() as connection:  # as an older Porta left it
+        connection.execute(sa.text("UPDATE alembic_version SET version_num = '0014'"))
     for _ in range(2):
         with pytest.raises(StorageUnusable, match="the ledger of another root"):
             open_storage(second)
+    assert ledger.database.versions()[0] == "0014"  # nothing of it was changed
+    with ledger.database.transaction() as connection:
+        connection.execute(sa.text(f"UPDATE alembic_version SET version_num = '{ledger.database.head}'"))
+    ledger.close()
     open_storage(first)[1].close()
     assert (first.storage.root / IDENTITY).read_text() == identity != (second.storage.root / IDENTITY).read_text()
