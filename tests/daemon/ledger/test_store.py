@@ -1218,9 +1218,13 @@ COLUMNS = {
     "commitments": "id transaction_uid delivery_id requested_at reported_at failure",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
     "refusals": "id kind reason calling_ae_title called_ae_title host count first_at last_at",
+    "users": "name role password_hash created_at failures locked_until",
+    "sessions": "digest user opened_at seen_at",
+    "audit": "id at user action host code job_id study_instance_uid",
+    "root": "id identity place",
 }
-"""UIDs, AE titles, counts, codes, times and our own paths. Before a column is added here: could it hold a patient's
-name, an id, a birth date, an accession number, or a free text of a header?"""
+"""UIDs, AE titles, counts, codes, times, our own paths, and who signs in to the console. Before a column is added here:
+could it hold a patient's name, an id, a birth date, an accession number, or a free text of a header?"""
 
 
 def test_no_column_holds_a_patient_attribute(any_ledger: Ledger, ledger_url: str):
