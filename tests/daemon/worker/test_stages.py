@@ -650,7 +650,7 @@ def test_probability_goes_to_who_asks(make: Callable[..., list[Path]], tmp_path:
     segment(paths, tmp_path, profiles=[Profile(), ASKING])
     assert (tmp_path / "work" / "0" / "probabilities.npz").exists()
     reported = report(paths, tmp_path, profiles=[Profile(), ASKING, replace(ASKING, sr_class="comprehensive")])
-    assert objects(reported)[:3] == [(0, "seg"), (0, "sr"), (0, "probability")]
+    assert objects(reported) == [(0, "seg"), (0, "sr"), (0, "sr_comprehensive"), (0, "probability")]
     result = next(result for result in reported.results if result.form.name == "probability")
     assert result.path.name == "probability.dcm"
     liver, tumour = read_fractions(result.path)

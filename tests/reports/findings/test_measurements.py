@@ -483,7 +483,7 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
     assert set(content) == {
         "schema", "software", "model", "liver", "lesions", "lesion_count", "burden_percent", "severity", "plane",
         "warnings", "targets", "target_diameter_sum_mm", "spread", "lobes", "size_category", "milan", "up_to_seven",
-        "prior", "confidence_calibrated",
+        "prior", "confidence_calibrated", "entropy_bin_width_hu",
     }  # fmt: skip
     assert set(content["liver"]) == {"volume_ml", "centroid_lps_mm", "hu_mean", "hu_sd", "cut_off_mm2", "expected_dice"}
     assert content["schema"] == 1 and content["lesion_count"] == 1
@@ -503,6 +503,7 @@ def test_findings_json_has_every_key_and_plain_numbers() -> None:
         "diameter_3d_mm", "surface_mm2", "mesh_volume_ml", "sphericity", "hu_mean", "hu_sd", "hu_p10", "hu_p50",
         "hu_p90", "skewness", "kurtosis", "entropy_bits", "contrast_to_liver_hu", "distance_to_capsule_mm",
         "subcapsular", "distance_to_edge_mm", "touches_border", "region", "key_slice", "key_sop_instance_uid",
+        "key_instance_number", "key_position_mm", "target",
         "key_frame_number", "confidence", "certain", "centroid_lps_mm", "status", "prior_numbers", "growth_mm",
         "growth_ml", "growth_percent", "doubling_days", "history",
     } | {measure.key for measure in LESION}  # fmt: skip
