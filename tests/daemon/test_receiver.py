@@ -294,7 +294,7 @@ def test_an_abort_within_an_image_holds_what_its_sender_sends(
     assoc.release()
     until(lambda: site.released_at(1) is not None)
     last = site.associate()
-    pdv = struct.pack(">LBB", 102, 1, 0) + bytes(100)
+    pdv = struct.pack(">LBB", 102, 1, 1) + bytes(100)  # of a command; more is to come
     last.dul.socket.socket.sendall(b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv)
     last.dul.socket.socket.shutdown(socket.SHUT_RDWR)
     until(lambda: read_log.named("association.ended"))
