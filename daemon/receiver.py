@@ -22,6 +22,7 @@ from dicom_io.network.endings import Ending
 from dicom_io.tls import LiveContext
 
 MOST_PENDING = 200
+MOST_BROKEN_OFF = 10_000
 
 log = get_logger()
 
@@ -37,8 +38,8 @@ class Receiver:
         self._lock = threading.Lock()
         self._series: dict[str, set[str]] = {}
         """The series of each open association."""
-        self._broken_off: set[str] = set()
-        """Those of which an association broke off, and nothing came since."""
+        self._broken_off: dict[str, None] = {}
+        """The last of which an association broke off: whether what came since is all of the rest no release tells."""
         self._server: scp.Server | None = None
         self._secure_server: scp.Server | None = None
         """That of the port which speaks TLS."""
@@ -128,7 +129,6 @@ class Receiver:
         if accepted.series_instance_uid:
             with self._lock:
                 self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
-                self._broken_off.discard(accepted.series_instance_uid)
         return STATUS[accepted.verdict]
 
     def _reported(self, calling_ae_title: str, report: Report) -> int:
@@ -151,11 +151,12 @@ class Receiver:
         with self._lock:
             series = self._series.pop(ended.association_id or "", set())
             if ended.broke_off:
-                self._broken_off |= series
+                self._broken_off |= dict.fromkeys(series)
+                while len(self._broken_off) > MOST_BROKEN_OFF:
+                    del self._broken_off[next(iter(self._broken_off))]
                 released = set()
             else:
-                released = series.difference(*self._series.values()) - self._broken_off
-                self._broken_off -= series
+                released = series.difference(*self._series.values(), self._broken_off)
         try:
             if ended.broke_off:
                 self._ledger.hold_series(sorted(series), calling_ae_title=ended.calling_ae_title)

@@ -1,21 +1,25 @@
 """Which rule a series falls under: the first that is enabled and of which all holds; of each other one why not."""
 
-import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from fnmatch import fnmatchcase
 
+import regex
 from pydicom import Dataset
 
 from daemon.configuration.config import Rule
 from daemon.configuration.match import RE, Match, is_within, parse_range
+from daemon.log import get_logger
 from dicom_io import values
 from dicom_io.image_file import marks_of, modality
 from dicom_io.preference import stated_phase
 
-LONGEST = 1024
-"""Characters of a value that a regular expression is searched for in: some take ever longer, and anyone may send it."""
+LONGEST, LONGEST_S = 1024, 0.1
+"""Characters of a value that a regular expression is searched for in, and seconds for it: some take ever longer, and
+anyone may send a value."""
+
+log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -86,9 +90,17 @@ def _unmet_of_parts(match: Match, candidate: Candidate) -> str | None:
 
 
 def fits(value: str, pattern: str) -> bool:
-    """True where a glob matches a value, or its regular expression is found in it; case does not count."""
+    """True where a glob matches a value, or its regular expression is found in it; case does not count.
+
+    A search that takes longer than LONGEST_S finds nothing: the value is a sender's, and the service waits for it.
+    """
     if pattern.startswith(RE):
-        return re.search(pattern.removeprefix(RE), value[:LONGEST], re.IGNORECASE) is not None
+        try:
+            found = regex.search(pattern.removeprefix(RE), value[:LONGEST], regex.IGNORECASE, timeout=LONGEST_S)
+        except TimeoutError:
+            log.warning("rule.pattern_too_slow")
+            return False
+        return found is not None
     return fnmatchcase(value.casefold(), pattern.casefold())
 
 

@@ -7,7 +7,7 @@ from itertools import combinations, pairwise
 import numpy as np
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.geometry import SAME_DIRECTION, SAME_PLACE_MM, SPACING_TOLERANCE_MM
+from dicom_io.geometry import SAME_DIRECTION, SAME_PLACE_MM, SPACING_TOLERANCE_MM, Geometry
 from dicom_io.grids import as_if, by_grid
 from dicom_io.partition import Part, Placed, ranges, volumes_of
 from dicom_io.sizes import MAX_STEP_MM
@@ -110,7 +110,8 @@ def _refuse_in_parts(stacks: Sequence[Stack], unread: Sequence[Placed[Slice]]) -
 def _refuse_in_turn(stacks: Sequence[Stack]) -> None:
     """Raise SeriesRejected where the slices of two stacks lie on two grids in turn: they are halves of one volume.
 
-    Where PixelSpacing was cut to two decimals in every other header, each half would be a liver with a report.
+    Where PixelSpacing was cut to two decimals in every other header, or another frame of reference stands there, each
+    half would be a liver with a report.
     """
     for one, other in combinations((stack.geometry for stack in stacks), 2):
         if one.is_even and other.is_even and abs(float(one.normal @ other.normal)) > SAME_DIRECTION:
@@ -118,16 +119,18 @@ def _refuse_in_turn(stacks: Sequence[Stack]) -> None:
             turns = np.repeat([True, False], [one.slices, other.slices])[np.argsort(places)]
             gaps_mm = np.diff(np.sort(places))
             is_even = np.ptp(gaps_mm) <= 2 * SPACING_TOLERANCE_MM and gaps_mm.min() > SAME_PLACE_MM
-            if (
-                is_even
-                and (turns[1:] != turns[:-1]).all()
-                and (one.row_spacing_mm, one.column_spacing_mm)
-                != (
-                    other.row_spacing_mm,
-                    other.column_spacing_mm,
-                )
-            ):
-                raise SeriesRejected(RejectReason.MIXED_GRIDS, "Their slices lie on two grids in turn.")
+            if is_even and (turns[1:] != turns[:-1]).all() and _grid(one) != _grid(other):
+                reason = RejectReason.MIXED_GRIDS
+                if one.frame_of_reference_uid != other.frame_of_reference_uid:
+                    reason = RejectReason.MIXED_FRAMES_OF_REFERENCE
+                raise SeriesRejected(reason, "Their slices lie on two grids in turn.")
+
+
+def _grid(geometry: Geometry) -> tuple[object, ...]:
+    """All that tells the planes of two stacks apart but where they lie."""
+    cosines = (*geometry.row_cosines.tolist(), *geometry.column_cosines.tolist())
+    spacing = geometry.row_spacing_mm, geometry.column_spacing_mm
+    return geometry.rows, geometry.columns, geometry.frame_of_reference_uid, spacing, cosines
 
 
 def _to_blame(reason: RejectReason, parts: Sequence[Sequence[Placed[Slice]]]) -> RejectReason:

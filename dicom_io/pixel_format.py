@@ -1,5 +1,6 @@
 """The pixel format of a stack by its headers, and whether it can be read. Loads no decoder and opens no file."""
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -26,6 +27,7 @@ SUPPORTED_SYNTAXES = frozenset(map(str, (*BYTE_ORDER, *COMPRESSED, uids.RLELossl
 """The transfer syntaxes whose pixels are read. Not: video, JPIP, JPEG XL, JPEG with arithmetic coding."""
 
 GREY = ("MONOCHROME1", "MONOCHROME2", "")
+COLOUR = re.compile("PALETTE|RGB|HSV|ARGB|CMYK|YBR|XYB")
 
 LARGEST = 1e30
 """What a rescale value must be less than, for float32 to hold the product."""
@@ -40,8 +42,10 @@ def check_pixels(stack: Stack) -> None:
         syntax = pixels.transfer_syntax_uid
         if syntax not in SUPPORTED_SYNTAXES:
             raise SeriesRejected(RejectReason.UNSUPPORTED_SYNTAX, f"{name}." if (name := _name(syntax)) else "")
-        if pixels.samples_per_pixel != 1 or pixels.photometric_interpretation not in GREY:
+        if pixels.samples_per_pixel != 1 or COLOUR.match(pixels.photometric_interpretation):
             raise unreadable("A colour image.")
+        if pixels.photometric_interpretation not in GREY:
+            raise unreadable("PhotometricInterpretation is none of the standard's.")
         if syntax not in COMPRESSED and pixels.bits_allocated not in (8, 16, 32):
             raise unreadable(f"{pixels.bits_allocated} bits for a pixel.")
         if syntax == uids.ExplicitVRBigEndian and pixels.bits_allocated == 32:

@@ -12,6 +12,7 @@ from datetime import time
 from math import inf
 from typing import Annotated, Any, Literal
 
+import regex
 from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from daemon.configuration.faults import did_you_mean, show_value
@@ -126,8 +127,8 @@ def _pattern(value: str) -> str:
         raise ValueError('must not be empty; "*" matches everything')
     if value.startswith(RE):
         try:
-            re.compile(value.removeprefix(RE))
-        except re.error as error:
+            regex.compile(value.removeprefix(RE))
+        except regex.error as error:
             raise ValueError(f"not a regular expression: {error.msg}; mend it, or take {RE} away for a glob") from None
     return value
 

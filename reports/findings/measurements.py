@@ -30,7 +30,17 @@ from reports.findings.field_of_view import cut_off_mm2, distance_to_edge_mm
 from reports.findings.findings import Findings, Lesion
 from reports.findings.places import Place, centroid_of, slice_position
 from reports.findings.regions import Regions, regions_of
-from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE, Severity, severity_of
+from reports.findings.severity import (
+    MOST_LIVER_ML,
+    NO_LESION,
+    NOT_CERTAIN,
+    NOT_JUDGED,
+    NOT_KNOWN,
+    NOT_SO_LARGE,
+    NOT_WHOLE,
+    Severity,
+    severity_of,
+)
 from reports.findings.sizes import size_of, volume_ml
 from reports.findings.surfaces import Capsule, capsule_of, shape_of
 from reports.findings.texture import parenchyma_mean_and_sd, values_of
@@ -110,6 +120,8 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
     severity = _severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED
     if SeriesWarning.SEPARATE_RANGES in volume.warnings and FindingsWarning.PARTIAL_LIVER in own_warnings:
         severity = NOT_WHOLE
+    elif is_judged and liver_volume_ml > MOST_LIVER_ML:
+        severity = NOT_SO_LARGE
     return Findings(
         liver_volume_ml=liver_volume_ml,
         liver_centroid_lps_mm=centroid_of(organ, geometry, np.array(first, np.float64)),

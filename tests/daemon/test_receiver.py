@@ -265,10 +265,10 @@ def test_what_broke_off_waits_for_quiet(
     assert (due(site, clock() + 19), due(site, clock() + 20)) == ([], [1])
 
 
-def test_what_broke_off_is_released_by_who_brings_the_rest(
+def test_no_release_tells_that_the_rest_has_come(
     site: Site, clock: Any, read_log: Any, until: Callable[[Callable[[], object]], None]
 ):
-    """Not by an association that brought its part before the abort, but by the one that goes on after it."""
+    """Neither one beside the abort, nor one after it, which brings the rest, a part of it or what was here already."""
     first, second = site.associate(), site.associate()
     site.send(first, 1, 1)
     site.send(second, 1, 2)
@@ -278,11 +278,14 @@ def test_what_broke_off_is_released_by_who_brings_the_rest(
     second.release()
     until(lambda: site.released_at(3) is not None)
     assert due(site, clock() + 6) == [3]
-    third = site.associate()
-    site.send(third, 1, 3)
-    third.release()
-    until(lambda: site.released_at(1) is not None)
-    assert due(site, clock() + 6) == [1, 3]
+    later = site.associate()
+    site.send(later, 1, 2)
+    site.send(later, 1, 3)
+    site.send(later, 2, 1)
+    later.release()
+    until(lambda: site.released_at(2) is not None)
+    assert due(site, clock() + 19) == [2, 3]
+    assert due(site, clock() + 20) == [1, 2, 3]
 
 
 def test_an_abort_within_an_image_holds_what_its_sender_sends(

@@ -8,7 +8,7 @@ from pydicom import Dataset
 from pydicom.sequence import Sequence
 
 from daemon.configuration.config import Rule
-from daemon.routing import Candidate, first_match, mismatch
+from daemon.routing import Candidate, first_match, fits, mismatch
 
 
 def rule(name: str = "rule", *, enabled: bool = True, **match: Any) -> Rule:
@@ -178,3 +178,11 @@ def test_none_matches(header: Dataset):
     """Where no rule matches, or there is none."""
     assert first_match([rule(Modality="MR")], candidate(header)) is None
     assert first_match([], candidate(header)) is None
+
+
+def test_a_regular_expression_may_not_take_for_ever(read_log: Any) -> None:
+    """Whoever sends a description chooses what is searched: nothing is found, and the log says so."""
+    assert fits("aaaa", "re:^(a|aa)+$")
+    assert not fits("a" * 60 + "!", "re:^(a|aa)+$")
+    (line,) = read_log.named("rule.pattern_too_slow")
+    assert line["level"] == "warning"

@@ -335,6 +335,31 @@ def test_two_grids_in_turn(make_series: MakeSeries, make_stack: Callable[..., Ge
     assert "in turn" in caught.value.detail
 
 
+@pytest.mark.parametrize(
+    ("odd", "reason"),
+    [
+        ({"FrameOfReferenceUID": "1.2.3.4.5"}, "MIXED_FRAMES_OF_REFERENCE"),
+        ({"ImageOrientationPatient": [0.8003, 0.5996, 0, -0.5996, 0.8003, 0]}, "MIXED_GRIDS"),
+        ({"Rows": 500}, "MIXED_GRIDS"),
+    ],
+)
+def test_other_planes_in_turn(
+    make_series: MakeSeries, make_stack: Callable[..., Geometry], odd: dict[str, object], reason: str
+) -> None:
+    """Whatever stands in every other header: no two livers with a report each."""
+
+    def change(ds: Dataset, index: int) -> None:
+        ds.ImageOrientationPatient = [0.8, 0.6, 0, -0.6, 0.8, 0]
+        ds.Rows = ds.Columns = 512
+        if index % 2:
+            for keyword, value in odd.items():
+                setattr(ds, keyword, value)
+
+    with pytest.raises(SeriesRejected, match=reason) as caught:
+        open_series(make_series(change, make_stack(24)))
+    assert "in turn" in caught.value.detail
+
+
 @pytest.mark.parametrize("last", [10, 9])
 def test_slices_that_only_another_grid_shows(make_series: MakeSeries, last: int) -> None:
     """Two of twelve at the end would be a part of the liver, and nobody would see that it is not there."""

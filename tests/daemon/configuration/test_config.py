@@ -347,7 +347,7 @@ ONE_FAULT = [
     (
         ruled('{ SeriesDescription = "re:(liver" }'),
         "10: rule[0].match.SeriesDescription[0]: not a regular expression: "
-        "missing ), unterminated subpattern; mend it, or take re: away for a glob",
+        "missing ); mend it, or take re: away for a glob",
     ),
     (
         ruled('{ SliceThickness = "thin" }'),

@@ -524,3 +524,13 @@ def test_volume_and_segmentation_must_share_a_grid() -> None:
     volume = Volume(np.zeros(geometry.shape, np.int16), geometry, "CT", "1.2")
     with pytest.raises(ValueError, match="grid"):
         measure(volume, Segmentation(np.ones(other.shape, np.uint8), other, ALGORITHM), tracking_seed="job")
+
+
+def test_what_is_larger_than_a_liver_has_no_severity() -> None:
+    """Eight litres: the figures are there, a judgement is not."""
+    geometry = stack((20, 20, 20), (10.0, 10.0, 10.0))
+    labels = np.ones(geometry.shape, np.uint8)
+    labels[9:11, 9:11, 9:11] = 2
+    found = findings_of(labels, geometry)
+    assert found.liver_volume_ml == 8000 and len(found.lesions) == 1
+    assert found.severity.level is None and "larger than a liver" in found.severity.reasons[0]
