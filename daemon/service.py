@@ -157,13 +157,13 @@ def _taken_up(config: Config, read_again: Callable[[], Config] | None, receiver:
         return None
     if changed := config.fixed_changes(new):
         warn(f"porta: a restart is needed: [{'], ['.join(changed)}] changed")
-        log.error("configuration.refused", count=len(changed))
+        log.error("configuration.refused", count=len(changed), reason="RESTART_NEEDED")
         return None
     try:
         receiver.reload(new)
     except OSError as error:
         warn(f"porta: {port_fault(new, error)}")
-        log.error("configuration.refused", count=1)
+        log.error("configuration.refused", count=1, reason="PORT_NOT_FREE", port=new.dicom.port)
         return None
     return new
 

@@ -26,6 +26,19 @@ def parse_document(
     lines.
     """
     try:
+        return _parsed(content, model, source, more_faults)
+    except RecursionError:
+        sentence = "what stands in brackets is nested too deeply; a rule needs a few levels of any, all and not"
+        raise ConfigurationError([f"{source}: {sentence}"]) from None
+
+
+def _parsed(
+    content: bytes,
+    model: type[Document],
+    source: str,
+    more_faults: Callable[[dict[str, Any]], Iterable[Fault]],
+) -> Document:
+    try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content.count(b"\n", 0, error.start) + 1

@@ -480,6 +480,13 @@ def test_a_file_that_is_not_utf8_is_one_fault():
         parse(b"[dicom]\n# \xfc\n", known_models=MODELS)
 
 
+def test_a_rule_without_end_is_one_fault():
+    """Parts within parts, by the thousand: a line, and no traceback."""
+    deep = "{ any = [" * 3000 + '{ Modality = "CT" }' + "] }" * 3000
+    with pytest.raises(ConfigurationError, match=r"^porta\.toml: what stands in brackets is nested too deeply; "):
+        parse(f'[[rule]]\nname = "deep"\nmatch = {deep}\n'.encode(), known_models=MODELS)
+
+
 def test_the_keywords_of_a_rule_are_dicoms():
     """Each is a keyword of PS3.6, except the sender's AE title, which is no attribute of the image."""
     from pydicom.datadict import tag_for_keyword
