@@ -121,12 +121,18 @@ def rule_of_today(config: Config, desk: Desk, spool: Spool, job: Job) -> Rule | 
 def send_job(config: Config, job_id: int, destination: str | None, *, say: Say = say) -> None:
     """Have finished results sent again: where they went, or to one destination, also one that never had them.
 
-    Raises UnknownJob, WrongState; BadRequest where there is nothing to send, or its files are gone.
+    Raises UnknownJob, WrongState; BadRequest where there is nothing to send, its files are gone, or a later revision
+    of the series has results.
     """
     desk = owned_desk(config)
     job = desk.ledger.job(job_id)
     if job.state not in OUT:
         raise WrongState(job_id, job.state, "send")
+    others = desk.ledger.jobs_of_series(job.series_instance_uid)
+    if later := [one.id for one in others if one.revision > job.revision and one.state in OUT]:
+        raise BadRequest(
+            f"the results of job {job_id} were superseded by those of job {later[-1]}: `porta send {later[-1]}`"
+        )
     sent = desk.ledger.deliveries_of(job_id)
     known = [item.peer for item in config.destinations]
     if destination is not None and destination not in known:

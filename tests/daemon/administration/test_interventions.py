@@ -68,7 +68,7 @@ def receive(config: Config, spool: Spool, ledger: Ledger, clock: Any, make_ct: C
 
 def report(config: Config, ledger: Ledger, job: Job, *, now: float, names: tuple[str, ...] = ("seg", "sr")) -> Job:
     """Take a job to DELIVERED, with objects at the archive and in the outbox."""
-    assert ledger.choose(Choice(chosen=(Chosen(job),)), [job], now=now)
+    assert ledger.choose(Choice(chosen=(Chosen(job),)), ledger.jobs_of_study(job.study_instance_uid), now=now)
     outgoing = []
     for name in names:
         path = Path("outbox") / str(job.id) / f"{name}.dcm"
@@ -251,6 +251,20 @@ def test_what_cannot_be_sent(config: Config, ledger: Ledger, receive: Any, clock
     with pytest.raises(BadRequest, match="not there any more: `porta rerun 2` makes the results anew"):
         send_job(config, 2, None)
     assert ledger.job(2).state == State.DELIVERED
+
+
+def test_superseded_results_are_not_sent(config: Config, ledger: Ledger, receive: Any, clock: Any):
+    """An archive would have them beside those that took their place."""
+    report(config, ledger, receive(1, "liver-ct"), now=clock())
+    assert rerun_jobs(config, JobFilter(ids=(1,)))
+    send_job(config, 1, None)  # the newer ones are not made yet
+    for item in ledger.deliveries_of(1):
+        ledger.advance_delivery(item, DeliveryState.STORED, now=clock(), status="0x0000")
+    due = ledger.due_series(now=clock() + 1000, quiet_s=20, released_quiet_s=5)[-1]
+    ledger.close_series(due, now=clock() + 1000, rule="liver-ct", reject_reason=None)
+    report(config, ledger, ledger.job(2), now=clock() + 1000)
+    with pytest.raises(BadRequest, match="job 1 were superseded by those of job 2: `porta send 2`"):
+        send_job(config, 1, None)
 
 
 # --- retry, cancel
