@@ -27,7 +27,10 @@ def init(
     address: Annotated[str | None, typer.Option(help="Where the PACS finds this machine.")] = None,
     port: Annotated[int | None, typer.Option(help="Port of Porta.")] = None,
     root: Annotated[Path | None, typer.Option(help="Folder for images, results and the ledger; absolute.")] = None,
-    yes: Annotated[bool, typer.Option("--yes", help="Ask nothing; what is not given has its default.")] = False,
+    yes: Annotated[
+        bool,
+        typer.Option("--yes", help="Ask nothing: AE title, host and address are needed then, but beside an Orthanc."),
+    ] = False,
     force: Annotated[bool, typer.Option("--force", help="Overwrite the file.")] = False,
 ) -> None:
     """Write a first configuration for a PACS, and print what to enter there; asks for what no option says."""
