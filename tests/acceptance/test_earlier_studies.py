@@ -193,7 +193,7 @@ def test_an_archive_that_refuses_to_be_asked(site: Site, tmp_path: Path, verb: s
     site.start()
     paths = study(tmp_path / "90", part, few, 90)
     assert site.send(paths) == len(paths)
-    until(lambda: site.states() == [State.CONFIRMED], seconds=280, what="results")
+    until(lambda: site.states() == [State.DELIVERED], seconds=280, what="results")
     (job,) = site.jobs()
     assert "PRIORS_NOT_FETCHED" in job.warnings
     found = [

@@ -36,8 +36,8 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_po
     assert (mended.returncode, mended.stdout) == (0, TAKEN_UP), mended.stderr
     assert assoc.is_established
     assert [assoc.send_c_store(ds).Status for ds in images[20:]] == [0x0000] * (len(images) - 20)
-    assoc.release()
     assert site.porta("reload").stdout == "the service has this configuration already\n"
+    assoc.release()  # a command that is run after it may take longer than the job
 
     until(lambda: site.jobs()[0].lease, what="the work on the job")
     assert site.service is not None

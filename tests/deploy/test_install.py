@@ -28,10 +28,12 @@ PYTHON = "/usr/bin/python3"
 
 @pytest.fixture(scope="module")
 def place() -> Iterator[Path]:
-    """A folder that every user may enter, as pytest's are not."""
+    """A folder that every user may enter, as pytest's are not, nor what is made under the mask of the service."""
     folder = Path(tempfile.mkdtemp(prefix="porta-install-"))
     folder.chmod(0o755)
+    before = os.umask(0o022)
     yield folder
+    os.umask(before)
     shutil.rmtree(folder, ignore_errors=True)
 
 
