@@ -10,6 +10,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from queue import Empty
 from typing import Any
 
 from pydicom import Dataset, dcmread
@@ -28,7 +29,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event, EventHandlerType
-from pynetdicom.pdu_primitives import SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     BasicTextSRStorage,
@@ -420,7 +421,7 @@ def associated(
     except OSError as error:
         raise PeerUnreachable(f"{remote}: the host is not known, or no socket could be made") from error
     if not assoc.is_established:
-        answer = assoc.acceptor.primitive
+        answer = assoc.acceptor.primitive or _answer_left_behind(assoc)
         if answer is None:
             raise PeerUnreachable(f"{remote} does not answer")
         if not answer.result:
@@ -434,6 +435,16 @@ def associated(
         assoc.abort()
         raise
     assoc.release()
+
+
+def _answer_left_behind(assoc: Association) -> A_ASSOCIATE | None:
+    """The answer that pynetdicom did not look at: one that came, and closed the connection, before it began to wait."""
+    with suppress(Empty):
+        while True:
+            primitive = assoc.dul.to_user_queue.get_nowait()
+            if isinstance(primitive, A_ASSOCIATE):
+                return primitive
+    return None
 
 
 def sent_as(assoc: Association, sop_class_uid: str) -> list[UID]:

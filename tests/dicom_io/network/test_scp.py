@@ -23,8 +23,9 @@ from pynetdicom.association import Association
 from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.dul import DULServiceProvider
 from pynetdicom.presentation import PresentationContext
+from pynetdicom.transport import AssociationSocket
 
-from dicom_io.errors import StoreRefused
+from dicom_io.errors import AssociationRefused, StoreRefused
 from dicom_io.network.endings import Ending
 from dicom_io.network.scp import (
     REJECTIONS,
@@ -38,7 +39,7 @@ from dicom_io.network.scp import (
     Server,
     start,
 )
-from dicom_io.network.scu import Remote, store
+from dicom_io.network.scu import Remote, echo, store
 from dicom_io.network.storage_classes import NAMED_STORAGE, transfer_syntaxes
 from tests.dicom_io.network.pdus import (
     CT_REQUEST,
@@ -1013,3 +1014,24 @@ def test_what_is_no_instance_has_no_room(start_site: StartSite, sent: bytes, end
         assert read_pdu(connection)[:1] in (b"\x07", b"")
     assert site.ended.get(timeout=PATIENCE_S).ending == ending
     assert sinks == []
+
+
+def test_a_refusal_that_came_early_is_heard(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It closes the connection, maybe before the requestor's thread has begun to wait: that is no peer that is away."""
+
+    class Late(threading.Event):
+        def wait(self, timeout: float | None = None) -> bool:
+            done = super().wait(timeout)
+            time.sleep(0.3)
+            return done
+
+    init = AssociationSocket.__init__
+
+    def begin(self: AssociationSocket, *args: object, **options: object) -> None:
+        init(self, *args, **options)  # type: ignore[arg-type]
+        self._ready = Late()
+
+    site = start_site()
+    monkeypatch.setattr(AssociationSocket, "__init__", begin)
+    with pytest.raises(AssociationRefused, match="rejected the association"):
+        echo(site.remote, calling_ae_title="NOBODY", timeout_s=PATIENCE_S)
