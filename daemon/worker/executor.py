@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from importlib import import_module
 from multiprocessing.connection import Connection
@@ -80,6 +81,8 @@ class LocalExecutor:
         self._process: SpawnProcess | None = None
         self._pipe: Connection | None = None
         self._stopped = threading.Event()
+        # The kernel ends a worker with the thread that started it, and those that call come and go
+        self._starter = ThreadPoolExecutor(1, "worker-starter")
 
     def run(self, deadline_s: float, stage: Stage[Request, Answer], request: Request) -> Answer:
         """Return what the stage answers, or raise the error that it raised if that can travel.
@@ -141,7 +144,7 @@ class LocalExecutor:
         self._process = self._context.Process(
             target=_serve, args=(theirs, os.getpid(), self._setup), name="porta-worker", daemon=True
         )
-        self._process.start()
+        self._starter.submit(self._process.start).result()
         theirs.close()
         log.info("worker.started", pid=self._process.pid)
         return self._pipe

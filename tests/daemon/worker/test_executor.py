@@ -349,3 +349,14 @@ def test_a_worker_dies_with_its_parent(tmp_path: Path, until: Until, busy: bool)
         parent.send_signal(signal.SIGKILL)
         parent.wait(PATIENCE_S)
         until(lambda: is_gone(worker))
+
+
+def test_the_worker_outlives_the_thread_that_called_first(executor: LocalExecutor) -> None:
+    """A reload ends the threads of the rounds before it: the kernel would end with them what they had started."""
+    first = threading.Thread(target=run, args=(executor, os.getpid))
+    first.start()
+    first.join()
+    pid = executor.pid
+    time.sleep(0.3)  # the kernel's signal, where there is one, comes at once
+    assert pid is not None
+    assert run(executor, os.getpid) == pid
