@@ -10,8 +10,6 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from functools import partial
-from queue import SimpleQueue
-from types import FrameType
 
 from daemon.clock import ServiceClock
 from daemon.completeness import Asker, Closer
@@ -323,12 +321,19 @@ def _alone(lock: threading.Lock, function: Callable[[], object]) -> None:
 
 def _listen_to_signals() -> Callable[[], int]:
     """Return what waits for the next of SIGTERM, SIGINT and SIGHUP, and tells which."""
-    # The handler runs in the thread that waits: an Event's lock may be held there just then, and is not reentrant
-    said = SimpleQueue[int]()
+    # Written by the interpreter at the moment of the signal, in whichever thread: a lock that is waited for is not let
+    # go by a signal which came just before, and its handler would not be called until the next one
+    reader, writer = socket.socketpair()
+    writer.setblocking(False)
+    signal.set_wakeup_fd(writer.fileno())
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+    for number in numbers:
+        signal.signal(number, lambda *_: None)
 
-    def note(number: int, frame: FrameType | None) -> None:
-        said.put(number)
+    def wait() -> int:
+        assert writer.fileno() >= 0  # held open, for as long as it is waited
+        while (number := reader.recv(1)[0]) not in numbers:
+            pass
+        return number
 
-    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
-        signal.signal(number, note)
-    return said.get
+    return wait
