@@ -23,7 +23,7 @@ from dicom_io.geometry import Geometry
 from dicom_io.nifti import read_labels, read_nifti, write_image, write_labels
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from dicom_io.volume import Volume
 from models.cards import find
 from models.inference import load_model, segment

@@ -24,7 +24,7 @@ from daemon.configuration.config import Config, Storage
 from daemon.ledger.schema import deliveries, events, instances, jobs, series
 from daemon.ledger.searches import JobFilter
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from reports.objects.kinds import FORMS
 
 FEW = 100

@@ -25,11 +25,11 @@ from pydicom.sr.coding import Code
 from stopwatch import in_turn, peak_rss_mib, print_ratio, print_table, spread
 
 from daemon.worker.results import write_results
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation
-from dicom_io.series import open_series, stack_headers
-from dicom_io.stacks import Stack
+from dicom_io.series.series import open_series, stack_headers
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from models.phantom import grid
 from reports.identity import ResultIdentity

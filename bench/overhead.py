@@ -24,9 +24,9 @@ from stopwatch import in_turn, peak_rss_mib, print_ratio, print_table, spread
 from studies import enlarged_phantom
 
 from daemon.commands.demo_pacs import OrthancNode
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
+from dicom_io.files.uids import derive_uid
 from dicom_io.network import scu
-from dicom_io.uids import derive_uid
 from models.phantom import DEMO_SEED
 
 AIM_OVERHEAD_S, AIM_RSS_MIB = 5.0, 4 * 1024

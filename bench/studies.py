@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
 from models.phantom import Phantom, grid, make_phantom
 
 ROWS = COLUMNS = 512

@@ -32,10 +32,10 @@ from stopwatch import MIB, in_turn, peak_rss_mib, print_ratio, print_table, spre
 from studies import COLUMNS, ROWS, write_noise
 
 from dicom_io.archive import dicom_files
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.pixels import read_volume
-from dicom_io.series import group_by_series, open_series
-from dicom_io.stacks import Stack
+from dicom_io.series.series import group_by_series, open_series
+from dicom_io.series.stacks import Stack
 from models.phantom import grid
 
 BYTES, PYDICOM, SIMPLEITK, HIGHDICOM = "raw bytes", "pydicom loop", "SimpleITK ImageSeriesReader", "highdicom"

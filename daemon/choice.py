@@ -39,7 +39,7 @@ from daemon.jobs import OUT, WORKABLE, HaltCode, Job, State
 from dicom_io.errors import RejectReason
 
 Suitability = tuple[float | int | str | bool, ...]
-"""How well a series suits, the larger the better (`dicom_io.preference.suitability`)."""
+"""How well a series suits, the larger the better (`dicom_io.series.preference.suitability`)."""
 
 TOLD = frozenset(reason for reason in RejectReason if reason.is_told)
 TAKING_BACK = (RejectReason.MIXED_IDENTITY, RejectReason.REASSIGNED)

@@ -23,7 +23,6 @@ from pydicom import Dataset
 from daemon.configuration.config import Config, Peer, Rule
 from daemon.errors import FileDamaged
 from daemon.guard import guarded
-from daemon.integrity import check_spooled
 from daemon.jobs import Evidence, Halt, Job, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
 from daemon.ledger.answers import first_received_at, is_answered
@@ -31,11 +30,12 @@ from daemon.ledger.queries import PATIENCE
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
 from daemon.routing import Candidate, first_match
-from daemon.spool import Spool
+from daemon.storage.integrity import check_spooled
+from daemon.storage.spool import Spool
 from dicom_io.errors import Cure, NotDicom, PeerError, RejectReason, SeriesRejected, SeriesWarning
-from dicom_io.image_file import read_dataset
+from dicom_io.files.image_file import read_dataset
 from dicom_io.network import scu
-from dicom_io.series import Series
+from dicom_io.series.series import Series
 
 SETTLED_S = 0.3
 """How long nothing must have come before a peer is asked whether it has more."""

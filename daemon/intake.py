@@ -16,23 +16,23 @@ from pydicom import Dataset
 
 from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
-from daemon.incoming import Part
-from daemon.integrity import check_spooled
 from daemon.ledger.belonging import belong, refuse_other_root
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
-from daemon.quarantine import Quarantine
-from daemon.sidecar import LONGEST_AT_ONCE, write_sidecar
-from daemon.spool import Spool
-from dicom_io.dataset_reader import Contents, check_inflated, read_contents
-from dicom_io.differences import Difference, difference
+from daemon.storage.incoming import Part
+from daemon.storage.integrity import check_spooled
+from daemon.storage.quarantine import Quarantine
+from daemon.storage.sidecar import LONGEST_AT_ONCE, write_sidecar
+from daemon.storage.spool import Spool
 from dicom_io.errors import InvalidUID
-from dicom_io.identity import identity_of, place
-from dicom_io.image_file import MODALITY_OF, image_header, is_described, is_of_the_disk
-from dicom_io.image_header import ImageHeader
-from dicom_io.uids import checked_uid
-from dicom_io.values import DAMAGED
+from dicom_io.files.dataset_reader import Contents, check_inflated, read_contents
+from dicom_io.files.differences import Difference, difference
+from dicom_io.files.identity import identity_of, place
+from dicom_io.files.image_file import MODALITY_OF, image_header, is_described, is_of_the_disk
+from dicom_io.files.image_header import ImageHeader
+from dicom_io.files.uids import checked_uid
+from dicom_io.files.values import DAMAGED
 from reports.identity import is_result
 
 LOCKS = 64

@@ -14,11 +14,11 @@ from daemon.configuration.config import Config, Rule
 from daemon.errors import FileDamaged, RuleGone
 from daemon.jobs import Job
 from daemon.ledger.store import Ledger
-from daemon.sidecar import read_spooled
-from daemon.spool import Spool
+from daemon.storage.sidecar import read_spooled
+from daemon.storage.spool import Spool
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
-from dicom_io.preference import suitability
-from dicom_io.series import Series
+from dicom_io.series.preference import suitability
+from dicom_io.series.series import Series
 from models.cards import find, fitting
 
 COMPUTED = frozenset({"DERIVED", "SECONDARY"})

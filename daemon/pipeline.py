@@ -33,7 +33,7 @@ from daemon.jobs import Decision, DeliveryState, Event, Halt, HaltCode, Job, Pat
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.worker.executor import Executor, Stage
 from daemon.worker.handover import keep_labels
 from daemon.worker.requests import (

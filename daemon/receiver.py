@@ -8,13 +8,13 @@ from typing import cast
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
-from daemon.incoming import Part
 from daemon.intake import QUARANTINED, STATUS, Intake
 from daemon.ledger.commitments import Commitments, take_report
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
-from daemon.quarantine import HARMLESS
+from daemon.storage.incoming import Part
+from daemon.storage.quarantine import HARMLESS
 from dicom_io.errors import CertificateUnusable
 from dicom_io.network import scp
 from dicom_io.network.commitment import Report

@@ -11,9 +11,9 @@ from pydicom import Dataset
 from daemon.configuration.config import Rule
 from daemon.configuration.match import RE, Match, is_within, parse_range
 from daemon.log import get_logger
-from dicom_io import values
-from dicom_io.image_file import marks_of, modality
-from dicom_io.preference import stated_phase
+from dicom_io.files import values
+from dicom_io.files.image_file import marks_of, modality
+from dicom_io.series.preference import stated_phase
 
 LONGEST, LONGEST_S = 1024, 0.1
 """Characters of a value that a regular expression is searched for in, and seconds for it: some take ever longer, and

@@ -18,7 +18,6 @@ from daemon.delivery.deliverer import Deliverer
 from daemon.errors import ConfigurationError, LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
 from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat
-from daemon.history import refuse_lost_ledger
 from daemon.intake import Intake, open_storage
 from daemon.jobs import LONGEST_RETRY_S, spread_wait
 from daemon.judgement import Judge
@@ -27,12 +26,13 @@ from daemon.ledger.times import move_times
 from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
 from daemon.process import limit_service, tell_systemd
-from daemon.quarantine import Quarantine
 from daemon.receiver import Receiver
 from daemon.scheduler import Scheduler
 from daemon.shadows import Shadows
-from daemon.spool import Spool
+from daemon.storage.quarantine import Quarantine
+from daemon.storage.spool import Spool
 from daemon.terminal import warn
+from daemon.upkeep.history import refuse_lost_ledger
 from daemon.worker.executor import LocalExecutor, Setup
 from daemon.worker.sources import open_spooled
 from dicom_io.errors import CertificateUnusable

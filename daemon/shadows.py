@@ -19,7 +19,7 @@ from daemon.guard import guarded
 from daemon.jobs import ENDED, OUT, Halt, Patience, Reject, Retry, Shadow, ShadowState, State, decide
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.worker.executor import Executor
 from daemon.worker.handover import keep_labels
 from daemon.worker.requests import SHADOW, Engine, ShadowRequest

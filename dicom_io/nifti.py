@@ -19,9 +19,9 @@ from nibabel.spatialimages import HeaderDataError, SpatialImage
 from numpy.typing import NDArray
 
 from dicom_io.errors import NotNifti
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import COSINE_TOLERANCE, Float, Geometry, from_affine
 from dicom_io.sizes import check_size
-from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])

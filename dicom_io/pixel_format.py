@@ -9,8 +9,8 @@ from pydicom import uid as uids
 from pydicom.config import IGNORE
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.image_header import PixelFormat
-from dicom_io.stacks import Slice, Stack
+from dicom_io.files.image_header import PixelFormat
+from dicom_io.series.stacks import Slice, Stack
 
 BYTE_ORDER: Mapping[str, str] = {
     uids.ImplicitVRLittleEndian: "<",

@@ -23,10 +23,11 @@ from numpy.typing import NDArray
 from pydicom import uid as uids
 from scipy import ndimage
 
-from dicom_io.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.image_file import is_of_the_disk
-from dicom_io.image_header import PixelFormat
+from dicom_io.files.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
+from dicom_io.files.image_file import is_of_the_disk
+from dicom_io.files.image_header import PixelFormat
+from dicom_io.files.values import DAMAGED
 from dicom_io.pixel_format import (
     BYTE_ORDER,
     JPEG,
@@ -40,8 +41,7 @@ from dicom_io.pixel_format import (
     unreadable,
 )
 from dicom_io.progress import Progress, ignore_progress
-from dicom_io.stacks import Slice, Stack
-from dicom_io.values import DAMAGED
+from dicom_io.series.stacks import Slice, Stack
 from dicom_io.volume import Volume
 
 Integers: TypeAlias = NDArray[np.signedinteger[Any] | np.unsignedinteger[Any]]

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from dicom_io.whole_files import open_whole
+from dicom_io.files.whole_files import open_whole
 from models.cards import PATIENTS, PRETRAINED, Card, read_card, read_cards, sha256_of
 from models.errors import CardInvalid, UnknownModel, WeightsCorrupt
 

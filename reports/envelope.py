@@ -7,7 +7,7 @@ from pydicom import Dataset
 from pydicom.filewriter import correct_ambiguous_vr
 from pydicom.valuerep import DT
 
-from dicom_io import values
+from dicom_io.files import values
 from dicom_io.segmentation import Algorithm
 from reports import codes
 from reports.identity import MANUFACTURER_MODEL_NAME, ResultIdentity

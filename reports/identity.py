@@ -6,8 +6,8 @@ from importlib.metadata import version
 
 from pydicom import Dataset
 
-from dicom_io import values
-from dicom_io.uids import derive_uid
+from dicom_io.files import values
+from dicom_io.files.uids import derive_uid
 
 MANUFACTURER = "Porta Hepatis"
 MANUFACTURER_MODEL_NAME = "Porta"

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from pydicom import DataElement, Dataset
 from pydicom.uid import CTImageStorage, MRImageStorage
 
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 
 
 @dataclass(frozen=True)

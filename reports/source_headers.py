@@ -23,7 +23,7 @@ from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag, Tag
 from pydicom.valuerep import DS, validate_value
 
-from dicom_io import values
+from dicom_io.files import values
 from reports.errors import SourceUnusable
 
 KEYS = (

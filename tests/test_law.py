@@ -57,7 +57,7 @@ def broken_by(house: Path) -> Callable[[str, str], str]:
         ("models/training/outlaw.py", "import highdicom\n", "highdicom in reports alone"),
         ("models/training/outlaw.py", "import pydicom\n", "Models know arrays, no DICOM"),
         ("dicom_io/network/outlaw.py", "import daemon.jobs\n", "Data moves one way through the house"),
-        ("daemon/spool.py", "\n\ndef late() -> None:\n    import models.inference\n", "A light service"),
+        ("daemon/storage/spool.py", "\n\ndef late() -> None:\n    import models.inference\n", "A light service"),
         ("daemon/receiver.py", "import reports.codes\n", "A light service"),
         ("daemon/ledger/store.py", "import daemon.worker.stages\n", "A light service"),
     ],

@@ -10,11 +10,11 @@ from daemon.administration.fates import Fate
 from daemon.administration.moments import in_zone
 from daemon.configuration.config import Config
 from daemon.ledger.rows import Refusal, RefusalKind
-from daemon.quarantine import HARMLESS, Entry, Quarantine
-from daemon.spool import Spool
-from dicom_io.dataset_reader import read_contents
+from daemon.storage.quarantine import HARMLESS, Entry, Quarantine
+from daemon.storage.spool import Spool
+from dicom_io.files.dataset_reader import read_contents
+from dicom_io.files.values import DAMAGED
 from dicom_io.network.studies import HeldSeries
-from dicom_io.values import DAMAGED
 
 LATELY_S = 86_400.0
 """How far back refusals are looked at: of which study they were nobody knows."""

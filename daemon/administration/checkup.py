@@ -30,7 +30,7 @@ from daemon.delivery.statuses import (
 )
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.database import Database
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import say
 from dicom_io.errors import AssociationRefused, CertificateUnusable, ContextNotAccepted, PeerError, PeerUnreachable
 from dicom_io.expiry import WARNED_DAYS, days_left

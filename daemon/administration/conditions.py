@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from daemon.jobs import WORKABLE, Delivery, HaltCode, Job, State
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.errors import Cure, RejectReason
 
 

@@ -20,12 +20,12 @@ from daemon.jobs import OUT, WORKABLE, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
 from daemon.routing import mismatch
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
 from dicom_io.errors import InvalidUID, NotDicom, PeerError
+from dicom_io.files.uids import checked_uid
 from dicom_io.network.scu import Remote
 from dicom_io.network.studies import HeldSeries, Key, find_series, find_studies
-from dicom_io.uids import checked_uid
 
 
 @dataclass

@@ -18,7 +18,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Outgoing
 from daemon.ledger.searches import JobFilter
 from daemon.routing import first_match
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
 from dicom_io.errors import NotDicom
 from reports.objects.kinds import Form

@@ -7,7 +7,7 @@ from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 
 
 def open_ledger(config: Config) -> Ledger:

@@ -22,12 +22,12 @@ from daemon.jobs import Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
 from daemon.routing import Candidate, mismatch
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
-from dicom_io import values
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
-from dicom_io.image_file import read_dataset
+from dicom_io.files import values
+from dicom_io.files.image_file import read_dataset
 
 
 @dataclass(frozen=True)

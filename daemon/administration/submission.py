@@ -9,10 +9,10 @@ from pathlib import Path
 from daemon.administration.conditions import condition
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
-from daemon.history import refuse_lost_ledger
 from daemon.intake import STATUS, Intake, Verdict, open_storage
-from daemon.quarantine import Quarantine
+from daemon.storage.quarantine import Quarantine
 from daemon.terminal import Say, say
+from daemon.upkeep.history import refuse_lost_ledger
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom
 

@@ -3,13 +3,13 @@
 from pathlib import Path
 
 from daemon.administration.opened import owned_ledger
-from daemon.backup import back_up, restore
 from daemon.configuration.config import Config
 from daemon.ledger.store import Ledger
 from daemon.process import make_files_private
 from daemon.progress import progress_bar
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import say
+from daemon.upkeep.backup import back_up, restore
 
 
 def make_backup(config: Config, target: Path) -> bool:

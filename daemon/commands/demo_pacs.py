@@ -13,10 +13,10 @@ from typing import Protocol
 from pydicom import dcmread
 
 from daemon.errors import DaemonError
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from dicom_io.errors import InvalidUID, PeerError
+from dicom_io.files.uids import checked_uid
 from dicom_io.network import scp, scu
-from dicom_io.uids import checked_uid
 
 Say = Callable[[str], object]
 

@@ -21,7 +21,7 @@ from daemon.worker.stages import model_on
 from dicom_io.nifti import has_affine, write_fractions
 from dicom_io.progress import Progress
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import stack_headers
+from dicom_io.series.series import stack_headers
 from dicom_io.volume import Volume
 from models.cards import fitting
 from models.explain import Scene, gradcam, look, occlusion

@@ -10,9 +10,9 @@ import numpy as np
 
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from dicom_io.errors import NotDicom
-from dicom_io.image_writer import write_ct_series, write_mr_series
+from dicom_io.files.image_writer import write_ct_series, write_mr_series
 from dicom_io.nifti import write_image, write_labels
 from models.cards import LICENCES
 from models.datasets.phantoms import COLLECTION, PHANTOM_TRUTH

@@ -2,9 +2,9 @@
 
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
-from daemon.history import Past
 from daemon.intake import open_storage
 from daemon.progress import progress_bar
+from daemon.upkeep.history import Past
 
 
 def rebuild_ledger(config: Config) -> list[str]:

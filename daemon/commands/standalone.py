@@ -8,7 +8,7 @@ from pathlib import Path
 
 from daemon.errors import BadRequest
 from daemon.progress import progress_bar
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from daemon.terminal import say, warn
 from daemon.worker.decoding import Decoder, decoder
 from daemon.worker.requests import Engine
@@ -17,13 +17,13 @@ from daemon.worker.sources import find_series, name_member, refuse_too_large, re
 from daemon.worker.stages import model_on, refuse_without_model, said_of_empty
 from dicom_io.archive import dicom_files
 from dicom_io.errors import NotDicom, NotNifti, SeriesRejected, SeriesWarning
-from dicom_io.hounsfield import refuse_other_values
-from dicom_io.image_file import ImageFile
+from dicom_io.files.image_file import ImageFile
 from dicom_io.nifti import has_affine, read_nifti, write_labels
-from dicom_io.preference import chosen_stacks
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import arrange
-from dicom_io.stacks import Stack
+from dicom_io.series.hounsfield import refuse_other_values
+from dicom_io.series.preference import chosen_stacks
+from dicom_io.series.series import arrange
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from models.cards import fitting
 from models.inference import segment

@@ -19,8 +19,8 @@ from daemon.configuration.config import Config
 from daemon.jobs import Delivery, DeliveryState, Job, State
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import JobFilter
-from daemon.quarantine import Quarantine
-from daemon.spool import Spool
+from daemon.storage.quarantine import Quarantine
+from daemon.storage.spool import Spool
 from daemon.terminal import Terminal, say
 
 console = Terminal(width=None if sys.stdout.isatty() else 200)

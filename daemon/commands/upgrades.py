@@ -3,9 +3,9 @@
 from daemon.administration.opened import owned_ledger
 from daemon.configuration.config import Config
 from daemon.intake import open_storage
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import say
-from daemon.upgrade import try_upgrade
+from daemon.upkeep.upgrade import try_upgrade
 from reports.identity import software_version
 
 

@@ -23,10 +23,10 @@ from dicom_io.errors import (
     SeriesRejected,
     SeriesWarning,
 )
-from dicom_io.image_file import ImageFile
-from dicom_io.preference import chosen_stacks
-from dicom_io.series import Series, arrange
-from dicom_io.stacks import Stack
+from dicom_io.files.image_file import ImageFile
+from dicom_io.series.preference import chosen_stacks
+from dicom_io.series.series import Series, arrange
+from dicom_io.series.stacks import Stack
 
 ACCEPTED = "ACCEPTED"
 BY_HEADERS = "By its headers, the series holds {} that can be segmented; its pixels were not read: --pixels reads them."

@@ -6,9 +6,9 @@ from dataclasses import asdict
 from daemon.administration.opened import open_ledger
 from daemon.configuration.config import Config
 from daemon.progress import progress_bar
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.terminal import say
-from daemon.verification import verify_storage
+from daemon.upkeep.verification import verify_storage
 
 
 def print_verification(config: Config, *, as_json: bool) -> bool:

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from daemon.completeness import first_header
 from daemon.console.state import ConsoleState
 from daemon.errors import FileDamaged
-from dicom_io import values
 from dicom_io.errors import NotDicom
+from dicom_io.files import values
 
 
 @dataclass(frozen=True)

@@ -15,15 +15,15 @@ from numpy.typing import NDArray
 
 from daemon.console.state import ConsoleState
 from daemon.errors import BadRequest, FileDamaged
-from daemon.integrity import check_file, read_sums
 from daemon.jobs import OUT
-from daemon.sidecar import read_spooled
+from daemon.storage.integrity import check_file, read_sums
+from daemon.storage.sidecar import read_spooled
 from dicom_io.errors import DicomIOError, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import SegmentMask, read_seg
-from dicom_io.series import arrange
-from dicom_io.stacks import Stack
+from dicom_io.series.series import arrange
+from dicom_io.series.stacks import Stack
 
 KEPT = 4
 """Readings in memory; each holds labels, 100 MB for 400 slices."""

@@ -12,8 +12,8 @@ from daemon.ledger.accounts import Accounts
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
 from daemon.log import get_logger
-from daemon.quarantine import Quarantine
-from daemon.spool import Spool
+from daemon.storage.quarantine import Quarantine
+from daemon.storage.spool import Spool
 
 log = get_logger()
 

@@ -23,12 +23,12 @@ from daemon.configuration.peers import Peer
 from daemon.console.state import ConsoleState
 from daemon.console.upload_api import pieces_of
 from daemon.errors import BadRequest, StorageUnusable
-from daemon.incoming import Part
 from daemon.intake import STATUS, Intake, Verdict
 from daemon.log import get_logger
-from dicom_io import values
+from daemon.storage.incoming import Part
 from dicom_io.errors import PeerUnreachable
-from dicom_io.values import DAMAGED
+from dicom_io.files import values
+from dicom_io.files.values import DAMAGED
 
 PREFIX = "/dicom-web"
 

@@ -23,8 +23,8 @@ from starlette.concurrency import run_in_threadpool
 from daemon.administration.submission import SUBMIT
 from daemon.console.state import ConsoleState
 from daemon.errors import BadRequest, StorageUnusable
-from daemon.incoming import Part
 from daemon.intake import STATUS, Intake, Verdict
+from daemon.storage.incoming import Part
 from dicom_io.archive import dicom_files
 from dicom_io.errors import DicomIOError, NotDicom
 
@@ -141,7 +141,7 @@ def write_as_dicom(path: Path, folder: Path, most_bytes: int, modality: str) -> 
     """
     import nibabel
 
-    from dicom_io.image_writer import write_ct_series, write_mr_series
+    from dicom_io.files.image_writer import write_ct_series, write_mr_series
     from dicom_io.nifti import UNREADABLE, read_nifti
 
     nibabel.imageglobals.logger.disabled = True  # it writes values of the header to stderr

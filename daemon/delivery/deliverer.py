@@ -20,12 +20,12 @@ from daemon.delivery.statuses import (
 )
 from daemon.errors import DestinationGone
 from daemon.guard import guarded
-from daemon.integrity import check_file
 from daemon.jobs import Decision, Delivery, DeliveryState, Halt, HaltCode, Patience, Retry, decide, is_outage
 from daemon.ledger.commitments import ASKED, COMMITTED, Commitments, Reported, take_report
 from daemon.ledger.store import Ledger
 from daemon.log import bound_job, get_logger
-from daemon.spool import Spool
+from daemon.storage.integrity import check_file
+from daemon.storage.spool import Spool
 from dicom_io.errors import AssociationLost, ContextNotAccepted, PeerError, PeerUnreachable, StoreRefused
 from dicom_io.network.commitment import (
     MOST_REFERENCES,

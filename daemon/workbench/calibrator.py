@@ -6,7 +6,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 from models.calibration import Calibration, Judged, fit
 from models.cards import Card, find
 from models.errors import NotCalibrated

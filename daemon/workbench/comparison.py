@@ -27,7 +27,7 @@ from daemon.workbench.evaluator import Content, evaluate_model, plain, writing
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 from models.architectures.names import ARCHITECTURE_NAMES
 from models.cards import find
 from models.datasets.cases import CaseSource

@@ -20,7 +20,7 @@ from daemon.workbench.evaluator import ROWS, Content, evaluate_model, mean_of
 from daemon.workbench.interruption import interruptible
 from daemon.workbench.train_settings import FINETUNING, Overrides, TrainSettings, load_settings
 from daemon.workbench.trainer import CACHE, Material, find_material, train_model
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 from models.cards import Card, find, read_card
 from models.datasets.cases import CaseSource
 from models.datasets.discovery import find_all

@@ -8,10 +8,10 @@ from typing import TypeVar
 from daemon.errors import WorkerFailed, WorkerOutOfMemory
 from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.hounsfield import refuse_other_values
 from dicom_io.pixels import read_volume
 from dicom_io.progress import Progress, ignore_progress
-from dicom_io.stacks import Stack
+from dicom_io.series.hounsfield import refuse_other_values
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 
 DEADLINE_S = 600.0

@@ -21,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from daemon.errors import FileDamaged, WorkDamaged
-from daemon.integrity import check_file, file_sha256
-from daemon.spool import write_durably
+from daemon.storage.integrity import check_file, file_sha256
+from daemon.storage.spool import write_durably
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
 from models.maps import Heat, Probabilities

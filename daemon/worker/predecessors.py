@@ -12,8 +12,8 @@ from pydicom import Dataset
 
 from daemon.worker.requests import Replaced, SentSr
 from dicom_io.errors import NotDicom
-from dicom_io.identity import Place, identity_of, place
-from dicom_io.image_file import read_dataset
+from dicom_io.files.identity import Place, identity_of, place
+from dicom_io.files.image_file import read_dataset
 from reports.objects.kinds import KINDS, SR_SOP_CLASS_UIDS, Form, Kinship
 
 Distance = tuple[bool, Kinship, bool]

@@ -16,21 +16,21 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from daemon.worker.priors import FAILURES, Priors
 from daemon.worker.requests import Archive
 from daemon.worker.results import write_results
 from daemon.worker.sources import refuse_unfit
 from dicom_io.errors import NotDicom, SeriesRejected
-from dicom_io.hounsfield import refuse_other_values
-from dicom_io.image_file import read_dataset, read_image_file
+from dicom_io.files.image_file import read_dataset, read_image_file
 from dicom_io.network.earlier import Session, Study, asking
 from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, EarlierSeries, earlier_series
 from dicom_io.pixels import read_volume
-from dicom_io.preference import chosen_stacks, suitability_by_words
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import arrange
-from dicom_io.stacks import Stack
+from dicom_io.series.hounsfield import refuse_other_values
+from dicom_io.series.preference import chosen_stacks, suitability_by_words
+from dicom_io.series.series import arrange
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from models.doubts import LIVER_UNCERTAIN, NOT_LIKE_LIVER, VALUES_DOUBTFUL
 from reports.errors import GeometryNotProved, SourceUnusable

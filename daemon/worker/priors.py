@@ -20,11 +20,11 @@ from pydicom import Dataset, dcmread
 
 from daemon.guard import guarded
 from daemon.log import get_logger
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from daemon.worker.requests import Archive
-from dicom_io import values
 from dicom_io.errors import PeerError, SegmentationUnreadable
-from dicom_io.image_file import read_dataset
+from dicom_io.files import values
+from dicom_io.files.image_file import read_dataset
 from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.segmentation import Segmentation

@@ -19,8 +19,8 @@ from typing import Any
 
 from pydicom import Dataset, dcmread, dcmwrite
 
-from daemon.integrity import SUMS, file_sha256, list_sums, read_sums, unsound_files
-from daemon.spool import write_durably
+from daemon.storage.integrity import SUMS, file_sha256, list_sums, read_sums, unsound_files
+from daemon.storage.spool import write_durably
 from daemon.worker.predecessors import NO_PREDECESSORS, Predecessors
 from daemon.worker.requests import Result, SentSr
 from dicom_io.segmentation import Algorithm

@@ -6,15 +6,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from daemon.integrity import check_spooled
-from daemon.sidecar import read_spooled
+from daemon.storage.integrity import check_spooled
+from daemon.storage.sidecar import read_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.files.image_file import ImageFile, read_image_file
 from dicom_io.geometry import Geometry
-from dicom_io.image_file import ImageFile, read_image_file
 from dicom_io.pixel_format import check_pixels
 from dicom_io.progress import Progress, ignore_progress
-from dicom_io.series import Series, arrange
-from dicom_io.stacks import Stack
+from dicom_io.series.series import Series, arrange
+from dicom_io.series.stacks import Stack
 from models.memory import required_memory_mb
 
 MEMORY_SHARE = 0.8

@@ -15,11 +15,11 @@ from pydicom import Dataset
 
 from daemon.choice import TAKING_BACK
 from daemon.errors import FileDamaged
-from daemon.integrity import check_spooled
 from daemon.ledger.rows import Compared
 from daemon.log import get_logger
-from daemon.sidecar import read_spooled
-from daemon.spool import progress_file
+from daemon.storage.integrity import check_spooled
+from daemon.storage.sidecar import read_spooled
+from daemon.storage.spool import progress_file
 from daemon.worker.handover import (
     Segmented,
     load_explanations,
@@ -48,18 +48,18 @@ from daemon.worker.requests import (
 from daemon.worker.results import discard_unsound, keep_sums, write_once, write_results
 from daemon.worker.sources import open_spooled, spooled_series
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected, SeriesWarning
-from dicom_io.hounsfield import refuse_other_values
-from dicom_io.identity import Place, place
-from dicom_io.image_file import read_dataset
+from dicom_io.files.identity import Place, place
+from dicom_io.files.image_file import read_dataset
+from dicom_io.files.values import put
+from dicom_io.files.whole_files import sync_folder
 from dicom_io.pixels import read_volume
-from dicom_io.preference import chosen_stacks
 from dicom_io.progress import Progress
 from dicom_io.segmentation import LIVER, Segmentation
-from dicom_io.series import Series
-from dicom_io.stacks import Stack
-from dicom_io.values import put
+from dicom_io.series.hounsfield import refuse_other_values
+from dicom_io.series.preference import chosen_stacks
+from dicom_io.series.series import Series
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
-from dicom_io.whole_files import sync_folder
 from models.cards import find, fitting
 from models.disagreement import Disagreement, disagreement
 from models.explain import gradcam, look

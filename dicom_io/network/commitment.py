@@ -19,12 +19,12 @@ from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.sop_class import StorageCommitmentPushModel  # type: ignore[attr-defined]
 
-from dicom_io import values
 from dicom_io.errors import CommitmentRefused, InvalidUID
+from dicom_io.files import values
+from dicom_io.files.uids import checked_uid
+from dicom_io.files.values import DAMAGED
 from dicom_io.network.checkpoint import Checkpoint
 from dicom_io.network.scu import Remote, associated, read_meta, require, status_of, while_open
-from dicom_io.uids import checked_uid
-from dicom_io.values import DAMAGED
 
 COMMITMENT: UID = StorageCommitmentPushModel
 WELL_KNOWN_INSTANCE = "1.2.840.10008.1.20.1.1"

@@ -21,11 +21,11 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
 )
 
-from dicom_io import values
 from dicom_io.errors import InvalidUID
+from dicom_io.files import values
+from dicom_io.files.uids import checked_uid
+from dicom_io.files.values import DAMAGED
 from dicom_io.network.scu import Remote, associated, get_series, matches
-from dicom_io.uids import checked_uid
-from dicom_io.values import DAMAGED
 
 NOT_QUERIED = "*?\\"
 """What makes a key match more than one value (PS3.4 section C.2.2.2): a PatientID with one is not asked for."""

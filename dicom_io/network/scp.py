@@ -28,14 +28,14 @@ from pynetdicom.events import Event, EventHandlerType
 from pynetdicom.pdu_primitives import A_ASSOCIATE
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from dicom_io import values
 from dicom_io.errors import InvalidUID
+from dicom_io.files import values
+from dicom_io.files.uids import checked_uid
 from dicom_io.network.acceptor import Acceptor, DataSet, Listener, Sink
 from dicom_io.network.admission import REQUEST_S, Admission, Rejection
 from dicom_io.network.commitment import SUCCESS, Report, answer
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.storage_classes import negotiable, prepare
-from dicom_io.uids import checked_uid
 
 POLL_S = 0.1
 """How long a shutdown waits for the listener to notice."""

@@ -59,10 +59,10 @@ from dicom_io.errors import (
     QueryRefused,
     StoreRefused,
 )
+from dicom_io.files.uids import checked_uid
 from dicom_io.network.checkpoint import Checkpoint
 from dicom_io.network.sockets import acknowledge_at_once, has_come, send_at_once
 from dicom_io.tls import Certificates
-from dicom_io.uids import checked_uid
 
 FIND: UID = StudyRootQueryRetrieveInformationModelFind
 """What completeness, confirmation and earlier studies are asked by."""

@@ -8,8 +8,8 @@ from pydicom import Dataset
 from pynetdicom import build_context
 
 from dicom_io.errors import InvalidUID
+from dicom_io.files.uids import checked_uid
 from dicom_io.network.scu import FIND, Remote, associated, instances_of, matches
-from dicom_io.uids import checked_uid
 
 Key = Literal["StudyInstanceUID", "AccessionNumber", "PatientID"]
 

@@ -14,11 +14,11 @@ from pathlib import Path
 import numpy as np
 
 from dicom_io.errors import NotDicom, SegmentationUnreadable, SeriesRejected
+from dicom_io.files.image_file import ImageFile, read_dataset, read_image_file
 from dicom_io.geometry import Geometry
-from dicom_io.image_file import ImageFile, read_dataset, read_image_file
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import LABEL_MAP_SEGMENTATION_STORAGE, SEGMENTATION_STORAGE, SegmentMask, read_seg
-from dicom_io.series import arrange
+from dicom_io.series.series import arrange
 from models.datasets.cases import LIVER, TUMOUR, Case
 from models.datasets.images import image_files
 from models.datasets.layout import Claim, Folder

@@ -8,9 +8,9 @@ from tempfile import TemporaryDirectory
 
 from dicom_io.archive import named_files
 from dicom_io.errors import NotDicom
-from dicom_io.image_file import ImageFile, read_image_file
+from dicom_io.files.image_file import ImageFile, read_image_file
 from dicom_io.nifti import read_nifti
-from dicom_io.series import Series, arrange
+from dicom_io.series.series import Series, arrange
 from dicom_io.volume import Volume
 from models.datasets.sources import files_below
 from models.errors import CaseUnreadable

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from dicom_io.errors import SeriesRejected
+from dicom_io.files.image_file import ImageFile
 from dicom_io.geometry import Geometry
-from dicom_io.image_file import ImageFile
 from dicom_io.pixels import read_volume
-from dicom_io.stacks import Slice, Stack
+from dicom_io.series.stacks import Slice, Stack
 from models.datasets.cases import Case
 from models.datasets.images import NamedFiles, image_files, open_images, unpack
 from models.datasets.layout import Claim, Folder

@@ -11,7 +11,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import TypeVar
 
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 from models.datasets.cases import CaseSource
 from models.errors import SplitInvalid
 

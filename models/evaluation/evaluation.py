@@ -23,9 +23,9 @@ from zipfile import BadZipFile
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.files.whole_files import write_whole
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import LIVER, Segmentation
-from dicom_io.whole_files import write_whole
 from models.datasets.cases import TUMOUR, Case, CaseSource
 from models.errors import CaseUnreadable, RunMismatch, WrongModality
 from models.evaluation.files import round_floats, write_tables

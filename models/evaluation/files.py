@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 
 DECIMALS = 6
 """Of every figure that is written: a millionth of a voxel's share, a nanometre, a milligram of liver."""

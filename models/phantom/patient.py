@@ -5,8 +5,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 from numpy.typing import NDArray
 
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import Geometry
-from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from models.phantom.acquisition import Acquisition, Shading, blurred, draw_shading, noise_of, sample_offsets_mm
 from models.phantom.body import Body, Outline, draw_body, outline

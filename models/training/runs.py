@@ -26,7 +26,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from dicom_io.whole_files import open_whole, part_of, rename_whole, write_whole
+from dicom_io.files.whole_files import open_whole, part_of, rename_whole, write_whole
 from models.cards import PATIENTS, Card
 from models.errors import UNFORESEEN, CardInvalid, RunMismatch
 from models.weights import save_network

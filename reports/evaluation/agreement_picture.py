@@ -9,9 +9,9 @@ import numpy as np
 from matplotlib.image import imsave
 from numpy.typing import NDArray
 
+from dicom_io.files.whole_files import open_whole
 from dicom_io.geometry import Geometry
 from dicom_io.volume import Volume
-from dicom_io.whole_files import open_whole
 from reports.envelope import RESEARCH_USE
 from reports.pages.drawing import BLACK, WHITE, Box, Canvas, Colour
 from reports.pages.hanging import letters

@@ -15,7 +15,7 @@ import seaborn as sns
 from matplotlib.figure import Figure
 from matplotlib.patheffects import Stroke, withStroke
 
-from dicom_io.whole_files import open_whole
+from dicom_io.files.whole_files import open_whole
 
 DOTS_PER_INCH = 130
 

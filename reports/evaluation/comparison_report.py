@@ -14,7 +14,7 @@ from typing import Any
 
 from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
-from dicom_io.whole_files import write_whole
+from dicom_io.files.whole_files import write_whole
 from reports.envelope import RESEARCH_USE
 from reports.evaluation.charts import Drawn, draw_charts
 from reports.evaluation.comparison_tables import (

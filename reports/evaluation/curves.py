@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
-from dicom_io.whole_files import open_whole
+from dicom_io.files.whole_files import open_whole
 from reports.errors import EvaluationUnreadable
 
 LOSS_COLOUR, LIVER_COLOUR, TUMOUR_COLOUR = "#0072B2", "#009E73", "#D55E00"  # Okabe & Ito: told apart by everybody

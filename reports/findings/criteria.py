@@ -10,7 +10,7 @@ import numpy as np
 
 from dicom_io.axes import size_class_of
 from dicom_io.geometry import Geometry
-from dicom_io.stacks import THICK_MM, THICK_QUANTILE
+from dicom_io.series.stacks import THICK_MM, THICK_QUANTILE
 
 TARGET_MM = 10.0
 """RECIST 1.1 (Eisenhauer 2009): the least long axis of a measurable lesion, by CT with slices of at most 5 mm."""

@@ -13,8 +13,8 @@ from scipy.ndimage import find_objects
 
 from dicom_io.axes import Bool, recist_axes
 from dicom_io.errors import SeriesWarning
+from dicom_io.files.uids import derive_uid
 from dicom_io.segmentation import LIVER, Segmentation
-from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings import criteria
 from reports.findings.caveats import (

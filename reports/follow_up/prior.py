@@ -16,13 +16,13 @@ from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 from scipy.ndimage import find_objects
 
-from dicom_io import values
 from dicom_io.axes import recist_axes
 from dicom_io.errors import InvalidUID, SegmentationUnreadable
+from dicom_io.files import values
+from dicom_io.files.uids import checked_uid
 from dicom_io.geometry import Float, Geometry
 from dicom_io.seg_reader import SAME_PLANE_MM, SegmentMask, read_seg
 from dicom_io.segmentation import LIVER
-from dicom_io.uids import checked_uid
 from reports import codes
 from reports.findings import criteria
 from reports.findings.course import PriorLesion

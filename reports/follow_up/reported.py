@@ -13,7 +13,7 @@ from pathlib import Path
 from pydicom import Dataset, dcmread
 from pydicom.errors import InvalidDicomError
 
-from dicom_io import values
+from dicom_io.files import values
 from dicom_io.sr_reader import MeasurementGroup, read_measurement_groups
 from reports import codes
 from reports.errors import ReportUnreadable

@@ -9,10 +9,10 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom import Dataset
 
-from dicom_io import values
+from dicom_io.files import values
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import stack_headers
-from dicom_io.stacks import Stack
+from dicom_io.series.series import stack_headers
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity

@@ -8,7 +8,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.sr.coding import Code
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports import codes
 from reports.identity import MANUFACTURER_MODEL_NAME
 from reports.objects.kinds import SR_SOP_CLASS_UIDS, SrClass

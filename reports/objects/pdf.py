@@ -7,7 +7,7 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import EncapsulatedPDFStorage
 
-from dicom_io import values
+from dicom_io.files import values
 from dicom_io.segmentation import Segmentation
 from reports import codes
 from reports.envelope import seal

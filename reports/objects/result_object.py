@@ -7,7 +7,7 @@ from highdicom.sr import CodedConcept
 from pydicom import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
 
-from dicom_io import values
+from dicom_io.files import values
 from reports import codes
 from reports.envelope import contributing_equipment, series_description, software_versions
 from reports.errors import SourceUnusable

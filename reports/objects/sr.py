@@ -20,8 +20,8 @@ from highdicom.sr import (
 from pydicom import Dataset
 from pydicom.sr.coding import Code
 
-from dicom_io import values
 from dicom_io.errors import RejectReason
+from dicom_io.files import values
 from dicom_io.segmentation import LIVER, Algorithm
 from reports import codes
 from reports.envelope import RESEARCH_USE

@@ -9,7 +9,7 @@ import pytest
 from daemon.worker.sources import find_series
 from dicom_io.nifti import read_nifti
 from dicom_io.pixels import read_volume
-from dicom_io.series import arrange
+from dicom_io.series.series import arrange
 from dicom_io.volume import Volume
 from models.cards import find
 from models.inference import Model, load_model, segment

@@ -12,13 +12,13 @@ from scipy.ndimage import affine_transform
 
 from daemon.commands.demo_pacs import OrthancNode
 from daemon.jobs import State
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from dicom_io.sr_reader import MeasurementGroup, read_measurement_groups
 from models.phantom import Phase, Tissue, grid
 from models.phantom.acquisition import Acquisition

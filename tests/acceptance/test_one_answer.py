@@ -10,7 +10,7 @@ from pydicom import dcmread
 from daemon.jobs import State
 from dicom_io.errors import RejectReason
 from dicom_io.seg_reader import read_seg
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from tests.acceptance.conftest import Site, comments, until
 
 

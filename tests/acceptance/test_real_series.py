@@ -16,7 +16,7 @@ from daemon.jobs import State
 from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import read_seg
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from dicom_io.sr_reader import read_measurement_groups
 from tests.acceptance.conftest import Site, until
 

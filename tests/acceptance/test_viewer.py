@@ -27,7 +27,7 @@ from daemon.worker.results import write_results
 from dicom_io.nifti import read_labels
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import LIVER, Algorithm, Segmentation
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from reports.findings.measurements import Findings
 from reports.identity import ResultIdentity
 from reports.objects.case import measured_case

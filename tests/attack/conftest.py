@@ -14,7 +14,7 @@ from daemon.configuration.config import Config, Dicom
 from daemon.intake import Intake
 from daemon.ledger.store import Ledger
 from daemon.receiver import Receiver
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.network.scu import Remote
 from tests.daemon.conftest import (
     assert_no_canary,

@@ -19,8 +19,8 @@ from pynetdicom.dimse import DIMSEServiceProvider
 from pynetdicom.sop_class import CTImageStorage, StorageCommitmentPushModel, Verification
 
 from dicom_io.errors import PeerError
+from dicom_io.files.uids import derive_uid
 from dicom_io.network.scu import FIND, Remote, associated, matches, status_of
-from dicom_io.uids import derive_uid
 
 SOP_CLASSES = (CTImageStorage, FIND, Verification, StorageCommitmentPushModel)
 THREADS, PER_ASSOCIATION = 4, 25

@@ -19,7 +19,7 @@ from daemon.configuration.config import Config, Dicom
 from daemon.intake import Intake
 from daemon.ledger.store import Ledger
 from daemon.receiver import Receiver
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.network.endings import Ending
 from dicom_io.network.scp import Refusal
 from tests.dicom_io.network.test_scp import ECHO, USER, associate_rq, context, item, p_data

@@ -18,7 +18,7 @@ from pynetdicom import AE
 from pynetdicom.association import Association
 
 from daemon.ledger.store import Ledger
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 
 CONFIG = """\
 [dicom]

@@ -20,12 +20,12 @@ from daemon.ledger.rows import Compared
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
 from daemon.shadows import Shadows
-from daemon.sidecar import read_spooled, sidecar_path
-from daemon.spool import Spool
+from daemon.storage.sidecar import read_spooled, sidecar_path
+from daemon.storage.spool import Spool
 from daemon.worker.executor import Stage
 from daemon.worker.requests import SHADOW
-from dicom_io.series import Series, arrange
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
+from dicom_io.series.series import Series, arrange
 
 LEASE = "host/1"
 

@@ -23,9 +23,9 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
 )
 
+from dicom_io.files.image_writer import decimal_string, write_ct_series
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import decimal_string, write_ct_series
-from dicom_io.uids import derive_uid
 
 Change = Callable[[Dataset, int], None]
 

@@ -6,8 +6,8 @@ import numpy as np
 from pydicom import Dataset
 from pydicom.uid import ComprehensiveSRStorage
 
+from dicom_io.files.image_writer import decimal_string
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import decimal_string
 from tests.conformance.made_files import (
     CORONAL,
     SAGITTAL,

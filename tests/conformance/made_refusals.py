@@ -12,7 +12,7 @@ from pydicom.uid import (
     UltrasoundImageStorage,
 )
 
-from dicom_io.image_writer import decimal_string
+from dicom_io.files.image_writer import decimal_string
 from tests.conformance.made_files import (
     Change,
     Made,

@@ -34,7 +34,7 @@ from pynetdicom.sop_class import (  # noqa: E402
 
 from daemon.configuration.config import Dicom  # noqa: E402
 from daemon.intake import STATUS, Verdict  # noqa: E402
-from dicom_io.image_file import MODALITY_OF  # noqa: E402
+from dicom_io.files.image_file import MODALITY_OF  # noqa: E402
 from dicom_io.network.earlier_results import RESULTS  # noqa: E402
 from dicom_io.network.scp import REJECTIONS, TO_STRANGERS  # noqa: E402
 from dicom_io.network.scu import REASONS  # noqa: E402

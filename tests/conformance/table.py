@@ -18,8 +18,9 @@ if str(ROOT) not in sys.path:
 
 from pydicom.uid import UID  # noqa: E402
 
-from dicom_io import geometry, partition, pixel_format, sizes, stacks  # noqa: E402
+from dicom_io import geometry, pixel_format, sizes  # noqa: E402
 from dicom_io.errors import NotDicom  # noqa: E402
+from dicom_io.series import partition, stacks  # noqa: E402
 from tests.conformance.cases import expectations, porta_series, shared_cases  # noqa: E402
 from tests.conformance.made_series import WRITERS, title  # noqa: E402
 

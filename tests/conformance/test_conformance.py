@@ -11,7 +11,7 @@ from typer.testing import CliRunner
 from daemon.commands.cli import app
 from dicom_io.errors import NotDicom, RejectReason, SeriesWarning
 from dicom_io.pixels import read_volume
-from dicom_io.series import group_by_series, open_series, stack_headers
+from dicom_io.series.series import group_by_series, open_series, stack_headers
 from tests.conformance.cases import Expected, expectations, porta_series, shared_cases
 from tests.conformance.made_files import Made
 from tests.conformance.made_series import WRITERS

@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 
 from dicom_io.geometry import Geometry
 from dicom_io.pixels import read_volume
-from dicom_io.series import open_series
-from dicom_io.stacks import Stack
+from dicom_io.series.series import open_series
+from dicom_io.series.stacks import Stack
 from tests.conformance.made_files import Made, content, write
 
 ROWS, COLUMNS = 7, 9

@@ -32,8 +32,8 @@ from daemon.configuration.config import Config, Destination, Peer, Rule, Storage
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import configure, get_logger
 from daemon.repetition import Repetition
-from daemon.spool import Spool
-from dicom_io.uids import derive_uid
+from daemon.storage.spool import Spool
+from dicom_io.files.uids import derive_uid
 
 CANARY = "ZZPHI^CANARY"
 PATIENCE_S = 20.0

@@ -17,8 +17,8 @@ from daemon.judgement import Judge
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.ledger.times import bound_times, move_times
 from daemon.service import follow_clock
-from daemon.spool import Spool
-from dicom_io.uids import derive_uid
+from daemon.storage.spool import Spool
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 HOUR_S, DAY_S = 3600.0, 86_400.0

@@ -19,11 +19,11 @@ from daemon.intake import Intake
 from daemon.jobs import HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
-from daemon.sidecar import read_spooled
-from daemon.spool import Spool
+from daemon.storage.sidecar import read_spooled
+from daemon.storage.spool import Spool
 from dicom_io.errors import Cure, NotDicom, RejectReason, SeriesRejected
-from dicom_io.series import Series, arrange
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
+from dicom_io.series.series import Series, arrange
 
 FIND = "1.2.840.10008.5.1.4.1.2.2.1"
 PATIENCE_S = 20

@@ -24,13 +24,13 @@ from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerUnavailable
 from daemon.intake import STATUS, Accepted, Intake, Undecodable, Verdict
 from daemon.intake import decode as decode_file
-from daemon.integrity import check_spooled
 from daemon.jobs import HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
-from daemon.sidecar import read_spooled, sidecar_path
-from daemon.spool import Spool
-from dicom_io.image_file import read_image_file
-from dicom_io.uids import derive_uid
+from daemon.storage.integrity import check_spooled
+from daemon.storage.sidecar import read_spooled, sidecar_path
+from daemon.storage.spool import Spool
+from dicom_io.files.image_file import read_image_file
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 from tests.daemon.conftest import dataset_sha256, spooled_digits
 

@@ -15,11 +15,11 @@ from daemon.intake import Intake
 from daemon.jobs import Job
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from daemon.worker.sources import open_spooled
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.series import Series
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
+from dicom_io.series.series import Series
 from models.errors import UnknownModel
 
 

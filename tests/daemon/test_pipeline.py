@@ -19,7 +19,7 @@ from daemon.jobs import DeliveryState, HaltCode, Job, State
 from daemon.judgement import Judge
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
-from daemon.spool import Spool, write_durably
+from daemon.storage.spool import Spool, write_durably
 from daemon.worker.executor import Stage
 from daemon.worker.requests import (
     REPORT,
@@ -39,9 +39,9 @@ from daemon.worker.requests import (
 )
 from daemon.worker.sources import open_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.files.uids import derive_uid
 from dicom_io.network.scu import Remote
-from dicom_io.series import Series
-from dicom_io.uids import derive_uid
+from dicom_io.series.series import Series
 from models.errors import DeviceLost, DeviceUnavailable, UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity, identity_of

@@ -23,12 +23,12 @@ from daemon.intake import Intake
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
 from daemon.receiver import MOST_PENDING, Receiver
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.errors import AssociationRefused
+from dicom_io.files.uids import derive_uid
 from dicom_io.network.scp import Refusal, Refused
 from dicom_io.network.scu import Remote, store
 from dicom_io.tls import Certificates
-from dicom_io.uids import derive_uid
 
 PATIENCE_S = 30
 CANARY = "ZZPHI^CANARY"

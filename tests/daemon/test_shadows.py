@@ -17,11 +17,11 @@ from daemon.jobs import Event, HaltCode, Shadow, ShadowState, State
 from daemon.ledger.rows import Compared
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from daemon.shadows import Shadows
-from daemon.spool import Spool, write_durably
+from daemon.storage.spool import Spool, write_durably
 from daemon.worker.executor import LocalExecutor, Setup, Stage
 from daemon.worker.requests import SHADOW, Engine, ShadowRequest
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from models.errors import WeightsCorrupt
 from reports.objects.kinds import FORMS
 

@@ -8,9 +8,9 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import EnhancedMRImageStorage, ExplicitVRLittleEndian, MRImageStorage
 
+from dicom_io.files.image_writer import decimal_string, write_ct_series
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import decimal_string, write_ct_series
-from dicom_io.uids import derive_uid
 
 MakeSeries = Callable[..., list[Path]]
 

@@ -23,7 +23,7 @@ from dicom_io.nifti import (
     write_labels,
 )
 from dicom_io.pixels import read_volume
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 
 
 def save(path: Path, array: np.ndarray, affine: np.ndarray, sform: int = 1, qform: int = 0) -> Path:

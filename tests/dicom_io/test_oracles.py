@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from pydicom import dcmread
 
 from dicom_io.pixels import read_volume
-from dicom_io.series import group_by_series, open_series
-from dicom_io.stacks import Stack
+from dicom_io.series.series import group_by_series, open_series
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from tests.conformance.cases import expectations
 from tests.conformance.made_series import WRITERS

@@ -29,11 +29,11 @@ from pydicom.uid import (
 )
 
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.files.image_file import read_image_file
 from dicom_io.geometry import Geometry
-from dicom_io.image_file import read_image_file
 from dicom_io.pixel_format import SUPPORTED_SYNTAXES, check_pixels
 from dicom_io.pixels import read_volume
-from dicom_io.stacks import Slice, Stack
+from dicom_io.series.stacks import Slice, Stack
 
 ROWS, COLUMNS = 6, 7
 ROOT = Path(__file__).resolve().parents[2]

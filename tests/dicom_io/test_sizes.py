@@ -10,7 +10,7 @@ from pydicom import Dataset
 
 from dicom_io.errors import RejectReason, SeriesRejected
 from dicom_io.nifti import read_nifti
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 
 MakeSeries = Callable[..., list[Path]]
 

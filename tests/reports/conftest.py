@@ -20,8 +20,8 @@ from scipy.stats import norm
 from dicom_io.axes import SIZE_CLASSES, size_class_of
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import open_series, stack_headers
-from dicom_io.stacks import Stack
+from dicom_io.series.series import open_series, stack_headers
+from dicom_io.series.stacks import Stack
 from dicom_io.volume import Volume
 from reports.findings.measurements import Findings, measure
 from reports.identity import ResultIdentity

@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.identity import ResultIdentity
 
 UIDS = [

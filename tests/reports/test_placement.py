@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from pydicom import Dataset
 from scipy.spatial.transform import Rotation
 
+from dicom_io.files.image_writer import decimal_string
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import decimal_string
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume

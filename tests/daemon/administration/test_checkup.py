@@ -15,7 +15,7 @@ from daemon.administration.rule_checks import covers, doubts
 from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.scu import FIND
 from reports.objects.kinds import FORMS, SR_SOP_CLASS_UIDS

@@ -21,12 +21,12 @@ from daemon.jobs import DeliveryState, Event, HaltCode, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
 from daemon.ledger.store import Ledger, Outgoing
-from daemon.quarantine import Entry, Quarantine
-from daemon.spool import Spool, progress_file
+from daemon.storage.quarantine import Entry, Quarantine
+from daemon.storage.spool import Spool, progress_file
 from dicom_io.errors import RejectReason
+from dicom_io.files.uids import derive_uid
 from dicom_io.network.scp import Refusal as Why
 from dicom_io.network.studies import HeldSeries
-from dicom_io.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 NOW = time.time()

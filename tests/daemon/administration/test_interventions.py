@@ -19,9 +19,9 @@ from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job, State
 from daemon.ledger.searches import JobFilter
 from daemon.ledger.store import Ledger, Outgoing
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.errors import RejectReason
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 Said = Callable[[], list[str]]

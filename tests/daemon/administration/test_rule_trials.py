@@ -13,9 +13,9 @@ from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, UnknownJob
 from daemon.intake import Intake
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 from dicom_io.errors import NotDicom
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 
 
 @dataclass

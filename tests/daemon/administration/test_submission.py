@@ -14,7 +14,7 @@ from daemon.configuration.config import Config, Storage
 from daemon.errors import StorageUnusable
 from daemon.jobs import State
 from daemon.ledger.store import Ledger
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 
 MakeCT = Callable[..., bytes]
 

@@ -24,9 +24,9 @@ from daemon.delivery.statuses import ADVICE
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode
 from daemon.ledger.store import Instance, Ledger, Outgoing
-from daemon.spool import Spool, progress_file, write_durably
+from daemon.storage.spool import Spool, progress_file, write_durably
 from dicom_io.errors import RejectReason
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 CONFIG = """\

@@ -16,8 +16,8 @@ from daemon.commands import explanations, standalone
 from daemon.commands.cli import main
 from daemon.commands.explanations import WAYS, explain_input
 from daemon.errors import BadRequest
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.nifti import write_image
 from models.architectures import registry
 from models.cards import find

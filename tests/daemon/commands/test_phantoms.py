@@ -25,7 +25,7 @@ from daemon.errors import BadRequest
 from dicom_io.errors import NotDicom
 from dicom_io.nifti import read_labels, read_nifti
 from dicom_io.pixels import read_volume
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from models.datasets.discovery import find_cases
 from models.datasets.phantoms import PhantomSource
 from models.phantom import Phase, Weighting

@@ -16,13 +16,13 @@ from daemon.commands import standalone
 from daemon.commands.cli import main
 from daemon.commands.standalone import segment_input
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.nifti import read_labels, read_nifti
 from dicom_io.pixels import read_volume
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from dicom_io.volume import Volume
 
 LIVER_HU = 100

@@ -13,8 +13,8 @@ from pydicom.uid import MPEG2MPML, JPEG2000Lossless
 from daemon.commands.cli import main
 from daemon.commands.verdicts import SeriesVerdict, in_words, judge
 from dicom_io.errors import NotDicom
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 
 KEYS = ["series_instance_uid", "modality", "verdict", "sentence", "warnings", "left_out", "volumes"]
 VOLUME_KEYS = ["shape", "spacing_mm", "regular", "tilt_degrees", "label"]

@@ -16,7 +16,7 @@ from daemon.console.visits import form_token
 from daemon.intake import Intake
 from daemon.ledger.accounts import Role
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
+from daemon.storage.spool import Spool
 
 PASSWORD = "correct horse battery"
 ORIGIN = "http://127.0.0.1:8043"

@@ -6,8 +6,8 @@ from typing import Any
 
 from daemon.jobs import HaltCode, State
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool, progress_file
-from dicom_io.uids import derive_uid
+from daemon.storage.spool import Spool, progress_file
+from dicom_io.files.uids import derive_uid
 from tests.daemon.conftest import CANARY
 from tests.daemon.console.conftest import Site
 

@@ -12,7 +12,7 @@ from daemon.choice import Choice, Chosen
 from daemon.console.readings import labels_on
 from daemon.jobs import Event
 from daemon.ledger.store import Ledger, Outgoing
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 from tests.daemon.console.conftest import Site
 

@@ -15,8 +15,8 @@ from daemon.console.app import create_app
 from daemon.console.state import ConsoleState
 from daemon.errors import LedgerUnavailable
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
-from dicom_io.uids import derive_uid
+from daemon.storage.spool import Spool
+from dicom_io.files.uids import derive_uid
 from tests.daemon.console.conftest import ORIGIN
 
 TOKEN = "a-token-of-the-modality"

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from daemon.jobs import State
 from daemon.ledger.store import Ledger
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from tests.daemon.console.conftest import Site
 
 MakeCt = Callable[..., bytes]

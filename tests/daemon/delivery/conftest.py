@@ -13,12 +13,12 @@ import pytest
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config
 from daemon.delivery.deliverer import Deliverer
-from daemon.integrity import file_sha256
 from daemon.jobs import Event
 from daemon.ledger.store import Instance, Ledger, Outgoing
-from daemon.spool import Spool, write_durably
+from daemon.storage.integrity import file_sha256
+from daemon.storage.spool import Spool, write_durably
+from dicom_io.files.uids import derive_uid
 from dicom_io.network import scp
-from dicom_io.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 LEASE = "host/1"

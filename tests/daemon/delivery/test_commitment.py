@@ -25,8 +25,8 @@ from daemon.intake import Intake
 from daemon.jobs import HaltCode, State
 from daemon.receiver import Receiver
 from dicom_io.errors import PeerError
+from dicom_io.files.uids import derive_uid
 from dicom_io.network import scu
-from dicom_io.uids import derive_uid
 from tests.daemon.delivery.conftest import Office
 
 WELL_KNOWN = "1.2.840.10008.1.20.1.1"

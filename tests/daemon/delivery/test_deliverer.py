@@ -14,7 +14,7 @@ from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind
 from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.delivery.statuses import ADVICE, advice_on
 from daemon.jobs import HaltCode, State
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from tests.daemon.delivery.conftest import Node, Office, closed_port, silent_port
 
 MakeOffice = Callable[[Config], Office]

@@ -13,7 +13,7 @@ from daemon.errors import StorageUnusable
 from daemon.intake import open_storage
 from daemon.ledger import belonging
 from daemon.ledger.store import Ledger
-from daemon.spool import IDENTITY
+from daemon.storage.spool import IDENTITY
 
 
 def belong(ledger: Ledger, identity: str, place: str = "host:/root") -> None:

@@ -11,7 +11,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.searches import HALTED, JobFilter
 from daemon.ledger.store import Instance, Ledger, Outgoing
 from dicom_io.errors import RejectReason
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 NOW = 1_000_000.0

@@ -12,8 +12,8 @@ from alembic.migration import MigrationContext
 
 from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.store import Ledger
-from daemon.spool import Spool
-from daemon.upgrade import try_upgrade
+from daemon.storage.spool import Spool
+from daemon.upkeep.upgrade import try_upgrade
 
 RELEASED = sorted((Path(__file__).parent / "released").glob("*.sql"))
 VERSIONS = [path.stem for path in RELEASED]

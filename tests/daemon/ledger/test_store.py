@@ -21,7 +21,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
 from dicom_io.errors import RejectReason
-from dicom_io.uids import derive_uid
+from dicom_io.files.uids import derive_uid
 from reports.objects.kinds import FORMS
 
 NOW = 1_000_000.0

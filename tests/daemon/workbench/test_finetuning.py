@@ -19,7 +19,7 @@ from daemon.errors import BadRequest
 from daemon.workbench import finetuning
 from daemon.workbench.finetuning import Finetuning, _count, settings_of, table_of
 from daemon.workbench.trainer import Material
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.nifti import write_labels
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED, find, read_card

@@ -15,7 +15,7 @@ from daemon.commands.phantoms import PhantomFormat, PhantomOrder, write_phantoms
 from daemon.errors import ConfigurationError
 from daemon.workbench.train_settings import Overrides, load_settings
 from daemon.workbench.trainer import describe, find_material
-from dicom_io.image_writer import write_ct_series
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.nifti import write_labels
 from models.cards import find, read_card
 from models.errors import CaseUnreadable

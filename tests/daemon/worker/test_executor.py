@@ -26,7 +26,7 @@ from daemon.errors import (
 from daemon.jobs import Event, State, advance
 from daemon.worker.executor import LocalExecutor, Setup, Stage
 from dicom_io.errors import InvalidUID, NotDicom, RejectReason, SeriesRejected
-from dicom_io.uids import checked_uid
+from dicom_io.files.uids import checked_uid
 from models.errors import DeviceLost, DeviceUnavailable, WeightsCorrupt
 from reports.errors import GeometryNotProved
 

@@ -19,14 +19,14 @@ from pynetdicom import AE, evt
 from pynetdicom.sop_class import StudyRootQueryRetrieveInformationModelFind  # type: ignore[attr-defined]
 
 from daemon.commands.demo_pacs import OrthancNode
-from daemon.spool import write_durably
+from daemon.storage.spool import write_durably
 from daemon.worker import stages
 from daemon.worker.prior_images import likeliest
 from daemon.worker.priors import PRIORS
 from daemon.worker.requests import Archive, Engine, Reported, ReportRequest, SegmentRequest
 from daemon.worker.stages import report_series, segment_series
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.network import scu
 from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_images import EarlierSeries

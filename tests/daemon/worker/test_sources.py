@@ -11,14 +11,14 @@ import pytest
 from pydicom import Dataset, dcmread
 from pydicom.uid import ExplicitVRLittleEndian
 
-from daemon.sidecar import sidecar_path, write_sidecar
+from daemon.storage.sidecar import sidecar_path, write_sidecar
 from daemon.worker import sources
 from daemon.worker.sources import find_series, name_member, open_spooled, spooled_series, usable_memory_mb
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
+from dicom_io.files.image_file import read_image_file
+from dicom_io.files.image_header import ImageHeader
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_file import read_image_file
-from dicom_io.image_header import ImageHeader
-from dicom_io.image_writer import write_ct_series
 
 JPEG_XL = "1.2.840.10008.1.2.4.110"
 

@@ -19,7 +19,7 @@ from pydicom.uid import Comprehensive3DSRStorage, ComprehensiveSRStorage, JPEG20
 
 from daemon.errors import FileDamaged, WorkDamaged
 from daemon.intake import Intake
-from daemon.integrity import SUMS, file_sha256, unsound_files
+from daemon.storage.integrity import SUMS, file_sha256, unsound_files
 from daemon.worker import stages
 from daemon.worker.handover import load_explanations, load_segmented
 from daemon.worker.requests import (
@@ -34,12 +34,12 @@ from daemon.worker.requests import (
 )
 from daemon.worker.stages import model_on, report_series, report_verdict, segment_series, shadow_series
 from dicom_io.errors import RejectReason, SeriesRejected
+from dicom_io.files.image_writer import write_ct_series
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.seg_reader import read_fractions, read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.series import open_series
-from dicom_io.uids import derive_uid
+from dicom_io.series.series import open_series
 from dicom_io.volume import Volume
 from models.errors import UnknownModel
 from models.maps import Heat, Probabilities

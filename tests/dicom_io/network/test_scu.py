@@ -23,8 +23,8 @@ from pynetdicom import evt
 from pynetdicom.events import Event
 
 from dicom_io.errors import AssociationRefused, ContextNotAccepted, NotDicom, PeerError, PeerUnreachable, StoreRefused
+from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
-from dicom_io.image_writer import write_ct_series
 from dicom_io.network.scp import Caller, Received, start
 from dicom_io.network.scu import Remote, echo, fetch, holds, series_sizes, store
 

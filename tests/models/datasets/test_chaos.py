@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from dicom_io.nifti import read_labels
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from models.datasets.discovery import find_cases
 from models.errors import CaseUnreadable
 

@@ -12,7 +12,7 @@ from skimage.measure import find_contours, marching_cubes, mesh_surface_area
 
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import Segmentation
-from dicom_io.series import open_series
+from dicom_io.series.series import open_series
 from dicom_io.volume import Volume
 from models.phantom import grid, make_phantom
 from reports.findings.measurements import Findings, measure

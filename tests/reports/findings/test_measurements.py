@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy.spatial.transform import Rotation
 
+from dicom_io.files.uids import derive_uid
 from dicom_io.geometry import Geometry
 from dicom_io.segmentation import Algorithm, Segmentation
-from dicom_io.uids import derive_uid
 from dicom_io.volume import Volume
 from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, measure

@@ -13,7 +13,7 @@ from highdicom.sr import MeasurementsAndQualitativeEvaluations, TrackingIdentifi
 from pydicom import Dataset
 
 from dicom_io.errors import NotDicom, RejectReason
-from dicom_io.image_file import read_dataset
+from dicom_io.files.image_file import read_dataset
 from reports import codes
 from reports.errors import SourceUnusable
 from reports.findings.measurements import measure
