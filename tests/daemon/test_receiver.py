@@ -29,6 +29,7 @@ from dicom_io.files.uids import derive_uid
 from dicom_io.network.scp import Refusal, Refused
 from dicom_io.network.scu import Remote, store
 from dicom_io.tls import Certificates
+from tests.dicom_io.network.pdus import rejection
 
 PATIENCE_S = 30
 CANARY = "ZZPHI^CANARY"
@@ -353,7 +354,7 @@ def test_a_release_while_the_ledger_is_away(site: Site, read_log: Any, until: Ca
 def test_strangers_are_refused_and_named(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
     """Only peers with `accept` may associate, and only with our AE title; the archive has none."""
     for calling, called in (("STRANGER", "PORTA"), ("ARCHIVE", "PORTA"), ("MODALITY", "ELSEWHERE")):
-        assert site.associate(calling, called).is_rejected
+        assert rejection(site.port, calling, called)
     until(lambda: len(read_log.named("association.refused")) == 3)
     assert [(line["reason"], line["calling_ae_title"]) for line in read_log.named("association.refused")] == [
         ("CALLING_AE_TITLE", "STRANGER"),
@@ -368,7 +369,7 @@ def test_other_peers_are_let_in_from_a_reload_on(site: Site, make_config: Callab
     peers = (Peer(name="ct7", ae_title="CT7", host="127.0.0.1", accept=True),)
     site.receiver.reload(make_config(peer=peers, dicom=Dicom(port=site.port)))
     assert site.send(inside) == 0x0000
-    assert site.associate().is_rejected
+    assert rejection(site.port)
     other = site.associate("CT7")
     assert other.is_established
     for assoc in (inside, other):
@@ -378,7 +379,7 @@ def test_other_peers_are_let_in_from_a_reload_on(site: Site, make_config: Callab
 def test_the_ledger_is_told_what_was_refused(site: Site, until: Callable[[Callable[[], object]], None]):
     """Counted by peer and reason, when the clock says so; and no more is remembered than strangers may make up."""
     for calling in ("STRANGER", "STRANGER", "OTHER"):
-        assert site.associate(calling).is_rejected
+        assert rejection(site.port, calling)
     proposed = [build_context(CTImageStorage), build_context("1.2.840.10008.5.1.4.1.2.2.1")]
     AE("MODALITY").associate("127.0.0.1", site.port, ae_title="PORTA", contexts=proposed).release()
     assoc = site.associate()

@@ -56,6 +56,15 @@ STORE = p_data(1, 3, command())
 CT_REQUEST = associate_rq(context(1, CTImageStorage, ExplicitVRLittleEndian))
 
 
+def rejection(port: int, calling: str = "MODALITY", called: str = "PORTA") -> tuple[int, ...]:
+    """Result, source and reason of an A-ASSOCIATE-RJ; pynetdicom's requestor may miss one that comes at once."""
+    with socket.create_connection(("127.0.0.1", port), timeout=30) as connection:
+        connection.sendall(associate_rq(calling=calling.encode(), called=called.encode()))
+        answer = read_pdu(connection)
+    assert answer[:1] == b"\x03"
+    return tuple(answer[7:10])
+
+
 def read_pdu(connection: socket.socket) -> bytes:
     """One PDU, b"" where the connection was closed."""
     content = b""

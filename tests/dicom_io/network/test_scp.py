@@ -53,6 +53,7 @@ from tests.dicom_io.network.pdus import (
     item,
     p_data,
     read_pdu,
+    rejection,
 )
 
 PATIENCE_S = 10
@@ -153,12 +154,6 @@ def send_raw(assoc: Association, instance_uid: str | None, data: bytes, sop_clas
     return response.Status if response else None
 
 
-def reject(assoc: Association) -> tuple[int, int, int]:
-    assert assoc.is_rejected
-    answer = assoc.acceptor.primitive
-    return answer.result, answer.result_source, answer.diagnostic
-
-
 CT = [build_context(CTImageStorage, ExplicitVRLittleEndian)]
 
 
@@ -201,7 +196,7 @@ def test_others_are_rejected(
 ) -> None:
     """With the right result, source and reason; an empty list lets in nobody. Strangers learn no title by guessing."""
     site = start_site(callers=callers)
-    assert reject(site.associate(calling, called)) == codes
+    assert rejection(site.server.port, calling, called) == codes
     assert site.refused.get(timeout=PATIENCE_S) == Refused(reason, calling, called, "127.0.0.1")
 
 
@@ -209,7 +204,7 @@ def test_one_too_many(start_site: StartSite) -> None:
     """The limit is a transient rejection: the peer tries again later."""
     site = start_site(maximum_associations=1)
     first = site.associate()
-    assert reject(site.associate()) == (2, 3, 2)
+    assert rejection(site.server.port) == (2, 3, 2)
     assert site.refused.get(timeout=PATIENCE_S).reason is Refusal.LOCAL_LIMIT
     assert first.is_established
     first.release()
@@ -667,9 +662,9 @@ def test_a_peer_at_its_limit_costs_no_other_its_place(start_site: StartSite) -> 
     """One may have a limit of its own; one that has nothing open is let in even when the others fill the rest."""
     site = start_site(callers=[Caller("GREEDY", maximum_associations=2), Caller("MODALITY")], maximum_associations=3)
     greedy = [site.associate("GREEDY") for _ in range(2)]
-    assert reject(site.associate("GREEDY")) == REJECTIONS[Refusal.LOCAL_LIMIT]
+    assert rejection(site.server.port, "GREEDY") == REJECTIONS[Refusal.LOCAL_LIMIT]
     modality = site.associate()
-    assert reject(site.associate()) == REJECTIONS[Refusal.LOCAL_LIMIT]
+    assert rejection(site.server.port) == REJECTIONS[Refusal.LOCAL_LIMIT]
     greedy.pop().release()
     assert site.ended.get(timeout=PATIENCE_S).ending == Ending.RELEASED
     greedy.append(site.associate("GREEDY"))
