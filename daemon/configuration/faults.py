@@ -57,7 +57,7 @@ def shape_fault(error: ErrorDetails, root: type[BaseModel]) -> Fault:
             return Fault(key, "missing; add it")
         case "extra_forbidden":
             return Fault(key, f"unknown key{did_you_mean(str(key[-1]), _keys_of(root, key[:-1]))}")
-        case "tuple_type" if isinstance(value, dict) and key[-1] in ("any", "all"):
+        case "tuple_type" if key[-1] in ("any", "all"):
             return Fault(key, f"must be a list of tables; write {key[-1]} = [{{ … }}, {{ … }}]")
         case "tuple_type" if isinstance(value, dict):
             return Fault(key, f"must be an array of tables; write [[{key_text(key)}]]")

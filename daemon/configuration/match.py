@@ -78,6 +78,7 @@ class Range:
         return begins and ends
 
 
+NO_RANGE = 'must be a number or a range, as "<= 3", "> 1" or "1.5..3", not {}'
 _NUMBER = r"\s*([+-]?(?:\d+\.?\d*|\.\d+))\s*"
 
 
@@ -95,7 +96,7 @@ def parse_range(text: str) -> Range:
         if sign.startswith("<"):
             return Range(high=number, high_is_open=sign == "<")
         return Range(low=number, low_is_open=sign == ">")
-    raise ValueError(f'must be a number or a range, as "<= 3", "> 1" or "1.5..3", not {show_value(text)}')
+    raise ValueError(NO_RANGE.format(show_value(text)))
 
 
 def parse_hours(text: str) -> tuple[time, time]:
@@ -144,16 +145,16 @@ def _parsed_by(parse: Callable[[str], object]) -> AfterValidator:
 
 
 def _one_or_more(value: object) -> object:
-    return (value,) if isinstance(value, str) else value
+    return value if isinstance(value, list | tuple) else (value,)
 
 
-def _as_texts(value: object) -> object:
-    values = value if isinstance(value, list | tuple) else (value,)
-    return tuple(f"{one:g}" if isinstance(one, int | float) and not isinstance(one, bool) else one for one in values)
-
-
-def _one_or_more_tables(value: object) -> object:
-    return (value,) if isinstance(value, Mapping) else value
+def _number_text(value: object) -> object:
+    """A number as the text of a range; a range as it stands."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        return f"{value:g}"
+    if not isinstance(value, str):
+        raise ValueError(NO_RANGE.format(show_value(value)))
+    return value
 
 
 def _at_least_one(value: tuple[Any, ...]) -> tuple[Any, ...]:
@@ -168,8 +169,8 @@ Patterns = Annotated[
     AfterValidator(at_least_one_each_once),
 ]
 Ranges = Annotated[
-    tuple[Annotated[str, _parsed_by(parse_range)], ...],
-    BeforeValidator(_as_texts),
+    tuple[Annotated[str, BeforeValidator(_number_text), _parsed_by(parse_range)], ...],
+    BeforeValidator(_one_or_more),
     AfterValidator(at_least_one_each_once),
 ]
 Hours = Annotated[
@@ -200,7 +201,7 @@ class Match(Section):
     answered: bool | None = None
     any_of: Joined | None = Field(default=None, alias="any")
     all_of: Joined | None = Field(default=None, alias="all")
-    none_of: Annotated[Joined | None, BeforeValidator(_one_or_more_tables)] = Field(default=None, alias="not")
+    none_of: Annotated[Joined | None, BeforeValidator(_one_or_more)] = Field(default=None, alias="not")
 
     @model_validator(mode="before")
     @classmethod

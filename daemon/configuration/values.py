@@ -4,7 +4,7 @@ A refusal is a ValueError whose text is the sentence of a fault (see `daemon.con
 """
 
 import re
-from ipaddress import ip_network
+from ipaddress import ip_address, ip_network
 from pathlib import Path
 from typing import Annotated
 
@@ -43,8 +43,16 @@ def checked_name(value: str) -> str:
 
 
 def _host(value: str) -> str:
-    if not value or any(character.isspace() or character in "/\\" for character in value):
-        raise ValueError(f"must be a host name or an IP address, not {show_value(value)}")
+    wanted = f"must be a host name or an IP address, not {show_value(value)}"
+    if re.fullmatch(r"[^:]*:\d+", value):
+        raise ValueError(f"{wanted}; give the port by its key")
+    if ":" in value or re.fullmatch(r"[\d.]+", value):
+        try:
+            ip_address(value)
+        except ValueError:
+            raise ValueError(wanted) from None
+    elif not value or not value.isprintable() or set(value) & set(' /\\[]@,;"'):
+        raise ValueError(wanted)
     return value
 
 

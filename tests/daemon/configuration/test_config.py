@@ -341,34 +341,33 @@ ONE_FAULT = [
     ),
     (
         PEER + DESTINATION + RULE.replace('"CT"', '""'),
-        '10: rule[0].match.Modality[0]: must not be empty; "*" matches everything',
+        '10: rule[0].match.Modality: must not be empty; "*" matches everything',
     ),
     (PEER + DESTINATION + RULE.replace('{ Modality = "CT" }', '"CT"'), '10: rule[0].match: must be a table, not "CT"'),
     (
         ruled('{ SeriesDescription = "re:(liver" }'),
-        "10: rule[0].match.SeriesDescription[0]: not a regular expression: "
+        "10: rule[0].match.SeriesDescription: not a regular expression: "
         "missing ); mend it, or take re: away for a glob",
     ),
     (
         ruled('{ SliceThickness = "thin" }'),
-        '10: rule[0].match.SliceThickness[0]: must be a number or a range, as "<= 3", "> 1" or "1.5..3", not "thin"',
+        '10: rule[0].match.SliceThickness: must be a number or a range, as "<= 3", "> 1" or "1.5..3", not "thin"',
     ),
     (
         ruled('{ SliceThickness = [1, "5..3"] }'),
         "10: rule[0].match.SliceThickness[1]: nothing lies from 5 to 3; write the smaller number first",
     ),
-    (ruled("{ SliceThickness = true }"), "10: rule[0].match.SliceThickness[0]: must be text in quotes, not true"),
     (
         ruled('{ hours = "7-18" }'),
-        '10: rule[0].match.hours[0]: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "7-18"',
+        '10: rule[0].match.hours: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "7-18"',
     ),
     (
         ruled('{ hours = "24:00-25:00" }'),
-        '10: rule[0].match.hours[0]: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "24:00-25:00"',
+        '10: rule[0].match.hours: must be hours of a day, as "07:00-18:30" or "22:00-06:00", not "24:00-25:00"',
     ),
     (
         ruled('{ phase = "venous" }'),
-        '10: rule[0].match.phase[0]: must be "native", "arterial", "portal", "delayed" or "unknown", not "venous"',
+        '10: rule[0].match.phase: must be "native", "arterial", "portal", "delayed" or "unknown", not "venous"',
     ),
     (ruled('{ answered = "no" }'), '10: rule[0].match.answered: must be true or false, not "no"'),
     (
@@ -379,7 +378,7 @@ ONE_FAULT = [
     (ruled('{ all = ["CT"] }'), '10: rule[0].match.all[0]: must be a table, not "CT"'),
     (
         ruled('{ not = { modality = "CT" } }'),
-        '10: rule[0].match.not[0].modality: a rule cannot match on this; did you mean "Modality"?',
+        '10: rule[0].match.not.modality: a rule cannot match on this; did you mean "Modality"?',
     ),
     (
         ruled('{ any = [{ Modality = "CT" }, { hour = "07:00-18:00" }] }'),
@@ -427,8 +426,58 @@ ONE_FAULT = [
     ('[[rule]]\nmatch = { Modality = "CT", }', "2: match: the last key of { … } has a comma behind it; take it away"),
     (
         '[[rule]]\nmatch = { Modality = "CT"\n',
-        "2: match: the { … } that begins here has no closing }, or goes over several lines",
+        "2: match: the { … } that begins here has no closing } on its line; write all of it on one line",
     ),
+    *(
+        (
+            ruled(match),
+            "10: match: the { … } that begins here has no closing } on its line; write all of it on one line",
+        )
+        for match in (
+            '{ Modality = "CT",\n  SeriesDescription = "*liver*" }',
+            '{\n  Modality = "CT" }',
+            '{ Modality = "CT"\n }',
+        )
+    ),
+    *(
+        (f"[dicom]\nhost = {host}", '2: host: not a value; a text stands in double quotes: "…"')
+        for host in ("192.0.2.5", "127.0.0.1:104", "pacs.example", "fe80::1", "104a")
+    ),
+    ("[dicom]\nport = 0104", "2: port: a number begins with no 0; take the 0 away"),
+    ("[series]\nquiet_s = 1,5", "2: quiet_s: a number holds no comma; write 1.5, or 11112"),
+    ("[dicom]\nport = null", "2: port: leave the key out where there is no value; put # before it"),
+    ('[dicom]\nhost = "x" port = 4', "2: host: nothing stands behind a value; put the next key on the next line"),
+    ('[dicom] host = "x"', "1: nothing stands behind a header; put it on the next line"),
+    ("[dicom]\nhost = 'x\nport = 1\n[log]\n\n", "2: host: the text that begins here has no closing quote"),
+    ("[dicom]\r\nhost = 'x\r\n", "2: host: the text that begins here has no closing quote"),
+    ("[dicom]\nhost = '''x\nport = 1\n", "2: host: the text that begins here has no closing quote"),
+    ("[dicom]\nport = 1 \x07\n", '2: port: not a value; a text stands in double quotes: "…"'),
+    ('[dicom]\nhost = "\x07"\n', "2: host: holds a character that is not seen; write the line anew"),
+    ("// remark\n[dicom]", "1: a line holds key = value, a [header], or behind # a remark; write it so"),
+    ("peer = []\n[[peer]]", "2: [[peer]] stands after peer = …; keep one of them"),
+    *(
+        (PEER.replace("10.0.0.1", host), f'4: peer[0].host: must be a host name or an IP address, not "{host}"{more}')
+        for host, more in (
+            ("10.0.0.1:104", "; give the port by its key"),
+            ("pacs:104", "; give the port by its key"),
+            ("[::1]", ""),
+            ("10.0.0.300", ""),
+            ("user@pacs", ""),
+        )
+    ),
+    ('[dicom]\nhost = "a\\u0000b"', '2: dicom.host: must be a host name or an IP address, not "a\\u0000b"'),
+    ('[storage]\nroot = "/a\\u0000b"', "2: storage.root: must not hold a NUL"),
+    (ruled("{ StudyDescription = 5 }"), "10: rule[0].match.StudyDescription: must be text in quotes, not 5"),
+    (
+        ruled("{ SliceThickness = true }"),
+        '10: rule[0].match.SliceThickness: must be a number or a range, as "<= 3", "> 1" or "1.5..3", not true',
+    ),
+    (
+        ruled('{ phase = { name = "portal" } }'),
+        '10: rule[0].match.phase: must be "native", "arterial", "portal", "delayed" or "unknown", not a table',
+    ),
+    (ruled('{ any = "CT" }'), "10: rule[0].match.any: must be a list of tables; write any = [{ … }, { … }]"),
+    (ruled('{ not = "CT" }'), '10: rule[0].match.not: must be a table, not "CT"'),
     (PEER + "[peer]\nname = 'x'", "6: [peer] stands after [[peer]]; write [[peer]] for one more"),
     ("[dicom]\nport = 1\n[log]\n[dicom]\n", "4: [dicom] is on line 1 already; put its keys there"),
     (
@@ -478,6 +527,22 @@ def test_a_file_that_is_not_utf8_is_one_fault():
     """A Latin-1 comment is found by its line."""
     with pytest.raises(ConfigurationError, match=r"^porta\.toml:2: the file is not UTF-8; save it as UTF-8$"):
         parse(b"[dicom]\n# \xfc\n", known_models=MODELS)
+
+
+@pytest.mark.parametrize(
+    ("content", "what"),
+    [(b"[dicom]\n\0host = 'x'", "a NUL"), (b"[dicom]\nhost = 'x'\r[log]", "a carriage return without a line feed")],
+)
+def test_a_file_that_is_no_text_is_one_fault(content: bytes, what: str):
+    """As another system wrote it, or a disk that failed."""
+    with pytest.raises(ConfigurationError, match=rf"^porta\.toml:2: the file holds {what}; save it as UTF-8 text$"):
+        parse(content, known_models=MODELS)
+
+
+@pytest.mark.parametrize("host", ["::1", "fe80::1%eth0", "10.0.0.1", "pacs", "pacs_1.example", "pacs-2"])
+def test_a_host_is_a_name_or_an_address(host: str):
+    """Of either kind of IP."""
+    assert loaded(PEER.replace("10.0.0.1", host)).peers[0].host == host
 
 
 def test_a_rule_without_end_is_one_fault():
