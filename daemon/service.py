@@ -29,6 +29,7 @@ from daemon.process import limit_service, tell_systemd
 from daemon.receiver import Receiver
 from daemon.scheduler import Scheduler
 from daemon.shadows import Shadows
+from daemon.storage.note import Note
 from daemon.storage.quarantine import Quarantine
 from daemon.storage.spool import Spool
 from daemon.terminal import warn
@@ -46,6 +47,10 @@ REFUSALS_TICK_S = 5.0
 CERTIFICATES_TICK_S = 86400.0
 WATCHDOG_TICK_S = 10.0
 """How often systemd is told that rounds are made; it waits for several times as long (deploy/porta.service)."""
+RESTART_NEEDED = (
+    "a restart is needed: a running service takes up peers, destinations, rules, models, [series], and AE title and "
+    "port of [dicom] alone; nothing was taken up"
+)
 STOP_S = 8.0
 """How long the parts may take to end: systemd and containers wait for 10 s before they kill."""
 
@@ -75,7 +80,8 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
     """
     limit_service()
     spool, ledger = open_storage(config)
-    with spool.lock(_note(config)) as lock:
+    note = Note.of(config)
+    with spool.lock(note.text) as lock:
         refuse_lost_ledger(spool, ledger)
         spool.sweep()
         host = socket.gethostname()
@@ -113,11 +119,17 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             tell_systemd("READY=1")
             while wait_for_signal() == signal.SIGHUP:
                 tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
-                if (taken := _taken_up(config, read_again, common.receiver)) is not None:
-                    config = taken
+                try:
+                    config = _taken_up(config, read_again, common.receiver)
+                except ConfigurationError as error:
+                    for line in error.faults:
+                        warn(f"porta: {line}")
+                    note = replace(note, answers=note.answers + 1, refused=error.faults)
+                else:
                     rounds = rounds.replaced_by(config)
-                    spool.note(lock, _note(config))
+                    note = Note.of(config, answers=note.answers + 1)
                     log.info("configuration.reloaded", count=len(config.rules))
+                spool.note(lock, note.text)
                 tell_systemd("READY=1")
         finally:
             started = time.monotonic()
@@ -134,35 +146,26 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
-def _note(config: Config) -> str:
-    """What commands read of a running service: with which configuration it runs, and as which process."""
-    return f"{config.routing_digest} {config.fixed_digest} {os.getpid()}"
-
-
-def _taken_up(config: Config, read_again: Callable[[], Config] | None, receiver: Receiver) -> Config | None:
+def _taken_up(config: Config, read_again: Callable[[], Config] | None, receiver: Receiver) -> Config:
     """The configuration as the file has it now, by which `receiver` lets peers in already.
 
-    None, with the reasons on stderr, where it cannot be taken up: then nothing has changed.
+    Raises ConfigurationError, with the reasons, where it cannot be taken up: then nothing has changed.
     """
     if read_again is None:
-        return None
+        return config
     try:
         new = read_again()
     except ConfigurationError as error:
-        for line in error.faults:
-            warn(f"porta: {line}")
         log.error("configuration.refused", count=len(error.faults))
-        return None
+        raise
     if changed := config.fixed_changes(new):
-        warn(f"porta: a restart is needed: [{'], ['.join(changed)}] changed")
         log.error("configuration.refused", count=len(changed), reason="RESTART_NEEDED")
-        return None
+        raise ConfigurationError([new.fault(key, RESTART_NEEDED) for key in changed])
     try:
         receiver.reload(new)
     except OSError as error:
-        warn(f"porta: {port_fault(new, error)}")
         log.error("configuration.refused", count=1, reason="PORT_NOT_FREE", port=new.dicom.port)
-        return None
+        raise ConfigurationError([port_fault(new, error)]) from error
     return new
 
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from daemon.administration.opened import owned_desk, running_service
 from daemon.completeness import candidate
 from daemon.configuration.config import Config, Rule
-from daemon.errors import BadRequest, FileDamaged, WrongState
+from daemon.errors import BadRequest, ConfigurationError, FileDamaged, WrongState
 from daemon.jobs import OUT, Delivery, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Outgoing
@@ -189,31 +189,31 @@ def _not_yet_there(config: Config, sent: Sequence[Delivery], destination: str) -
 def reload_service(config: Config, *, say: Say = say) -> None:
     """Have the running service read its configuration, and wait until it has taken it up.
 
-    Raises BadRequest where none runs, a restart is needed, or it refuses.
+    Raises BadRequest where none runs; ConfigurationError, with its reasons, where it refuses.
     """
     running = running_service(config)
     if running is None:
-        raise BadRequest("the service does not run; it reads the file when it starts")
-    if running.fixed != config.fixed_digest:
-        taken_up = "peers, destinations, rules, models, [series], and AE title and port of [dicom]"
-        raise BadRequest(
-            f"a restart is needed: only {taken_up} are taken up by a running service, and more has changed"
-        )
-    if running.routing == config.routing_digest:
+        raise BadRequest("the service does not run, or is just starting; it reads the file when it starts")
+    if (running.routing, running.fixed) == (config.routing_digest, config.fixed_digest):
         say("the service has this configuration already")
         return
     try:
         os.kill(running.pid, signal.SIGHUP)
     except OSError as error:
-        raise BadRequest(f"process {running.pid} cannot be told: {error.strerror}") from error
+        raise BadRequest(f"process {running.pid} cannot be told: {error.strerror}; run this as its user") from error
     deadline = time.monotonic() + RELOAD_S
     while time.monotonic() < deadline:
         time.sleep(0.1)  # another process, which has no event to wait for
         now = running_service(config)
-        if now is not None and now.routing == config.routing_digest:
+        if now is None or (now.pid, now.answers) == (running.pid, running.answers):
+            continue
+        if now.refused:
+            raise ConfigurationError(now.refused)
+        if now.routing == config.routing_digest:
             say("the service has taken it up; what was running goes on")
             return
-    raise BadRequest(f"the service has not taken it up within {RELOAD_S:.0f} s: its log says why")
+        raise BadRequest(f"the service has taken up {now.file}, which is not as {config.file} was read here")
+    raise BadRequest(f"the service has not answered within {RELOAD_S:.0f} s: its log says why")
 
 
 def cancel_job(config: Config, job_id: int, *, say: Say = say) -> None:

@@ -1,12 +1,12 @@
 """The ledger of a configuration, opened by a command: to read, or to change something in it."""
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from daemon.configuration.config import Config
 from daemon.errors import StorageUnusable
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
+from daemon.storage.note import Note
 from daemon.storage.spool import Spool
 
 
@@ -33,16 +33,6 @@ def owned_desk(config: Config) -> Desk:
     return Desk(owned_ledger(config))
 
 
-@dataclass(frozen=True)
-class Service:
-    """A running service: hashes of what it can take up anew and of all else of its configuration, and its process."""
-
-    routing: str
-    fixed: str
-    pid: int
-
-
-def running_service(config: Config) -> Service | None:
-    """Return the service that runs on the storage root; None where none does, or it is just starting."""
-    words = (Spool(config.storage.root).running() or "").split()
-    return Service(words[0], words[1], int(words[2])) if len(words) == 3 else None
+def running_service(config: Config) -> Note | None:
+    """Return the note of the service that runs on the storage root; None where none does, or it is just starting."""
+    return Note.parse(Spool(config.storage.root).running() or "")

@@ -136,9 +136,8 @@ def send(
 def reload(config: ConfigOption = None) -> None:
     """Have the running service take up peers, destinations, rules, models, `series`, AE title and port of the file."""
     from daemon.administration.interventions import reload_service
-    from daemon.commands.own_models import require_models
 
-    reload_service(require_models(configured(config)))
+    reload_service(configured(config))
 
 
 def cancel(job_id: Annotated[int, typer.Argument(metavar="ID")], config: ConfigOption = None) -> None:

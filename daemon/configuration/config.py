@@ -366,6 +366,11 @@ class Config(Section):
         return f"{source}:{line_of(key, key_lines(text))}: {key_text(key)}: {sentence}"
 
     @property
+    def file(self) -> str | None:
+        """The absolute path of the file that it was read from; None where it was built by hand."""
+        return str(Path(self._file[0]).absolute()) if self._file else None
+
+    @property
     def routing_digest(self) -> str:
         """Return a hash of what a running service can take up anew (see RELOADED)."""
         dicom = self.dicom.model_dump_json(include=set(RELOADED_DICOM))
@@ -382,11 +387,10 @@ class Config(Section):
         defaults = {name: getattr(Dicom(), name) for name in RELOADED_DICOM}
         return self.model_copy(update={"dicom": self.dicom.model_copy(update=defaults)})
 
-    def fixed_changes(self, other: "Config") -> list[str]:
-        """Return the tables in which another configuration differs and that a running service cannot take up."""
-        fixed = [name for name in Config.model_fields if name not in RELOADED]
-        ours, theirs = self._as_fixed, other._as_fixed
-        return [name for name in fixed if getattr(ours, name) != getattr(theirs, name)]
+    def fixed_changes(self, other: "Config") -> list[KeyPath]:
+        """Return the keys in which another configuration differs and that a running service cannot take up."""
+        ours, theirs = (one._as_fixed.model_dump(exclude=set(RELOADED)) for one in (self, other))
+        return list(_differing(ours, theirs))
 
     @property
     def enabled_rules(self) -> tuple[Rule, ...]:
@@ -486,6 +490,16 @@ def parse(content: bytes, *, known_models: KnownModels, source: str = "porta.tom
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def _differing(ours: dict[str, Any], theirs: dict[str, Any], table: KeyPath = ()) -> Iterator[KeyPath]:
+    """Yield the keys whose values differ, as deep as both have a table."""
+    for name, value in ours.items():
+        other = theirs[name]
+        if isinstance(value, dict) and isinstance(other, dict):
+            yield from _differing(value, other, (*table, name))
+        elif value != other:
+            yield (*table, name)
 
 
 def _models_folder(document: Mapping[str, Any]) -> Path:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -64,9 +65,16 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_po
     until(lambda: "configuration.refused" in site.log, what="the refusal")
     site.changes = renamed | {"min_free_mb = 10": "min_free_mb = 11"}
     fixed = site.porta("reload")
-    assert (fixed.returncode, "a restart is needed" in fixed.stderr) == (2, True)
-    os.kill(site.service.pid, signal.SIGHUP)
-    until(lambda: "a restart is needed: [storage] changed" in site.log, what="the second refusal")
+    line = site.config.read_text().splitlines().index("min_free_mb = 11") + 1
+    why = f"porta.toml:{line}: storage.min_free_mb: a restart is needed: "
+    assert (fixed.returncode, why in fixed.stderr, why in site.log) == (2, True, True), fixed.stderr
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        there, site.port, site.changes = site.port, taken.getsockname()[1], renamed
+        refused, why = site.porta("reload"), f"dicom.port: cannot listen on 127.0.0.1:{site.port}: "
+        assert (refused.returncode, why in refused.stderr) == (2, True), refused.stderr
+    site.port = there
     scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
 
     ae.ae_title = "CT7"

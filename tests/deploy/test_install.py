@@ -7,7 +7,6 @@ import os
 import pwd
 import re
 import shutil
-import signal
 import socket
 import subprocess
 import sys
@@ -160,7 +159,9 @@ def test_the_installed_service_tells_systemd_how_it_is(installed: Path, place: P
             heard = Heard(manager)
             said = [heard.next(120), heard.next()]
             assert sorted(word.split("\n")[0] for word in said) == ["READY=1", "WATCHDOG=1"]
-            service.send_signal(signal.SIGHUP)
+            configuration.write_text(configuration.read_text().replace('"ORTHANC"', '"PACS1"'))
+            reload = [installed / "bin/porta", "reload", "-c", configuration]  # as the unit's ExecReload
+            subprocess.run(reload, cwd=home, user=user.pw_uid, group=user.pw_gid, timeout=100, check=True)
             said = [word for word in iter(heard.next, "READY=1") if word != "WATCHDOG=1"]
             assert [word.split("\n")[0] for word in said] == ["RELOADING=1"]
             service.terminate()

@@ -3,6 +3,7 @@
 import json
 import socket
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -15,6 +16,7 @@ from daemon.administration.rule_checks import covers, doubts
 from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
+from daemon.storage.note import Note
 from daemon.storage.spool import Spool
 from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.scu import FIND
@@ -170,7 +172,7 @@ def test_the_port(free_here: Callable[..., Config], spool: Spool):
     config = free_here()
     (free,) = found(config, "port")
     assert free == (Result.OK, f"127.0.0.1:{config.dicom.port} is free", None)
-    with spool.lock(config.routing_digest):
+    with spool.lock(Note.of(config).text):
         (other,) = found(config, "port")
         assert (other[0], other[2]) == (Result.FAILED, "restart it: the file was changed")
     with socket.socket() as taken:
@@ -181,14 +183,14 @@ def test_the_port(free_here: Callable[..., Config], spool: Spool):
             Result.FAILED,
             f"cannot listen on 127.0.0.1:{config.dicom.port}: Address already in use",
         )
-        with spool.lock(config.routing_digest):
+        with spool.lock(Note.of(config).text):
             (ours,) = found(config, "port")
         assert ours[:2] == (Result.OK, f"127.0.0.1:{config.dicom.port} is Porta's, which runs")
 
 
 def test_a_service_with_other_rules(free_here: Callable[..., Config], spool: Spool):
     """The file was changed, and the service was not restarted."""
-    with spool.lock("another digest 1"):
+    with spool.lock(replace(Note.of(free_here()), routing="another").text):
         said = found(free_here(), "configuration")
     assert said[-1] == (
         Result.WARNING,

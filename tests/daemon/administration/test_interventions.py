@@ -1,8 +1,8 @@
 """What an administrator has the service do, and what the commands say of it."""
 
-import os
 import signal
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +14,12 @@ from daemon.administration.moments import for_so_long, moment
 from daemon.choice import Choice, Chosen
 from daemon.configuration.config import Config, Destination, Dicom, Log, Peer
 from daemon.configuration.match import Match
-from daemon.errors import BadRequest, StorageUnusable, UnknownJob, WrongState
+from daemon.errors import BadRequest, ConfigurationError, StorageUnusable, UnknownJob, WrongState
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job, State
 from daemon.ledger.searches import JobFilter
 from daemon.ledger.store import Ledger, Outgoing
+from daemon.storage.note import Note
 from daemon.storage.spool import Spool
 from dicom_io.errors import RejectReason
 from dicom_io.files.uids import derive_uid
@@ -151,9 +152,10 @@ def test_rerun_of_nothing_in_particular(config: Config, spool: Spool):
 def test_rerun_beside_a_service_with_other_rules(config: Config, spool: Spool, receive: Any, said: Said):
     """It would match by those; one with the same rules does it at once."""
     receive(1)
-    with spool.lock("another digest 1"), pytest.raises(BadRequest, match="`porta reload`, then rerun"):
+    other = replace(Note.of(config), routing="other")
+    with spool.lock(other.text), pytest.raises(BadRequest, match="`porta reload`, then rerun"):
         rerun_jobs(config, JobFilter(ids=(1,)))
-    with spool.lock(f"{config.routing_digest} {config.fixed_digest} 1"):
+    with spool.lock(Note.of(config).text):
         assert rerun_jobs(config, JobFilter(ids=(1,)))
     assert said() == ["job 1 is processed again, under rule liver-ct"]
 
@@ -162,7 +164,7 @@ def test_the_digests_are_of_what_can_be_taken_up_and_of_the_rest(config: Config)
     """Another log level is no other rule; another pattern is."""
     (rule,) = config.rules
     quiet = config.model_copy(update={"log": Log(level="error")})
-    assert (quiet.routing_digest, quiet.fixed_changes(config)) == (config.routing_digest, ["log"])
+    assert (quiet.routing_digest, quiet.fixed_changes(config)) == (config.routing_digest, [("log", "level")])
     assert quiet.fixed_digest != config.fixed_digest
     other = rule.model_copy(update={"match": Match.model_validate({"Modality": ("MR",)})})
     mr = config.model_copy(update={"rules": (other,)})
@@ -172,39 +174,56 @@ def test_the_digests_are_of_what_can_be_taken_up_and_of_the_rest(config: Config)
     assert (moved.fixed_digest, moved.fixed_changes(config)) == (config.fixed_digest, [])
     assert moved.routing_digest != config.routing_digest
     wider = config.model_copy(update={"dicom": Dicom(host="0.0.0.0")})
-    assert wider.fixed_changes(config) == ["dicom"]
+    assert wider.fixed_changes(config) == [("dicom", "host")]
     assert wider.fixed_digest != config.fixed_digest
 
 
 # --- reload
 
 
-def test_reload_where_none_runs_or_a_restart_is_needed(config: Config, spool: Spool, said: Said):
-    """No process is told anything; one that has the file's configuration needs not be told."""
-    with pytest.raises(BadRequest, match="does not run"):
-        reload_service(config)
-    with spool.lock(f"other {'0' * 16} 1"), pytest.raises(BadRequest, match="a restart is needed"):
-        reload_service(config)
-    with spool.lock(f"{config.routing_digest} {config.fixed_digest} 1"):
+def test_reload_where_none_runs_or_it_has_it_already(config: Config, spool: Spool, said: Said):
+    """No process is told anything."""
+    for note in ("", "just starting"):
+        with spool.lock(note), pytest.raises(BadRequest, match="does not run, or is just starting"):
+            reload_service(config)
+    with spool.lock(Note.of(config).text):
         reload_service(config)
     assert said() == ["the service has this configuration already"]
 
 
-def test_reload_tells_the_process_and_waits(config: Config, spool: Spool, said: Said):
+@pytest.fixture
+def service(config: Config, spool: Spool) -> Iterator[Callable[[Note], None]]:
+    """`service(note)`: one that runs with other rules, and answers a SIGHUP with this note."""
+    before = Note.of(config.model_copy(update={"rules": ()}))
+    kept = signal.getsignal(signal.SIGHUP)
+    with spool.lock(before.text) as lock:
+        yield lambda note: signal.signal(signal.SIGHUP, lambda *_: spool.note(lock, note.text)) and None
+    signal.signal(signal.SIGHUP, kept)
+
+
+def test_reload_tells_the_process_and_waits(config: Config, service: Callable[[Note], None], said: Said):
     """Until it has written down that it has taken it up."""
-    note = f"{config.fixed_digest} {os.getpid()}"
-    with spool.lock(f"other {note}") as lock:
-        before = signal.signal(signal.SIGHUP, lambda *_: spool.note(lock, f"{config.routing_digest} {note}"))
-        try:
-            reload_service(config)
-        finally:
-            signal.signal(signal.SIGHUP, before)
+    service(Note.of(config, answers=1))
+    reload_service(config)
     assert said() == ["the service has taken it up; what was running goes on"]
+
+
+def test_reload_says_at_once_why_the_service_does_not_take_it_up(config: Config, service: Callable[[Note], None]):
+    """In the service's words, whatever the reason; and where it has another file than the command."""
+    refused = ("/etc/porta/porta.toml:3: dicom.port: cannot listen on 0.0.0.0:104: Address already in use",)
+    service(replace(Note.of(config.model_copy(update={"rules": ()})), answers=1, refused=refused))
+    with pytest.raises(ConfigurationError) as caught:
+        reload_service(config)
+    assert caught.value.faults == refused
+    service(replace(Note.of(config), answers=2, routing="another", file="/etc/porta/porta.toml"))
+    with pytest.raises(BadRequest, match="has taken up /etc/porta/porta.toml, which is not as"):
+        reload_service(config)
 
 
 def test_a_process_that_is_not_ours_to_tell(config: Config, spool: Spool):
     """It is gone, or another user's."""
-    with spool.lock(f"other {config.fixed_digest} {2**22 + 1}"), pytest.raises(BadRequest, match="cannot be told"):
+    gone = replace(Note.of(config), routing="other", pid=2**22 + 1)
+    with spool.lock(gone.text), pytest.raises(BadRequest, match="cannot be told"):
         reload_service(config)
 
 
