@@ -77,6 +77,8 @@ class Pipeline:
     software_version: str
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
+    device: str | None = None
+    """The device of the worker; None for that of the configuration."""
     is_current: Callable[[], bool] = lambda: True
     """False once another pipeline, of a configuration that was read anew, goes on with the jobs."""
 
@@ -397,7 +399,12 @@ class Pipeline:
     @property
     def _engine(self) -> Engine:
         engine = self.config.engine
-        return Engine(device=engine.device, threads=engine.threads, compiled=engine.compile)
+        return Engine(
+            device=self.device or engine.device,
+            threads=engine.threads,
+            compiled=engine.compile,
+            workers=len(engine.worker_devices),
+        )
 
 
 def _bound(job: Job) -> AbstractContextManager[None]:

@@ -63,7 +63,7 @@ class _Common:
 
     spool: Spool
     ledger: Ledger
-    executor: LocalExecutor
+    executors: tuple[LocalExecutor, ...]
     background: LocalExecutor
     lease: str
     clock: ServiceClock
@@ -93,7 +93,7 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
         common = _Common(
             spool,
             ledger,
-            LocalExecutor(setup),
+            tuple(LocalExecutor(setup) for _ in config.engine.worker_devices),
             LocalExecutor(replace(setup, background=True)),
             f"{host}/{os.getpid()}",
             clock,
@@ -136,8 +136,8 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             log.info("service.stopping")
             tell_systemd("STOPPING=1")
             rounds.scheduler.stop()
-            common.executor.stop()
-            common.background.stop()
+            for executor in (*common.executors, common.background):
+                executor.stop()
             common.receiver.stop(STOP_S)
             with suppress(LedgerUnavailable):
                 ledger.free_leases(host)
@@ -185,20 +185,26 @@ class _Rounds:
         spool, ledger, clock = common.spool, common.ledger, common.clock
         judge = Judge(config, spool, ledger, open_spooled)
         self.closer = Closer(config, spool, ledger, judge, listening_since=listening_since, clock=clock)
-        pipeline = Pipeline(
-            config,
-            spool,
-            ledger,
-            judge,
-            common.executor,
-            common.lease,
-            software_version(),
-            clock,
-            is_current=lambda: not self._outdated.is_set(),
-        )
+        pipelines = [
+            Pipeline(
+                config,
+                spool,
+                ledger,
+                judge,
+                executor,
+                f"{common.lease}/{number}",
+                software_version(),
+                clock,
+                device=device,
+                is_current=lambda: not self._outdated.is_set(),
+            )
+            for number, (executor, device) in enumerate(
+                zip(common.executors, config.engine.worker_devices, strict=True), start=1
+            )
+        ]
         deliverer = Deliverer(config, spool, ledger, clock)
         shadows = Shadows(config, spool, ledger, common.background, clock)
-        self.scheduler = _build_scheduler(config, self.closer, pipeline, deliverer, shadows, common=common)
+        self.scheduler = _build_scheduler(config, self.closer, pipelines, deliverer, shadows, common=common)
 
     def replaced_by(self, config: Config) -> "_Rounds":
         """Start the rounds of another configuration; what is being done by these is done to its end first."""
@@ -212,7 +218,7 @@ class _Rounds:
 def _build_scheduler(
     config: Config,
     closer: Closer,
-    pipeline: Pipeline,
+    pipelines: Sequence[Pipeline],
     deliverer: Deliverer,
     shadows: Shadows,
     *,
@@ -220,7 +226,8 @@ def _build_scheduler(
 ) -> Scheduler:
     """Build the scheduler with everything that it wakes.
 
-    Each peer is asked, and each destination delivered to, in a separate thread: a slow one delays no other.
+    Each peer is asked, each destination delivered to, and each worker fed in a separate thread: a slow one
+    delays no other.
     """
     ledger, clock = common.ledger, common.clock
     askers = [Asker(config, peer, ledger, clock) for peer in config.peers if peer.query]
@@ -229,38 +236,37 @@ def _build_scheduler(
     def every(seconds: float, name: str, function: Callable[[], object]) -> None:
         scheduler.every(seconds, name, _guarded(partial(_alone, common.locks[name], function)))
 
-    def ask(asker: Asker) -> None:
-        if asker.ask_due():
-            scheduler.wake("closing")
+    def waking(function: Callable[[], object], *names: str) -> Callable[[], None]:
+        """Call the rounds of these names at once where `function` has something for them."""
 
-    def close() -> None:
+        def call() -> None:
+            if function():
+                for name in names:
+                    scheduler.wake(name)
+
+        return call
+
+    def close() -> int:
         follow_clock(clock, closer, askers)  # by this thread, so that nothing is closed while times are moved
-        if closer.close_due():
-            scheduler.wake("choice")
-
-    def choose() -> None:
-        if pipeline.choose_due():
-            scheduler.wake("work")
-
-    def work() -> None:
-        if pipeline.work_off():
-            for destination in config.destinations:
-                scheduler.wake(f"delivery/{destination.peer}")
-            scheduler.wake("shadows")
+        return closer.close_due()
 
     def deliver(destination: Destination) -> None:
         # Twice: what was stored by the first round is confirmed by the second.
         if deliverer.deliver_to(destination):
             deliverer.deliver_to(destination)
 
-    scheduler.once("models", _guarded(partial(_alone, common.locks["models"], pipeline.warm_up)))
     for asker in askers:
-        every(ASKING_TICK_S, f"asking/{asker.peer.name}", partial(ask, asker))
-    every(TICK_S, "closing", close)
-    every(TICK_S, "choice", choose)
-    every(TICK_S, "work", work)
-    for destination in config.destinations:
-        every(TICK_S, f"delivery/{destination.peer}", partial(deliver, destination))
+        every(ASKING_TICK_S, f"asking/{asker.peer.name}", waking(asker.ask_due, "closing"))
+    every(TICK_S, "closing", waking(close, "choice"))
+    work = [f"work/{number}" for number in range(len(pipelines))]
+    every(TICK_S, "choice", waking(pipelines[0].choose_due, *work))
+    deliveries = [f"delivery/{destination.peer}" for destination in config.destinations]
+    for name, pipeline in zip(work, pipelines, strict=True):
+        warm_up = partial(_alone, common.locks[f"models of {name}"], pipeline.warm_up)
+        scheduler.once(f"models of {name}", _guarded(warm_up))
+        every(TICK_S, name, waking(pipeline.work_off, *deliveries, "shadows"))
+    for name, destination in zip(deliveries, config.destinations, strict=True):
+        every(TICK_S, name, partial(deliver, destination))
     every(TICK_S, "delivery", deliverer.halt_orphans)
     every(TICK_S, "shadows", shadows.compare_due)
     longest_s = max([LONGEST_RETRY_S, *(destination.longest_retry_s for destination in config.destinations)])

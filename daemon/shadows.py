@@ -89,7 +89,7 @@ class Shadows:
         request = ShadowRequest(
             paths=tuple(paths),
             model=self.config.card(shadow.model),
-            engine=Engine(device=engine.device, threads=engine.threads),
+            engine=Engine(device=engine.worker_devices[0], threads=engine.threads),
             work=self.spool.work(shadow.job_id),
         )
         compared = self.executor.run(engine.deadline_s, SHADOW, request)

@@ -72,16 +72,18 @@ def load_model(
     *,
     device: str = "auto",
     threads: int | None = None,
+    sharers: int = 1,
     compiled: bool = False,
     notice: Callable[[Shortage], None] = _untold,
 ) -> Model:
     """The network of a card, ready on `device` ("auto", "cpu", "cuda"), its batch norms folded into its convolutions.
 
-    `threads` of the CPU: where none is given those of torch, and no more than this process may use. `compiled`: by
-    torch.compile, which takes minutes, and is done here; not where the network finds no memory for it. Raises
-    DeviceUnavailable, DeviceLost, CompilationFailed, and what `load_network` raises.
+    `threads` of the CPU: where none is given those of torch, and no more than this process may use, divided by the
+    `sharers`, processes like this one. `compiled`: by torch.compile, which takes minutes, and is done here; not where
+    the network finds no memory for it. Raises DeviceUnavailable, DeviceLost, CompilationFailed, and what `load_network`
+    raises.
     """
-    torch.set_num_threads(threads or min(torch.get_num_threads(), usable_cores()))
+    torch.set_num_threads(threads or max(1, min(torch.get_num_threads(), usable_cores() // sharers)))
     if device == "auto":
         device = "cuda" if torch.cuda.is_available() else "cpu"
     place = named_device(device)

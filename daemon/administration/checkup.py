@@ -211,10 +211,11 @@ def _certificates(config: Config) -> Iterator[Checked]:
 def _memory(config: Config) -> Checked:
     memory_mb = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**20
     engine = config.engine
-    said = f"device {engine.device}, {memory_mb} MB"
-    may = min(memory_mb, engine.memory_mb or memory_mb)
+    workers = len(engine.worker_devices)
+    said = f"device {', '.join(dict.fromkeys(engine.worker_devices))}, {memory_mb} MB"
+    may = min(memory_mb // workers, engine.memory_mb or memory_mb)
     if may < memory_mb:
-        said += f", of which the worker may use {may}"
+        said += f", of which {'the worker' if workers == 1 else f'each of {workers} workers'} may use {may}"
     if may < RECOMMENDED_MB:
         return Checked("memory", Result.WARNING, said, f"{RECOMMENDED_MB} MB are recommended for 300 slices")
     return Checked("memory", Result.OK, said)

@@ -60,6 +60,7 @@ class Enquiry:
                 now=self.now,
                 ahead=self._queue.index(job.id) if job.id in self._queue else None,
                 job_s=self._job_s,
+                workers=len(self.config.engine.worker_devices),
                 mismatches=self._mismatches(job),
                 answered_by=answered if answered != job.series_instance_uid else None,
                 quiet_s=self.config.series.quiet_s,

@@ -6,6 +6,7 @@ The fates in the order in which the one of a study is found among its series: th
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from math import ceil
 
 from daemon.administration.conditions import command_for, halt_of
 from daemon.administration.moments import for_so_long, in_zone
@@ -74,6 +75,7 @@ class Case:
     answered_by: str | None = None
     quiet_s: float = 20.0
     percent: int | None = None
+    workers: int = 1
 
     @property
     def fate(self) -> Fate:
@@ -163,7 +165,9 @@ def _queued(case: Case) -> str:
 
 
 def _expected(case: Case, jobs: int) -> str:
-    return "" if case.job_s is None else f", and should be done in about {for_so_long(jobs * case.job_s)}"
+    if case.job_s is None:
+        return ""
+    return f", and should be done in about {for_so_long(ceil(jobs / case.workers) * case.job_s)}"
 
 
 def _waiting(case: Case) -> str:

@@ -51,11 +51,12 @@ def require_models(config: Config) -> Config:
             except ModelError as error:
                 faults[name] = config.fault(("rule", index, *key), str(error))
     lines = list(faults.values())
-    if config.engine.device != "auto":
+    place = "devices" if config.engine.devices else "device"
+    for device in sorted(set(config.engine.worker_devices) - {"auto"}):
         try:
-            named_device(config.engine.device)
+            named_device(device)
         except DeviceUnavailable as error:
-            lines.append(config.fault(("engine", "device"), str(error)))
+            lines.append(config.fault(("engine", place), str(error)))
     if lines:
         raise ConfigurationError(lines)
     return config.with_cards(cards)

@@ -242,10 +242,12 @@ class Series(Section):
 
 
 class Engine(Section):
-    """The worker process that runs the model."""
+    """The worker processes that run the models: one job each at a time."""
 
     kind: Literal["local"] = "local"
+    workers: int = Field(default=1, ge=1, le=64)
     device: Literal["auto", "cpu", "cuda"] = "auto"
+    devices: tuple[str, ...] = ()
     threads: int | None = Field(default=None, ge=1)
     memory_mb: int | None = Field(default=None, ge=512)
     compile: bool = False
@@ -258,6 +260,23 @@ class Engine(Section):
         if kind == "dask":
             raise ValueError('"dask" is not available yet; use "local"')
         return kind
+
+    @field_validator("devices")
+    @classmethod
+    def _one_for_each_worker(cls, devices: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        for device in devices:
+            if not re.fullmatch(r"cpu|cuda(:\d{1,2})?", device):
+                raise ValueError(f'must be "cpu", "cuda" or "cuda:1", not {show_value(device)}')
+        if devices and info.data.get("device", "auto") != "auto":
+            raise ValueError("device says already where the workers run: leave it out")
+        if devices and len(devices) != info.data.get("workers", len(devices)):
+            raise ValueError(f"must name one for each worker: {len(devices)} for workers = {info.data['workers']}")
+        return devices
+
+    @property
+    def worker_devices(self) -> tuple[str, ...]:
+        """The device of each worker."""
+        return self.devices or (self.device,) * self.workers
 
 
 class Web(Section):

@@ -45,7 +45,7 @@ def snapshot(console: ConsoleState) -> dict[str, Any]:
         "at": iso(now),
         "version": software_version(),
         "service": {"running": console.spool.running() is not None, "pid": service.pid if service else None},
-        "device": config.engine.device,
+        "device": ", ".join(config.engine.worker_devices),
         "states": {str(state): count for state, count in overview.states().items()},
         "halted": sum(cause.jobs for cause in causes),
         "causes": [asdict(cause) for cause in causes],

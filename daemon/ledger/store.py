@@ -257,9 +257,10 @@ class Ledger:
         return job_of(row) if row else None
 
     def renew_lease(self, lease: str, *, now: float) -> None:
-        """The heartbeat of the worker that holds `lease`."""
+        """The heartbeat of the worker that holds `lease`, and of those whose leases begin with it and a slash."""
+        held = sa.or_(jobs.c.lease == lease, jobs.c.lease.startswith(f"{lease}/", autoescape=True))
         with self._transaction() as connection:
-            connection.execute(sa.update(jobs).where(jobs.c.lease == lease).values(lease_until=now + LEASE_S))
+            connection.execute(sa.update(jobs).where(held).values(lease_until=now + LEASE_S))
 
     def free_leases(self, host: str) -> int:
         """Free the leases that workers of this host held when the service ended; costs no attempt."""

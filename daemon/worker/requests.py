@@ -21,6 +21,8 @@ class Engine:
     device: str = "auto"
     threads: int | None = None
     compiled: bool = False
+    workers: int = 1
+    """How many workers share the processors, where `threads` is not given."""
 
 
 @dataclass(frozen=True)

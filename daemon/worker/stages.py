@@ -90,7 +90,12 @@ def model_on(name: str, engine: Engine) -> Model:
     The log has its device: a worker that finds no GPU, "auto" lets it, computes on the CPU for as long as it lives.
     """
     model = load_model(
-        find(name), device=engine.device, threads=engine.threads, compiled=engine.compiled, notice=_memory_short
+        find(name),
+        device=engine.device,
+        threads=engine.threads,
+        sharers=engine.workers,
+        compiled=engine.compiled,
+        notice=_memory_short,
     )
     log.info("model.loaded", model=model.card.name, version=model.card.version, device=model.device.type)
     return model

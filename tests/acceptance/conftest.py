@@ -68,6 +68,14 @@ def until(condition: Callable[[], object], *, seconds: float = 120.0, what: str 
         time.sleep(min(0.25, 0.02 + waited / 20))  # asking takes a processor from who is waited for
 
 
+def children_of(pid: int) -> list[int]:
+    """The processes that `pid` started."""
+    children = Path(f"/proc/{pid}/task/{pid}/children")
+    tasks = Path(f"/proc/{pid}/task").glob("*/children")
+    assert children.exists(), "the kernel does not tell children"
+    return [int(child) for task in tasks for child in task.read_text().split()]
+
+
 def comments(sr: Dataset) -> str:
     """All text of a report."""
     texts = [str(item.TextValue) for item in sr.ContentSequence if "TextValue" in item]

@@ -9,7 +9,7 @@ import pytest
 from pydicom import dcmread
 
 from daemon.jobs import State
-from tests.acceptance.conftest import Site, until
+from tests.acceptance.conftest import Site, children_of, until
 
 Series = Callable[[int], list[Path]]
 
@@ -88,7 +88,7 @@ def test_the_parent_alone_is_killed(site: Site, phantom_series: Series) -> None:
     assert site.send(paths) == len(paths)
     until(lambda: leased(site), what="a lease")
     assert site.service is not None
-    children = _children(site.service.pid)
+    children = children_of(site.service.pid)
     assert children, "there is no worker to stay behind"
     os.kill(site.service.pid, signal.SIGKILL)
     site.service.wait(10)
@@ -104,7 +104,7 @@ def test_the_worker_alone_is_killed(site: Site, phantom_series: Series) -> None:
     assert site.send(paths) == len(paths)
     until(lambda: leased(site), what="a lease")
     assert site.service is not None
-    for pid in _children(site.service.pid):
+    for pid in children_of(site.service.pid):
         os.kill(pid, signal.SIGKILL)
     one_set_of_results(site, paths)
     assert "worker.ended" in site.log
@@ -154,14 +154,6 @@ def test_sigterm_ends_cleanly_within_ten_seconds(site: Site, phantom_series: Ser
         assert [(job.state, job.attempts, job.lease) for job in site.jobs()] == [(State.RECEIVED, 0, None)]
         site.start()
         one_set_of_results(site, paths)
-
-
-def _children(pid: int) -> list[int]:
-    """The processes that `pid` started."""
-    children = Path(f"/proc/{pid}/task/{pid}/children")
-    tasks = Path(f"/proc/{pid}/task").glob("*/children")
-    assert children.exists(), "the kernel does not tell children"
-    return [int(child) for task in tasks for child in task.read_text().split()]
 
 
 def _alive(pid: int) -> bool:

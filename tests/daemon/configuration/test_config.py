@@ -402,6 +402,16 @@ ONE_FAULT = [
         "3: series.released_quiet_s: 30 is more than quiet_s, 20; lower it",
     ),
     ("[series]\nquiet_s = 12:00:00", "2: series.quiet_s: must be a number, not a date or time"),
+    ("[engine]\nworkers = 0", "2: engine.workers: must be at least 1, not 0"),
+    (
+        '[engine]\nworkers = 2\ndevices = ["cuda:0"]',
+        "3: engine.devices: must name one for each worker: 1 for workers = 2",
+    ),
+    ('[engine]\ndevices = ["gpu0"]', '2: engine.devices: must be "cpu", "cuda" or "cuda:1", not "gpu0"'),
+    (
+        '[engine]\ndevice = "cpu"\ndevices = ["cpu"]',
+        "3: engine.devices: device says already where the workers run: leave it out",
+    ),
     ('[engine]\nkind = "dask"', '2: engine.kind: "dask" is not available yet; use "local"'),
     ('[engine]\ndevice = "gpu"', '2: engine.device: must be "auto", "cpu" or "cuda", not "gpu"'),
     ("[engine]\nthreads = 0", "2: engine.threads: must be at least 1, not 0"),

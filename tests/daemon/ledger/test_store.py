@@ -509,6 +509,19 @@ def test_a_heartbeat_keeps_the_lease(any_ledger: Ledger, make_instance: MakeInst
     assert not any_ledger.finish_stage(job, Event.SEGMENTED, now=NOW + 200)
 
 
+def test_a_service_renews_the_leases_of_all_its_workers(any_ledger: Ledger, make_instance: MakeInstance):
+    """And of no other service, also where its number begins alike."""
+    workers = ["host/1/1", "host/1/2", "host/12/1"]
+    for series, lease in enumerate(workers, start=1):
+        closed(any_ledger, make_instance(series))
+        claimed(any_ledger, lease=lease)
+    any_ledger.renew_lease("host/1", now=NOW + 100 + LEASE_S)
+    taken = any_ledger.claim_job(OTHER_LEASE, now=NOW + 101 + LEASE_S)
+    assert taken is not None
+    assert taken.id == 3
+    assert any_ledger.claim_job("host-c/1", now=NOW + 101 + LEASE_S) is None
+
+
 def test_a_worker_gets_back_what_it_could_not_give_back(any_ledger: Ledger, make_instance: MakeInstance):
     """The ledger was away when its stage ended: its heartbeat would keep the job for ever, and nobody work on it."""
     closed(any_ledger, make_instance())
