@@ -214,6 +214,13 @@ def _printable(text: str, most: int) -> str:
     return "".join(c if c.isascii() and c.isprintable() else "?" for c in text)[:most].strip()
 
 
+def would_refuse(config: Config, calling_ae_title: str, called_ae_title: str, host: str) -> scp.Refusal | None:
+    """Return why a caller from a host is not let in by a configuration, at either port; None where it is at one."""
+    caller = calling_ae_title, called_ae_title, host
+    whys = [scp.judge(_callers(config, over_tls=tls), config.dicom.ae_title, *caller) for tls in (False, True)]
+    return None if None in whys else whys[1]
+
+
 def _callers(config: Config, *, over_tls: bool) -> list[scp.Caller]:
     """Who may associate: accepting peers, and destinations that report on a storage commitment.
 

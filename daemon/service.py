@@ -43,7 +43,6 @@ from reports.identity import software_version
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
-REFUSALS_TICK_S = 5.0
 CERTIFICATES_TICK_S = 86400.0
 WATCHDOG_TICK_S = 10.0
 """How often systemd is told that rounds are made; it waits for several times as long (deploy/porta.service)."""
@@ -275,7 +274,7 @@ def _build_scheduler(
     every(LEASE_S / 3, "heartbeat", heartbeat.beat)
     every(TRIMMING_TICK_S, "quarantine", common.quarantine.trim)
     every(WATCHDOG_TICK_S, "watchdog", partial(tell_systemd, "WATCHDOG=1"))
-    every(REFUSALS_TICK_S, "refusals", common.receiver.tell_refusals)
+    every(TICK_S, "refusals", common.receiver.tell_refusals)
     every(CERTIFICATES_TICK_S, "certificates", partial(warn_of_certificates, config, clock))
     return scheduler
 

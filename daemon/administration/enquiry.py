@@ -11,7 +11,7 @@ from daemon.administration.absences import LATELY_S, Absence, set_aside
 from daemon.administration.conditions import progress_of
 from daemon.administration.fates import Case, of_study, stages_of
 from daemon.administration.moments import for_so_long, in_zone
-from daemon.administration.opened import open_ledger
+from daemon.administration.opened import open_ledger, running_service
 from daemon.administration.records import iso, job_json
 from daemon.completeness import candidate
 from daemon.configuration.config import Config
@@ -37,6 +37,9 @@ class Enquiry:
     spool: Spool
     now: float
     warn: Say = warn
+    asked: list[str] = field(default_factory=list)
+    unasked: list[str] = field(default_factory=list)
+    """Peers that could not be asked."""
     _queue: list[int] = field(init=False)
     _job_s: float | None = field(init=False)
 
@@ -92,7 +95,16 @@ class Enquiry:
             with suppress(PeerError):
                 held = find_series(self.remote(peer), uid, **self._asking)
         refusals = self.desk.refusals(since=self.now - LATELY_S)
-        return Absence(set_aside(self.spool, uid) if uid else [], refusals, peer if held else None, held)
+        running = running_service(self.config)
+        return Absence(
+            set_aside=set_aside(self.spool, uid) if uid else [],
+            refusals=refusals,
+            at=peer if held else None,
+            held=held,
+            asked=self.asked,
+            unasked=self.unasked,
+            is_current=running is None or running.routing == self.config.routing_digest,
+        )
 
     def found_at(self, value: str) -> Iterator[tuple[str, str]]:
         """The studies that archives have under a UID, an accession number or a PatientID, each with the peer's name.
@@ -103,7 +115,10 @@ class Enquiry:
         keys = ["StudyInstanceUID", *keys] if is_uid(value) else keys
         targets = {item.peer for item in self.config.destinations}
         for peer in self.config.peers:
-            if peer.port is None or not (peer.query or peer.name in targets):
+            if not (peer.query or peer.name in targets):
+                continue
+            if peer.port is None:
+                self._could_not_ask(peer.name, "it is reached by DICOMweb alone")
                 continue
             try:
                 for key in keys:
@@ -111,8 +126,13 @@ class Enquiry:
                     if studies:
                         yield from ((uid, peer.name) for uid in studies)
                         return
+                self.asked.append(peer.name)
             except PeerError as error:
-                self.warn(f"porta: {peer.name} could not be asked: {error}")
+                self._could_not_ask(peer.name, error)
+
+    def _could_not_ask(self, name: str, why: object) -> None:
+        self.unasked.append(name)
+        self.warn(f"porta: {name} could not be asked: {why}")
 
     def remote(self, name: str) -> Remote:
         """The peer as it is asked."""

@@ -266,6 +266,14 @@ def start(
     return Server(listener, door)
 
 
+def judge(
+    callers: Sequence[Caller], ae_title: str, calling_ae_title: str, called_ae_title: str, address: str
+) -> Refusal | None:
+    """Return why somebody would not be let in who calls `ae_title`, with nobody inside; None: would be."""
+    refusal = _Door(ae_title, callers, 1).enter(calling_ae_title, called_ae_title, address)
+    return refusal and refusal[0]
+
+
 class _Door:
     """Who comes in, and how many at once. It never waits, not for a name service either."""
 

@@ -56,6 +56,7 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_po
     scu.echo(site.remote, calling_ae_title="CT7", timeout_s=5)
     with pytest.raises(AssociationRefused):
         scu.echo(site.remote, calling_ae_title="MODALITY", timeout_s=5)
+    assert "MODALITY at 127.0.0.1 was refused (CALLING_AE_TITLE, 1 time, last " in site.porta("study", "1.2.3").stdout
 
     renamed = dict(site.changes)
     site.changes = renamed | {'model = "resnet50"': 'model = "nonsense"'}

@@ -14,16 +14,17 @@ from daemon.administration.absences import Absence, refusal_sentence
 from daemon.administration.enquiry import is_uid, print_study
 from daemon.administration.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
 from daemon.choice import Choice, Chosen
-from daemon.configuration.config import Config, Rule
+from daemon.configuration.config import Config, Peer, Rule
 from daemon.errors import BadRequest
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
 from daemon.ledger.store import Ledger, Outgoing
+from daemon.storage.note import Note
 from daemon.storage.quarantine import Entry, Quarantine
 from daemon.storage.spool import Spool, progress_file
-from dicom_io.errors import RejectReason
+from dicom_io.errors import PeerUnreachable, RejectReason
 from dicom_io.files.uids import derive_uid
 from dicom_io.network.scp import Refusal as Why
 from dicom_io.network.studies import HeldSeries
@@ -242,19 +243,20 @@ def cancelled(office: Office) -> None:
     office.ledger.cancel(office.close(1).id, now=office.at + 30)
 
 
+NOT_THERE = " archive was asked by C-FIND, and no such study is there."
 STUDY, SERIES = derive_uid("study", 1), derive_uid("series", 1)
 FATES: list[tuple[Callable[[Office], None], Fate, str, str]] = [
     (
         not_sent,
         Fate.NOT_SENT,
         STUDY,
-        "Nothing of it came, and nobody was refused in the last 24 h. Send it to PORTA at port 11112.",
+        f"Nothing of it came, and nobody was refused in the last 24 h.{NOT_THERE} Send it to PORTA at port 11112.",
     ),
     (
         is_refused,
         Fate.REFUSED,
         STUDY,
-        "Nothing of it came. CT9 at 192.0.2.9 was refused (CALLING_AE_TITLE, 3 times, last <time>): "
+        f"Nothing of it came.{NOT_THERE} CT9 at 192.0.2.9 was refused (CALLING_AE_TITLE, 3 times, last <time>): "
         'there is no [[peer]] with ae_title = "CT9" and accept = true: add it here, or correct the title there.',
     ),
     (
@@ -392,43 +394,67 @@ def test_what_was_set_aside_of_a_study(office: Office, make_ct: Callable[..., by
     found, lines = office.ask(STUDY)
     assert (found, lines[-1]) == (
         False,
-        "1 image of it came and could not be taken in (UNDECODABLE): `porta quarantine` lists them.",
+        f"1 image of it came and could not be taken in (UNDECODABLE): `porta quarantine` lists them.{NOT_THERE}",
     )
     office.receive(1)
     assert "  in quarantine: 1 images: `porta quarantine` lists them" in office.ask(STUDY)[1]
 
 
+LET_IN = "the configuration would let it in now: have the study sent again."
+
+
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("changes", "peer", "sentence"),
     [
-        ({"reason": "CALLING_HOST"}, 'its [[peer]] names another host: enter host = "192.0.2.9", or leave it out.'),
+        (
+            {"reason": "CALLING_HOST"},
+            {"host": "192.0.2.1"},
+            'its [[peer]] names another host: enter host = "192.0.2.9", or leave it out.',
+        ),
         (
             {"reason": "CALLED_AE_TITLE", "called_ae_title": "LIVER"},
+            {},
             "it called LIVER, and Porta is PORTA: enter PORTA there, or change [dicom] ae_title here.",
         ),
         (
             {"reason": "LOCAL_LIMIT"},
+            {},
             "more associations at once than maximum_associations: it tries again, or raise that.",
         ),
         (
             {"kind": RefusalKind.CONTEXT, "reason": "1.2.840.10008.5.1.4.1.1.2"},
+            {},
             "Porta takes images in syntaxes that it can decode.",
         ),
-        ({"kind": RefusalKind.BROKEN_OFF, "reason": "ABORTED"}, "have the study sent again."),
+        ({"kind": RefusalKind.BROKEN_OFF, "reason": "ABORTED"}, {}, "have the study sent again."),
+        ({"reason": "CALLING_AE_TITLE"}, {}, LET_IN),
+        ({"reason": "CALLING_HOST"}, {"networks": ("192.0.2.0/24",)}, LET_IN),
+        ({"reason": "CALLED_AE_TITLE"}, {}, LET_IN),
+        ({"reason": "CALLING_AE_TITLE"}, {"accept": False}, "add it here, or correct the title there."),
+        (
+            {"reason": "CALLING_AE_TITLE"},
+            {"tls": True},
+            "its [[peer]] has tls = true: have it call over TLS, or take that away; then have the study sent again.",
+        ),
     ],
     ids=str,
 )
-def test_each_refusal_says_what_to_change(office: Office, changes: dict[str, Any], sentence: str):
-    """Here, or at the sender."""
-    said = refusal_sentence(refused(office, **changes), office.config)
+def test_each_refusal_says_what_to_change(office: Office, changes: dict[str, Any], peer: dict[str, Any], sentence: str):
+    """Here, or at the sender, as the configuration is today: a title or a peer may have been changed since."""
+    sender = Peer(**{"name": "ct9", "ae_title": "CT9", "accept": True} | peer)
+    config = office.config.model_copy(update={"peers": (*office.config.peers, sender)})
+    said = refusal_sentence(refused(office, **changes), config)
     assert said.startswith(("CT9 at 192.0.2.9 ", "An association of CT9 at 192.0.2.9 "))
     assert said.endswith(sentence)
 
 
-def test_the_advice_knows_every_reason(office: Office):
-    """For each reason of an A-ASSOCIATE-RJ there is one; the last is for those that pass by themselves."""
-    said = {why: refusal_sentence(refused(office, reason=str(why)), office.config) for why in Why}
-    assert len({text.partition("): ")[2] for text in said.values()}) == len(Why)
+def test_a_mended_configuration_that_the_service_does_not_have_yet(office: Office):
+    """It refuses as before until it is told."""
+    ct9 = Peer(name="ct9", ae_title="CT9", accept=True)
+    refused(office)
+    old, office.config = office.config, office.config.model_copy(update={"peers": (*office.config.peers, ct9)})
+    with office.spool.lock(Note.of(old).text):
+        assert office.ask(STUDY)[1][-1].endswith("would let it in now: `porta reload`, then have the study sent again.")
 
 
 def test_an_old_refusal_is_nobody_s(office: Office):
@@ -455,12 +481,26 @@ def test_asked_for_by_what_only_the_archive_knows(office: Office, key: str, read
 
 def test_nobody_knows_it(office: Office):
     """Neither we nor the archive; a study that only the archive has is said so."""
-    assert office.ask("4711") == (
-        False,
-        ["no study", "Nothing of it came, and nobody was refused in the last 24 h. Send it to PORTA at port 11112."],
-    )
+    none = f"Nothing of it came, and nobody was refused in the last 24 h.{NOT_THERE} Send it to PORTA at port 11112."
+    assert office.ask("4711") == (False, ["no study", none])
     office.archive["StudyInstanceUID", STUDY] = [STUDY]
     assert "archive has it: 1 series, 312 images." in office.ask(STUDY)[1][-1]
+
+
+def test_an_archive_that_cannot_be_asked(office: Office, monkeypatch: pytest.MonkeyPatch):
+    """Or that is not asked: whoever reads the answer knows that it is not the last word."""
+
+    def away(*_: Any, **__: Any) -> list[str]:
+        raise PeerUnreachable("127.0.0.1:104: Connection refused")
+
+    monkeypatch.setattr(enquiry, "find_studies", away)
+    assert "archive could not be asked. Send it" in office.ask("4711")[1][-1]
+    web = Peer(name="archive", ae_title="ARCHIVE", url="https://pacs.example")
+    office.config = office.config.model_copy(update={"peers": (web,)})
+    assert "archive could not be asked. Send it" in office.ask("4711")[1][-1]
+    office.config = office.config.model_copy(update={"peers": (web,), "destinations": ()})
+    said = office.ask("4711")[1][-1]
+    assert "No archive was asked: no [[peer]] has query = true, and none is a destination. Send it" in said
 
 
 @pytest.mark.parametrize("value", ["", "  ", "*", "47?1", "a\\b"])
