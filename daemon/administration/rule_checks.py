@@ -3,11 +3,11 @@
 import re
 from collections.abc import Iterator, Sequence
 
+from daemon.administration.rule_logic import WILD, can_match
 from daemon.configuration.config import Config, Rule
-from daemon.configuration.match import PHASES, RE, Match, parse_range
-from daemon.routing import fits
+from daemon.configuration.match import RE, Match
 
-REGEX = re.compile(r"\.\*|\.\+|\\[dwsDWSb]|^\^|\$$|\(.*\|.*\)|\(\?")
+REGEX = re.compile(r"\.[*+]|\\[dwsDWSb.]|^\^|\$$|\(.*\|.*\)|\(\?|\)[?+{]|\][+{]|\{\d+(,\d*)?\}")
 """Signs of a regular expression in what is a glob."""
 
 
@@ -19,16 +19,24 @@ def doubts(config: Config) -> Iterator[tuple[str, str]]:
     elif not rules:
         yield "every rule has enabled = false: every series ends as NO_RULE", "enable one"
     for place, rule in enumerate(rules):
-        earlier = next((other for other in rules[:place] if covers(other.match, rule.match)), None)
-        if excludes_itself(rule.match):
-            yield f"rule {rule.name} never matches: `not` excludes all that it asks for", "narrow its `not`"
-        elif earlier:
+        if not can_match(rule.match):
+            why = "`not` excludes all that it asks for"
+            if not can_match(rule.match.model_copy(update={"none_of": None})):
+                why = "what it asks for excludes itself"
+            yield f"rule {rule.name} never matches: {why}", "ask for less, or narrow its `not`"
+        elif shadows := shadows_of(rule, rules[:place]):
+            names = " and ".join(other.name for other in shadows)
             yield (
-                f"rule {rule.name} is never reached: all that it matches falls under {earlier.name} before",
-                f"put {rule.name} before {earlier.name}, or narrow {earlier.name}",
+                f"rule {rule.name} is never reached: all that it matches falls under {names} before",
+                f"put {rule.name} before {shadows[0].name}, or narrow {names}",
             )
         for keyword, pattern in _globs(rule.match):
-            if REGEX.search(pattern):
+            if any("[" in text for text in WILD.split(pattern)):
+                yield (
+                    f'rule {rule.name}: {keyword} = "{pattern}" has a [ without a ], which stands for itself',
+                    "close the list of characters; or write [[] where a [ is meant",
+                )
+            elif REGEX.search(pattern):
                 yield (
                     f'rule {rule.name}: {keyword} = "{pattern}" looks like a regular expression, and is a glob',
                     f'write "{RE}{pattern}"; or * for any text, ? for one character, a list for alternatives',
@@ -55,47 +63,21 @@ def _doubts_of_peers(config: Config, rules: Sequence[Rule]) -> Iterator[tuple[st
 
 
 def covers(wide: Match, narrow: Match) -> bool:
-    """True where all that `narrow` matches is matched by `wide` too, as far as what they ask for shows."""
-    asked = list(_joined(narrow))
-    if any(covers(wide, part) for match in asked for part in match.all_of or ()):
-        return True
-    if any(match.any_of and all(covers(wide, part) for part in match.any_of) for match in asked):
-        return True
-    return (
-        all(
-            any(_all_fit(match.texts.get(keyword, ()), patterns) for match in asked)
-            for keyword, patterns in wide.texts.items()
-            if "*" not in patterns
-        )
-        and all(
-            any(_all_lie(match.numbers.get(keyword, ()), ranges) for match in asked)
-            for keyword, ranges in wide.numbers.items()
-        )
-        and _is_subset(wide.phase, [match.phase for match in asked], every=PHASES)
-        and _is_subset(wide.hours, [match.hours for match in asked])
-        and (wide.answered is None or any(match.answered == wide.answered for match in asked))
-        and all(covers(part, narrow) for part in wide.all_of or ())
-        and (not wide.any_of or any(covers(part, narrow) for part in wide.any_of))
-        and all(any(covers(other, part) for other in _excluded(asked)) for part in wide.none_of or ())
-    )
+    """True where all that `narrow` matches is certain to be matched by `wide` too."""
+    return not can_match(narrow, [wide])
 
 
-def excludes_itself(match: Match) -> bool:
-    """True where one of what a rule excludes holds of all that it asks for."""
-    asked = match.model_copy(update={"none_of": None})
-    return any(covers(part, asked) for part in match.none_of or ())
-
-
-def _joined(match: Match) -> Iterator[Match]:
-    """The match, and all that must hold with it."""
-    yield match
-    for part in match.all_of or ():
-        yield from _joined(part)
-
-
-def _excluded(asked: Sequence[Match]) -> Iterator[Match]:
-    for match in asked:
-        yield from match.none_of or ()
+def shadows_of(rule: Rule, earlier: Sequence[Rule]) -> list[Rule]:
+    """The fewest of the rules before one under which all falls that it matches; none where something may be left."""
+    alone = next((other for other in earlier if covers(other.match, rule.match)), None)
+    if alone or can_match(rule.match, [other.match for other in earlier]):
+        return [alone] if alone else []
+    needed = list(earlier)
+    for other in earlier:
+        rest = [one for one in needed if one is not other]
+        if not can_match(rule.match, [one.match for one in rest]):
+            needed = rest
+    return needed
 
 
 def _globs(match: Match) -> Iterator[tuple[str, str]]:
@@ -104,35 +86,3 @@ def _globs(match: Match) -> Iterator[tuple[str, str]]:
         yield from ((keyword, pattern) for pattern in patterns if not pattern.startswith(RE))
     for part in (*(match.any_of or ()), *(match.all_of or ()), *(match.none_of or ())):
         yield from _globs(part)
-
-
-def _is_subset(
-    wide: tuple[str, ...] | None, narrow: Sequence[tuple[str, ...] | None], *, every: tuple[str, ...] | None = None
-) -> bool:
-    """True where one of the narrow lists holds nothing but what the wide one does; None asks for nothing."""
-    return wide is None or set(wide) == set(every or ()) or any(one and set(one) <= set(wide) for one in narrow)
-
-
-def _all_lie(ranges: tuple[str, ...], wide: tuple[str, ...]) -> bool:
-    return bool(ranges) and all(any(parse_range(one).within(parse_range(other)) for other in wide) for one in ranges)
-
-
-def _all_fit(patterns: tuple[str, ...], wide: tuple[str, ...]) -> bool:
-    return bool(patterns) and all(_any_covers(wide, pattern) for pattern in patterns)
-
-
-def _any_covers(patterns: tuple[str, ...], pattern: str) -> bool:
-    if pattern.startswith(RE):
-        return pattern in patterns
-    is_text = not set(pattern) & set("*?[")
-    wanted = pattern.casefold()
-    return any(
-        wanted == one.casefold() or (is_text and fits(pattern, one)) or _is_within(wanted, one.casefold())
-        for one in patterns
-    )
-
-
-def _is_within(pattern: str, other: str) -> bool:
-    """True for `*liver*` within `*iver*`: a text between stars, and one that it holds."""
-    inner, outer = pattern.strip("*"), other.strip("*")
-    return other == f"*{outer}*" and not set(inner + outer) & set("*?[") and outer in inner

@@ -4,18 +4,24 @@ import json
 import socket
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from itertools import product
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from pydicom import Dataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from daemon.administration.checkup import Result, checks, offer_of, print_checks
-from daemon.administration.rule_checks import covers, doubts
+from daemon.administration.rule_checks import covers, doubts, shadows_of
+from daemon.administration.rule_logic import are_apart, is_within_pattern
 from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
 from daemon.ledger.store import Ledger
+from daemon.routing import Candidate, fits, mismatch
 from daemon.storage.note import Note
 from daemon.storage.spool import Spool
 from dicom_io.network.commitment import COMMITMENT
@@ -289,7 +295,25 @@ def as_read(value: Any) -> Any:
         ({"Modality": "CT"}, {"all": [{"Modality": "CT"}, {"SeriesDescription": "*liver*"}]}, True),
         ({"Modality": "CT", "SeriesDescription": "*"}, {"all": [{"Modality": "CT"}]}, True),
         ({"all": [{"Modality": "CT"}, {"KVP": "> 90"}]}, {"Modality": "CT"}, False),
-        ({"not": {"Modality": "MR"}}, {"Modality": "CT"}, False),
+        ({"not": {"Modality": "MR"}}, {"Modality": "CT"}, True),
+        ({"not": {"Modality": "MR"}}, {"Modality": "M*"}, False),
+        ({"not": {"SeriesDescription": "*scout*"}}, {"SeriesDescription": "liver*"}, False),
+        ({"not": {"SeriesDescription": "scout*"}}, {"SeriesDescription": "liver*"}, True),
+        ({"not": {"ImageType": "LOCALIZER"}}, {"ImageType": "AXIAL"}, False),
+        ({"not": {"hours": "18:00-07:00"}}, {"hours": "08:00-12:00"}, True),
+        ({"not": {"phase": "unknown"}}, {"phase": "portal"}, True),
+        ({"not": {"SliceThickness": "> 5"}}, {"SliceThickness": "<= 3"}, True),
+        ({"not": {"Modality": "CT"}}, {"not": {"Modality": ("CT", "MR")}}, True),
+        ({"hours": ["07:00-12:00", "12:00-18:00"]}, {"hours": "08:00-17:00"}, True),
+        ({"hours": "22:00-06:00"}, {"hours": ["23:00-01:00", "02:00-03:00"]}, True),
+        ({"hours": "22:00-06:00"}, {"hours": "05:00-07:00"}, False),
+        ({"SliceThickness": ["< 2", "2..4"]}, {"SliceThickness": "1..3"}, True),
+        ({"answered": True}, {"answered": True, "Modality": "CT"}, True),
+        ({"SeriesDescription": "*ab?*"}, {"SeriesDescription": "*abd*men*"}, True),
+        ({"SeriesDescription": "*[ab]*"}, {"SeriesDescription": "*abd*"}, True),
+        ({"SeriesDescription": "*[ab]*"}, {"SeriesDescription": "*?bd*"}, True),
+        ({"SeriesDescription": "[b-a]"}, {"SeriesDescription": "a"}, False),
+        ({"SeriesDescription": "?bd"}, {"SeriesDescription": "*bd"}, False),
         ({"not": {"Modality": "MR"}}, {"not": {"Modality": ("MR", "PT")}}, True),
     ],
     ids=str,
@@ -297,6 +321,92 @@ def as_read(value: Any) -> Any:
 def test_a_rule_that_is_never_reached(earlier: dict[str, Any], later: dict[str, Any], does: bool):
     """Only where it is certain."""
     assert covers(rule(**earlier).match, rule(**later).match) is does
+
+
+@pytest.mark.parametrize(
+    ("rules", "shadows"),
+    [
+        ([{"Modality": "CT"}, {"Modality": "MR"}, {"Modality": ("CT", "MR")}], ["0", "1"]),
+        ([{"Modality": "CT"}, {"Modality": "PT"}, {"Modality": "MR"}, {"Modality": ("CT", "MR")}], ["0", "2"]),
+        ([{"phase": "portal"}, {"phase": ["native", "arterial", "delayed", "unknown"]}, {}], ["0", "1"]),
+        ([{"phase": "portal"}, {"phase": ["native", "arterial", "delayed"]}, {}], []),
+        ([{"hours": "07:00-18:00"}, {"hours": "18:00-07:00"}, {"Modality": "CT"}], ["0", "1"]),
+        ([{"hours": "07:00-18:00"}, {"hours": "18:00-06:59"}, {"Modality": "CT"}], []),
+        ([{"answered": True}, {"answered": False}, {"Modality": "CT"}], ["0", "1"]),
+        ([{"SliceThickness": "<= 3"}, {"SliceThickness": "> 3"}, {"SliceThickness": "1..5"}], ["0", "1"]),
+        ([{"SliceThickness": "<= 3"}, {"SliceThickness": "> 3"}, {"Modality": "CT"}], []),
+        (
+            [
+                {"Modality": "CT", "SeriesDescription": "*liver*"},
+                {"Modality": "CT", "not": {"SeriesDescription": "*liver*"}},
+                {"Modality": "CT"},
+            ],
+            ["0", "1"],
+        ),
+        (
+            [{"any": [{"Modality": "CT"}, {"phase": "portal"}]}, {"not": {"phase": "portal"}}, {"Modality": "PT"}],
+            ["0", "1"],
+        ),
+    ],
+    ids=str,
+)
+def test_rules_that_shadow_another_together(rules: list[dict[str, Any]], shadows: list[str]):
+    """By lists, hours, phases, numbers and what they exclude; the fewest of them are named."""
+    *earlier, last = [rule(str(number), **match) for number, match in enumerate(rules)]
+    assert [one.name for one in shadows_of(last, earlier)] == shadows
+
+
+def test_many_rules_are_looked_at_within_bounds():
+    """Where a question is too large it is not decided, and nothing is said."""
+    many = [rule(str(n), SeriesDescription=f"*{n}*", StudyDescription=f"*{n}*") for n in range(60)]
+    assert shadows_of(rule(Modality="CT"), many) == []
+
+
+ATOMS = st.sampled_from(
+    [
+        {"Modality": "CT"},
+        {"Modality": ("CT", "MR")},
+        {"SeriesDescription": "*liver*"},
+        {"SeriesDescription": "re:^l"},
+        {"SliceThickness": ("<= 3", "5")},
+        {"SliceThickness": "> 1"},
+        {"answered": True},
+    ]
+)
+MATCHES = st.recursive(
+    ATOMS,
+    lambda parts: st.builds(
+        lambda key, some: {key: some}, st.sampled_from(["any", "all", "not"]), st.lists(parts, min_size=1, max_size=3)
+    ),
+    max_leaves=4,
+)
+
+
+@given(st.lists(MATCHES, min_size=1, max_size=4))
+def test_no_series_reaches_a_rule_that_is_said_to_be_never_reached(matches: list[dict[str, Any]]):
+    """As the service matches them; tried with series of every kind that these rules distinguish."""
+    *earlier, last = [rule(str(number), **match) for number, match in enumerate(matches)]
+    if not shadows_of(last, earlier):
+        return
+    for modality, description, thickness, is_answered in product(
+        ("CT", "MR", "PT"), ("liver", "my liver", "lung", ""), ("1", "2", "4", "5", None), (True, False)
+    ):
+        header = Dataset()
+        header.Modality, header.SeriesDescription, header.SliceThickness = modality, description, thickness
+        series = Candidate(header, "CT1", 0.0, lambda answered=is_answered: answered)  # type: ignore[misc]
+        assert mismatch(last, series) or not all(mismatch(one, series) for one in earlier)
+
+
+GLOBS = st.text(alphabet="abC*?[]!", max_size=6).filter(bool)
+
+
+@given(st.lists(GLOBS, min_size=2, max_size=2), st.text(alphabet="abC[]", max_size=5))
+def test_what_is_said_of_two_globs_holds_of_every_text(globs: list[str], text: str):
+    """Within: who fits the one fits the other. Apart: nobody fits both."""
+    narrow, wide = globs
+    if fits(text, narrow):
+        assert fits(text, wide) or not is_within_pattern(narrow, wide)
+        assert not fits(text, wide) or not are_apart(narrow, wide)
 
 
 def said_of(config: Config) -> list[str]:
@@ -333,6 +443,8 @@ def test_a_rule_that_excludes_itself(make_config: Callable[..., Config]):
     """What it asks for is what it does not want."""
     never = rule(Modality="CT", SeriesDescription="*liver*", **{"not": {"SeriesDescription": "*liv*"}})
     assert said_of(make_config(rule=(never,))) == ["rule rule never matches: `not` excludes all that it asks for"]
+    both = rule(**{"all": [{"Modality": "CT"}, {"Modality": "MR"}]})
+    assert said_of(make_config(rule=(both,))) == ["rule rule never matches: what it asks for excludes itself"]
     some = rule(Modality="CT", **{"not": {"SeriesDescription": "*scout*"}})
     assert said_of(make_config(rule=(some,))) == []
 
@@ -344,7 +456,10 @@ def test_what_is_a_regular_expression_may_look_like_one(make_config: Callable[..
     assert any("looks like a regular expression" in said for said in said_of(make_config(rule=(nested,))))
 
 
-@pytest.mark.parametrize("pattern", [".*liver.*", "^CT$", r"CT\d+", "(CT|MR)", "(?i)liver", "liver$"])
+@pytest.mark.parametrize(
+    "pattern",
+    [".*liver.*", "^CT$", r"CT\d+", "(CT|MR)", "(?i)liver", "liver$", "abd(omen)?", "[ab]+", "CT[0-9]{2}"],
+)
 def test_patterns_of_another_language(make_config: Callable[..., Config], pattern: str):
     """They match nothing, or something else."""
     assert any(
@@ -352,10 +467,19 @@ def test_patterns_of_another_language(make_config: Callable[..., Config], patter
     )
 
 
-@pytest.mark.parametrize("pattern", ["*liver*", "CT?", "[abc]*", "5.0 x 5.0", "B30f", "Liver (portal)", "a|b"])
+@pytest.mark.parametrize(
+    "pattern", ["*liver*", "CT?", "[abc]*", "5.0 x 5.0", "B30f", "Liver (portal)*", "a|b", "C+", "[[]x]"]
+)
 def test_patterns_that_are_globs(make_config: Callable[..., Config], pattern: str):
     """What a description may well hold is no regular expression."""
     assert not any("regular" in said for said in said_of(make_config(rule=(rule(SeriesDescription=pattern),))))
+
+
+@pytest.mark.parametrize("pattern", ["[abc", "CT [*", "x[!]"])
+def test_a_list_of_characters_that_does_not_end(make_config: Callable[..., Config], pattern: str):
+    """It stands for itself, which nobody means."""
+    (said,) = said_of(make_config(rule=(rule(SeriesDescription=pattern),)))
+    assert said == f'rule rule: SeriesDescription = "{pattern}" has a [ without a ], which stands for itself'
 
 
 def test_every_form_is_offered_as_it_is_written():
