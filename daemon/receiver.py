@@ -21,6 +21,9 @@ from dicom_io.network.commitment import Report
 from dicom_io.network.endings import Ending
 from dicom_io.tls import LiveContext
 
+CHECKING_AE_TITLE = "PORTA-CHECK"
+"""The title by which `porta check` has the service refuse it: of no study, and not remembered for `porta study`."""
+
 MOST_PENDING = 200
 MOST_BROKEN_OFF = 10_000
 
@@ -174,7 +177,8 @@ class Receiver:
             called_ae_title=refused.called_ae_title,
             host=refused.calling_host,
         )
-        self._count(RefusalKind.ASSOCIATION, refused.reason, refused)
+        if refused.calling_ae_title.strip() != CHECKING_AE_TITLE:
+            self._count(RefusalKind.ASSOCIATION, refused.reason, refused)
 
     def _contexts_refused(self, refused: scp.ContextsRefused) -> None:
         log.warning(

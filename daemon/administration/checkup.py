@@ -4,66 +4,33 @@ import json
 import os
 import socket
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
-from enum import StrEnum
+from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
-from pydicom.uid import (
-    CTImageStorage,
-    EncapsulatedPDFStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
-)
-
+from daemon.administration.checked import Checked, Result
+from daemon.administration.conditions import halt_of
 from daemon.administration.opened import running_service
+from daemon.administration.peer_checks import peer_checks
 from daemon.administration.rule_checks import doubts
-from daemon.configuration.config import Config, Destination, Peer
-from daemon.delivery.statuses import (
-    ADVICE,
-    CLASS_NOT_ACCEPTED,
-    COMMITMENT_NOT_ACCEPTED,
-    FIND_NOT_ACCEPTED,
-    SYNTAX_NOT_ACCEPTED,
-    status_code,
-)
+from daemon.configuration.config import Config, Destination
 from daemon.errors import LedgerUnavailable, StorageUnusable
-from daemon.ledger.database import Database
+from daemon.ledger.desk import Desk
+from daemon.ledger.searches import HALTED, JobFilter
+from daemon.ledger.store import Ledger
+from daemon.receiver import CHECKING_AE_TITLE, would_refuse
 from daemon.storage.spool import Spool
 from daemon.terminal import say
-from dicom_io.errors import AssociationRefused, CertificateUnusable, ContextNotAccepted, PeerError, PeerUnreachable
+from dicom_io.errors import AssociationRefused, CertificateUnusable, PeerError
 from dicom_io.expiry import WARNED_DAYS, days_left
-from dicom_io.network.commitment import COMMITMENT
-from dicom_io.network.examination import GET, NOBODY, Offer, ask, compressed, connect, examine, uncompressed
-from dicom_io.network.scu import Remote
-from dicom_io.web import objects
-from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
-
-LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Label Map Segmentation Storage."""
+from dicom_io.network import scu
 
 RECOMMENDED_MB = 4096
 """Service and worker hold up to 3.2 GB for 300 slices of 512 x 512 (docs/benchmarks.md)."""
 
-
-class Result(StrEnum):
-    """How a check ended. A warning does not make the command fail."""
-
-    OK = "OK"
-    WARNING = "WARNING"
-    FAILED = "FAILED"
-
-
-@dataclass(frozen=True)
-class Checked:
-    """One thing that was looked at: what was found, and what to do about it."""
-
-    name: str
-    result: Result
-    said: str
-    remedy: str | None = None
-
+OTHER_USER = "run this as the service's user"
 
 Storing = Callable[[Config, Destination], Iterator[Checked]]
 """`daemon.administration.storing.store_test_object`, which loads what writes SRs."""
@@ -93,11 +60,13 @@ def print_checks(config: Config, *, as_json: bool, storing: Storing | None = Non
 def checks(config: Config, *, storing: Storing | None = None) -> Iterator[Checked]:
     """Look at one thing after the other; with `storing` also at what becomes of an object, at each destination."""
     spool = Spool(config.storage.root)
-    service = running_service(config)
-    running = spool.running() is not None
-    yield _ledger(config)
-    yield _root(spool)
-    yield _disk(config)
+    service, running = None, False
+    with suppress(StorageUnusable):  # which the root's line says
+        service, running = running_service(config), spool.running() is not None
+    yield from _ledger(config)
+    yield (root := _root(spool))
+    if root.result == Result.OK:
+        yield _disk(config)
     yield _port(config, running=running)
     yield _memory(config)
     yield from _certificates(config)
@@ -107,26 +76,34 @@ def checks(config: Config, *, storing: Storing | None = None) -> Iterator[Checke
         said = "the service runs with other peers, destinations or rules than the file has now"
         yield Checked("configuration", Result.WARNING, said, "`porta reload`")
     for peer in config.peers:
-        yield from _peer(config, peer)
+        yield from peer_checks(config, peer)
     if storing is not None:
         for destination in config.destinations:
             yield from storing(config, destination)
 
 
-def _ledger(config: Config) -> Checked:
+def _ledger(config: Config) -> Iterator[Checked]:
     path = Path(config.ledger_url.removeprefix("sqlite:///"))
     where = str(path) if config.ledger_url.startswith("sqlite:///") else "the database of [ledger] url"
-    if where == str(path) and not path.exists():
-        return Checked("ledger", Result.OK, f"{where} is not there yet, and is made by the first start")
-    database = Database(config.ledger_url)
     try:
-        there, ours = database.versions()
+        if where == str(path) and not path.exists():
+            yield Checked("ledger", Result.OK, f"{where} is not there yet, and is made by the first start")
+            return
+        ledger = Ledger(config.ledger_url)
+        there, ours = ledger.database.versions()
+    except OSError as error:
+        yield Checked("ledger", Result.FAILED, f"{where}: {error.strerror}", OTHER_USER)
     except LedgerUnavailable as error:
-        return Checked(
-            "ledger", Result.FAILED, f"{where}: {error}", "is it running, and are host, user and password right"
-        )
-    finally:
-        database.close()
+        remedy = "is it running, and are host, user and password right"
+        yield Checked("ledger", Result.FAILED, f"{where}: {error}", remedy)
+    else:
+        yield _of_version(where, there, ours)
+        if there == ours:
+            yield _halted(Desk(ledger))
+        ledger.close()
+
+
+def _of_version(where: str, there: str | None, ours: str) -> Checked:
     if there is None:
         return Checked("ledger", Result.OK, f"{where} answers; its tables are made by the first start")
     if there > ours:
@@ -136,23 +113,32 @@ def _ledger(config: Config) -> Checked:
     return Checked("ledger", Result.OK, f"{where} answers, its tables are {state}")
 
 
+def _halted(desk: Desk) -> Checked:
+    """What stands still until a person has it go on."""
+    jobs = desk.jobs(JobFilter(states=(HALTED,)))
+    deliveries = desk.deliveries(jobs)
+    codes = Counter(str(halt_of(job, deliveries[job.id])) for job in jobs)
+    if not jobs:
+        return Checked("jobs", Result.OK, "none stands still")
+    said = ", ".join(f"{count} {code}" for code, count in codes.most_common())
+    stand = "1 job stands" if len(jobs) == 1 else f"{len(jobs)} jobs stand"
+    remedy = "`porta jobs --state HALTED` lists them, `porta study` says of each what to do"
+    return Checked("jobs", Result.WARNING, f"{stand} still: {said}", remedy)
+
+
 def _root(spool: Spool) -> Checked:
-    root = spool.root
-    there = _nearest(root)
+    root, user = spool.root, f"user {os.geteuid()}"
     try:
-        if root.exists():
+        there = _nearest(root)
+        if there == root:
             spool.refuse_other_user()
-    except (StorageUnusable, OSError) as error:
-        said = str(error) if isinstance(error, StorageUnusable) else f"{root}: {error.strerror}"
-        return Checked("storage", Result.FAILED, said)
-    user = f"user {os.geteuid()}"
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
-        return Checked(
-            "storage",
-            Result.FAILED,
-            f"{there} is no folder that {user} may write in",
-            "run as another user, or change its owner",
-        )
+        if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK) or os.statvfs(there).f_blocks == 0:
+            remedy = "run as another user, change its owner, or choose another [storage] root"
+            return Checked("storage", Result.FAILED, f"{there} is no folder that {user} may write in", remedy)
+    except StorageUnusable as error:
+        return Checked("storage", Result.FAILED, str(error))
+    except OSError as error:
+        return Checked("storage", Result.FAILED, f"{root}: {error.strerror}, for {user}", OTHER_USER)
     made = "can be written" if there == root else "is made by the first start"
     return Checked("storage", Result.OK, f"{root} {made}, by {user}")
 
@@ -180,7 +166,7 @@ def _port(config: Config, *, running: bool) -> Checked:
             listener.bind(family[4])
     except OSError as error:
         if running:
-            return Checked("port", Result.OK, f"{where} is Porta's, which runs")
+            return _own_answer(config, where)
         said = f"cannot listen on {where}: {error.strerror}"
         return Checked("port", Result.FAILED, said, "end what listens there, or change [dicom] host or port")
     if running:
@@ -188,6 +174,26 @@ def _port(config: Config, *, running: bool) -> Checked:
             "port", Result.FAILED, f"Porta runs, and nothing listens on {where}", "restart it: the file was changed"
         )
     return Checked("port", Result.OK, f"{where} is free")
+
+
+def _own_answer(config: Config, where: str) -> Checked:
+    """Have the running service answer a C-ECHO, by the title of a peer that may call from here; else have it refuse."""
+    ours, host = config.dicom.ae_title, config.dicom.host
+    here = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)
+    peers = (peer.ae_title for peer in config.accepting_peers)
+    title = next((title for title in peers if would_refuse(config, title, ours, here) is None), None)
+    try:
+        remote = scu.Remote(ours, here, config.dicom.port)
+        scu.echo(remote, calling_ae_title=title or CHECKING_AE_TITLE, timeout_s=config.dicom.acse_timeout_s)
+    except AssociationRefused as error:
+        if title:
+            remedy = "`porta reload`; or does another program listen there?"
+            return Checked("port", Result.FAILED, f"Porta runs, and at {where} {title} is refused: {error}", remedy)
+    except PeerError as error:
+        remedy = "does another program listen there? Else look into Porta's log, and restart it"
+        return Checked("port", Result.FAILED, f"Porta runs, and does not answer at {where}: {error}", remedy)
+    answered = f"answered C-ECHO of {title}" if title else "refused us, as no peer calls from here"
+    return Checked("port", Result.OK, f"{where} is Porta's, which runs and {answered}")
 
 
 def _certificates(config: Config) -> Iterator[Checked]:
@@ -219,119 +225,6 @@ def _memory(config: Config) -> Checked:
     if may < RECOMMENDED_MB:
         return Checked("memory", Result.WARNING, said, f"{RECOMMENDED_MB} MB are recommended for 300 slices")
     return Checked("memory", Result.OK, said)
-
-
-def _peer(config: Config, peer: Peer) -> Iterator[Checked]:
-    name = f"peer {peer.name}"
-    if peer.url is not None:
-        yield _web_service(config, peer)
-        if peer.host is None:
-            return
-    if peer.host is None or peer.port is None:
-        yield Checked(name, Result.OK, "only sends, and is not asked")
-        return
-    remote = Remote(peer.ae_title, peer.host, peer.port, config.tls_with(peer))
-    destination = next((item for item in config.destinations if item.peer == peer.name), None)
-    offers = _offers(destination)
-    asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": config.dicom.acse_timeout_s}
-    try:
-        connect(remote, timeout_s=config.dicom.acse_timeout_s)
-        echoed = examine(remote, list(offers.values()) or [uncompressed(CTImageStorage)], **asking)
-    except PeerError as error:
-        yield Checked(name, Result.FAILED, str(error), remedy(error, config, peer))
-        return
-    yield Checked(name, Result.OK, f"{remote} answered C-ECHO in {echoed.seconds * 1000:.0f} ms")
-    for names, offer in offers.items():
-        taken = echoed.accepted[offer]
-        if taken:
-            yield Checked(name, Result.OK, f"takes {names} ({offer.name}; {', '.join(taken)})")
-        else:
-            yield Checked(name, Result.FAILED, f"does not take {names} ({offer.name})", ADVICE[_refusal(offer)])
-    if uses := _asked_for(peer, destination):
-        try:
-            ask(remote, **asking)
-        except PeerError as error:
-            yield Checked(
-                name, Result.FAILED, f"does not answer C-FIND, for {uses}: {error}", ADVICE[FIND_NOT_ACCEPTED]
-            )
-        else:
-            yield Checked(name, Result.OK, f"answers C-FIND, for {uses}")
-
-
-def _web_service(config: Config, peer: Peer) -> Checked:
-    """Ask a DICOMweb service for an instance that there is not: whoever answers knows us, and can be asked."""
-    name, started = f"peer {peer.name}", time.monotonic()
-    nobody = dict.fromkeys(("study_instance_uid", "series_instance_uid", "sop_instance_uid"), NOBODY)
-    try:
-        objects.holds(peer.web_service, timeout_s=config.dicom.acse_timeout_s, **nobody)
-    except PeerError as error:
-        return Checked(name, Result.FAILED, f"does not answer QIDO-RS: {error}", remedy(error, config, peer))
-    ms = (time.monotonic() - started) * 1000
-    return Checked(name, Result.OK, f"{peer.url} answered QIDO-RS in {ms:.0f} ms")
-
-
-def _offers(destination: Destination | None) -> dict[str, Offer]:
-    """What a destination is to take, by the names of the objects."""
-    if destination is None:
-        return {}
-    by_offer: dict[Offer, list[str]] = {}
-    for form in sorted(destination.profile.forms, key=lambda form: form.name):
-        by_offer.setdefault(offer_of(form), []).append(form.name)
-    offers = {", ".join(names): offer for offer, names in by_offer.items()}
-    if destination.priors:
-        offers["C-GET of earlier results"] = uncompressed(GET)
-    if destination.confirm == "commitment":
-        offers["requests for storage commitment"] = uncompressed(COMMITMENT)
-    return offers
-
-
-def offer_of(form: Form) -> Offer:
-    """The SOP class and the transfer syntaxes of the objects of a form."""
-    if form.sr_class:
-        return uncompressed(SR_SOP_CLASS_UIDS[form.sr_class])
-    if form.kind == "probability":
-        return compressed(SegmentationStorage)
-    if form.kind == "seg":
-        return compressed(LABELMAP) if form.seg_type == "labelmap" else uncompressed(SegmentationStorage)
-    return uncompressed(EncapsulatedPDFStorage if form.kind == "pdf" else SecondaryCaptureImageStorage)
-
-
-def _refusal(offer: Offer) -> str:
-    """The code of why an offer is not taken."""
-    if offer.sop_class_uid == COMMITMENT:
-        return COMMITMENT_NOT_ACCEPTED
-    return SYNTAX_NOT_ACCEPTED if offer.syntaxes[0] == compressed(LABELMAP).syntaxes[0] else CLASS_NOT_ACCEPTED
-
-
-def _asked_for(peer: Peer, destination: Destination | None) -> str:
-    uses = ["query"] if peer.query else []
-    if destination and destination.confirm == "query":
-        uses.append("confirm")
-    if destination and destination.priors:
-        uses.append("priors")
-    return ", ".join(uses)
-
-
-def remedy(error: PeerError, config: Config, peer: Peer) -> str:
-    """Say what to do about a peer that did not do what it was asked."""
-    ours = f"{config.dicom.ae_title}, {_address(config)}, {config.dicom.port}"
-    if peer.url is not None:
-        return ADVICE.get(status_code(error), "look into its own log")
-    if isinstance(error, AssociationRefused):
-        if "called AE title" in str(error):
-            return f'here: is ae_title = "{peer.ae_title}" of [[peer]] {peer.name} right? There: is that its own title?'
-        return f"there: enter {ours} as a node that may associate, store and query"
-    if isinstance(error, ContextNotAccepted):
-        return ADVICE[CLASS_NOT_ACCEPTED]
-    if isinstance(error, PeerUnreachable):
-        return "are host and port right, is it running, is there a firewall?"
-    return "look into its own log"
-
-
-def _address(config: Config) -> str:
-    """The address at which others find us, as far as it is known here."""
-    host = config.dicom.host
-    return socket.gethostname() if host in ("0.0.0.0", "::") else host
 
 
 def _nearest(path: Path) -> Path:

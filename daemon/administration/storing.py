@@ -5,7 +5,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from daemon.administration.checkup import Checked, Result, remedy
+from daemon.administration.checked import Checked, Result
+from daemon.administration.peer_checks import remedy
 from daemon.configuration.config import Config, Destination
 from daemon.delivery.archives import reach
 from daemon.delivery.statuses import ADVICE

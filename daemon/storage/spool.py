@@ -119,13 +119,19 @@ class Spool:
         handle.flush()
 
     def running(self) -> str | None:
-        """Return the note of the service that has locked the root; None where none runs."""
+        """Return the note of the service that has locked the root; None where none runs.
+
+        Raises StorageUnusable for a user who may not read it: whether one runs is not known then.
+        """
         try:
             with (self.root / LOCK).open("rb") as handle:
                 try:
                     fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
                 except BlockingIOError:
                     return handle.read().decode(errors="replace")
+        except PermissionError as error:
+            user = f"user {_name(os.geteuid())} may not read it"
+            raise StorageUnusable(f"storage root {self.root}: {user}: run this as the service's user") from error
         except OSError:
             return None
         return None

@@ -2,10 +2,12 @@
 
 import json
 import socket
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import product
-from typing import Any
+from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from hypothesis import given
@@ -15,12 +17,18 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, evt
 from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
-from daemon.administration.checkup import Result, checks, offer_of, print_checks
+from daemon.administration.checked import Result
+from daemon.administration.checkup import checks, print_checks
+from daemon.administration.peer_checks import offer_of
 from daemon.administration.rule_checks import covers, doubts, shadows_of
 from daemon.administration.rule_logic import are_apart, is_within_pattern
 from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
+from daemon.intake import Intake
+from daemon.jobs import HaltCode
+from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
+from daemon.receiver import Receiver
 from daemon.routing import Candidate, fits, mismatch
 from daemon.storage.note import Note
 from daemon.storage.spool import Spool
@@ -39,7 +47,7 @@ def start_peer() -> Iterator[StartPeer]:
     servers = []
 
     def start(
-        *classes: str, title: str = "ARCHIVE", find: int = 0x0000, strict: bool = False, keeps: bool = False
+        *classes: str, title: str = "ARCHIVE", find: int | None = 0x0000, strict: bool = False, keeps: bool = False
     ) -> int:
         ae = AE(title)
         ae.require_called_aet = strict
@@ -47,6 +55,9 @@ def start_peer() -> Iterator[StartPeer]:
             ae.add_supported_context(uid, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 
         def answer(event: evt.Event) -> Iterator[tuple[int, Any]]:
+            if find is None:
+                event.assoc.abort()
+                return
             if keeps:
                 yield 0xFF00, event.identifier
             yield find, None
@@ -152,6 +163,22 @@ def test_an_archive_that_refuses_queries(free_here: Callable[..., Config], start
     assert said[1].endswith("ended a C-FIND with status 0xA700")
 
 
+def test_an_archive_that_does_not_know_us(free_here: Callable[..., Config], start_peer: StartPeer):
+    """It answers C-ECHO and takes nothing else, or breaks off at a query: titles are looked at before anything else."""
+    config = free_here(start_peer(), destination=(Destination(peer="archive", confirm="query"),))
+    known = (
+        f"there: enter PORTA, 127.0.0.1, {config.dicom.port} as a node that may store and query; here: is "
+        'ae_title = "ARCHIVE" of [[peer]] archive its own title?'
+    )
+    said = [(text.partition(" (")[0], remedy) for result, text, remedy in found(config, "peer archive") if remedy]
+    nothing = f"it takes nothing but C-ECHO; {known}"
+    assert said[:2] == [("does not take seg", nothing), ("does not take sr, verdict", nothing)]
+    assert said[2][1] == "have it answer C-FIND; or take away what asks it: confirm"
+    lost = free_here(start_peer(SEG, SR, FIND, find=None), destination=config.destinations, dicom=config.dicom)
+    (failed,) = [remedy for result, _, remedy in found(lost, "peer archive") if result == Result.FAILED]
+    assert failed == f"may we query there? {known}"
+
+
 def test_titles_that_are_not_known(free_here: Callable[..., Config], start_peer: StartPeer):
     """The title that we call it by, and ours: each ends in what to enter where."""
     (wrong,) = found(free_here(start_peer(SEG, SR, title="ORTHANC", strict=True)), "peer archive")
@@ -174,7 +201,7 @@ def test_titles_that_are_not_known(free_here: Callable[..., Config], start_peer:
 
 
 def test_the_port(free_here: Callable[..., Config], spool: Spool):
-    """Free, another program's, our own, or not the one that the running service listens at."""
+    """Free, another program's, or not the one that the running service listens at."""
     config = free_here()
     (free,) = found(config, "port")
     assert free == (Result.OK, f"127.0.0.1:{config.dicom.port} is free", None)
@@ -189,9 +216,46 @@ def test_the_port(free_here: Callable[..., Config], spool: Spool):
             Result.FAILED,
             f"cannot listen on 127.0.0.1:{config.dicom.port}: Address already in use",
         )
+
+
+def test_our_own_port_answers(free_here: Callable[..., Config], start_peer: StartPeer, spool: Spool, ledger: Ledger):
+    """By C-ECHO of a peer that may call from here; else by a refusal, which `porta study` is not told of."""
+    config = free_here()
+    receiver = Receiver(config, cast(Intake, None), ledger)
+    receiver.start()
+    where = f"127.0.0.1:{config.dicom.port}"
+    strangers = config.model_copy(update={"peers": config.peers[1:]})
+    renamed = config.model_copy(update={"dicom": config.dicom.model_copy(update={"ae_title": "LIVER"})})
+    try:
         with spool.lock(Note.of(config).text):
-            (ours,) = found(config, "port")
-        assert ours[:2] == (Result.OK, f"127.0.0.1:{config.dicom.port} is Porta's, which runs")
+            (echoed,) = found(config, "port")
+            receiver.reload(strangers)
+            (refused,) = found(strangers, "port")
+            (other,) = found(renamed, "port")
+        receiver.tell_refusals()
+        assert {item.calling_ae_title for item in Desk(ledger).refusals(since=0)} == {"MODALITY"}
+    finally:
+        receiver.stop(5)
+    assert echoed == (Result.OK, f"{where} is Porta's, which runs and answered C-ECHO of MODALITY", None)
+    assert refused == (Result.OK, f"{where} is Porta's, which runs and refused us, as no peer calls from here", None)
+    assert other[0] == Result.FAILED and other[1].startswith(f"Porta runs, and at {where} MODALITY is refused: ")
+    hangs_up = socket.create_server(("127.0.0.1", config.dicom.port), reuse_port=False)
+    threading.Thread(target=lambda: hangs_up.accept()[0].close(), daemon=True).start()
+    with spool.lock(Note.of(config).text), hangs_up:
+        ((result, said, _),) = found(config, "port")
+    assert (result, said.startswith(f"Porta runs, and does not answer at {where}: ")) == (Result.FAILED, True)
+
+
+def test_what_stands_still(free_here: Callable[..., Config], ledger: Ledger, make_instance: Callable[..., Any]):
+    """By its reasons; nothing else tells an administrator who only looks."""
+    config = free_here(ledger={"url": str(ledger.database._engine.url)})
+    assert found(config, "jobs") == [(Result.OK, "none stands still", None)]
+    for number, code in enumerate((HaltCode.MODEL_UNUSABLE, HaltCode.MODEL_UNUSABLE, HaltCode.WORKER_FAILED)):
+        ledger.record_instance(make_instance(number), now=1.0)
+        ledger.halt(ledger.all_jobs()[-1], code, now=2.0)
+    ((result, said, remedy),) = found(config, "jobs")
+    assert (result, said) == (Result.WARNING, "3 jobs stand still: 2 MODEL_UNUSABLE, 1 WORKER_FAILED")
+    assert (remedy or "").startswith("`porta jobs --state HALTED` lists them")
 
 
 def test_a_service_with_other_rules(free_here: Callable[..., Config], spool: Spool):
@@ -233,8 +297,10 @@ def test_the_storage_root(free_here: Callable[..., Config], spool: Spool, monkey
         assert found(config, "storage")[0][0] == Result.FAILED
     file = spool.root / "file"
     file.write_text("")
-    below = free_here(storage=Storage(root=file / "root", min_free_mb=0))
-    assert found(below, "storage")[0][:2] == (Result.FAILED, f"{file} is no folder that user 0 may write in")
+    for there in (file, Path("/proc")):  # where nothing is free either
+        below = free_here(storage=Storage(root=there / "root", min_free_mb=1024))
+        assert found(below, "storage")[0][:2] == (Result.FAILED, f"{there} is no folder that user 0 may write in")
+        assert found(below, "disk") == []
     full = free_here(storage=Storage(root=spool.root, min_free_mb=10**9))
     assert found(full, "disk")[0][0] == Result.FAILED
     nearly = free_here(storage=Storage(root=spool.root, min_free_mb=spool.free_mb() * 2 // 3))
