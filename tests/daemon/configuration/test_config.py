@@ -507,7 +507,7 @@ def test_a_fault_names_its_key_and_line_in_plain_words(text: str, fault: str):
 HELPS = re.compile(
     r"must (not )?\b|did you mean|known: |there is none|is not available yet|"  # what is right
     r"\b(a name is|holds|has at most|are for a peer|has no closing|is missing|stands (after|in)|are written)\b|"
-    r"(^|; |: )[a-z ]*\b(add|choose|enter|give|keep|lower|mend|needs|put|raise|remove|set|take|use|write)\b|"
+    r"(^|; |: )[a-z ]*\b(add|choose|enter|give|keep|leave|lower|mend|needs|put|raise|remove|set|take|use|write)\b|"
     r"keys there|stands ="
 )
 """What is right, or what to do."""
