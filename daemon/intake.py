@@ -17,6 +17,7 @@ from pydicom import Dataset
 from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
 from daemon.ledger.belonging import belong, refuse_other_root
+from daemon.ledger.removals import bring_back
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
 from daemon.process import make_files_private
@@ -232,15 +233,21 @@ class Intake:
         return Accepted(Verdict.REPLACED if change else Verdict.STORED, instance.series_instance_uid)
 
     def _restore(self, known: Instance, instance: Instance, part: Part, contents: Contents) -> None:
-        """Keep an instance that came again where the file that was kept of it is damaged or gone."""
+        """Keep an instance that came again where the file that was kept of it is damaged, gone or removed."""
         path = Path(instance.path)
-        with suppress(FileDamaged, OSError):
-            check_spooled(self._spool.root / known.path, known.sha256)
-            return
-        self._spool.keep(part, path)
-        if instance.path != known.path:  # another sender's file meta information
-            self._ledger.move_instance(known, path=instance.path)
-            self._spool.discard(Path(known.path))
+        with self._spool.removal(shared=True):
+            # Looked up anew: retention, which waits for this lock, may have removed it meanwhile
+            known = self._ledger.versions(known.series_instance_uid, known.sop_instance_uid)[known.version - 1]
+            if known.removed_at is None:
+                with suppress(FileDamaged, OSError):
+                    check_spooled(self._spool.root / known.path, known.sha256)
+                    return
+            self._spool.keep(part, path)
+            if known.removed_at is not None:
+                bring_back(self._ledger.database, known, path=instance.path, now=self._clock())
+            elif instance.path != known.path:  # another sender's file meta information
+                self._ledger.move_instance(known, path=instance.path)
+                self._spool.discard(Path(known.path))
         if header := _described(contents):
             write_sidecar(self._spool.root / path, header, size=part.bytes)
         log.info("instance.restored", **_named(instance))
@@ -286,7 +293,7 @@ def open_storage(config: Config) -> tuple[Spool, Ledger]:
     StorageUnusable also where the ledger is that of another root: its jobs would be judged by files that are not here.
     """
     make_files_private()
-    spool = Spool(config.storage.root, config.storage.min_free_mb)
+    spool = Spool(config.storage.root, *config.storage.watermarks_mb)
     try:
         spool.prepare()
     except StorageUnusable as error:

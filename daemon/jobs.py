@@ -175,7 +175,7 @@ class Job:
     that is what is reported. `replaces_series_instance_uid` and
     `replaces_revision` name the job, of another series of the study, whose results those of this one supersede.
     `before_instance`: it takes back what was sent of the images as they were before this one (the id of its row in the
-    ledger) came as those of another patient or study.
+    ledger) came as those of another patient or study. `removed_at`: when retention removed the files of its results.
     """
 
     id: int
@@ -198,6 +198,7 @@ class Job:
     replaces_series_instance_uid: str | None = None
     replaces_revision: int | None = None
     before_instance: int | None = None
+    removed_at: float | None = None
 
 
 @dataclass(frozen=True)

@@ -38,7 +38,7 @@ _KEYS = """
     revision state from_state to_state stage verb reason code halt rule model priority attempts not_before lease
     calling_ae_title called_ae_title peer destination object objects status result
     instances slices lesions series jobs deliveries associations contexts bytes count missing warnings
-    days quiet_s released_quiet_s duration_s delay_s deadline_s jump_s free_mb memory_mb
+    days quiet_s released_quiet_s duration_s delay_s deadline_s jump_s free_mb min_free_mb resume_free_mb memory_mb
     host port root version sha256 device threads pid exit_code signal
     logger place error frames dropped advice attributes
 """

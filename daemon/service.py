@@ -27,6 +27,8 @@ from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
 from daemon.process import limit_service, tell_systemd
 from daemon.receiver import Receiver
+from daemon.retention.orphans import Orphans
+from daemon.retention.removal import Retention
 from daemon.scheduler import Scheduler
 from daemon.shadows import Shadows
 from daemon.storage.note import Note
@@ -43,6 +45,7 @@ from reports.identity import software_version
 TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
+RETENTION_TICK_S = 60.0
 CERTIFICATES_TICK_S = 86400.0
 WATCHDOG_TICK_S = 10.0
 """How often systemd is told that rounds are made; it waits for several times as long (deploy/porta.service)."""
@@ -67,6 +70,7 @@ class _Common:
     lease: str
     clock: ServiceClock
     quarantine: Quarantine
+    orphans: Orphans
     receiver: Receiver
     locks: defaultdict[str, threading.Lock] = field(default_factory=lambda: defaultdict(threading.Lock))
     """A round of the new configuration begins when that of the same name of the old one has ended."""
@@ -89,6 +93,7 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
         clock = ServiceClock()
         storage = config.storage
         quarantine = Quarantine(spool, storage.quarantine_mb, storage.quarantine_days, clock)
+        intake = Intake(spool, ledger, clock, quarantine)
         common = _Common(
             spool,
             ledger,
@@ -97,10 +102,12 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             f"{host}/{os.getpid()}",
             clock,
             quarantine,
-            Receiver(config, Intake(spool, ledger, clock, quarantine), ledger, clock),
+            Orphans(spool, ledger, intake, quarantine, clock),
+            Receiver(config, intake, ledger, clock),
         )
         wait_for_signal = _listen_to_signals()
         Shadows(config, spool, ledger, common.background, clock).sweep()
+        Retention(config, spool, ledger, clock).recover()
         rounds = _Rounds(config, common, listening_since=clock())
         try:
             port = common.receiver.start()
@@ -273,6 +280,8 @@ def _build_scheduler(
     every(LEASE_S / 3, "log", tell_repeated)
     every(LEASE_S / 3, "heartbeat", heartbeat.beat)
     every(TRIMMING_TICK_S, "quarantine", common.quarantine.trim)
+    every(TRIMMING_TICK_S, "orphans", common.orphans.put_in_order)
+    every(RETENTION_TICK_S, "retention", Retention(config, common.spool, ledger, clock).work_off)
     every(WATCHDOG_TICK_S, "watchdog", partial(tell_systemd, "WATCHDOG=1"))
     every(TICK_S, "refusals", common.receiver.tell_refusals)
     every(CERTIFICATES_TICK_S, "certificates", partial(warn_of_certificates, config, clock))

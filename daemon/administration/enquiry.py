@@ -229,6 +229,8 @@ def _lines(case: Case) -> list[str]:
     lines += [f"    not {rule}: {why}" for rule, why in (case.mismatches or {}).items() if rule != job.rule]
     for name, ended_at, seconds in stages_of(case.history):
         lines.append(f"  {name:<11} {for_so_long(seconds)}, until {in_zone(ended_at)}")
+    if case.removed_on:
+        lines.append(f"  removed     by retention on {case.removed_on}")
     for item in case.deliveries:
         again = f", next at {in_zone(item.not_before)}" if item.not_before and item.not_before > case.now else ""
         tries = f", {item.attempts} attempts" if item.attempts else ""
@@ -243,6 +245,7 @@ def _as_json(case: Case) -> dict[str, Any]:
         "sentence": case.sentence,
         "received": case.arrival.instances,
         "expected": case.arrival.expected,
+        "removed": case.arrival.removed,
         "first_received_at": iso(case.arrival.first_received_at),
         "last_received_at": iso(case.arrival.last_received_at),
         "ahead_in_queue": case.ahead,

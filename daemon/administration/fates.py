@@ -11,7 +11,7 @@ from math import ceil
 from daemon.administration.conditions import command_for, halt_of
 from daemon.administration.moments import for_so_long, in_zone
 from daemon.delivery.statuses import advice_on
-from daemon.jobs import WORKABLE, Delivery, DeliveryState, HaltCode, Job, State
+from daemon.jobs import OUT, WORKABLE, Delivery, DeliveryState, HaltCode, Job, State
 from daemon.ledger.rows import Arrival, Happened
 from dicom_io.errors import RejectReason
 
@@ -103,7 +103,15 @@ class Case:
     @property
     def sentence(self) -> str:
         """What has become of it, and what to do."""
-        return SENTENCES[self.fate](self)
+        if self.removed_on is None:
+            return SENTENCES[self.fate](self)
+        return _removed(self)
+
+    @property
+    def removed_on(self) -> str | None:
+        """When images or results were removed by retention, as people read it; None where all are there."""
+        times = [self.job.removed_at or 0.0, (self.arrival.removed_at or 0.0) if self.arrival.removed else 0.0]
+        return in_zone(max(times)) if any(times) else None
 
     @property
     def counted(self) -> str:
@@ -111,6 +119,29 @@ class Case:
         arrival = self.arrival
         of = f" of {arrival.expected}" if arrival.expected and arrival.expected >= arrival.instances else ""
         return f"{arrival.instances}{of} images"
+
+
+def _removed(case: Case) -> str:
+    """What is to be said where retention has removed files."""
+    job = case.job
+    gone = f"{case.arrival.removed} images" if case.arrival.removed else "its results"
+    gone += " and its results" if case.arrival.removed and job.removed_at and job.state in OUT else ""
+    said = f"Of it {gone} were removed by retention on {case.removed_on}"
+    if job.state == State.RECEIVING or job.halt == HaltCode.SPOOL_UNREADABLE:
+        then = "have all of the series sent again" + (f", then `porta retry {job.id}`" if job.halt else "")
+        return f"More of it came than had been reported. {said}: {then}."
+    told = {
+        Fate.DELIVERED: f"{_to(case)} took {_results(case)}.",
+        Fate.CONFIRMED: f"{_to(case)} has {_results(case)}.",
+        Fate.KEPT: "Its rule sent nothing.",
+        Fate.NO_RULE: "No rule matched it.",
+        Fate.SUPERSEDED: "Another series of its study was reported in its place.",
+        Fate.CANCELLED: "A person ended it.",
+        Fate.NOT_PROCESSED: f"It was not processed ({job.reject_reason}).",
+    }.get(case.fate)
+    if told is None:  # a later revision is on its way, with all of its images
+        return SENTENCES[case.fate](case)
+    return f"{told} {said}; to process it again, have it sent again, then `porta rerun {job.id}`."
 
 
 STAGE_OF: dict[str, str] = {

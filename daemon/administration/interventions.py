@@ -9,11 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from daemon.administration.moments import in_zone
 from daemon.administration.opened import owned_desk, running_service
 from daemon.completeness import candidate
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, ConfigurationError, FileDamaged, WrongState
 from daemon.jobs import OUT, Delivery, Job
+from daemon.ledger.by_hand import REMOVED
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Outgoing
 from daemon.ledger.searches import JobFilter
@@ -22,6 +24,8 @@ from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
 from dicom_io.errors import NotDicom
 from reports.objects.kinds import Form
+
+RECEIVED = "it is being received"
 
 RELOAD_S = 60.0
 """The models of the rules are looked at anew, whose files are large."""
@@ -76,7 +80,9 @@ def rerun_jobs(config: Config, wanted: JobFilter, *, say: Say = say, warn: Say =
         try:
             again += _rerun(config, desk, spool, job, now=now, say=say, warn=warn)
         except WrongState as error:
-            warn(f"porta: {error}: it is being received")
+            is_removed = error.state == REMOVED
+            why = "not all of its images are here: have it sent again, then rerun" if is_removed else RECEIVED
+            warn(f"porta: {error}: {why}")
     if not again:
         say("nothing is processed again")
     elif running is None:
@@ -97,7 +103,9 @@ def _rerun(config: Config, desk: Desk, spool: Spool, job: Job, *, now: float, sa
     try:
         rule = rule_of_today(config, desk, spool, job)
     except (FileDamaged, NotDicom, OSError):
-        warn(f"porta: job {job.id}: its images are gone or damaged: have them sent again")
+        removed = [item.removed_at for item in desk.ledger.versions(job.series_instance_uid) if item.removed_at]
+        why = f"were removed by retention on {in_zone(max(removed))}" if removed else "are gone or damaged"
+        warn(f"porta: job {job.id}: its images {why}: have them sent again")
         return False
     if rule is None:
         warn(f"porta: job {job.id}: no rule matches it today either: `porta study {job.series_instance_uid}` says why")
@@ -129,6 +137,11 @@ def send_job(config: Config, job_id: int, destination: str | None, *, say: Say =
     if job.state not in OUT:
         raise WrongState(job_id, job.state, "send")
     others = desk.ledger.jobs_of_series(job.series_instance_uid)
+    if job.removed_at is not None:
+        raise BadRequest(
+            f"the results of job {job_id} were removed by retention on {in_zone(job.removed_at)}: "
+            f"have its images sent again, then `porta rerun {job_id}`"
+        )
     if later := [one.id for one in others if one.revision > job.revision and one.state in OUT]:
         raise BadRequest(
             f"the results of job {job_id} were superseded by those of job {later[-1]}: `porta send {later[-1]}`"

@@ -73,6 +73,7 @@ def job_json(
         ],
         "stage": stage_of(job),
         "progress_percent": progress_percent,
+        "removed_at": iso(job.removed_at),
     }
 
 

@@ -134,7 +134,7 @@ def send(
 
 
 def reload(config: ConfigOption = None) -> None:
-    """Have the running service take up peers, destinations, rules, models, `series`, AE title and port of the file."""
+    """Have the running service take up peers, destinations, rules, models, `series`, `retention`, AE title and port."""
     from daemon.administration.interventions import reload_service
 
     reload_service(configured(config))

@@ -226,6 +226,18 @@ def restore(
     raise typer.Exit(0 if restore_backup(configured(config), directory) else 1)
 
 
+def retention(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Remove nothing: list what would be removed, and why.")] = (
+        False
+    ),
+    config: ConfigOption = None,
+) -> None:
+    """Remove the files of what is done, as `retention` of the configuration says; the service does so by itself."""
+    from daemon.administration.removals import print_retention
+
+    print_retention(configured(config), dry_run=dry_run)
+
+
 def upgrade(
     only_check: Annotated[
         bool, typer.Option("--check", help="Change nothing: try it on a copy; the service may run meanwhile.")
@@ -456,7 +468,7 @@ PANELS: dict[str, tuple[Callable[..., None], ...]] = {
     "Try it": (demo, series, segment, explain),
     "Set it up": (init, check, rules, man),
     "Run it": (run, reload, submit, study, jobs, job, quarantine, verify),
-    "Mend it": (retry, rerun, send, cancel, backup, restore, upgrade, ledger),
+    "Mend it": (retry, rerun, send, cancel, backup, restore, retention, upgrade, ledger),
     "Models": (phantom, train, model_commands.finetune, evaluate, calibrate, compare),
     "Console": (),
 }

@@ -25,6 +25,7 @@ def print_verification(config: Config, *, as_json: bool) -> bool:
         say(f"{finding.fault} {finding.path}: {finding.remedy}")
     say(
         f"{done.instances} instances and {done.objects} results looked at, {done.bytes / 1e6:.1f} MB whole; "
-        f"{done.quarantined} in quarantine, {done.quarantined_bytes / 1e6:.1f} MB; {len(done.findings)} findings"
+        f"{done.quarantined} in quarantine, {done.quarantined_bytes / 1e6:.1f} MB; "
+        f"{done.removed} removed by retention; {len(done.findings)} findings"
     )
     return not done.findings

@@ -55,8 +55,9 @@ MODELS = "models"
 
 _RELEASED_QUIET_S = 5.0
 
+Days = Annotated[int | None, Field(ge=1)]
 
-RELOADED = ("peers", "destinations", "rules", "own_models", "series")
+RELOADED = ("peers", "destinations", "rules", "own_models", "series", "retention")
 """The fields of `Config` that a running service takes up anew; of `dicom` it does RELOADED_DICOM."""
 
 RELOADED_DICOM = ("ae_title", "port")
@@ -189,6 +190,7 @@ class Storage(Section):
 
     root: Annotated[Path, Strict(False)] = Path("/var/lib/porta")
     min_free_mb: int = Field(default=1024, ge=0)
+    resume_free_mb: int | None = Field(default=None, ge=0)
     quarantine_mb: int = Field(default=2048, ge=1)
     quarantine_days: int = Field(default=90, ge=1)
 
@@ -198,6 +200,19 @@ class Storage(Section):
         if not root.is_absolute():
             raise ValueError(f"must be an absolute path, not {show_value(str(root))}")
         return root
+
+    @field_validator("resume_free_mb")
+    @classmethod
+    def _resume_is_above(cls, resume_mb: int | None, info: ValidationInfo) -> int | None:
+        least = info.data.get("min_free_mb", 0)
+        if resume_mb is not None and resume_mb < least:
+            raise ValueError(f"{resume_mb} is less than min_free_mb, {least}; raise it")
+        return resume_mb
+
+    @property
+    def watermarks_mb(self) -> tuple[int, int]:
+        """Return the free space below which nothing is taken in, and that from which on it is again."""
+        return self.min_free_mb, self.resume_free_mb or self.min_free_mb + self.min_free_mb // 4
 
     @property
     def models(self) -> Path:
@@ -239,6 +254,18 @@ class Series(Section):
         if released_quiet_s > info.data.get("quiet_s", released_quiet_s):
             raise ValueError(f"{released_quiet_s:g} is more than quiet_s, {info.data['quiet_s']:g}; lower it")
         return released_quiet_s
+
+
+class Retention(Section):
+    """When the files of what is done are removed. An absent key removes nothing."""
+
+    delivered_days: Days = None
+    kept_days: Days = None
+    rejected_days: Days = None
+    cancelled_days: Days = None
+    total_mb: int | None = Field(default=None, ge=1)
+    free_mb: int | None = Field(default=None, ge=1)
+    history_days: Days = None
 
 
 class Engine(Section):
@@ -359,6 +386,7 @@ class Config(Section):
     storage: Storage = Storage()
     ledger: Ledger = Ledger()
     series: Series = Series()
+    retention: Retention = Retention()
     engine: Engine = Engine()
     web: Web = Web()
     alerts: Alerts = Alerts()

@@ -110,6 +110,9 @@ def show_value(value: object) -> str:
     return "a list" if isinstance(value, list | tuple) else "a table" if isinstance(value, dict) else "a date or time"
 
 
+PLACES_OF_ROOM = ("storage", "retention")
+
+
 def reference_faults(document: Table, known_models: Collection[str] | None) -> Iterator[Fault]:
     """Yield faults between the tables of `document`; malformed values are passed over.
 
@@ -120,6 +123,7 @@ def reference_faults(document: Table, known_models: Collection[str] | None) -> I
     yield from _repeated("destination", "peer", destinations)
     yield from _repeated("rule", "name", rules)
     yield from _indistinct_peers(peers)
+    yield from _retention_faults(document)
     peer_by_name = {peer["name"]: peer for _, peer in peers if isinstance(peer.get("name"), str)}
     for index, destination in destinations:
         name = destination.get("peer")
@@ -143,6 +147,15 @@ def reference_faults(document: Table, known_models: Collection[str] | None) -> I
             if isinstance(name, str) and name not in receivers:
                 sentence = f'unknown destination "{name}"{did_you_mean(name, receivers)}'
                 yield Fault(("rule", index, "destinations", place), sentence)
+
+
+def _retention_faults(document: Table) -> Iterator[Fault]:
+    """Yield a fault where senders would be refused before anything is removed to make room."""
+    storage, retention = (table if isinstance(table := document.get(name), dict) else {} for name in PLACES_OF_ROOM)
+    least, wanted = storage.get("resume_free_mb", storage.get("min_free_mb", 1024)), retention.get("free_mb")
+    if isinstance(least, int) and isinstance(wanted, int) and wanted <= least:
+        sentence = f"{wanted} is not more than the {least} of [storage]: images would be refused first; raise it"
+        yield Fault(("retention", "free_mb"), sentence)
 
 
 def _not_by_web(index: int, destination: Table) -> Iterator[Fault]:

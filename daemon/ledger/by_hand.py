@@ -9,8 +9,11 @@ from daemon.jobs import ENDED, OUT, WORKABLE, DeliveryState, Event, Job, State
 from daemon.ledger.moves import ANEW, any_delivery, insert_job, move_job, note
 from daemon.ledger.queries import awaits_confirmation, job_of
 from daemon.ledger.rows import Outgoing
-from daemon.ledger.schema import deliveries, jobs, series
+from daemon.ledger.schema import deliveries, instances, jobs, series
 from daemon.ledger.sending import insert_deliveries
+
+REMOVED = "REMOVED"
+"""Stands for a state: retention has removed the files."""
 
 AT_ONCE = {"attempts": 0, "not_before": None, "waited_s": 0, "halt": None, "not_committed": 0}
 """A delivery that is due now, from the beginning."""
@@ -94,6 +97,11 @@ def process_again(connection: sa.Connection, job_id: int, *, now: float) -> Job:
     query = sa.select(jobs).where(jobs.c.series_instance_uid == uid).order_by(jobs.c.revision).with_for_update()
     of_series = [job_of(row) for row in connection.execute(query)]
     last = next((job for job in reversed(of_series) if job.before_instance is None), of_series[-1])
+    gone = sa.exists().where(
+        instances.c.series_instance_uid == uid, instances.c.replaced_by.is_(None), instances.c.removed_at.is_not(None)
+    )
+    if connection.execute(sa.select(gone)).scalar_one():
+        raise WrongState(last.id, REMOVED, "rerun")
     if last.before_instance is not None or (last.state == State.RECEIVING and last.halt is None):
         raise WrongState(last.id, last.state, "rerun")
     if last.state == State.RECEIVING:
@@ -121,8 +129,8 @@ def send_again(
 
     Raises WrongState for a job without results, or one that has changed meanwhile.
     """
-    if job.state not in OUT:
-        raise WrongState(job.id, job.state, "send")
+    if job.state not in OUT or job.removed_at is not None:
+        raise WrongState(job.id, REMOVED if job.removed_at else job.state, "send")
     there = sa.and_(deliveries.c.job_id == job.id, deliveries.c.destination.in_(destinations))
     values = {"state": DeliveryState.PENDING, "last_status": None, **AT_ONCE}
     count = int(connection.execute(sa.update(deliveries).where(there).values(values)).rowcount)

@@ -34,7 +34,8 @@ class Named:
     @property
     def instance_count(self) -> int:
         """The number of `instances`."""
-        return int(self._connection.execute(sa.select(sa.func.count()).select_from(instances)).scalar_one())
+        query = sa.select(sa.func.count()).select_from(instances).where(instances.c.removed_at.is_(None))
+        return int(self._connection.execute(query).scalar_one())
 
     @property
     def job_count(self) -> int:
@@ -42,17 +43,20 @@ class Named:
         return int(self._connection.execute(sa.select(sa.func.count()).select_from(jobs)).scalar_one())
 
     def instances(self) -> Iterator[str]:
-        """Give the path of every instance, each version too, in the order in which they came."""
-        yield from self._texts(sa.select(instances.c.path).order_by(instances.c.id))
+        """Give the path of every instance that is kept, each version too, in the order in which they came."""
+        kept = instances.c.removed_at.is_(None)
+        yield from self._texts(sa.select(instances.c.path).where(kept).order_by(instances.c.id))
 
     def objects(self) -> Iterator[str]:
-        """Give the path of every object that some destination gets or got."""
-        yield from self._texts(sa.select(deliveries.c.path).distinct())
+        """Give the path of every object that some destination gets or got, and that is kept."""
+        kept = sa.select(deliveries.c.path).join(jobs).where(jobs.c.removed_at.is_(None))
+        yield from self._texts(kept.distinct())
 
     def job_ids(self) -> list[int]:
         """List the jobs whose results are written: they are reported, or something of them is to be delivered."""
         has_sent = sa.exists().where(deliveries.c.job_id == jobs.c.id)
-        query = sa.select(jobs.c.id).where(sa.or_(jobs.c.state.in_(OUT), has_sent)).order_by(jobs.c.id)
+        written = sa.and_(sa.or_(jobs.c.state.in_(OUT), has_sent), jobs.c.removed_at.is_(None))
+        query = sa.select(jobs.c.id).where(written).order_by(jobs.c.id)
         return list(self._connection.execute(query).scalars())
 
     def _texts(self, query: sa.Select[Any]) -> Iterator[str]:

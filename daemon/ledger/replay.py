@@ -1,7 +1,8 @@
 """A ledger made anew: what was received and reported before, played back in its order. Used by the ledger alone.
 
 Instances open, reopen and outrun jobs as they did when they came; results that lie in the outbox are those of the job
-that they stand in the place of, and are delivered again, unchanged. Every other job is decided again.
+that they stand in the place of, and are delivered again, unchanged. Every other job is decided again, but for those
+whose files were removed: of these it is known what became of them.
 """
 
 from collections.abc import Iterable
@@ -10,9 +11,10 @@ import sqlalchemy as sa
 
 from daemon.errors import StorageUnusable
 from daemon.jobs import OUT, State
+from daemon.ledger.by_hand import REMOVED
 from daemon.ledger.moves import add_instance, count_in_series, follow_deliveries, insert_job, note, open_job
-from daemon.ledger.rows import Received, Reported
-from daemon.ledger.schema import jobs, series
+from daemon.ledger.rows import Received, Reported, Tombstone
+from daemon.ledger.schema import deliveries, instances, jobs, series
 from daemon.ledger.sending import insert_deliveries
 from dicom_io.errors import RejectReason
 
@@ -20,7 +22,7 @@ NOBODY = "0"
 """The series of a row that is there while SQLite counts on from its id."""
 
 
-def replay(connection: sa.Connection, past: Iterable[Received | Reported], *, first_job_id: int) -> int:
+def replay(connection: sa.Connection, past: Iterable[Received | Reported | Tombstone], *, first_job_id: int) -> int:
     """Record the past in an empty ledger; return how many jobs were reported. Raises StorageUnusable for another."""
     if connection.execute(sa.select(sa.exists().select_from(series))).scalar_one():
         raise StorageUnusable("the ledger is not empty: to make it anew from the spool, move it away first")
@@ -29,6 +31,8 @@ def replay(connection: sa.Connection, past: Iterable[Received | Reported], *, fi
     for item in past:
         if isinstance(item, Reported):
             reported += _report(connection, item)
+        elif isinstance(item, Tombstone):
+            _remember(connection, item)
         else:
             _receive(connection, item)
     connection.execute(sa.delete(jobs).where(jobs.c.series_instance_uid == NOBODY))
@@ -55,6 +59,30 @@ def _receive(connection: sa.Connection, received: Received) -> None:
     added = add_instance(connection, instance, now=at)
     elsewhere_from = added if is_elsewhere else None
     open_job(connection, instance, now=at, difference=received.difference, elsewhere_from=elsewhere_from)
+
+
+def _remember(connection: sa.Connection, tombstone: Tombstone) -> None:
+    """Put back the rows of a series whose files were removed; its jobs have their ids again."""
+    rows = {
+        table: [{key: row[key] for key in row if key in table.c} for row in tombstone.rows[table.name]]
+        for table in (series, instances, jobs, deliveries)
+    }
+    connection.execute(sa.insert(series), rows[series])
+    ids: dict[int | None, int | None] = {None: None}
+    for row in rows[instances]:
+        values = {key: value for key, value in row.items() if key not in ("id", "replaced_by")}
+        added = connection.execute(sa.insert(instances).values(values).returning(instances.c.id))
+        ids[row["id"]] = int(added.scalar_one())
+    for row in rows[instances]:
+        same = instances.c.id == ids[row["id"]]
+        connection.execute(sa.update(instances).where(same).values(replaced_by=ids[row["replaced_by"]]))
+    for row in rows[jobs]:
+        before = ids[row["before_instance"]]
+        anew = {"before_instance": before, "lease": None, "lease_until": None}
+        connection.execute(sa.insert(jobs).values(row | anew))
+        note(connection, int(row["id"]), REMOVED, now=tombstone.removed_at)
+    for row in rows[deliveries]:
+        connection.execute(sa.insert(deliveries).values({key: value for key, value in row.items() if key != "id"}))
 
 
 def _report(connection: sa.Connection, reported: Reported) -> bool:

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from daemon.jobs import Evidence
 from reports.objects.kinds import Form
@@ -10,7 +11,10 @@ from reports.objects.kinds import Form
 
 @dataclass(frozen=True)
 class Instance:
-    """A received instance; `path` is relative to the storage root. `version` counts what came under its UIDs."""
+    """A received instance; `path` is relative to the storage root. `version` counts what came under its UIDs.
+
+    `removed_at`: when its file was removed by retention; None while it is there.
+    """
 
     sop_instance_uid: str
     sop_class_uid: str
@@ -22,6 +26,7 @@ class Instance:
     bytes: int
     sha256: str
     version: int = 1
+    removed_at: float | None = None
 
 
 @dataclass(frozen=True)
@@ -107,8 +112,20 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class Tombstone:
+    """What the ledger said of a series when its files were removed: the rows of each table, by their columns."""
+
+    series_instance_uid: str
+    removed_at: float
+    rows: Mapping[str, list[dict[str, Any]]]
+
+
+@dataclass(frozen=True)
 class Arrival:
-    """What came of a series: from whom, how many images, of how many (where the sender said so), and when."""
+    """What came of a series: from whom, how many images, of how many (where the sender said so), and when.
+
+    `removed` is how many of them retention has removed since, the last `removed_at`.
+    """
 
     series_instance_uid: str
     calling_ae_title: str
@@ -116,6 +133,8 @@ class Arrival:
     expected: int | None
     last_received_at: float
     first_received_at: float
+    removed: int = 0
+    removed_at: float | None = None
 
 
 @dataclass(frozen=True)

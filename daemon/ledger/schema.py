@@ -66,6 +66,7 @@ instances = Table(
     Column("bytes", BigInteger, nullable=False),
     Column("sha256", String(64), nullable=False),
     Column("received_at", Double, nullable=False),
+    Column("removed_at", Double),
     UniqueConstraint("series_instance_uid", "sop_instance_uid", "version"),
 )
 
@@ -93,6 +94,7 @@ jobs = Table(
     Column("replaces_series_instance_uid", UID),
     Column("replaces_revision", Integer),
     Column("before_instance", Integer),
+    Column("removed_at", Double),
     UniqueConstraint("series_instance_uid", "revision"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in State)), name="state"),
     CheckConstraint("state NOT IN ('REFUSED', 'REJECTED') OR reject_reason IS NOT NULL", name="reason"),

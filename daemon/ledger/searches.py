@@ -79,7 +79,11 @@ def select_arrivals(study_instance_uid: str) -> sa.Select[Any]:
     first = sa.func.min(instances.c.received_at)
     counted = ("series_instance_uid", "calling_ae_title", "instances", "expected", "last_received_at")
     columns = [series.c[name] for name in counted]
-    query = sa.select(*columns, first.label("first_received_at")).join(instances).where(theirs)
+    is_removed = sa.and_(instances.c.removed_at.is_not(None), instances.c.replaced_by.is_(None))
+    removed = sa.func.sum(sa.case((is_removed, 1), else_=0)).label("removed")
+    removed_at = sa.func.max(instances.c.removed_at).label("removed_at")
+    found = (*columns, first.label("first_received_at"), removed, removed_at)
+    query = sa.select(*found).join(instances).where(theirs)
     return query.group_by(*columns).order_by(first)
 
 

@@ -48,7 +48,7 @@ from daemon.ledger.queries import (
 )
 from daemon.ledger.refused import count_refusals
 from daemon.ledger.replay import replay
-from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Refusal, Reported
+from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Refusal, Reported, Tombstone
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
 from daemon.ledger.sending import give_up, insert_deliveries, resume, wait_for
 
@@ -101,7 +101,7 @@ class Ledger:
             return False
         return True
 
-    def rebuild(self, past: Iterable[Received | Reported], *, first_job_id: int) -> int:
+    def rebuild(self, past: Iterable[Received | Reported | Tombstone], *, first_job_id: int) -> int:
         """Fill an empty ledger with what was received and reported, in one transaction; return how many were reported.
 
         The ids of its jobs begin with `first_job_id`. Raises StorageUnusable where the ledger is not empty.

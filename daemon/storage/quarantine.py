@@ -95,18 +95,28 @@ class Quarantine:
         with self._lock:
             return self._trim()
 
-    def _trim(self, spared: str = "") -> int:
+    def excess(self) -> int:
+        """Return how many entries `trim` would remove."""
+        return len(self._excess()[0])
+
+    def _excess(self, spared: str = "") -> tuple[list[Entry], int]:
+        """Return what is too old and what there is no room for, and how many bytes the others have."""
         entries = sorted(self.entries(), key=lambda entry: entry.precedence)
-        held, removed = sum(entry.bytes for entry in entries), 0
+        held, excess = sum(entry.bytes for entry in entries), []
         for entry in entries:
             is_old = entry.last_at < self._clock() - self._maximum_s
             if entry.id != spared and (is_old or held > self._maximum_bytes):
-                for suffix in (".dcm", ".reason"):
-                    with suppress(OSError):  # what cannot be removed is tried again
-                        (self._folder / f"{entry.id}{suffix}").unlink(missing_ok=True)
+                excess.append(entry)
                 held -= entry.bytes
-                removed += 1
-        self._bytes = held
+        return excess, held
+
+    def _trim(self, spared: str = "") -> int:
+        excess, held = self._excess(spared)
+        for entry in excess:
+            for suffix in (".dcm", ".reason"):
+                with suppress(OSError):  # what cannot be removed is tried again
+                    (self._folder / f"{entry.id}{suffix}").unlink(missing_ok=True)
+        self._bytes, removed = held, len(excess)
         if removed:
             log.info("quarantine.trimmed", count=removed, bytes=held)
         return removed

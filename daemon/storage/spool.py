@@ -9,6 +9,8 @@
     work/<job>/progress              how much of the segmentation is done, in percent; a number for people alone
     outbox/<job>/<volume>/           results, written once
     quarantine/                      what could not be taken in, and why: see `daemon.storage.quarantine`
+    removing/<SeriesInstanceUID>.json.gz   whose files are being removed: see `daemon.retention`
+    removed/<SeriesInstanceUID>.json.gz    what the ledger said of it when its files were removed
     restoring                        there while a backup is put back: see `daemon.upkeep.backup`
 
 Folders are 0700, files 0600: they hold patients' images.
@@ -18,23 +20,29 @@ import fcntl
 import os
 import pwd
 import shutil
-from contextlib import suppress
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import IO
 from uuid import uuid4
 
 from daemon.errors import StorageUnusable
+from daemon.log import get_logger
 from daemon.storage.incoming import PRIVATE, Part
 from daemon.storage.sidecar import sidecar_path
 from dicom_io.files.uids import checked_uid
 from dicom_io.files.whole_files import open_whole, rename_whole, sync_folder
 
-FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine")
+FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine", "removing", "removed")
 LOCK = "service.lock"
 IDENTITY = "identity"
+REMOVAL_LOCK = "removing/.lock"
 RESTORING = "restoring"
 """Is there while `porta restore` fills the root; what a broken-off one has left is not all."""
+
+log = get_logger()
 
 
 @dataclass(frozen=True)
@@ -43,8 +51,11 @@ class Spool:
 
     root: Path
     min_free_mb: int = 0
+    resume_free_mb: int = 0
     _synced: set[Path] = field(default_factory=set, repr=False, compare=False)
     """Folders whose own name this process knows to be durable: once is enough, and costs an fsync."""
+    _full: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+    """Set from less than `min_free_mb` on until there are `resume_free_mb`."""
 
     def prepare(self) -> None:
         """Make the folders and prove that they can be written. Raises StorageUnusable.
@@ -147,9 +158,19 @@ class Spool:
         return Part(self.root / "incoming" / f"{uuid4()}.part", self.check_room)
 
     def check_room(self) -> None:
-        """Raise StorageUnusable where less than `min_free_mb` is free."""
-        if self.min_free_mb and self.free_mb() < self.min_free_mb:
-            raise StorageUnusable(f"less than {self.min_free_mb} MB free")
+        """Raise StorageUnusable where less than `min_free_mb` is free, and then until `resume_free_mb` are."""
+        if not self.min_free_mb:
+            return
+        least, enough = self.min_free_mb, max(self.min_free_mb, self.resume_free_mb)
+        free = self.free_mb()
+        if free < (enough if self._full.is_set() else least):
+            if not self._full.is_set():
+                self._full.set()
+                log.error("storage.full", free_mb=free, min_free_mb=least, resume_free_mb=enough)
+            raise StorageUnusable(f"{free} MB free, min_free_mb is {least}: nothing is taken in until {enough} MB are")
+        if self._full.is_set():
+            self._full.clear()
+            log.warning("storage.freed", free_mb=free, min_free_mb=least, resume_free_mb=enough)
 
     def free_mb(self) -> int:
         """Return the free space for this user, in MiB."""
@@ -187,11 +208,15 @@ class Spool:
         """
         target = self.root / relative
         try:
-            target.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            is_new = _make_folder(target.parent)
             part.sync()
-            rename_whole(part.path, target)
+            try:
+                rename_whole(part.path, target)
+            except FileNotFoundError:  # retention has just removed the folder, which was empty
+                is_new = _make_folder(target.parent)
+                rename_whole(part.path, target)
             part.moved(target, kept=True)
-            if target.parent not in self._synced:
+            if is_new or target.parent not in self._synced:
                 sync_folder(target.parent.parent)
                 self._synced.add(target.parent)
         except OSError as error:
@@ -212,6 +237,13 @@ class Spool:
             with suppress(OSError):
                 path.unlink(missing_ok=True)
 
+    @contextmanager
+    def removal(self, *, shared: bool = False) -> Iterator[None]:
+        """Hold off, in all processes, who removes files; one who removes them also who brings them back (`shared`)."""
+        with (self.root / REMOVAL_LOCK).open("ab") as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+            yield
+
     def clear(self, job_id: int) -> None:
         """Remove all that a job has made so far; only for one that has sent nothing."""
         self.clear_work(job_id)
@@ -220,6 +252,15 @@ class Spool:
     def clear_work(self, job_id: int) -> None:
         """Remove the files that only the stages needed."""
         shutil.rmtree(self.work(job_id), ignore_errors=True)
+
+
+def _make_folder(folder: Path) -> bool:
+    """Make a folder where there is none; return whether there was none."""
+    try:
+        folder.mkdir(parents=True, mode=0o700)
+    except FileExistsError:
+        return False
+    return True
 
 
 def progress_file(work: Path) -> Path:

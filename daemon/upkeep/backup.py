@@ -4,7 +4,7 @@
     ledger            the ledger as it was at one moment, as `daemon.ledger.copies` makes it
     root/spool/…      the files that its rows name, linked where the file system can, else copied
     root/outbox/…     the results of its jobs; those of later jobs are left out, whose ids will be given again
-    root/…            everything else of the root, copied: models, quarantine
+    root/…            everything else of the root, copied: models, quarantine, what stands for removed files
 
 A row is committed after its file is on the disk. So the ledger is copied first, and a file that it names is there, or
 was moved or removed meanwhile: then all is copied once more. What is still missing is missing from the root itself.
@@ -34,6 +34,9 @@ MANIFEST, LEDGER, ROOT = "backup.json", "ledger", "root"
 SCHEMA = 1
 PASSES = 5
 """How often all is copied anew because files were moved or removed meanwhile."""
+
+COPIED = ("quarantine", "removing", "removed")
+"""The folders of the root that are copied whole."""
 
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)
 """What a file system says that cannot link these two: then the file is copied."""
@@ -181,7 +184,8 @@ def _others(root: Path, ledger: Path | None) -> Iterator[Path]:
     """Give each file of the root that is neither the ledger's nor in a folder of the stages' own."""
     for path in _listed(root):
         is_ledger = ledger is not None and path.name.startswith(ledger.name)
-        if path.name == "quarantine" or not (path.name in (*FOLDERS, LOCK, RESTORING) or is_ledger):
+        is_left_out = path.name in (*FOLDERS, LOCK, RESTORING) and path.name not in COPIED
+        if not (is_left_out or is_ledger):
             yield from _files(path)
 
 

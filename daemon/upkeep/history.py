@@ -1,7 +1,8 @@
 """What spool and outbox tell of the past, for a ledger that was lost: what was received, and what was reported of it.
 
 Files say by their times when they came, and results by their UIDs whose they are (`reports.identity`): of which series
-and revision. An instance that results name, or that is older than they, came before them; every other is a late one.
+and revision. An instance that results name, or that is older than they, came before them; every other is a late one. Of
+what was removed a tombstone says what the ledger said.
 """
 
 import time
@@ -9,13 +10,15 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import Any
 
 from pydicom import Dataset
 
 from daemon.configuration.config import Config, Rule
 from daemon.errors import FileDamaged, StorageUnusable
-from daemon.ledger.rows import Instance, Outgoing, Received, Reported
+from daemon.ledger.rows import Instance, Outgoing, Received, Reported, Tombstone
 from daemon.ledger.store import Ledger
+from daemon.retention.tombstones import read_tombstones, tombstone_of
 from daemon.routing import Candidate, first_match
 from daemon.storage.integrity import spooled_sha256
 from daemon.storage.spool import Spool
@@ -40,7 +43,8 @@ def refuse_lost_ledger(spool: Spool, ledger: Ledger) -> None:
     A file has its header beside it once its row was committed (`daemon.intake`). One without may be from the very
     first sender, who was not told that it is kept: a kill leaves such a file beside an empty ledger.
     """
-    if not ledger.all_series() and any((spool.root / "spool").glob("*/*.header")) and not ledger.all_series():
+    recorded = (*(spool.root / "spool").glob("*/*.header"), *(spool.root / "removed").glob("*.gz"))
+    if not ledger.all_series() and recorded and not ledger.all_series():
         raise StorageUnusable(
             f"the ledger is empty, and {spool.root / 'spool'} is not: put the ledger back, "
             "or make it anew with `porta ledger rebuild`"
@@ -60,15 +64,27 @@ class Past:
     now: float = field(default_factory=time.time)
     left_out: list[str] = field(default_factory=list)
     instances: int = 0
+    _last: Tombstone | None = field(default=None, init=False)
+    """That of the series which was looked at last."""
 
     @property
     def first_job_id(self) -> int:
-        """The first id that no folder of an earlier job bears."""
+        """The first id that no earlier job bears: none of a folder, none of what was removed."""
         folders = [path.name for room in ("outbox", "work") for path in (self.spool.root / room).iterdir()]
-        return 1 + max((int(name) for name in folders if name.isdecimal()), default=0)
+        last = max((int(name) for name in folders if name.isdecimal()), default=0)
+        for found in read_tombstones(self.spool):
+            if isinstance(found, Path):
+                self.left_out.append(f"{found.relative_to(self.spool.root)}: damaged, left out")
+            else:  # and one id more, which `daemon.ledger.replay` needs to count on from
+                last = max(last, *(int(row["id"]) + 1 for row in found.rows["jobs"]))
+        return 1 + last
 
-    def events(self) -> Iterator[Received | Reported]:
-        """Give what happened, series by series, those first that came first. Raises OSError."""
+    def events(self) -> Iterator[Received | Reported | Tombstone]:
+        """Give what happened: what was removed, then series by series, those first that came first. Raises OSError."""
+        for removed in read_tombstones(self.spool):
+            if isinstance(removed, Tombstone):
+                yield self._as_found(removed)
+                self.instances += sum(row["removed_at"] is None for row in removed.rows["instances"])
         results = read_outbox(self.spool)
         whose = {item.sop_instance_uid: found for found in results for item in found.objects}
         by_series: dict[str, list[Results]] = {}
@@ -79,11 +95,15 @@ class Past:
             received = list(self._received(folder))
             self.instances += len(received)
             self.progress(done, len(folders))
-            if not received:
+            here = self._brought_back(folder.name) + received
+            if not here:
                 continue
-            uid = received[0].instance.series_instance_uid
-            reports = sorted(by_series.get(uid, ()), key=lambda found: found.revision)
-            rule = self._rule(received)
+            uid = here[0].instance.series_instance_uid
+            stone = self._tombstone(uid)
+            past = {row["revision"] for row in stone.rows["jobs"]} if stone else set()
+            of_series = [found for found in by_series.get(uid, ()) if found.revision not in past]
+            reports = sorted(of_series, key=lambda found: found.revision)
+            rule = self._rule(here)
             late: list[list[Received]] = [[] for _ in range(len(reports) + 1)]
             for item in received:
                 late[_reports_before(item, reports)].append(item)
@@ -94,7 +114,7 @@ class Past:
 
     def _received(self, folder: Path) -> Iterator[Received]:
         """Give the instances of a series in the order in which they came, each with its version."""
-        versions: dict[str, list[Instance]] = {}
+        versions = self._versions_of(folder.name)
         for path in sorted(folder.glob("*.dcm"), key=lambda path: (path.stat().st_mtime_ns, path.name)):
             try:
                 instance, at = self._instance(path), min(path.stat().st_mtime, self.now)
@@ -110,6 +130,39 @@ class Past:
             changed = self._change(before[-1], instance) if before else (None, False)
             before.append(instance)
             yield Received(instance, at, *changed)
+
+    def _versions_of(self, series_instance_uid: str) -> dict[str, list[Instance]]:
+        """Return what a tombstone says of the instances of a series, by their UIDs, the oldest version first."""
+        versions: dict[str, list[Instance]] = {}
+        if stone := self._tombstone(series_instance_uid):
+            (of_series,) = stone.rows["series"]
+            for row in sorted(stone.rows["instances"], key=lambda row: int(row["version"])):
+                said = row | {"calling_ae_title": of_series["calling_ae_title"]}
+                fields: dict[str, Any] = {key: said.get(key) for key in Instance.__dataclass_fields__}
+                versions.setdefault(row["sop_instance_uid"], []).append(Instance(**fields))
+        return versions
+
+    def _brought_back(self, series_instance_uid: str) -> list[Received]:
+        """Return the instances of a series that were removed, and are here."""
+        versions = self._versions_of(series_instance_uid).values()
+        return [Received(item, 0.0) for items in versions for item in items if item.removed_at is None]
+
+    def _tombstone(self, series_instance_uid: str) -> Tombstone | None:
+        if self._last is None or self._last.series_instance_uid != series_instance_uid:
+            found = tombstone_of(self.spool, series_instance_uid)
+            self._last = None if found is None else self._as_found(found)
+        return self._last
+
+    def _as_found(self, tombstone: Tombstone) -> Tombstone:
+        """Return a tombstone in which is not removed what lies there: it came again, or a kill came before."""
+        lying = {}
+        for path in (self.spool.root / "spool" / tombstone.series_instance_uid).glob("*.dcm"):
+            with suppress(FileDamaged, OSError):
+                lying[path.name.partition("-")[0], spooled_sha256(path)] = str(path.relative_to(self.spool.root))
+        for row in tombstone.rows["instances"]:
+            if relative := lying.get((row["sop_instance_uid"], row["sha256"])):
+                row |= {"path": relative, "removed_at": None}
+        return tombstone
 
     def _instance(self, path: Path) -> Instance:
         sha256 = spooled_sha256(path)

@@ -56,11 +56,12 @@ class Finding:
 
 @dataclass
 class Verification:
-    """The counts of a walk so far: what was whole or not, and what lies in quarantine."""
+    """The counts of a walk so far: what was whole or not, what lies in quarantine, what retention has removed."""
 
     instances: int = 0
     objects: int = 0
     bytes: int = 0
+    removed: int = 0
     quarantined: int = 0
     quarantined_bytes: int = 0
     findings: list[Finding] = field(default_factory=list)
@@ -97,7 +98,9 @@ def _verify_spool(spool: Spool, ledger: Ledger, done: Verification, progress: Pr
         lying = {str(folder / path.name) for path in (spool.root / folder).glob("*.dcm")} if uid in folders else set()
         known = ledger.versions(uid)
         latest = {instance.sop_instance_uid: instance.version for instance in known}
-        for instance in known:
+        kept = [instance for instance in known if instance.removed_at is None]
+        done.removed += len(known) - len(kept)
+        for instance in kept:
             is_current = instance.version == latest[instance.sop_instance_uid]
             _verify_instance(spool, ledger, instance, done, remedy=SEND_AGAIN if is_current else PUT_BACK_VERSION)
         for path in sorted(lying - {instance.path for instance in known}):
@@ -112,6 +115,8 @@ def _verify_instance(spool: Spool, ledger: Ledger, instance: Instance, done: Ver
     found = _fault_of(spool, instance.path, lambda path: check_spooled(path, instance.sha256), done)
     if found:  # unless a file that was sent again has taken its place meanwhile
         again = ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)[instance.version - 1]
+        if again.removed_at is not None:
+            return
         found = _fault_of(spool, again.path, lambda path: check_spooled(path, again.sha256), done)
         if found:
             uids = instance.series_instance_uid, instance.sop_instance_uid
@@ -120,26 +125,28 @@ def _verify_instance(spool: Spool, ledger: Ledger, instance: Instance, done: Ver
 
 def _verify_outbox(spool: Spool, ledger: Ledger, done: Verification) -> None:
     jobs = {job.id: job for job in ledger.all_jobs()}
+    removed = {job.id for job in jobs.values() if job.removed_at is not None}
     sent: dict[str, list[Delivery]] = {}
-    for job_id in jobs:
+    for job_id in sorted(jobs.keys() - removed):
         for delivery in ledger.deliveries_of(job_id):
             sent.setdefault(delivery.path, []).append(delivery)
     for path, deliveries in sent.items():
-        _verify_object(spool, path, deliveries, done)
+        _verify_object(spool, ledger, path, deliveries, done)
     for folder in sorted(path for path in (spool.root / "outbox").glob("*/*") if path.is_dir()):
         name = folder.parent.name
         job = jobs.get(int(name)) if name.isdecimal() else None
-        if job is None or job.state in OUT:  # else its results may be being written
+        if job is None or (job.state in OUT and job.removed_at is None):  # else its results may be being written
             _verify_others(spool, folder, sent, done, is_known=job is not None)
 
 
-def _verify_object(spool: Spool, path: str, deliveries: list[Delivery], done: Verification) -> None:
+def _verify_object(spool: Spool, ledger: Ledger, path: str, deliveries: list[Delivery], done: Verification) -> None:
     """Look at an object that some destinations get; an old one has the hash of SHA256SUMS, or none."""
     first = deliveries[0]
     file = spool.root / path
     sha256 = first.sha256 or read_sums(file.parent).get(file.name)
     done.objects += 1
-    if found := _fault_of(spool, path, lambda file: check_file(file, sha256), done):
+    found = _fault_of(spool, path, lambda file: check_file(file, sha256), done)
+    if found and ledger.job(first.job_id).removed_at is None:
         has_arrived = all(item.state in (DeliveryState.STORED, DeliveryState.CONFIRMED) for item in deliveries)
         remedy = FETCH if has_arrived else PUT_BACK_AND_RETRY
         uids = first.series_instance_uid, first.sop_instance_uid

@@ -14,13 +14,14 @@ from daemon.administration.absences import Absence, refusal_sentence
 from daemon.administration.enquiry import is_uid, print_study
 from daemon.administration.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
 from daemon.choice import Choice, Chosen
-from daemon.configuration.config import Config, Peer, Rule
+from daemon.configuration.config import Config, Peer, Retention, Rule
 from daemon.errors import BadRequest
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
 from daemon.ledger.store import Ledger, Outgoing
+from daemon.retention import removal
 from daemon.storage.note import Note
 from daemon.storage.quarantine import Entry, Quarantine
 from daemon.storage.spool import Spool, progress_file
@@ -347,6 +348,47 @@ def test_each_fate_has_its_sentence(
     assert found is (fate not in (Fate.NOT_SENT, Fate.REFUSED))
     answer = office.asked(uid)
     assert (answer["fate"], answer["sentence"], answer["study_instance_uid"]) == (fate, lines[-1], STUDY)
+
+
+def remove_all(office: Office) -> None:
+    """Retention, long after."""
+    days = dict.fromkeys(("delivered_days", "kept_days", "rejected_days", "cancelled_days"), 1)
+    config = office.config.model_copy(update={"retention": Retention(**days)})
+    removal.Retention(config, office.spool, office.ledger, lambda: NOW + 1e6, lambda: 0.0).carry_out()
+
+
+@pytest.mark.parametrize(
+    ("happens", "sentence"),
+    [
+        (delivered, "archive took its results. Of it 2 images and its results"),
+        (confirmed, "archive has its results. Of it 2 images and its results"),
+        (kept, "Its rule sent nothing. Of it 2 images and its results"),
+        (cancelled, "A person ended it. Of it 2 images"),
+        (not_processed, "It was not processed (TOO_SHORT). Of it 2 images"),
+    ],
+    ids=lambda value: getattr(value, "__name__", None),
+)
+def test_what_was_removed_is_told_of(office: Office, happens: Callable[[Office], None], sentence: str):
+    """What had become of it, that and when its files went, and how it is processed again."""
+    happens(office)
+    fate = office.asked(STUDY)["fate"]
+    remove_all(office)
+    _, lines = office.ask(STUDY)
+    told = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "<time>", lines[-1])
+    assert told.startswith(f"{sentence} were removed by retention on <time>; to process it again, have it sent again")
+    assert told.endswith("then `porta rerun 1`.")
+    assert [line.split() for line in lines if line.startswith("  removed ")][0][1:3] == ["by", "retention"]
+    assert office.asked(STUDY)["fate"] == fate
+
+
+def test_more_of_what_was_removed(office: Office):
+    """A late slice alone waits for the others, which have to be sent again."""
+    delivered(office)
+    remove_all(office)
+    Intake(office.spool, office.ledger, lambda: NOW).take(office.make_ct(1, 2), calling_ae_title="CT1")
+    _, lines = office.ask(STUDY)
+    assert lines[-1].startswith("More of it came than had been reported. Of it 2 images were removed by retention on ")
+    assert lines[-1].endswith(": have all of the series sent again.")
 
 
 def test_the_table_of_fates_is_complete():

@@ -71,6 +71,7 @@ JOB_KEYS = [
     "stages",
     "stage",
     "progress_percent",
+    "removed_at",
 ]
 DELIVERY_KEYS = ["destination", "object", "sop_instance_uid", "state", "attempts", "not_before", "last_status"]
 DELIVERY_KEYS += ["halt", "advice"]
@@ -213,6 +214,7 @@ def test_jobs_as_scripts_read_them(desk: Desk, make_instance: Callable[..., Inst
         "stages": [{"stage": "judging", "ended_at": "2026-01-01T00:01:40+00:00", "seconds": 100.0}],
         "stage": None,
         "progress_percent": None,
+        "removed_at": None,
     }
     assert (halted["state"], halted["halt"], halted["attempts"]) == ("RECEIVED", "WORKER_FAILED", 1)
     assert (delivered["state"], delivered["warnings"]) == ("REPORTED", ["SHORT"])

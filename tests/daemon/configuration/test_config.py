@@ -393,6 +393,12 @@ ONE_FAULT = [
     ),
     ('[storage]\nroot = "var/porta"', '2: storage.root: must be an absolute path, not "var/porta"'),
     ("[storage]\nroot = 5", "2: storage.root: must be a path in quotes, not 5"),
+    ("[storage]\nresume_free_mb = 1000", "2: storage.resume_free_mb: 1000 is less than min_free_mb, 1024; raise it"),
+    ("[retention]\ndelivered_days = 0", "2: retention.delivered_days: must be at least 1, not 0"),
+    (
+        "[storage]\nmin_free_mb = 2000\n[retention]\nfree_mb = 2000",
+        "4: retention.free_mb: 2000 is not more than the 2000 of [storage]: images would be refused first; raise it",
+    ),
     ("[storage]\nmin_free_mb = -1", "2: storage.min_free_mb: must be at least 0, not -1"),
     ('[ledger]\nurl = "oracle://x"', "2: ledger.url: must begin with sqlite:/// or postgresql://"),
     ("[series]\nquiet_s = 0", "2: series.quiet_s: must be more than 0, not 0"),
@@ -491,9 +497,9 @@ ONE_FAULT = [
     (PEER + "[peer]\nname = 'x'", "6: [peer] stands after [[peer]]; write [[peer]] for one more"),
     ("[dicom]\nport = 1\n[log]\n[dicom]\n", "4: [dicom] is on line 1 already; put its keys there"),
     (
-        "[retention]\ndays = 3",
-        "1: retention: unknown key; known: alerts, destination, dicom, engine, ledger, log, model, peer, rule, "
-        "series, storage, web",
+        "[archive]\ndays = 3",
+        "1: archive: unknown key; known: alerts, destination, dicom, engine, ledger, log, model, peer, "
+        "retention, rule, series, storage, web",
     ),
 ]
 

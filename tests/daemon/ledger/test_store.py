@@ -1221,10 +1221,10 @@ COLUMNS = {
     "series": """series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at
         expected expected_at longest_pause_s""",
     "instances": """id study_instance_uid series_instance_uid sop_instance_uid version replaced_by sop_class_uid
-        transfer_syntax_uid path bytes sha256 received_at""",
+        transfer_syntax_uid path bytes sha256 received_at removed_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
         attempts not_before lease lease_until halt instances warnings created_at chosen replaces_series_instance_uid
-        replaces_revision before_instance""",
+        replaces_revision before_instance removed_at""",
     "events": "id job_id at event from_state to_state code",
     "deliveries": """id job_id destination kind seg_type sr_class sop_instance_uid series_instance_uid path confirm
         state attempts not_before last_status volume_index waited_s halt sha256 study_instance_uid not_committed""",

@@ -81,7 +81,7 @@ def test_room_is_looked_for_while_it_comes(tmp_path: Path, monkeypatch: pytest.M
         part.write(bytes(ROOM_STEP + 1))
         assert files(spool.root) == []
         part.write(bytes(1000))
-        with pytest.raises(StorageUnusable, match="less than 100 MB free"):
+        with pytest.raises(StorageUnusable, match="99 MB free, min_free_mb is 100"):
             part.finish()
 
 

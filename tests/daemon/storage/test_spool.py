@@ -8,10 +8,12 @@ import sys
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from daemon.errors import StorageUnusable
+from daemon.storage.incoming import Part
 from daemon.storage.sidecar import sidecar_path
 from daemon.storage.spool import FOLDERS, Spool, write_durably
 from dicom_io.errors import InvalidUID
@@ -129,10 +131,42 @@ def test_less_room_than_is_to_be_left_free(tmp_path: Path):
     """`min_free_mb` refuses before the disk does."""
     spool = Spool(tmp_path, min_free_mb=10**9)
     spool.prepare()
-    with pytest.raises(StorageUnusable, match="less than 1000000000 MB free"):
+    with pytest.raises(StorageUnusable, match="min_free_mb is 1000000000"):
         keep(spool, RELATIVE, b"image")
     assert files(tmp_path) == []
     assert 0 < spool.free_mb() < 10**9
+
+
+def test_more_room_is_wanted_before_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, read_log: Any):
+    """From `resume_free_mb` on: the two watermarks stand in the log, once each."""
+    spool = Spool(tmp_path, min_free_mb=100, resume_free_mb=125)
+    spool.prepare()
+    for free, is_taken in ((100, True), (99, False), (124, False), (125, True), (100, True)):
+        monkeypatch.setattr(Spool, "free_mb", lambda spool, free=free: free)
+        if is_taken:
+            spool.check_room()
+            continue
+        with pytest.raises(StorageUnusable, match=f"{free} MB free, min_free_mb is 100: .* until 125 MB are"):
+            spool.check_room()
+    said = [(line["event"], line["free_mb"], line["min_free_mb"], line["resume_free_mb"]) for line in read_log.events]
+    assert said == [("storage.full", 99, 100, 125), ("storage.freed", 125, 100, 125)]
+
+
+def test_a_folder_that_was_removed_meanwhile(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """Retention removes the empty folder of a series between two looks at it: it is made again, durably."""
+    spool = Spool(tmp_path)
+    spool.prepare()
+    keep(spool, RELATIVE, b"image")
+    (tmp_path / RELATIVE).unlink()
+    sync = Part.sync
+
+    def sync_then_remove(part: Part) -> None:
+        sync(part)
+        (tmp_path / RELATIVE).parent.rmdir()
+
+    monkeypatch.setattr(Part, "sync", sync_then_remove)
+    keep(spool, RELATIVE, b"image")
+    assert (tmp_path / RELATIVE).read_bytes() == b"image"
 
 
 @pytest.mark.parametrize("name", ["root", "root/incoming", "root/quarantine"])

@@ -16,14 +16,16 @@ from daemon.commands.rebuilding import rebuild_ledger
 from daemon.completeness import Closer
 from daemon.configuration.config import Config
 from daemon.configuration.config import Ledger as LedgerSection
+from daemon.configuration.config import Retention as RetentionSection
 from daemon.configuration.match import Match
 from daemon.errors import StorageUnusable
 from daemon.intake import Intake, Verdict
-from daemon.jobs import State
+from daemon.jobs import DeliveryState, State
 from daemon.judgement import Judge
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
 from daemon.pipeline import Pipeline
+from daemon.retention.removal import DAY_S, Retention
 from daemon.storage.spool import Spool
 from daemon.upkeep.history import refuse_lost_ledger
 from daemon.upkeep.verification import verify_storage
@@ -372,6 +374,58 @@ def test_a_rebuild_that_is_broken_off_leaves_the_ledger_empty(node: Node, monkey
     assert node.ledger.all_series() == []
     node.rebuild()
     assert len(node.ledger.all_series()) == 2
+
+
+def removed(node: Node) -> None:
+    """Have everything that is reported delivered, and all files removed, ten days later."""
+    for job in node.ledger.all_jobs():
+        for item in node.ledger.deliveries_of(job.id):
+            if item.state == "PENDING":
+                node.ledger.advance_delivery(item, DeliveryState.STORED, now=node.clock(), status="0x0000")
+    node.clock.pass_s(10 * DAY_S)
+    keys = dict.fromkeys(("delivered_days", "rejected_days"), 1)
+    config = node.config.model_copy(update={"retention": RetentionSection(**keys)})
+    assert Retention(config, node.spool, node.ledger, node.clock, lambda: 0.0).carry_out()
+    assert list(node.spool.root.glob("spool/*")) == list(node.spool.root.glob("outbox/*")) == []
+
+
+def test_what_was_removed_is_remembered(node: Node):
+    """Decisions, ids and what was sent are as before; a resend opens nothing, a late slice the next revision."""
+    history(node)
+    removed(node)
+    sent, decisions, jobs = node.sent(), node.decisions(), node.ledger.all_jobs()
+    node.lose_ledger()
+    with pytest.raises(StorageUnusable, match="porta ledger rebuild"):
+        refuse_lost_ledger(node.spool, node.ledger)
+    assert node.rebuild() == []
+    assert (node.sent(), node.decisions(), node.ledger.all_jobs()) == (sent, decisions, jobs)
+    assert verify_storage(node.spool, node.ledger).findings == []
+    paths = node.images(1)
+    assert node.receive(paths[:-2]) == [Verdict.ALREADY_STORED] * (len(paths) - 2)
+    node.lose_ledger()
+    node.rebuild()
+    here = [item for item in node.ledger.versions(jobs[0].series_instance_uid) if item.removed_at is None]
+    assert len(here) == len(paths) - 2
+    assert node.receive(paths) == [Verdict.ALREADY_STORED] * len(paths)
+    job_id = Desk(node.ledger).rerun(jobs[0].id, now=node.clock()).id
+    assert job_id > max(job.id for job in jobs)
+    node.work()
+    again, known = node.sent(), node.decisions()
+    assert sent < again
+    node.lose_ledger()
+    node.rebuild()
+    assert (node.sent(), node.decisions()) == (again, known)
+
+
+def test_a_damaged_tombstone_is_left_out(node: Node):
+    """It has a line; what the others say is there."""
+    history(node)
+    removed(node)
+    first, *others = sorted((node.spool.root / "removed").iterdir())
+    first.write_bytes(first.read_bytes()[:-20])
+    node.lose_ledger()
+    assert node.rebuild() == [f"removed/{first.name}: damaged, left out"]
+    assert len(node.ledger.all_series()) == len(others)
 
 
 def test_on_postgresql(node: Node, postgres_database: str):
