@@ -26,7 +26,7 @@ from daemon.guard import guarded
 from daemon.jobs import Evidence, Halt, Job, Patience, Reject, Retry, decide
 from daemon.judgement import Judge
 from daemon.ledger.answers import first_received_at, is_answered
-from daemon.ledger.queries import PATIENCE
+from daemon.ledger.queries import PATIENCE, PROVED_QUIET_S
 from daemon.ledger.store import Due, Incoming, Ledger
 from daemon.log import bound_job, get_logger
 from daemon.routing import Candidate, first_match
@@ -39,8 +39,6 @@ from dicom_io.series.series import Series
 
 SETTLED_S = 0.3
 """How long nothing must have come before a peer is asked whether it has more."""
-PROVED_QUIET_S = 2.0
-"""How long nothing must have come before what it says is taken for all that there will be."""
 TIMEOUT_S = 5.0
 """For one connection or answer: a peer that takes longer is no help."""
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 1.0, 8.0

@@ -31,6 +31,7 @@ from daemon.errors import RuleGone, WorkDamaged, WorkerFailed, WorkerStopped
 from daemon.guard import guarded
 from daemon.jobs import Decision, DeliveryState, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
+from daemon.ledger.answers import is_incomplete
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.storage.spool import Spool
@@ -218,6 +219,7 @@ class Pipeline:
             archives=self._archives(job),
             memory_mb=self.config.engine.memory_mb,
             oncology=rule.oncology,
+            is_incomplete=is_incomplete(self.ledger.database, job.series_instance_uid),
         )
         try:
             reported = self._run(REPORT, request)

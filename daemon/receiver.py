@@ -3,12 +3,13 @@
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 from typing import cast
 
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
-from daemon.intake import QUARANTINED, STATUS, Intake
+from daemon.intake import QUARANTINED, STATUS, Accepted, Intake, Verdict
 from daemon.ledger.commitments import Commitments, take_report
 from daemon.ledger.rows import Refusal, RefusalKind
 from daemon.ledger.store import Ledger
@@ -24,10 +25,23 @@ from dicom_io.tls import LiveContext
 CHECKING_AE_TITLE = "PORTA-CHECK"
 """The title by which `porta check` has the service refuse it: of no study, and not remembered for `porta study`."""
 
+SUCCESS, NOT_TAKEN = 0x0000, 0xC002
 MOST_PENDING = 200
 MOST_BROKEN_OFF = 10_000
 
 log = get_logger()
+
+
+@dataclass
+class _Brought:
+    """What an association that is open has brought so far; associations are numbered as they begin to."""
+
+    number: int
+    series: set[str] = field(default_factory=set)
+    more: set[str] = field(default_factory=set)
+    """The series of which any of it was not here yet."""
+    refused: set[str] = field(default_factory=set)
+    """The SOPInstanceUIDs of what was answered with a failure, and did not come again."""
 
 
 class Receiver:
@@ -39,15 +53,19 @@ class Receiver:
         self._ledger = ledger
         self._clock = clock
         self._lock = threading.Lock()
-        self._series: dict[str, set[str]] = {}
-        """The series of each open association."""
-        self._broken_off: dict[str, None] = {}
-        """The last of which an association broke off: whether what came since is all of the rest no release tells."""
+        self._open: dict[str, _Brought] = {}
+        self._begun = 0
+        """How many associations have brought anything."""
+        self._broken_off: dict[str, int] = {}
+        """The last series of which an association broke off, and how many had begun by then: whether what came since is
+        all of the rest no release tells."""
         self._server: scp.Server | None = None
         self._secure_server: scp.Server | None = None
         """That of the port which speaks TLS."""
         self._retired: list[scp.Server] = []
         """Those of ports that are given up, whose associations go on."""
+        self._unheld: list[tuple[list[str], str]] = []
+        """What broke off while the ledger was away: the series, and from whom."""
         self._refused: dict[tuple[str, ...], Refusal] = {}
         """What was refused since the ledger was told."""
 
@@ -124,15 +142,30 @@ class Receiver:
             )
         except Exception as error:  # noqa: BLE001  whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
-            return 0xC002
+            self._note(received, None, NOT_TAKEN)
+            return NOT_TAKEN
         if accepted.verdict in HARMLESS:
             log.info("instance.set_aside", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
         elif accepted.verdict in QUARANTINED:
             log.error("instance.quarantined", code=accepted.verdict, calling_ae_title=received.calling_ae_title)
-        if accepted.series_instance_uid:
-            with self._lock:
-                self._series.setdefault(received.association_id, set()).add(accepted.series_instance_uid)
-        return STATUS[accepted.verdict]
+        status = STATUS[accepted.verdict]
+        self._note(received, accepted, status)
+        return status
+
+    def _note(self, received: scp.Received, accepted: Accepted | None, status: int) -> None:
+        """Remember what an association brought: its end says what that means."""
+        with self._lock:
+            if (brought := self._open.get(received.association_id)) is None:
+                self._begun += 1
+                brought = self._open[received.association_id] = _Brought(self._begun)
+            if status != SUCCESS:
+                brought.refused.add(received.sop_instance_uid)
+                return
+            brought.refused.discard(received.sop_instance_uid)
+            if accepted and accepted.series_instance_uid:
+                brought.series.add(accepted.series_instance_uid)
+                if accepted.verdict != Verdict.ALREADY_STORED:
+                    brought.more.add(accepted.series_instance_uid)
 
     def _reported(self, calling_ae_title: str, report: Report) -> int:
         """Write down what a destination says of our request for storage commitment; delivery acts on it."""
@@ -152,22 +185,38 @@ class Receiver:
             if ended.broke_off:
                 self._count(RefusalKind.BROKEN_OFF, ended.ending, ended)
         with self._lock:
-            series = self._series.pop(ended.association_id or "", set())
-            if ended.broke_off:
-                self._broken_off |= dict.fromkeys(series)
+            brought = self._open.pop(ended.association_id or "", _Brought(0))
+            series = brought.series
+            is_part = ended.broke_off or bool(brought.refused)
+            resumed = {uid for uid in brought.more if brought.number > self._broken_off.get(uid, brought.number)}
+            released = series.difference(*(other.series for other in self._open.values()), self._broken_off)
+            if is_part:
+                self._broken_off |= dict.fromkeys(series, self._begun)
                 while len(self._broken_off) > MOST_BROKEN_OFF:
                     del self._broken_off[next(iter(self._broken_off))]
-                released = set()
-            else:
-                released = series.difference(*self._series.values(), self._broken_off)
         try:
-            if ended.broke_off:
-                self._ledger.hold_series(sorted(series), calling_ae_title=ended.calling_ae_title)
-            elif released:
+            if is_part:
+                self._unheld.append((sorted(series), ended.calling_ae_title))
+                self._hold()
+                return
+            if released:
                 self._ledger.release_series(sorted(released), now=self._clock())
+            if resumed:
+                self._ledger.resume_series(sorted(resumed))
         except LedgerUnavailable as error:
             # quiet_s closes these series all the same
             log.warning("release.lost", error=error, series=len(series))
+
+    def _hold(self) -> None:
+        """Have the ledger know of all that broke off. Raises LedgerUnavailable."""
+        while self._unheld:
+            with suppress(IndexError):  # another thread was faster
+                series, calling_ae_title = self._unheld.pop()
+                try:
+                    self._ledger.hold_series(series, calling_ae_title=calling_ae_title)
+                except LedgerUnavailable:
+                    self._unheld.append((series, calling_ae_title))
+                    raise
 
     def _association_refused(self, refused: scp.Refused) -> None:
         log.warning(
@@ -208,6 +257,7 @@ class Receiver:
 
         Not at once: whoever is refused again and again costs no write each time.
         """
+        self._hold()
         with self._lock:
             refused, self._refused = list(self._refused.values()), {}
         if refused:

@@ -89,6 +89,7 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
         spool.sweep()
         host = socket.gethostname()
         freed = ledger.free_leases(host)
+        ledger.hold_unreleased()
         setup = Setup(config.log.level, config.log.format, config.engine.memory_mb)
         clock = ServiceClock()
         storage = config.storage

@@ -142,6 +142,7 @@ class SeriesWarning(StrEnum):
     DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
     DUPLICATE_SLICES = "DUPLICATE_SLICES"
     SEPARATE_RANGES = "SEPARATE_RANGES"
+    INCOMPLETE = "INCOMPLETE"
     THICK_SLICES = "THICK_SLICES"
     NO_FRAME_OF_REFERENCE = "NO_FRAME_OF_REFERENCE"
     NO_RESCALE = "NO_RESCALE"
@@ -161,6 +162,8 @@ WARNING_SENTENCES: dict[SeriesWarning, str] = {
     SeriesWarning.DUPLICATE_DIFFERENT: "Images came twice under one UID with different content; the first were used.",
     SeriesWarning.DUPLICATE_SLICES: "Images came twice, with the same pixels at the same place; one of each was used.",
     SeriesWarning.SEPARATE_RANGES: "The slices lie in separate ranges; a liver across them was measured in parts.",
+    SeriesWarning.INCOMPLETE: "The sending of the images broke off, or the sender has more of them: slices may be "
+    "missing, and volume, tumour burden and number of lesions may be those of a part.",
     SeriesWarning.THICK_SLICES: "The slices are thicker than 5 mm; small lesions and volumes are less certain.",
     SeriesWarning.NO_FRAME_OF_REFERENCE: "The images state no frame of reference; one was derived from the series.",
     SeriesWarning.IDENTITY_SPELLING: "Some images write patient, study or series differently, and mean the same.",

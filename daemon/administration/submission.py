@@ -48,8 +48,12 @@ def submit_paths(config: Config, paths: Sequence[Path], *, say: Say = say) -> li
                     continue
                 if accepted.verdict == Verdict.NO_ROOM:
                     raise StorageUnusable(f"storage root {config.storage.root}: no room, or the ledger is away")
-                if STATUS[accepted.verdict] == 0x0000 and accepted.series_instance_uid:
-                    new[accepted.series_instance_uid] += accepted.verdict != Verdict.ALREADY_STORED
+                uid = accepted.series_instance_uid
+                if STATUS[accepted.verdict] == 0x0000 and uid:
+                    is_new = accepted.verdict != Verdict.ALREADY_STORED
+                    if is_new and not new[uid]:
+                        ledger.hold_series([uid])  # whoever ends this now has not handed in all of it
+                    new[uid] += is_new
                 else:
                     name = path if len(files) == 1 else file
                     refused.append(f"{name}: {accepted.verdict}, kept in quarantine")

@@ -10,6 +10,7 @@ from base64 import b64decode
 from binascii import Error as NotBase64
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -71,17 +72,18 @@ async def _store(request: Request, study_instance_uid: str | None) -> Response:
         return Response(status_code=415)
     delivery = _Delivery(console, request.app.state.stow_intake, peer, study_instance_uid)
     parser = MultipartParser(boundary, delivery.callbacks())
+    is_whole = False
     try:
         async for piece in pieces_of(request):
             await run_in_threadpool(parser.write, piece)
         parser.finalize()
         if delivery.is_within_a_part:
             raise BadRequest("the body was cut short")
+        is_whole = True
     except MultipartParseError:
         raise BadRequest("the body is no multipart/related") from None
     finally:
-        delivery.close()
-    await run_in_threadpool(delivery.release)
+        await run_in_threadpool(partial(delivery.end, is_whole=is_whole))
     log.info("stow.received", peer=peer.name, instances=len(delivery.stored), missing=len(delivery.failed))
     return JSONResponse(delivery.answer(), delivery.status(), media_type=JSON)
 
@@ -127,15 +129,17 @@ class _Delivery:
         """The functions that the parser calls."""
         return {"on_part_begin": self._begin, "on_part_data": self._write, "on_part_end": self._end}
 
-    def close(self) -> None:
-        """Forget a part that did not come to its end."""
+    def end(self, *, is_whole: bool) -> None:
+        """Say that no more of these series comes in this request, or that it broke off or failed in part.
+
+        A part that did not come to its end is forgotten.
+        """
         if self._part is not None:
             self._part.discard()
             self._part = None
-
-    def release(self) -> None:
-        """Say that no more of these series comes in this request."""
-        if self.series:
+        if self.failed or not is_whole:
+            self.console.ledger.hold_series(sorted(self.series), calling_ae_title=self.peer.ae_title)
+        elif self.series:
             self.console.ledger.release_series(sorted(self.series), now=self.console.clock())
 
     def status(self) -> int:

@@ -98,8 +98,7 @@ class Uploads:
             head = file.read(352)
         if head[128:132] == b"DICM":
             taken = Taken("dicom")
-            accepted = self._intake.take(part, calling_ae_title=SUBMIT)
-            taken.add(accepted.verdict, accepted.series_instance_uid)
+            self._take_one(part, taken)
             return taken
         with _one_at_a_time, tempfile.TemporaryDirectory(prefix="porta-upload-") as folder:
             if head[:2] == b"PK":
@@ -112,10 +111,17 @@ class Uploads:
         taken = Taken(kind)
         for file in files:
             with file.open("rb") as content:
-                accepted = self._intake.take(content, calling_ae_title=SUBMIT)
-            taken.add(accepted.verdict, accepted.series_instance_uid)
+                self._take_one(content, taken)
             file.unlink()
         return taken
+
+    def _take_one(self, content: Part | BinaryIO, taken: Taken) -> None:
+        """Take an instance in. Whoever closes the page before `finish` has not handed in all of its series."""
+        accepted = self._intake.take(content, calling_ae_title=SUBMIT)
+        uid = accepted.series_instance_uid
+        if uid and uid not in taken.series and accepted.verdict != Verdict.ALREADY_STORED:
+            self._console.ledger.hold_series([uid])
+        taken.add(accepted.verdict, uid)
 
 
 def unpack(path: Path, folder: Path, most_bytes: int) -> list[Path]:

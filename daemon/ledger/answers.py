@@ -1,10 +1,11 @@
-"""What rules ask the ledger about a series: when it began to come, and whether its study has results already."""
+"""What is asked of a series: when it began to come, whether it has all come, whether its study has results already."""
 
 import sqlalchemy as sa
 
 from daemon.jobs import OUT, DeliveryState
 from daemon.ledger.database import Database
-from daemon.ledger.schema import deliveries, instances, jobs
+from daemon.ledger.queries import is_proved
+from daemon.ledger.schema import deliveries, instances, jobs, series
 
 
 def first_received_at(database: Database, series_instance_uid: str) -> float:
@@ -14,6 +15,19 @@ def first_received_at(database: Database, series_instance_uid: str) -> float:
     )
     with database.reading() as connection:
         return float(connection.execute(query).scalar_one() or 0.0)
+
+
+def is_incomplete(database: Database, series_instance_uid: str) -> bool:
+    """True where its sending broke off, and neither its sender went on nor its count proves that all is here.
+
+    So too where the sender has said that it has more.
+    """
+    lacking = sa.or_(
+        series.c.broken_off & ~sa.func.coalesce(is_proved(), sa.false()), series.c.expected > series.c.instances
+    )
+    query = sa.select(sa.exists().where(series.c.series_instance_uid == series_instance_uid, lacking))
+    with database.reading() as connection:
+        return bool(connection.execute(query).scalar_one())
 
 
 def is_answered(database: Database, *, study_instance_uid: str, series_instance_uid: str) -> bool:

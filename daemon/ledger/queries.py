@@ -14,6 +14,9 @@ from reports.objects.kinds import Form
 PATIENCE = 2
 """A sender that has paused for so long is waited for this many times as long, before less than `quiet_s` counts."""
 
+PROVED_QUIET_S = 2.0
+"""How long nothing must have come before a sender's count is taken for all that there will be."""
+
 
 def select_due(
     *, now: float, quiet_since: float | None, released_since: float, proved_quiet_s: float
@@ -23,12 +26,8 @@ def select_due(
     All that its sender has, which it still said after `proved_quiet_s`; nothing since `quiet_since`; or no sender since
     `released_since` that has more.
     """
-    heard_out = series.c.last_received_at + PATIENCE * series.c.longest_pause_s
-    proved = sa.and_(
-        series.c.instances == series.c.expected,
-        series.c.expected_at >= series.c.last_received_at + proved_quiet_s,
-        series.c.expected_at >= heard_out,
-    )
+    heard_out = _heard_out()
+    proved = is_proved(proved_quiet_s)
     quiet = sa.false() if quiet_since is None else series.c.last_received_at <= quiet_since
     released = sa.and_(
         series.c.released_at >= series.c.last_received_at,
@@ -56,6 +55,19 @@ def select_due(
         )
         .order_by(jobs.c.id)
     )
+
+
+def is_proved(proved_quiet_s: float = PROVED_QUIET_S) -> sa.ColumnElement[bool]:
+    """All that the sender of a series has came: it still said so after some quiet seconds."""
+    return sa.and_(
+        series.c.instances == series.c.expected,
+        series.c.expected_at >= series.c.last_received_at + proved_quiet_s,
+        series.c.expected_at >= _heard_out(),
+    )
+
+
+def _heard_out() -> sa.ColumnElement[float]:
+    return series.c.last_received_at + PATIENCE * series.c.longest_pause_s
 
 
 def select_incoming(calling_ae_title: str, *, columns: Sequence[str]) -> sa.Select[Any]:

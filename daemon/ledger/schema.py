@@ -49,6 +49,7 @@ series = Table(
     Column("expected", Integer),
     Column("expected_at", Double),
     Column("longest_pause_s", Double, nullable=False, server_default="0"),
+    Column("broken_off", Boolean, nullable=False, server_default=false()),
 )
 
 instances = Table(

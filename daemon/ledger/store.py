@@ -50,6 +50,7 @@ from daemon.ledger.refused import count_refusals
 from daemon.ledger.replay import replay
 from daemon.ledger.rows import Compared, Due, Incoming, Instance, Outgoing, Received, Refusal, Reported, Tombstone
 from daemon.ledger.schema import deliveries, events, instances, jobs, series, shadows
+from daemon.ledger.senders import break_off, break_off_unreleased, go_on, release
 from daemon.ledger.sending import give_up, insert_deliveries, resume, wait_for
 
 __all__ = ["LEASE_S", "Due", "Incoming", "Instance", "Ledger", "Outgoing"]
@@ -117,27 +118,27 @@ class Ledger:
             connection.execute(sa.update(instances).where(*same).values(path=path))
 
     def release_series(self, series_instance_uids: Sequence[str], *, now: float) -> None:
-        """The last association that brought instances of these series has ended."""
+        """The last association that brought instances of these series has ended, and none had broken off."""
         with self._transaction() as connection:
-            connection.execute(
-                sa.update(series).where(series.c.series_instance_uid.in_(series_instance_uids)).values(released_at=now)
-            )
+            release(connection, series_instance_uids, now=now)
 
-    def hold_series(self, series_instance_uids: Sequence[str], *, calling_ae_title: str) -> None:
+    def resume_series(self, series_instance_uids: Sequence[str]) -> None:
+        """The sending of these series had broken off; their sender has gone on since, and come to an end."""
+        with self._transaction() as connection:
+            go_on(connection, series_instance_uids)
+
+    def hold_series(self, series_instance_uids: Sequence[str], *, calling_ae_title: str | None = None) -> None:
         """An association broke off: no earlier release closes these series, nor others that this peer is sending.
 
-        What the peer had begun to send, of which series is not known, may belong to any of them.
+        Without a peer: these are not all here before they are released.
         """
-        receiving = sa.exists().where(
-            jobs.c.series_instance_uid == series.c.series_instance_uid, jobs.c.state == State.RECEIVING
-        )
-        theirs = sa.and_(series.c.calling_ae_title == calling_ae_title, receiving)
         with self._transaction() as connection:
-            connection.execute(
-                sa.update(series)
-                .where(sa.or_(series.c.series_instance_uid.in_(series_instance_uids), theirs))
-                .values(released_at=None)
-            )
+            break_off(connection, series_instance_uids, calling_ae_title=calling_ae_title)
+
+    def hold_unreleased(self) -> int:
+        """The service ended, and with it every association: what these were bringing broke off; return how many."""
+        with self._transaction() as connection:
+            return break_off_unreleased(connection)
 
     def due_series(
         self,

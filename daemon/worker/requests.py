@@ -111,7 +111,7 @@ class ReportRequest:
     `identity` is that of the first volume; `profiles` say what the destinations take. The SRs supersede those of
     `replaced`. The findings are compared with what `archives` have of the patient's earlier studies; where that is
     nothing but images, `model` segments those that `prefer` chooses and that fit into `memory_mb` (None: the machine).
-    `oncology` names the tumours whose criteria are reported ("hcc").
+    `oncology` names the tumours whose criteria are reported ("hcc"). Of what `is_incomplete` slices may be missing.
     """
 
     paths: tuple[Path, ...]
@@ -126,6 +126,7 @@ class ReportRequest:
     archives: tuple[Archive, ...] = ()
     memory_mb: int | None = None
     oncology: tuple[str, ...] = ()
+    is_incomplete: bool = False
 
 
 @dataclass(frozen=True)

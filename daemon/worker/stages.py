@@ -248,6 +248,8 @@ def report_series(request: ReportRequest) -> Reported:
     work, outbox = request.work, request.outbox
     stacks = {stack.index: stack for stack in spooled_series(request.paths).stacks}
     segmented = load_segmented(work)
+    if request.is_incomplete:
+        segmented = replace(segmented, warnings=(*segmented.warnings, str(SeriesWarning.INCOMPLETE)))
     first = stacks[segmented.volumes[0]]
     _log_left_out(read_dataset(first.slices[0].path))
     priors = _priors(first, segmented, request)

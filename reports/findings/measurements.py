@@ -33,6 +33,7 @@ from reports.findings.regions import Regions, regions_of
 from reports.findings.severity import (
     MOST_LIVER_ML,
     NO_LESION,
+    NOT_ALL_CAME,
     NOT_CERTAIN,
     NOT_JUDGED,
     NOT_KNOWN,
@@ -118,7 +119,9 @@ def measure(volume: Volume, segmentation: Segmentation, *, tracking_seed: str) -
     is_thick = criteria.slices_are_thick(geometry, [lesion.place.key_slice for lesion in targets])
     own_warnings = _warnings(lesions, liver, cut_mm2, is_thick=is_thick and bool(lesions))
     severity = _severity(lesions, certain, liver_volume_ml) if is_judged else NOT_JUDGED
-    if SeriesWarning.SEPARATE_RANGES in volume.warnings and FindingsWarning.PARTIAL_LIVER in own_warnings:
+    if SeriesWarning.INCOMPLETE in segmentation.warnings:
+        severity = NOT_ALL_CAME
+    elif SeriesWarning.SEPARATE_RANGES in volume.warnings and FindingsWarning.PARTIAL_LIVER in own_warnings:
         severity = NOT_WHOLE
     elif is_judged and liver_volume_ml > MOST_LIVER_ML:
         severity = NOT_SO_LARGE

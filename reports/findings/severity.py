@@ -71,6 +71,7 @@ class Severity:
 NOT_KNOWN = Severity(None, ("no liver was found",))
 NOT_JUDGED = Severity(None, ("the images are unlike those that the model was trained on",))
 NOT_WHOLE = Severity(None, ("a part of the liver alone lies in this volume",))
+NOT_ALL_CAME = Severity(None, ("nothing shows that all images came",))
 MOST_LIVER_ML = 5000.0
 """Beyond it what was found is no liver, or one that no figure here was made for."""
 NOT_SO_LARGE = Severity(None, (f"what was found is larger than a liver: over {MOST_LIVER_ML:.0f} mL",))

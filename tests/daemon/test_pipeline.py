@@ -320,6 +320,20 @@ def test_from_received_to_the_outbox(make_bench: Callable[..., Bench], read_log:
         assert set(named) == {(job.id, derive_uid("series", 1), derive_uid("study", 1))}
 
 
+def test_what_may_lack_slices_is_reported_as_that(make_bench: Callable[..., Bench]):
+    """Its sending broke off, and nothing came for `quiet_s`; the rest makes another revision, which is whole again."""
+    bench = make_bench()
+    bench.receive(1, 2)
+    bench.ledger.hold_series([derive_uid("series", 1)], calling_ae_title="MODALITY")
+    bench.close()
+    bench.pipeline.work_off()
+    bench.receive(3)
+    bench.ledger.release_series([derive_uid("series", 1)], now=bench.clock())
+    bench.close()
+    bench.pipeline.work_off()
+    assert [request.is_incomplete for request in bench.stages.asked(ReportRequest)] == [True, False]
+
+
 def test_shadows_are_noted_with_the_results_and_change_nothing_of_them(
     make_bench: Callable[..., Bench], make_config: Callable[..., Config]
 ):

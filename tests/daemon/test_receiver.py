@@ -20,6 +20,7 @@ from pynetdicom.dimse_primitives import C_STORE
 from daemon.configuration.config import Config, Dicom, Peer, Tls
 from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
+from daemon.ledger.answers import is_incomplete
 from daemon.ledger.desk import Desk
 from daemon.ledger.store import Ledger
 from daemon.receiver import MOST_PENDING, Receiver
@@ -57,6 +58,11 @@ class WatchedLedger:
             raise self.error
         self._ledger.release_series(*args, **kwargs)
 
+    def hold_series(self, *args: Any, **kwargs: Any) -> None:
+        if self.error:
+            raise self.error
+        self._ledger.hold_series(*args, **kwargs)
+
     def __getattr__(self, name: str) -> Any:
         return getattr(self._ledger, name)
 
@@ -85,6 +91,9 @@ class Site:
             query = sa.text("SELECT released_at FROM series WHERE series_instance_uid = :uid")
             found = connection.execute(query, {"uid": derive_uid("series", series)}).scalar_one()
         return None if found is None else float(found)
+
+    def is_incomplete(self, series: int) -> bool:
+        return is_incomplete(self.ledger.database, derive_uid("series", series))
 
 
 @pytest.fixture
@@ -297,13 +306,86 @@ def test_an_abort_within_an_image_holds_what_its_sender_sends(
     site.send(assoc)
     assoc.release()
     until(lambda: site.released_at(1) is not None)
-    last = site.associate()
-    pdv = struct.pack(">LBB", 102, 1, 1) + bytes(100)  # of a command; more is to come
-    last.dul.socket.socket.sendall(b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv)
-    last.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+    break_within_an_image(site.associate())
     until(lambda: read_log.named("association.ended"))
     until(lambda: site.released_at(1) is None)
     assert (due(site, clock() + 19), due(site, clock() + 20)) == ([], [1])
+
+
+def break_within_an_image(assoc: Association) -> None:
+    pdv = struct.pack(">LBB", 102, 1, 1) + bytes(100)  # of a command; more is to come
+    assoc.dul.socket.socket.sendall(b"\x04\x00" + struct.pack(">L", len(pdv)) + pdv)
+    assoc.dul.socket.socket.shutdown(socket.SHUT_RDWR)
+
+
+@pytest.mark.parametrize("again", [(1, 2), (1, 2, 3), (3,)])
+def test_what_broke_off_is_incomplete_until_its_sender_goes_on(
+    site: Site, until: Callable[[Callable[[], object]], None], again: tuple[int, ...]
+):
+    """One that began beside the abort says nothing of the rest, nor does one that brings what was here already."""
+    first, beside = site.associate(), site.associate()
+    site.send(first, 1, 1)
+    site.send(beside, 1, 2)
+    assert not site.is_incomplete(1)
+    first.abort()
+    until(lambda: site.is_incomplete(1))
+    site.send(beside, 1, 4)
+    site.send(beside, 2, 1)
+    beside.release()
+    until(lambda: site.released_at(2) is not None)
+    later = site.associate()
+    for index in again:
+        site.send(later, 1, index)
+    site.send(later, 3, 1)
+    assert site.is_incomplete(1) and not site.is_incomplete(2)
+    later.release()
+    until(lambda: site.released_at(3) is not None)
+    site.receiver.stop(PATIENCE_S)
+    assert site.is_incomplete(1) is (3 not in again)
+
+
+def test_an_image_of_which_a_part_came_makes_all_that_its_sender_sends_incomplete(
+    site: Site, until: Callable[[Callable[[], object]], None]
+):
+    """An association for each image: of which series the last one was nobody knows, but it was the same sender's."""
+    for series in (1, 2):
+        assoc = site.associate()
+        site.send(assoc, series)
+        assoc.release()
+    until(lambda: site.released_at(2) is not None)
+    break_within_an_image(site.associate())
+    until(lambda: site.is_incomplete(1) and site.is_incomplete(2))
+
+
+@pytest.mark.parametrize("comes_again", [False, True])
+def test_a_release_after_a_failure_closes_nothing(
+    site: Site, clock: Any, until: Callable[[Callable[[], object]], None], comes_again: bool
+):
+    """The sender was told that an image was not stored, and released: unless it sent that again, one is missing."""
+    assoc = site.associate()
+    site.send(assoc, 1, 1)
+    site.watched.error = LedgerUnavailable("OperationalError")
+    assert site.send(assoc, 1, 2) == 0xA700
+    site.watched.error = None
+    if comes_again:
+        assert site.send(assoc, 1, 2) == 0x0000
+    assoc.release()
+    until(lambda: site.released_at(1) is not None if comes_again else site.is_incomplete(1))
+    assert site.is_incomplete(1) is not comes_again
+    assert due(site, clock() + 19) == ([1] if comes_again else [])
+
+
+def test_a_break_while_the_ledger_is_away(site: Site, read_log: Any, until: Callable[[Callable[[], object]], None]):
+    """It is told when it is back."""
+    assoc = site.associate()
+    site.send(assoc)
+    site.watched.error = LedgerUnavailable("OperationalError")
+    assoc.abort()
+    until(lambda: read_log.named("release.lost"))
+    assert not site.is_incomplete(1)
+    site.watched.error = None
+    site.receiver.tell_refusals()
+    assert site.is_incomplete(1)
 
 
 def test_a_series_that_two_associations_bring(site: Site, clock: Any, until: Callable[[Callable[[], object]], None]):

@@ -12,7 +12,9 @@ import pytest
 from daemon.administration.submission import submit_paths
 from daemon.configuration.config import Config, Storage
 from daemon.errors import StorageUnusable
+from daemon.intake import Accepted, Intake
 from daemon.jobs import State
+from daemon.ledger.answers import is_incomplete
 from daemon.ledger.store import Ledger
 from dicom_io.files.uids import derive_uid
 
@@ -141,3 +143,26 @@ def test_all_here_already(config: Config, root_ledger: Ledger, folder: Path, cap
         "2 instances of 1 series taken in",
         "all here already; job 1 is REJECTED (NO_RULE): `porta rerun 1`",
     ]
+
+
+def test_a_submission_that_was_ended_is_incomplete(
+    config: Config, root_ledger: Ledger, folder: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """By Ctrl-C between two files; when it is handed in again all of it is there."""
+    taken: list[Path] = []
+
+    def stop_after_two(self: Intake, *arguments: Any, **more: Any) -> Accepted:
+        if len(taken) == 2:
+            raise KeyboardInterrupt
+        taken.append(folder)
+        return take(self, *arguments, **more)
+
+    take = Intake.take
+    monkeypatch.setattr(Intake, "take", stop_after_two)
+    with pytest.raises(KeyboardInterrupt):
+        submit_paths(config, [folder])
+    (uid,) = root_ledger.all_series()
+    assert is_incomplete(root_ledger.database, uid)
+    monkeypatch.undo()
+    submit_paths(config, [folder])
+    assert not is_incomplete(root_ledger.database, uid)

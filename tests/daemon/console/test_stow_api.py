@@ -14,6 +14,7 @@ from daemon.configuration.config import Config, Peer, Web
 from daemon.console.app import create_app
 from daemon.console.state import ConsoleState
 from daemon.errors import LedgerUnavailable
+from daemon.ledger.answers import is_incomplete
 from daemon.ledger.store import Ledger
 from daemon.storage.spool import Spool
 from dicom_io.files.uids import derive_uid
@@ -149,6 +150,11 @@ def test_what_stops_coming_is_forgotten(
     assert client.post("/dicom-web/studies", content=content, headers=said).status_code == 400
     assert list((spool.root / "incoming").iterdir()) == []
     assert sum(job.instances for job in ledger.all_jobs()) == 1
+    assert is_incomplete(ledger.database, derive_uid("series", 1))
+    assert post(client, make_ct(1, 2)).status_code == 200
+    assert not is_incomplete(ledger.database, derive_uid("series", 1))
+    assert post(client, make_ct(1, 3), b"no DICOM").status_code == 202
+    assert is_incomplete(ledger.database, derive_uid("series", 1))
     assert post(client, bytes(2 << 20)).status_code == 413
 
 

@@ -12,6 +12,7 @@ import pytest
 from starlette.testclient import TestClient
 
 from daemon.jobs import State
+from daemon.ledger.answers import is_incomplete
 from daemon.ledger.store import Ledger
 from dicom_io.files.uids import derive_uid
 from tests.daemon.console.conftest import Site
@@ -51,9 +52,11 @@ def test_images_come_in(site: Site, operator: TestClient, ledger: Ledger, make_c
     for index in (1, 2):
         answer = operator.post("/api/v1/uploads/file", content=make_ct(1, index))
         assert answer.json() == {"kind": "dicom", "verdicts": {"STORED": 1}, "series": [derive_uid("series", 1)]}
+        assert is_incomplete(ledger.database, derive_uid("series", 1))  # as long as the page may be closed
     assert operator.post("/api/v1/uploads/file", content=make_ct(1, 2)).json()["verdicts"] == {"ALREADY_STORED": 1}
     (finished,) = operator.post("/api/v1/uploads/finished").json()
     assert finished["study_instance_uid"] == derive_uid("study", 1)
+    assert not is_incomplete(ledger.database, derive_uid("series", 1))
     assert operator.post("/api/v1/uploads/finished").json() == []
     (job,) = ledger.all_jobs()
     assert (job.state, job.calling_ae_title, job.instances) == (State.RECEIVING, "SUBMIT", 2)

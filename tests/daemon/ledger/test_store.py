@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from daemon.choice import Choice, Chosen
 from daemon.errors import LedgerLost, LedgerUnavailable, UnknownJob, WrongState
 from daemon.jobs import Delivery, DeliveryState, Event, HaltCode, Job, State
-from daemon.ledger.answers import first_received_at, is_answered
+from daemon.ledger.answers import first_received_at, is_answered, is_incomplete
 from daemon.ledger.desk import Desk
 from daemon.ledger.schema import metadata
 from daemon.ledger.store import LEASE_S, Due, Incoming, Instance, Ledger, Outgoing
@@ -331,6 +331,51 @@ def test_by_what_evidence_a_series_is_due(
         any_ledger.release_series([derive_uid("series", 1)], now=NOW)
     found = [(item.evidence, item.expected, item.instances) for item in due(any_ledger, now=NOW + age_s)]
     assert found == ([] if evidence is None else [(evidence, expected, 3)])
+
+
+@pytest.mark.parametrize(
+    ("broken", "expected", "asked_after_s", "incomplete"),
+    [
+        (False, None, 0, False),
+        (True, None, 0, True),
+        (True, 3, 1.9, True),
+        (True, 3, 2.0, False),
+        (True, 2, 5.0, True),
+        (False, 4, 0, True),
+        (False, 2, 5.0, False),
+    ],
+)
+def test_when_slices_may_be_missing(
+    any_ledger: Ledger,
+    make_instance: MakeInstance,
+    broken: bool,
+    expected: int | None,
+    asked_after_s: float,
+    incomplete: bool,
+):
+    """Its sending broke off, and no count proves that all three are here; or its sender has more."""
+    for index in range(3):
+        any_ledger.record_instance(make_instance(index=index), now=NOW)
+    if broken:
+        any_ledger.hold_series([derive_uid("series", 1)], calling_ae_title="MODALITY")
+    if expected is not None:
+        any_ledger.expect({derive_uid("series", 1): expected}, now=NOW + asked_after_s)
+    assert is_incomplete(any_ledger.database, derive_uid("series", 1)) is incomplete
+
+
+def test_what_was_coming_when_the_service_ended_broke_off(any_ledger: Ledger, make_instance: MakeInstance):
+    """Nobody saw those associations end; what was released since its last instance, or is closed, is not concerned."""
+    for number in (1, 2, 3):
+        any_ledger.record_instance(make_instance(number), now=NOW)
+    in_state(any_ledger, make_instance("closed"), State.RECEIVED)
+    numbers = [derive_uid("series", number) for number in (1, 2, 3, "closed")]
+    any_ledger.release_series(numbers[:2], now=NOW + 1)
+    any_ledger.record_instance(make_instance(2, index=2), now=NOW + 2)
+    assert any_ledger.hold_unreleased() == 2
+    assert [is_incomplete(any_ledger.database, uid) for uid in numbers] == [False, True, True, False]
+    any_ledger.release_series(numbers[2:3], now=NOW + 3)
+    any_ledger.resume_series(numbers[1:2])
+    assert [is_incomplete(any_ledger.database, uid) for uid in numbers] == [False] * 4
 
 
 def test_one_more_than_was_proved(any_ledger: Ledger, make_instance: MakeInstance):
@@ -1219,7 +1264,7 @@ def test_history_is_only_ever_added_to(any_ledger: Ledger, make_instance: MakeIn
 
 COLUMNS = {
     "series": """series_instance_uid study_instance_uid calling_ae_title instances last_received_at released_at
-        expected expected_at longest_pause_s""",
+        expected expected_at longest_pause_s broken_off""",
     "instances": """id study_instance_uid series_instance_uid sop_instance_uid version replaced_by sop_class_uid
         transfer_syntax_uid path bytes sha256 received_at removed_at""",
     "jobs": """id series_instance_uid study_instance_uid revision calling_ae_title rule priority state reject_reason
@@ -1306,6 +1351,8 @@ def every_call(ledger: Ledger, instance: Instance) -> list[Callable[[], object]]
         lambda: ledger.record_instance(instance, now=NOW),
         lambda: ledger.release_series([instance.series_instance_uid], now=NOW),
         lambda: ledger.hold_series([instance.series_instance_uid], calling_ae_title="MODALITY"),
+        lambda: ledger.resume_series([instance.series_instance_uid]),
+        ledger.hold_unreleased,
         lambda: due(ledger),
         lambda: ledger.incoming("MODALITY"),
         lambda: ledger.expect({instance.series_instance_uid: 3}, now=NOW),

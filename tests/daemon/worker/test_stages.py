@@ -143,6 +143,7 @@ def report(
     revision: int = 1,
     replaces: Sequence[Replaced] = (),
     profiles: Sequence[Profile] = (Profile(),),
+    is_incomplete: bool = False,
 ) -> Reported:
     return report_series(
         ReportRequest(
@@ -155,6 +156,7 @@ def report(
             prefer="portal",
             profiles=tuple(profiles),
             replaced=tuple(replaces),
+            is_incomplete=is_incomplete,
         )
     )
 
@@ -169,6 +171,15 @@ def objects(reported: Reported) -> list[tuple[int, str]]:
 
 def texts(ds: Dataset) -> str:
     return json.dumps(ds.to_json_dict())
+
+
+def test_what_may_lack_slices_is_said_and_not_judged(make: Callable[..., list[Path]], tmp_path: Path):
+    """In SR, findings and the job's warnings."""
+    reported = walk(make(1), tmp_path, is_incomplete=True)
+    assert "INCOMPLETE" in reported.warnings
+    assert "The sending of the images broke off" in texts(dcmread(reported.results[1].path))
+    found = json.loads((tmp_path / "outbox" / "0" / "findings.json").read_text())
+    assert found["severity"]["level"] is None and "INCOMPLETE" in found["warnings"]
 
 
 def test_of_two_ranges_the_one_with_the_liver_is_reported(make: Callable[..., list[Path]], tmp_path: Path):

@@ -16,7 +16,7 @@ from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.volume import Volume
 from reports.findings.criteria import CRITERIA_CAVEAT
 from reports.findings.measurements import NO_LIVER, UNEVEN_VOLUME_ERROR, Findings, measure
-from reports.findings.severity import NO_LESION, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE
+from reports.findings.severity import NO_LESION, NOT_ALL_CAME, NOT_CERTAIN, NOT_JUDGED, NOT_KNOWN, NOT_WHOLE
 from reports.findings.wording import assessment, lesion_place
 from reports.measures import LESION
 from reports.objects.findings_json import findings_json
@@ -409,7 +409,8 @@ def doubtful(**changes) -> Findings:
     hu = np.full(geometry.shape, changes.get("hu", 110), np.int16)
     volume = Volume(hu, geometry, changes.get("modality", "CT"), "1.2", warnings=changes.get("warnings", ()))
     confidences = (changes["confidence"],) if "confidence" in changes else ()
-    segmentation = Segmentation(labels, geometry, ALGORITHM, confidences=confidences)
+    said = changes.get("said", ())
+    segmentation = Segmentation(labels, geometry, ALGORITHM, confidences=confidences, warnings=said)
     return measure(volume, segmentation, tracking_seed="job")
 
 
@@ -439,6 +440,12 @@ def test_no_severity_of_a_liver_that_lies_across_separate_ranges() -> None:
     assert doubtful(**apart).severity.level is not None
     assert doubtful(first=0).severity.level is not None
     assert doubtful(first=0, **apart).severity == NOT_WHOLE
+
+
+def test_no_severity_where_slices_may_be_missing() -> None:
+    """The sending broke off: what did not come may hold lesions, or the rest of the liver."""
+    assert doubtful(said=("INCOMPLETE",)).severity == NOT_ALL_CAME
+    assert doubtful(first=0, said=("INCOMPLETE",)).severity == NOT_ALL_CAME
 
 
 def test_targets_are_added_up_where_slices_are_thin() -> None:
