@@ -9,12 +9,13 @@ import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from daemon.administration.known_names import check_names
 from daemon.administration.moments import in_zone
 from daemon.administration.opened import owned_desk, running_service
 from daemon.completeness import candidate
 from daemon.configuration.config import Config, Rule
 from daemon.errors import BadRequest, ConfigurationError, FileDamaged, WrongState
-from daemon.jobs import OUT, Delivery, Job
+from daemon.jobs import OUT, Delivery, Job, State
 from daemon.ledger.by_hand import REMOVED
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Outgoing
@@ -22,7 +23,7 @@ from daemon.ledger.searches import JobFilter
 from daemon.routing import first_match
 from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
-from dicom_io.errors import NotDicom
+from dicom_io.errors import NotDicom, RejectReason
 from reports.objects.kinds import Form
 
 RECEIVED = "it is being received"
@@ -41,25 +42,57 @@ class Stalled:
     reason: str | None = None
 
 
-def retry_jobs(config: Config, wanted: Stalled, *, say: Say = say) -> None:
-    """Have what stands still or waits go on. Raises BadRequest, UnknownJob, WrongState."""
+def retry_jobs(config: Config, wanted: Stalled, *, say: Say = say, warn: Say = warn) -> bool:
+    """Have what stands still or waits go on; False where a job would only stand still again, and was left.
+
+    Raises BadRequest, UnknownJob, WrongState.
+    """
     desk, now = owned_desk(config), time.time()
     meant = {"destination": wanted.destination, "reason": wanted.reason}
     if not (wanted.ids or wanted.every or any(meant.values())):
         raise BadRequest("which jobs? name their ids, or --all, --destination or --reason")
-    if wanted.ids:
-        for job in [desk.ledger.job(job_id) for job_id in wanted.ids]:
-            desk.retry(job, now=now, **meant)
-            say(f"job {job.id} goes on")
-        return
+    check_names(config, desk, **meant)
+    if wanted.reason in set(RejectReason):
+        raise BadRequest(
+            f"--reason: {wanted.reason} ends a job: `porta rerun --reason {wanted.reason}` matches such again"
+        )
+    found = [desk.ledger.job(job_id) for job_id in wanted.ids] or desk.stalled(now=now, **meant)
+    deliveries = desk.deliveries(found)
+    left = []
     resumed = []
-    for job in desk.stalled(now=now, **meant):
+    for job in found:
+        if gone := _only_for_gone(config, wanted, job, deliveries[job.id]):
+            warn(
+                f"porta: job {job.id}: the configuration has no destination {gone} any more: enter it again and "
+                f"`porta reload`, or `porta send {job.id} --to` another one"
+            )
+            left.append(job)
+            continue
         try:
             desk.retry(job, now=now, **meant)
         except WrongState:  # it has moved on meanwhile, or a later revision has all of it
+            if wanted.ids:
+                raise
             continue
         resumed.append(job)
-    say(f"{_jobs(resumed)} on" if resumed else "nothing stands still or waits")
+        if wanted.ids:
+            say(f"job {job.id} goes on")
+    if not wanted.ids and (resumed or not left):
+        say(f"{_jobs(resumed)} on" if resumed else "nothing stands still or waits")
+    return not left
+
+
+def _only_for_gone(config: Config, wanted: Stalled, job: Job, deliveries: Sequence[Delivery]) -> str | None:
+    """The destination, without which the configuration is now, for which alone a job stands still."""
+    known = {item.peer for item in config.destinations}
+    waiting = [
+        item.destination
+        for item in deliveries
+        if (item.halt or item.not_before) and wanted.destination in (None, item.destination)
+    ]
+    if not waiting or known & set(waiting) or (job.halt and not wanted.destination):
+        return None
+    return waiting[0]
 
 
 def rerun_jobs(config: Config, wanted: JobFilter, *, say: Say = say, warn: Say = warn) -> bool:
@@ -70,6 +103,7 @@ def rerun_jobs(config: Config, wanted: JobFilter, *, say: Say = say, warn: Say =
     if wanted == JobFilter():
         raise BadRequest("which jobs? name their ids, or --study, --reason or --since")
     desk, now, spool = owned_desk(config), time.time(), Spool(config.storage.root)
+    check_names(config, desk, reason=wanted.reason)
     running = running_service(config)
     if running is not None and running.routing != config.routing_digest:
         raise BadRequest(
@@ -129,13 +163,13 @@ def rule_of_today(config: Config, desk: Desk, spool: Spool, job: Job) -> Rule | 
 def send_job(config: Config, job_id: int, destination: str | None, *, say: Say = say) -> None:
     """Have finished results sent again: where they went, or to one destination, also one that never had them.
 
-    Raises UnknownJob, WrongState; BadRequest where there is nothing to send, its files are gone, or a later revision
-    of the series has results.
+    Raises UnknownJob; BadRequest where there is nothing to send, its files are gone, or a later revision of the series
+    has results; WrongState where it is just moving on.
     """
     desk = owned_desk(config)
     job = desk.ledger.job(job_id)
     if job.state not in OUT:
-        raise WrongState(job_id, job.state, "send")
+        raise BadRequest(f"job {job_id} is {job.state}: {_why_unsent(job)}")
     others = desk.ledger.jobs_of_series(job.series_instance_uid)
     if job.removed_at is not None:
         raise BadRequest(
@@ -165,6 +199,15 @@ def send_job(config: Config, job_id: int, destination: str | None, *, say: Say =
             say(f"not made for this job, and not sent to {name}: {', '.join(missing)} (`porta rerun {job_id}`)")
     if running_service(config) is None:
         say("the service does not run: it sends once it is started")
+
+
+def _why_unsent(job: Job) -> str:
+    """Why nothing can be sent of a job whose results are not on their way, and what to do."""
+    if job.state == State.CANCELLED:
+        return f"what was cancelled is not sent; `porta rerun {job.id}` makes its results and sends them"
+    if job.state == State.REJECTED:
+        return f"it has no results ({job.reject_reason}); `porta study {job.series_instance_uid}` says why"
+    return f"it has no results yet; `porta study {job.series_instance_uid}` says what it waits for"
 
 
 def _wanted_forms(config: Config, destination: str, made: Iterable[Form]) -> list[Form]:

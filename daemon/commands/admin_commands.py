@@ -39,7 +39,7 @@ def jobs(
     since: SinceOption = None,
     until: Annotated[str | None, typer.Option(help="Opened before then.", metavar="WHEN")] = None,
     state: Annotated[
-        list[str] | None, typer.Option(help="In this state, or HALTED; may be repeated.", metavar="STATE")
+        list[str] | None, typer.Option(help="In this state, as `jobs` shows it; may be repeated.", metavar="STATE")
     ] = None,
     study_uid: Annotated[str | None, typer.Option("--study", help="Its StudyInstanceUID.", metavar="UID")] = None,
     rule: Annotated[str | None, typer.Option(help="Under this rule.", metavar="NAME")] = None,
@@ -99,7 +99,9 @@ def retry(
     """Have jobs and deliveries go on that stand still or wait."""
     from daemon.administration.interventions import Stalled, retry_jobs
 
-    retry_jobs(configured(config), Stalled(tuple(job_ids or ()), every, destination, reason))
+    raise typer.Exit(
+        0 if retry_jobs(configured(config), Stalled(tuple(job_ids or ()), every, destination, reason)) else 1
+    )
 
 
 def rerun(

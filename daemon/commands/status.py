@@ -12,6 +12,7 @@ from datetime import datetime
 from rich.table import Table
 
 from daemon.administration.conditions import halt_of, progress_of, stage_of
+from daemon.administration.known_names import check_names
 from daemon.administration.moments import for_so_long
 from daemon.administration.opened import open_ledger
 from daemon.administration.records import iso, job_json
@@ -33,8 +34,12 @@ WIDTHS = (6, 11, 7, 8, 4, 8)
 
 
 def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json: bool) -> None:
-    """Print the jobs that are meant, the newest first: `limit` of them, by default a screen of them or all as JSON."""
+    """Print the jobs that are meant, the newest first: `limit` of them, by default a screen of them or all as JSON.
+
+    Raises BadRequest for a rule or destination that nobody knows.
+    """
     desk = Desk(open_ledger(config))
+    check_names(config, desk, rule=wanted.rule, destination=wanted.destination)
     if limit is None and not as_json:
         limit = SHOWN
     jobs, spool = desk.jobs(wanted, limit=limit or None), Spool(config.storage.root)
@@ -73,6 +78,8 @@ def print_jobs(config: Config, wanted: JobFilter, *, limit: int | None, as_json:
                 width=width,
             )
         )
+    if not jobs:
+        say("no job is as asked for" if wanted != JobFilter() else "no job yet")
     total = len(jobs) if limit is None or len(jobs) < limit else desk.count(wanted)
     if total > len(jobs):
         say(f"{len(jobs)} of {total} jobs; --limit 0 shows all")

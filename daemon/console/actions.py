@@ -28,12 +28,13 @@ class Done:
 
 def retry(console: ConsoleState, visit: Visit, wanted: Stalled) -> Done:
     """As `porta retry`."""
-
-    def run(say: Callable[[str], None]) -> bool:
-        retry_jobs(console.config, wanted, say=say)
-        return True
-
-    return _act(console, visit, "RETRY", run, job_id=wanted.ids[0] if len(wanted.ids) == 1 else None)
+    return _act(
+        console,
+        visit,
+        "RETRY",
+        lambda say: retry_jobs(console.config, wanted, say=say, warn=say),
+        job_id=wanted.ids[0] if len(wanted.ids) == 1 else None,
+    )
 
 
 def rerun(console: ConsoleState, visit: Visit, wanted: JobFilter) -> Done:

@@ -51,6 +51,22 @@ class Desk:
             query = select_stalled(now=now, destination=destination, reason=reason)
             return [job_of(row) for row in connection.execute(query)]
 
+    def rules(self) -> list[str]:
+        """The names of the rules under which jobs fell."""
+        return self._distinct(jobs.c.rule)
+
+    def destinations(self) -> list[str]:
+        """The names of the destinations for which there are objects."""
+        return self._distinct(deliveries.c.destination)
+
+    def statuses(self) -> list[str]:
+        """How deliveries went last."""
+        return self._distinct(deliveries.c.last_status)
+
+    def _distinct(self, column: sa.ColumnElement[str]) -> list[str]:
+        with self._reading() as connection:
+            return list(connection.execute(sa.select(column).where(column.is_not(None)).distinct()).scalars())
+
     def study_of(self, uid: str) -> str | None:
         """The StudyInstanceUID of a study or series of which anything came; None of another UID."""
         with self._reading() as connection:

@@ -7,7 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 
 from daemon.errors import BadRequest
-from daemon.jobs import ENDED, Event, State
+from daemon.jobs import ENDED, WORKABLE, DeliveryState, Event, State
 from daemon.ledger.by_hand import is_stalled
 from daemon.ledger.queries import is_to_be_worked_on
 from daemon.ledger.schema import deliveries, events, instances, jobs, series
@@ -19,12 +19,26 @@ HALTED = "HALTED"
 """Stands for a state: the jobs that stand still, or have a delivery that does."""
 
 
+STAGES: dict[str, sa.ColumnElement[bool]] = {
+    "WAITING": sa.and_(jobs.c.state.in_(WORKABLE), ~jobs.c.chosen),
+    "QUEUED": sa.and_(jobs.c.state.in_(WORKABLE), jobs.c.chosen, jobs.c.lease.is_(None)),
+    "SEGMENTING": sa.and_(jobs.c.state == State.RECEIVED, jobs.c.chosen, jobs.c.lease.is_not(None)),
+    "REPORTING": sa.and_(
+        jobs.c.state.in_(WORKABLE), jobs.c.state != State.RECEIVED, jobs.c.chosen, jobs.c.lease.is_not(None)
+    ),
+}
+"""Stand for states: what a worker does with a job that does not stand still, or is to do."""
+
+KEPT = "KEPT"
+"""Stands for a state: the jobs whose results all stay here, because their rule sends nothing."""
+
+
 @dataclass(frozen=True)
 class JobFilter:
     """Which jobs are meant; what is None or empty excludes none. `since` and `until` are about when they were opened.
 
-    `reason`: why they are not processed or stand still, or a delivery does. `states` may hold HALTED. `only_last`: of
-    each series the last job alone, and none that takes results back. `before`: with lower ids than this.
+    `reason`: why they are not processed or stand still, or a delivery does. `states` may hold HALTED, KEPT and STAGES.
+    `only_last`: of each series the last job alone, and none that takes results back. `before`: with lower ids.
     """
 
     ids: tuple[int, ...] = ()
@@ -42,7 +56,7 @@ class JobFilter:
 
 def checked_states(states: Iterable[str]) -> tuple[str, ...]:
     """Return states as they are written. Raises BadRequest for one that is none."""
-    known = [*State, HALTED]
+    known = [*State, *STAGES, KEPT, HALTED]
     given = tuple(state.upper() for state in states)
     if wrong := [state for state in given if state not in known]:
         raise BadRequest(f"--state: there is no state {wrong[0]}; there are: {', '.join(known)}")
@@ -140,9 +154,13 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
         of_delivery = sa.exists().where(of_job, deliveries.c.halt == wanted.reason)
         conditions.append(sa.or_(jobs.c.reject_reason == wanted.reason, jobs.c.halt == wanted.reason, of_delivery))
     if wanted.states:
-        states = jobs.c.state.in_([state for state in wanted.states if state in list(State)])
-        halted = sa.or_(jobs.c.halt.is_not(None), sa.exists().where(of_job, deliveries.c.halt.is_not(None)))
-        conditions.append(sa.or_(states, halted) if HALTED in wanted.states else states)
+        is_kept = deliveries.c.state == DeliveryState.KEPT
+        others = {stage: sa.and_(jobs.c.halt.is_(None), condition) for stage, condition in STAGES.items()} | {
+            HALTED: sa.or_(jobs.c.halt.is_not(None), sa.exists().where(of_job, deliveries.c.halt.is_not(None))),
+            KEPT: sa.and_(sa.exists().where(of_job, is_kept), ~sa.exists().where(of_job, ~is_kept)),
+        }
+        states = jobs.c.state.in_([state for state in wanted.states if state not in others])
+        conditions.append(sa.or_(states, *(others[state] for state in wanted.states if state in others)))
     if wanted.only_last:
         other = jobs.alias()
         later = sa.exists().where(

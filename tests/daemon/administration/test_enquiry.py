@@ -14,12 +14,14 @@ from daemon.administration.absences import Absence, refusal_sentence
 from daemon.administration.enquiry import is_uid, print_study
 from daemon.administration.fates import HALT_ADVICE, SENTENCES, Fate, stages_of
 from daemon.choice import Choice, Chosen
+from daemon.commands.status import print_jobs
 from daemon.configuration.config import Config, Peer, Retention, Rule
 from daemon.errors import BadRequest
 from daemon.intake import Intake
 from daemon.jobs import DeliveryState, Event, HaltCode, Job
 from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Happened, Refusal, RefusalKind
+from daemon.ledger.searches import JobFilter, checked_states
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.retention import removal
 from daemon.storage.note import Note
@@ -201,6 +203,12 @@ def segmenting(office: Office) -> None:
     work = office.spool.work(1)
     work.mkdir()
     progress_file(work).write_text("60")
+
+
+def reporting(office: Office) -> None:
+    office.choose(office.close(1))
+    office.work(Event.SEGMENTED)
+    assert office.ledger.claim_job("host/1", now=office.at + 40)
 
 
 def halted(office: Office) -> None:
@@ -389,6 +397,36 @@ def test_more_of_what_was_removed(office: Office):
     _, lines = office.ask(STUDY)
     assert lines[-1].startswith("More of it came than had been reported. Of it 2 images were removed by retention on ")
     assert lines[-1].endswith(": have all of the series sent again.")
+
+
+@pytest.mark.parametrize("happens", [row[0] for row in FATES if row[0] not in (not_sent, is_refused)] + [reporting])
+def test_jobs_are_found_by_the_state_that_they_are_shown_in(office: Office, happens: Callable[[Office], None]):
+    """Whatever word stands in the list may be asked for, and nothing else is found by it."""
+    happens(office)
+
+    def listed(*states: str) -> dict[str, str]:
+        office.capsys.readouterr()
+        print_jobs(office.config, JobFilter(states=checked_states(states)), limit=None, as_json=False)
+        rows = [line.split() for line in office.capsys.readouterr().out.splitlines()[1:] if line[:6].strip().isdigit()]
+        # job, opened (two words), changed (two), from, images, rule, state
+        return {row[0]: row[8] for row in rows}
+
+    every = listed()
+    assert every
+    for state in {*every.values(), "CONFIRMED"}:
+        assert listed(state.lower()) == {job: shown for job, shown in every.items() if shown == state}
+
+
+def test_jobs_of_a_name_that_nobody_knows(office: Office):
+    """It is misspelt; of one that is known and has none there are none."""
+    delivered(office)
+    for wanted in (JobFilter(rule="liver-tc"), JobFilter(destination="archiv")):
+        with pytest.raises(BadRequest, match='; did you mean "'):
+            print_jobs(office.config, wanted, limit=None, as_json=False)
+    print_jobs(office.config, JobFilter(rule="liver-mr"), limit=None, as_json=False)
+    assert office.capsys.readouterr().out.splitlines()[1:] == ["no job is as asked for"]
+    with pytest.raises(BadRequest, match="there is no state SEGMENT; there are: RECEIVING"):
+        checked_states(["segment"])
 
 
 def test_the_table_of_fates_is_complete():

@@ -67,7 +67,15 @@ def receive(config: Config, spool: Spool, ledger: Ledger, clock: Any, make_ct: C
     return received
 
 
-def report(config: Config, ledger: Ledger, job: Job, *, now: float, names: tuple[str, ...] = ("seg", "sr")) -> Job:
+def report(
+    config: Config,
+    ledger: Ledger,
+    job: Job,
+    *,
+    now: float,
+    names: tuple[str, ...] = ("seg", "sr"),
+    to: str = "archive",
+) -> Job:
     """Take a job to DELIVERED, with objects at the archive and in the outbox."""
     assert ledger.choose(Choice(chosen=(Chosen(job),)), ledger.jobs_of_study(job.study_instance_uid), now=now)
     outgoing = []
@@ -75,7 +83,7 @@ def report(config: Config, ledger: Ledger, job: Job, *, now: float, names: tuple
         path = Path("outbox") / str(job.id) / f"{name}.dcm"
         (config.storage.root / path).parent.mkdir(parents=True, exist_ok=True)
         (config.storage.root / path).write_bytes(name.encode())
-        outgoing.append(Outgoing("archive", FORMS[name], derive_uid(name), derive_uid(name, 2), str(path), "none"))
+        outgoing.append(Outgoing(to, FORMS[name], derive_uid(name), derive_uid(name, 2), str(path), "none"))
     for event, items in ((Event.SEGMENTED, []), (Event.REPORTED, outgoing)):
         claimed = ledger.claim_job("host/1", now=now)
         assert claimed is not None
@@ -259,17 +267,23 @@ def test_a_verdict_is_sent_elsewhere_alone(config: Config, ledger: Ledger, recei
 def test_what_cannot_be_sent(config: Config, ledger: Ledger, receive: Any, clock: Any):
     """No results, no such destination, nothing that it takes, files that are gone: each says so."""
     receive(1)
-    with pytest.raises(WrongState, match="job 1 is REJECTED: cannot send it"):
+    with pytest.raises(BadRequest, match=r"job 1 is REJECTED: it has no results \(NO_RULE\); `porta study 2.25"):
         send_job(config, 1, None)
+    receive(9, "liver-ct")
+    with pytest.raises(BadRequest, match="job 2 is RECEIVED: it has no results yet; `porta study 2.25"):
+        send_job(config, 2, None)
+    ledger.cancel(2, now=clock())
+    with pytest.raises(BadRequest, match="job 2 is CANCELLED: what was cancelled is not sent; `porta rerun 2` makes"):
+        send_job(config, 2, None)
     report(config, ledger, receive(2, "liver-ct"), now=clock(), names=("seg",))
     with pytest.raises(BadRequest, match="there is no destination pacs; there are: archive, ris"):
-        send_job(config, 2, "pacs")
-    with pytest.raises(BadRequest, match="job 2 has nothing that ris takes"):
-        send_job(config, 2, "ris")
-    (config.storage.root / "outbox" / "2" / "seg.dcm").unlink()
-    with pytest.raises(BadRequest, match="not there any more: `porta rerun 2` makes the results anew"):
-        send_job(config, 2, None)
-    assert ledger.job(2).state == State.DELIVERED
+        send_job(config, 3, "pacs")
+    with pytest.raises(BadRequest, match="job 3 has nothing that ris takes"):
+        send_job(config, 3, "ris")
+    (config.storage.root / "outbox" / "3" / "seg.dcm").unlink()
+    with pytest.raises(BadRequest, match="not there any more: `porta rerun 3` makes the results anew"):
+        send_job(config, 3, None)
+    assert ledger.job(3).state == State.DELIVERED
 
 
 def test_superseded_results_are_not_sent(config: Config, ledger: Ledger, receive: Any, clock: Any):
@@ -304,6 +318,64 @@ def test_retry_of_some_or_all(config: Config, ledger: Ledger, receive: Any, cloc
     retry_jobs(config, Stalled(every=True))
     assert said() == ["2 jobs (1, 3) go on"]
     assert not [job for job in ledger.all_jobs() if job.halt]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "said"),
+    [
+        (Stalled(destination="achive"), '--destination: there is no destination achive; did you mean "archive"?'),
+        (Stalled(every=True, destination="x"), "--destination: there is no destination x; known: archive, old, ris"),
+        (
+            Stalled(reason="MODEL_UNUSABEL"),
+            '--reason: there is no reason MODEL_UNUSABEL; did you mean "MODEL_UNUSABLE"?',
+        ),
+        (
+            Stalled(reason="NO_RULE"),
+            "--reason: NO_RULE ends a job: `porta rerun --reason NO_RULE` matches such again",
+        ),
+    ],
+    ids=str,
+)
+def test_a_misspelt_name_is_no_reason_to_do_nothing(
+    config: Config, ledger: Ledger, receive: Any, clock: Any, wanted: Stalled, said: str
+):
+    """Whoever reads "nothing stands still" goes to bed. Names that only the ledger has are known."""
+    job = report(config, ledger, receive(1, "liver-ct"), now=clock(), to="old")
+    assert job.state == State.DELIVERED
+    with pytest.raises(BadRequest) as caught:
+        retry_jobs(config, wanted)
+    assert str(caught.value) == said
+
+
+def test_retry_for_a_destination_that_is_gone(config: Config, ledger: Ledger, receive: Any, clock: Any, said: Said):
+    """It would stand still again at once; what else the job stands still for goes on."""
+    now = clock()
+    report(config, ledger, receive(1, "liver-ct"), now=now)
+    send_job(config, 1, "ris")
+    for item in ledger.deliveries_of(1):
+        if item.destination == "ris":
+            ledger.halt_delivery(item, HaltCode.DESTINATION_GONE, now=now, status="NO_DESTINATION")
+    gone = config.model_copy(update={"destinations": config.destinations[:1]})
+    said()
+    for wanted in (
+        Stalled(ids=(1,)),
+        Stalled(every=True),
+        Stalled(destination="ris"),
+        Stalled(reason="NO_DESTINATION"),
+    ):
+        assert not retry_jobs(gone, wanted)
+        assert said() == [
+            "porta: job 1: the configuration has no destination ris any more: enter it again and `porta reload`, or "
+            "`porta send 1 --to` another one"
+        ]
+    assert retry_jobs(config, Stalled(every=True))
+    assert said() == ["job 1 goes on"]
+
+
+def test_rerun_for_a_reason_that_there_is_not(config: Config, spool: Spool, ledger: Ledger):
+    """Nor by it."""
+    with pytest.raises(BadRequest, match='there is no reason NORULE; did you mean "NO_RULE"'):
+        rerun_jobs(config, JobFilter(reason="NORULE"))
 
 
 def test_another_user_changes_nothing(config: Config, receive: Any, monkeypatch: pytest.MonkeyPatch):
