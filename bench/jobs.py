@@ -20,7 +20,7 @@ from stopwatch import in_turn, print_ratio, print_table, spread
 
 from daemon.administration.enquiry import print_study
 from daemon.commands.status import print_jobs
-from daemon.configuration.config import Config, Storage
+from daemon.configuration.config import Config, Destination, Peer, Rule, Storage
 from daemon.ledger.schema import deliveries, events, instances, jobs, series
 from daemon.ledger.searches import JobFilter
 from daemon.ledger.store import Ledger
@@ -114,6 +114,9 @@ def questions(config: Config, count: int) -> dict[str, Callable[[], object]]:
         "jobs --since": listed(since=count * 5.0),
         "jobs --state HALTED": listed(states=("HALTED",)),
         "jobs --state RECEIVED (none)": listed(states=("RECEIVED",)),
+        "jobs --state SEGMENTING (none)": listed(states=("SEGMENTING",)),
+        "jobs --state KEPT (none)": listed(states=("KEPT",)),
+        "jobs --rule (the ledger's)": listed(rule="liver-ct"),
         "jobs --study": listed(study_instance_uid=f"1.2.{count // 2}"),
         "jobs --rule (none)": listed(rule="liver-mr"),
         "jobs --destination (none)": listed(destination="ris"),
@@ -142,7 +145,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="porta-bench-") as folder:
         measures: dict[str, Callable[[int], float]] = {}
         for which, count in (("many", options.jobs), ("few", FEW)):
-            config = Config(storage=Storage(root=Path(folder) / which))
+            peer = Peer(name="ris", ae_title="RIS", host="127.0.0.1", port=104)
+            rule = Rule(name="liver-mr", match={"Modality": ("MR",)}, model="resnet50", destinations=("ris",))
+            storage = Storage(root=Path(folder) / which)
+            config = Config(storage=storage, peer=(peer,), destination=(Destination(peer="ris"),), rule=(rule,))
             fill(config, count)
             measures |= {f"{which} {name}": timed(ask) for name, ask in questions(config, count).items()}
         figures = in_turn(options.runs, measures)

@@ -321,7 +321,11 @@ def test_job_retry_and_cancel(desk: Desk, make_instance: Callable[..., Instance]
             ("rerun", "--since", "soon"),
             'porta: --since: "soon" is no time; write 30m, 12h or 7d (ago), 2026-03-01, or 2026-03-01T08:30',
         ),
-        (("send", "1"), "porta: job 1 is REJECTED: cannot send it"),
+        (
+            ("send", "1"),
+            f"porta: job 1 is REJECTED: it has no results (NO_RULE); `porta study {derive_uid('series', 1)}` says why",
+        ),
+        (("jobs", "--rule", "liver"), 'porta: --rule: there is no rule liver; did you mean "liver-ct"?'),
         (("cancel", "1"), "porta: job 1 is REJECTED: cannot cancel it"),
         (("job", "99"), "porta: there is no job 99"),
     ):
