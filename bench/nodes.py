@@ -55,7 +55,9 @@ def free_port() -> int:
 
 
 @contextmanager
-def porta(directory: Path, more: str = "", *, port: int | None = None) -> Iterator[Porta]:
+def porta(
+    directory: Path, more: str = "", *, port: int | None = None, program: Sequence[str] = ("-m", "daemon.commands.cli")
+) -> Iterator[Porta]:
     """`porta run` on an empty root in `directory`; `more` is appended to its configuration."""
     port = port or free_port()
     directory.mkdir(parents=True, exist_ok=True)
@@ -63,7 +65,7 @@ def porta(directory: Path, more: str = "", *, port: int | None = None) -> Iterat
     root = json.dumps(str(directory / "storage"))
     config.write_text(_CONFIG.format(port=port, sender=SENDER, root=root) + more)
     with log.open("wb") as output:
-        command = [sys.executable, "-m", "daemon.commands.cli", "run", "--config", str(config)]
+        command = [sys.executable, *program, "run", "--config", str(config)]
         process = subprocess.Popen(command, stdout=output, stderr=output)
     with _ended(process):
         node = Porta(process.pid, port, directory / "storage", log)

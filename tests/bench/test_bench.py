@@ -112,6 +112,13 @@ def test_a_soak_reads_what_the_service_holds(require_binary: Callable[[str], str
     assert min(ratios("soak.py", "--minutes", "0.1", "--slices", "20")) > 0
 
 
+def test_workers_are_compared_with_one(require_binary: Callable[[str], str]) -> None:
+    """Two that sleep where the model would run, and the results of a study of each."""
+    for program in ("Orthanc", "dcmsend"):
+        require_binary(program)
+    assert min(ratios("scale.py", "--workers", "2", "--gpu-s", "1", "--real", "--studies", "1")) > 0
+
+
 def test_pages_of_the_console_are_compared_with_a_small_ledger(ratios_here: Ratios) -> None:
     """Each page from a ledger of many jobs and of few."""
     (ratio,) = ratios_here("console.py", "--jobs", "300", "--runs", "1")
