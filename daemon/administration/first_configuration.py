@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
-from daemon.configuration.config import parse
+from daemon.configuration.config import LOOPBACK, parse
+from daemon.errors import BadRequest
 from dicom_io.errors import PeerError
 from dicom_io.network import scu
 
@@ -43,7 +44,21 @@ class Answers:
     @property
     def host(self) -> str:
         """The address that is listened on: this machine's own alone, or all."""
-        return "127.0.0.1" if self.address in ("127.0.0.1", "localhost") else "0.0.0.0"
+        return "127.0.0.1" if self.address in LOOPBACK else "0.0.0.0"
+
+
+def check_together(answers: Answers) -> None:
+    """Raise BadRequest, with the option, where answers that are right alone do not go together."""
+    if answers.ae_title == answers.pacs_ae_title:
+        raise BadRequest(f"--ae-title: {answers.ae_title} is the PACS's own title; give Porta another one")
+    if answers.address in ("0.0.0.0", "::"):
+        raise BadRequest(f"--address: {answers.address} is nobody's; give the address at which the PACS finds Porta")
+    is_local = answers.pacs_host in LOOPBACK
+    if answers.address in LOOPBACK and not is_local:
+        whose = f"{answers.address} is the PACS's own machine there"
+        raise BadRequest(f"--address: {whose}; give the address at which {answers.pacs_host} finds Porta")
+    if is_local and answers.port == answers.pacs_port:
+        raise BadRequest(f"--port: {answers.port} is the PACS's, on the same machine; choose another one")
 
 
 CONFIGURATION = """\
@@ -134,7 +149,8 @@ DCM4CHEE = """\
 In dcm4chee-arc, under Configuration (by its documentation):
 
   - AE list: a new application entity {ae_title}, host {address}, port {port}
-  - device dcm4chee-arc, Archive Device, Exporter Descriptor: ID porta, URI dicom:{ae_title}, Queue Name Export1
+  - device dcm4chee-arc, Archive Device, Exporter Descriptor: Exporter ID porta, URI dicom:{ae_title},
+    Queue Name Export1, AE title {pacs_ae_title}
   - the same, Export Rule: Export Entity Study, Exporter ID porta, Conditions Modality=CT|MR, Export Delay PT2M
   - where the AE {pacs_ae_title} lists accepted calling AE titles: {ae_title}
 

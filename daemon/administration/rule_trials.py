@@ -78,12 +78,18 @@ def print_trials(
 ) -> None:
     """Print a trial of each series of files, of a job, or of the last jobs; of these only what would change.
 
-    Raises BadRequest unless it is one of the three, NotDicom, UnknownJob.
+    Raises BadRequest unless it is one of the three and there is something to try, NotDicom, UnknownJob.
     """
-    if (bool(paths) + (job_id is not None) + (last is not None)) != 1:
-        raise BadRequest("what is to be tried? name files or folders, or --job ID, or --last N")
+    asked = bool(paths) + (job_id is not None) + (last is not None)
+    if asked != 1:
+        what = "what is to be tried? name" if not asked else "one thing is tried at a time:"
+        raise BadRequest(f"{what} files or folders, or --job ID, or --last N")
+    if calling_ae_title and not paths:
+        raise BadRequest("--from is for files: a job has the sender that it came from")
     if paths:
         trials = list(trials_of_files(config, paths, calling_ae_title or SUBMIT))
+        if not trials:
+            raise BadRequest(f"{', '.join(map(str, paths))}: no DICOM image is there to be tried")
     else:
         desk = Desk(open_ledger(config))
         jobs = [desk.ledger.job(job_id)] if job_id is not None else desk.jobs(JobFilter(only_last=True), limit=last)

@@ -20,7 +20,7 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
 
-def _ae_title(value: str) -> str:
+def checked_ae_title(value: str) -> str:
     """VR AE, PS3.5 section 6.2: at most 16 characters of ISO-IR 6, no backslash, no control characters."""
     if not value.strip():
         raise ValueError("an AE title must not be empty; enter it")
@@ -42,7 +42,8 @@ def checked_name(value: str) -> str:
     return value
 
 
-def _host(value: str) -> str:
+def checked_host(value: str) -> str:
+    """A host name or an IP address, without a port."""
     wanted = f"must be a host name or an IP address, not {show_value(value)}"
     if re.fullmatch(r"[^:]*:\d+", value):
         raise ValueError(f"{wanted}; give the port by its key")
@@ -51,12 +52,13 @@ def _host(value: str) -> str:
             ip_address(value)
         except ValueError:
             raise ValueError(wanted) from None
-    elif not value or not value.isprintable() or set(value) & set(' /\\[]@,;"'):
+    elif not re.fullmatch(r"[\w.-]+", value):
         raise ValueError(wanted)
     return value
 
 
-def _port(value: int) -> int:
+def checked_port(value: int) -> int:
+    """A TCP port."""
     if not 1 <= value <= 65535:
         raise ValueError(f"must be a port from 1 to 65535, not {value}")
     return value
@@ -82,7 +84,8 @@ def _network(value: str) -> str:
         raise ValueError(f'must be a network, as "10.1.0.0/16", not {show_value(value)}') from None
 
 
-def _absolute_path(value: Path) -> Path:
+def checked_path(value: Path) -> Path:
+    """A path that does not depend on where a command is called."""
     if not value.is_absolute():
         raise ValueError(f"must be an absolute path, not {show_value(str(value))}")
     return value
@@ -109,13 +112,13 @@ def each_once(values: tuple[str, ...]) -> tuple[str, ...]:
     return values
 
 
-AETitle = Annotated[str, AfterValidator(_ae_title)]
+AETitle = Annotated[str, AfterValidator(checked_ae_title)]
 Name = Annotated[str, AfterValidator(checked_name)]
-Host = Annotated[str, AfterValidator(_host)]
-Port = Annotated[int, AfterValidator(_port)]
+Host = Annotated[str, AfterValidator(checked_host)]
+Port = Annotated[int, AfterValidator(checked_port)]
 Hours = Annotated[str, AfterValidator(_hours)]
 Network = Annotated[str, AfterValidator(_network)]
 Url = Annotated[str, AfterValidator(_url)]
-AbsolutePath = Annotated[Path, Strict(False), AfterValidator(_absolute_path)]
+AbsolutePath = Annotated[Path, Strict(False), AfterValidator(checked_path)]
 ObjectKind = Annotated[str, AfterValidator(_object_kind)]
 Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]

@@ -3,6 +3,7 @@
 import json
 import threading
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 
@@ -56,6 +57,14 @@ def test_each_pacs_is_told_title_address_and_port(kind: Kind):
     text = pacs_side(Answers(**{**vars(ANSWERS), "kind": kind}))
     assert all(word in text for word in ("LIVER", "192.0.2.7", "11113"))
     assert "{" not in text or kind is Kind.ORTHANC
+    assert kind is Kind.ORTHANC or "PACS1" in text
+
+
+def test_dcm4chee_is_told_what_its_documentation_asks_for():
+    """Of an Exporter its id, URI, queue and local AE title; of an Export Rule entity, exporter, condition and delay."""
+    text = " ".join(pacs_side(replace(ANSWERS, kind=Kind.DCM4CHEE)).split())
+    assert "Exporter ID porta, URI dicom:LIVER, Queue Name Export1, AE title PACS1" in text
+    assert "Export Entity Study, Exporter ID porta, Conditions Modality=CT|MR, Export Delay PT2M" in text
 
 
 def test_orthancs_entry_is_json():

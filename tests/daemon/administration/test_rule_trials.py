@@ -154,8 +154,23 @@ def test_as_scripts_read_it(desk: Desk, received: None):
 
 def test_one_thing_is_tried_at_a_time(desk: Desk, folder: Path):
     """Files, a job, or the last jobs."""
-    for asked in ({}, {"job": 1, "last": 2}):
-        with pytest.raises(BadRequest, match="what is to be tried"):
-            desk.tries(**asked)  # type: ignore[arg-type]
-    with pytest.raises(BadRequest):
-        desk.tries(folder, last=1)
+    with pytest.raises(BadRequest, match="^what is to be tried\\? name files or folders, or --job ID, or --last N$"):
+        desk.tries()
+    for paths, asked in (((), {"job": 1, "last": 2}), ((folder,), {"last": 1})):
+        with pytest.raises(
+            BadRequest, match="^one thing is tried at a time: files or folders, or --job ID, or --last N$"
+        ):
+            desk.tries(*paths, **asked)
+    with pytest.raises(BadRequest, match="--from is for files"):
+        desk.tries(job=1, sender="CT1")
+
+
+def test_nothing_that_could_be_tried(desk: Desk, tmp_path: Path):
+    """An empty folder is named, and so is one without an image."""
+    empty = tmp_path / "empty"
+    empty.mkdir()
+    for _ in range(2):
+        with pytest.raises(BadRequest) as caught:
+            desk.tries(empty)
+        assert str(caught.value) == f"{empty}: no DICOM image is there to be tried"
+        (empty / "notes.txt").write_text("none")

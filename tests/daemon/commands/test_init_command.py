@@ -55,20 +55,33 @@ def test_init_writes_what_it_was_given(porta: Any, tmp_path: Path):
 @pytest.mark.parametrize(
     ("arguments", "said"),
     [
-        (("--yes",), "AE title of the PACS? name it by its option: `porta init --help` lists them"),
+        (("--yes",), "AE title of the PACS? name it by --pacs-ae-title"),
+        ((*GIVEN, "--ae-title", "A" * 17), "--ae-title: an AE title has at most 16 characters, this one has 17"),
+        ((*GIVEN, "--pacs-port", "0"), "--pacs-port: must be a port from 1 to 65535, not 0"),
+        ((*GIVEN, "--root", "porta"), '--root: must be an absolute path, not "porta"'),
+        ((*GIVEN, "--address", "!!"), '--address: must be a host name or an IP address, not "!!"'),
         (
-            (*GIVEN, "--yes", "--ae-title", "A" * 17),
-            "porta.toml:5: dicom.ae_title: an AE title has at most 16 characters",
+            (*GIVEN, "--pacs-host", "192.0.2.5:104"),
+            '--pacs-host: must be a host name or an IP address, not "192.0.2.5:104"; give the port by its key',
         ),
-        ((*GIVEN, "--yes", "--pacs-port", "0"), "porta.toml:13: peer[0].port: must be a port from 1 to 65535, not 0"),
-        ((*GIVEN, "--yes", "--root", "porta"), 'storage.root: must be an absolute path, not "porta"'),
+        ((*GIVEN, "--ae-title", "PACS1"), "--ae-title: PACS1 is the PACS's own title; give Porta another one"),
+        (
+            (*GIVEN, "--address", "0.0.0.0"),
+            "--address: 0.0.0.0 is nobody's; give the address at which the PACS finds Porta",
+        ),
+        (
+            (*GIVEN, "--address", "localhost"),
+            "--address: localhost is the PACS's own machine there; give the address at which 192.0.2.5 finds Porta",
+        ),
+        (
+            (*GIVEN, "--pacs-host", "localhost", "--port", "104"),
+            "--port: 104 is the PACS's, on the same machine; choose another one",
+        ),
     ],
 )
 def test_what_cannot_be_used_is_not_written(porta: Any, tmp_path: Path, arguments: tuple[str, ...], said: str):
-    """One line says what to do; no file is left."""
-    code, _, err = porta("init", tmp_path / "porta.toml", *arguments)
-    assert code == 2
-    assert said in err
+    """One line names the option and says what to do; no file is left."""
+    assert porta("init", tmp_path / "porta.toml", *arguments, "--yes") == (2, "", f"porta: {said}\n")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -77,7 +90,7 @@ def test_a_folder_that_is_not_there(porta: Any, tmp_path: Path):
     code, _, err = porta("init", path, *GIVEN, "--yes")
     assert (code, err) == (
         2,
-        f"porta: {path}: cannot be written: No such file or directory\n",
+        f"porta: {path}: cannot be written: {path.parent} is no folder\n",
     )
 
 
@@ -93,9 +106,10 @@ def test_an_orthanc_that_is_found_answers_for_itself(porta: Any, tmp_path: Path,
 
 
 def test_who_sits_at_a_terminal_is_asked(porta: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
-    """For what no option says, each with its default where there is one."""
+    """For what no option says, each with its default where there is one; again where the answer cannot be used."""
     asked: list[tuple[str, object]] = []
-    answers = iter(["other", "192.0.2.9", "104", "PORTA", "192.0.2.7", "x", "11112", str(tmp_path / "root")])
+    given = ["orthnac", "other", "192.0.2.9", "104a", "70000", "104", "PORTA", "192.0.2.7", "11112", "porta"]
+    answers = iter([*given, str(tmp_path / "root")])
 
     def prompt(question: str, default: object = None) -> object:
         asked.append((question, default))
@@ -103,9 +117,18 @@ def test_who_sits_at_a_terminal_is_asked(porta: Any, tmp_path: Path, monkeypatch
 
     monkeypatch.setattr(sys.stdin, "isatty", lambda: True)
     monkeypatch.setattr(typer, "prompt", prompt)
-    code, _, err = porta("init", tmp_path / "porta.toml", "--pacs-ae-title", "PACS1")
-    assert (code, err) == (2, "porta: Port of Porta: x is no whole number\n")
-    assert [default for _, default in asked] == ["other", None, "104", "PORTA", None, "11112"]
+    code, out, err = porta("init", tmp_path / "porta.toml", "--pacs-ae-title", "PACS1")
+    assert (code, err) == (0, "")
+    assert out.splitlines()[:4] == [
+        "What is the PACS (orthanc, dcm4chee, other): orthnac is none of orthanc, dcm4chee, other; write other for "
+        "another PACS",
+        'DICOM port of the PACS: must be a port from 1 to 65535, not "104a"',
+        "DICOM port of the PACS: must be a port from 1 to 65535, not 70000",
+        'Folder for images and results: must be an absolute path, not "porta"',
+    ]
+    kind, port, root = ["other"] * 2, ["104"] * 3, ["/var/lib/porta"] * 2
+    assert [default for _, default in asked] == [*kind, None, *port, "PORTA", None, "11112", *root]
+    assert load(tmp_path / "porta.toml", known_models=["resnet50"]).peer("pacs").host == "192.0.2.9"
 
 
 def test_the_version(porta: Any):
