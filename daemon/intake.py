@@ -17,6 +17,7 @@ from pydicom import Dataset
 from daemon.configuration.config import Config
 from daemon.errors import DaemonError, FileDamaged, LedgerUnavailable, StorageUnusable
 from daemon.ledger.belonging import belong, refuse_other_root
+from daemon.ledger.corrections import Corrections
 from daemon.ledger.removals import bring_back
 from daemon.ledger.store import Instance, Ledger
 from daemon.log import get_logger
@@ -27,6 +28,7 @@ from daemon.storage.quarantine import Quarantine
 from daemon.storage.sidecar import LONGEST_AT_ONCE, write_sidecar
 from daemon.storage.spool import Spool
 from dicom_io.errors import InvalidUID
+from dicom_io.files import values
 from dicom_io.files.dataset_reader import Contents, check_inflated, read_contents
 from dicom_io.files.differences import Difference, difference
 from dicom_io.files.identity import identity_of, place
@@ -34,12 +36,15 @@ from dicom_io.files.image_file import MODALITY_OF, image_header, is_described, i
 from dicom_io.files.image_header import ImageHeader
 from dicom_io.files.uids import checked_uid
 from dicom_io.files.values import DAMAGED
+from dicom_io.seg_reader import LABEL_MAP_SEGMENTATION_STORAGE, SEGMENTATION_STORAGE
 from reports.identity import is_result
 
 LOCKS = 64
 
 ATTEMPTS = 5
 """How often an instance is compared with what another process has recorded meanwhile."""
+
+SEG_CLASSES = (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE)
 
 IDENTIFYING = ("SOPInstanceUID", "SOPClassUID", "SeriesInstanceUID", "StudyInstanceUID")
 
@@ -53,11 +58,13 @@ class Verdict(StrEnum):
     REPLACED: stored in the place of an earlier version, which had other pixels or another identity.
     DUPLICATE_DIFFERENT: other bytes under the same UIDs, and nothing in them that matters for the results.
     OWN_RESULT: Porta made it; a PACS that routes everything sends it back, and no job is to come of it.
+    CORRECTION: a SEG that somebody else made of images that are here; kept, compared with ours, and no job comes of it.
     """
 
     STORED = "STORED"
     REPLACED = "REPLACED"
     ALREADY_STORED = "ALREADY_STORED"
+    CORRECTION = "CORRECTION"
     NO_ROOM = "NO_ROOM"
     DUPLICATE_DIFFERENT = "DUPLICATE_DIFFERENT"
     UNDECODABLE = "UNDECODABLE"
@@ -80,6 +87,7 @@ STATUS: dict[Verdict, int] = {
     Verdict.STORED: 0x0000,
     Verdict.REPLACED: 0x0000,
     Verdict.ALREADY_STORED: 0x0000,
+    Verdict.CORRECTION: 0x0000,
     Verdict.DUPLICATE_DIFFERENT: 0x0000,
     Verdict.NO_IMAGE: 0x0000,
     Verdict.OWN_RESULT: 0x0000,
@@ -174,7 +182,11 @@ class Intake:
         if _holds_no_slices(uids["SOPClassUID"]) and self._is_result(ds, uids["SeriesInstanceUID"]):
             return self._set_aside(part, Verdict.OWN_RESULT, calling_ae_title, uids["SOPInstanceUID"])
 
-        path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], part.hash.digits)
+        drawn_on = self._series_drawn_on(ds, uids["SOPClassUID"])
+        if drawn_on:
+            path = self._spool.correction_path(uids["SOPInstanceUID"], part.hash.digits)
+        else:
+            path = self._spool.instance_path(uids["SeriesInstanceUID"], uids["SOPInstanceUID"], part.hash.digits)
         instance = Instance(
             sop_instance_uid=uids["SOPInstanceUID"],
             sop_class_uid=uids["SOPClassUID"],
@@ -187,6 +199,8 @@ class Intake:
             sha256=part.hash.dataset_sha256,
         )
         with self._locks[hash(instance.sop_instance_uid) % LOCKS]:
+            if drawn_on:
+                return self._keep_correction(part, instance, drawn_on)
             for _ in range(ATTEMPTS):  # again only where another process was faster
                 versions = self._ledger.versions(instance.series_instance_uid, instance.sop_instance_uid)
                 if not versions:
@@ -207,6 +221,30 @@ class Intake:
     def _is_result(self, ds: Dataset, series_instance_uid: str) -> bool:
         """Whether an object is a result of this node or another: by its maker, or by the series that we sent."""
         return is_result(ds) or self._ledger.has_sent_series(series_instance_uid)
+
+    def _series_drawn_on(self, ds: Dataset, sop_class_uid: str) -> str | None:
+        """The series whose images a SEG was drawn on (ReferencedSeriesSequence), where they are here."""
+        if sop_class_uid not in SEG_CLASSES:
+            return None
+        corrections, items = Corrections(self._ledger), values.items(ds, "ReferencedSeriesSequence")
+        named = (values.uid(item, "SeriesInstanceUID") for item in items)
+        return next((uid for uid in named if uid and corrections.has_images(uid)), None)
+
+    def _keep_correction(self, part: Part, instance: Instance, drawn_on: str) -> Accepted:
+        """Keep a SEG that somebody drew, once: the same again is known, other bytes under its UID are set aside."""
+        corrections = Corrections(self._ledger)
+        known = corrections.named(instance.sop_instance_uid)
+        if known and known.sha256 != instance.sha256:
+            return self._set_aside(
+                part, Verdict.DUPLICATE_DIFFERENT, instance.calling_ae_title, instance.sop_instance_uid
+            )
+        if known and (self._spool.root / known.path).is_file():
+            return Accepted(Verdict.ALREADY_STORED)
+        self._spool.keep(part, Path(known.path if known else instance.path))
+        if not known and not corrections.record(instance, of_series=drawn_on, now=self._clock()):
+            raise LedgerUnavailable("another process has just recorded the same instance")
+        log.info("correction.stored", **_named(instance))
+        return Accepted(Verdict.CORRECTION)
 
     def _store(
         self, instance: Instance, part: Part, contents: Contents, change: Change | None = None

@@ -149,6 +149,14 @@ class ShadowState(StrEnum):
     FAILED = "FAILED"
 
 
+class CorrectionState(StrEnum):
+    """The states of a correction: to be scored, scored, or of no use for that."""
+
+    PENDING = "PENDING"
+    SCORED = "SCORED"
+    FAILED = "FAILED"
+
+
 class HaltCode(StrEnum):
     """The reason why a job, or one of its deliveries, stands still until a person runs `porta retry`."""
 
@@ -261,6 +269,35 @@ class Shadow:
 
 
 @dataclass(frozen=True)
+class Correction:
+    """A SEG that a person drew on images that are here, most often ours with changes, and stored to us.
+
+    `series_instance_uid` and `study_instance_uid` are those of the images; `job_id` is the job whose results it was
+    compared with, and `model`, `version`, `model_sha256` are what made these. `code`: why it was postponed, or of
+    no use. `volumes` has the figures of each volume (see `models.disagreement`; theirs in the place of the shadow's).
+    """
+
+    id: int
+    sop_instance_uid: str
+    series_instance_uid: str
+    study_instance_uid: str
+    calling_ae_title: str
+    path: str
+    bytes: int
+    sha256: str
+    received_at: float
+    state: CorrectionState
+    attempts: int = 0
+    not_before: float | None = None
+    code: str | None = None
+    job_id: int | None = None
+    model: str | None = None
+    version: str | None = None
+    model_sha256: str | None = None
+    volumes: tuple[Mapping[str, int | float | None], ...] = ()
+
+
+@dataclass(frozen=True)
 class Retry:
     """Try again, not before `at`; `counts` says whether this was an attempt."""
 
@@ -284,7 +321,7 @@ class Reject:
 
 Decision = Retry | Halt | Reject
 
-Item = Job | Shadow | Delivery
+Item = Job | Shadow | Delivery | Correction
 """What an error may befall."""
 
 FIRST_RETRY_S = 2.0

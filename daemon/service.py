@@ -16,6 +16,7 @@ from daemon.completeness import Asker, Closer
 from daemon.configuration.config import Config, Destination
 from daemon.delivery.deliverer import Deliverer
 from daemon.errors import ConfigurationError, LedgerLost, LedgerUnavailable, StorageUnusable, WorkerStopped
+from daemon.feedback import Feedback
 from daemon.guard import guarded
 from daemon.heartbeat import Heartbeat
 from daemon.intake import Intake, open_storage
@@ -46,6 +47,7 @@ TICK_S = 0.5
 ASKING_TICK_S = 0.2
 TRIMMING_TICK_S = 3600.0
 RETENTION_TICK_S = 60.0
+FEEDBACK_TICK_S = 5.0
 CERTIFICATES_TICK_S = 86400.0
 WATCHDOG_TICK_S = 10.0
 """How often systemd is told that rounds are made; it waits for several times as long (deploy/porta.service)."""
@@ -211,7 +213,10 @@ class _Rounds:
         ]
         deliverer = Deliverer(config, spool, ledger, clock)
         shadows = Shadows(config, spool, ledger, common.background, clock)
-        self.scheduler = _build_scheduler(config, self.closer, pipelines, deliverer, shadows, common=common)
+        feedback = Feedback(config, spool, ledger, common.background, clock)
+        self.scheduler = _build_scheduler(
+            config, self.closer, pipelines, deliverer, shadows, feedback=feedback, common=common
+        )
 
     def replaced_by(self, config: Config) -> "_Rounds":
         """Start the rounds of another configuration; what is being done by these is done to its end first."""
@@ -229,6 +234,7 @@ def _build_scheduler(
     deliverer: Deliverer,
     shadows: Shadows,
     *,
+    feedback: Feedback,
     common: _Common,
 ) -> Scheduler:
     """Build the scheduler with everything that it wakes.
@@ -276,6 +282,7 @@ def _build_scheduler(
         every(TICK_S, name, partial(deliver, destination))
     every(TICK_S, "delivery", deliverer.halt_orphans)
     every(TICK_S, "shadows", shadows.compare_due)
+    every(FEEDBACK_TICK_S, "feedback", feedback.score_due)
     longest_s = max([LONGEST_RETRY_S, *(destination.longest_retry_s for destination in config.destinations)])
     heartbeat = Heartbeat(ledger, common.lease, str(config.storage.root), clock, spread_wait(longest_s, 1.0))
     every(LEASE_S / 3, "log", tell_repeated)

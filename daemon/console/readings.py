@@ -21,6 +21,7 @@ from daemon.storage.sidecar import read_spooled
 from dicom_io.errors import DicomIOError, SeriesRejected
 from dicom_io.geometry import Geometry
 from dicom_io.pixels import read_volume
+from dicom_io.seg_labels import labels_on
 from dicom_io.seg_reader import SegmentMask, read_seg
 from dicom_io.series.series import arrange
 from dicom_io.series.stacks import Stack
@@ -130,24 +131,6 @@ def _stack_of(stacks: Sequence[Stack], masks: Sequence[SegmentMask], volume: int
     if sources or volume >= len(stacks):
         raise NotReadable("its images are not those that the results were made of")
     return stacks[volume]
-
-
-def labels_on(stack: Stack, masks: Sequence[SegmentMask]) -> NDArray[np.uint8]:
-    """Return the segments' numbers (slice, row, column), each frame on the slice that it names as its source."""
-    labels = np.zeros(stack.geometry.shape, np.uint8)
-    places = {
-        (uid, frame): index
-        for index, (uid, frame) in enumerate(zip(stack.sop_instance_uids, stack.frame_numbers, strict=True))
-    }
-    for mask in masks:
-        for pixels, uids, frames in zip(
-            mask.masks, mask.source_sop_instance_uids, mask.source_frame_numbers, strict=True
-        ):
-            for uid, frame in zip(uids, frames, strict=True):
-                index = places.get((uid, frame))
-                if index is not None and pixels.shape == labels.shape[1:]:
-                    labels[index][pixels] = min(mask.number, 255)
-    return labels
 
 
 def _placed(lesion: Mapping[str, Any], geometry: Geometry, stack: Stack) -> dict[str, Any]:

@@ -10,13 +10,23 @@ from typing import Any
 
 import sqlalchemy as sa
 
-from daemon.jobs import OUT, DeliveryState, ShadowState, State
+from daemon.jobs import OUT, CorrectionState, DeliveryState, ShadowState, State
 from daemon.ledger.by_hand import REMOVED
 from daemon.ledger.database import Database
 from daemon.ledger.moves import note
 from daemon.ledger.queries import awaits_confirmation
 from daemon.ledger.rows import Instance, Tombstone
-from daemon.ledger.schema import commitments, deliveries, events, instances, jobs, refusals, series, shadows
+from daemon.ledger.schema import (
+    commitments,
+    corrections,
+    deliveries,
+    events,
+    instances,
+    jobs,
+    refusals,
+    series,
+    shadows,
+)
 
 UNDONE = (State.RECEIVING, State.RECEIVED, State.SEGMENTED, State.REFUSED, State.REPORTED)
 
@@ -64,7 +74,10 @@ class Forgotten:
 
 
 def done_series(database: Database) -> list[Done]:
-    """List what is done and not removed, that first which ended first. A study with a job that is not done has none."""
+    """List what is done and not removed, that first which ended first. A study with a job that is not done has none.
+
+    Nor is a series done that a person has corrected: it is a case to train on.
+    """
     with database.reading() as connection:
         return _done(connection)
 
@@ -182,6 +195,10 @@ def _done(connection: sa.Connection, series_instance_uid: str | None = None) -> 
         other.c.study_instance_uid == theirs.c.study_instance_uid,
         _is_undone(other),
     )
+    corrected = sa.exists().where(
+        corrections.c.series_instance_uid == jobs.c.series_instance_uid,
+        corrections.c.state != CorrectionState.FAILED,
+    )
     query = (
         sa.select(
             jobs.c.series_instance_uid,
@@ -196,7 +213,7 @@ def _done(connection: sa.Connection, series_instance_uid: str | None = None) -> 
             here.c.received_at,
         )
         .outerjoin(here, here.c.series_instance_uid == jobs.c.series_instance_uid)
-        .where(meant(jobs), ~at_work)
+        .where(meant(jobs), ~at_work, ~corrected)
         .order_by(jobs.c.id)
     )
     rows: dict[str, list[sa.Row[Any]]] = {}

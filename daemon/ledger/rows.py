@@ -85,6 +85,17 @@ class Compared:
 
 
 @dataclass(frozen=True)
+class Scored:
+    """How far a correction is from what was sent: by which job and model, and figures for each volume."""
+
+    job_id: int
+    model: str
+    version: str
+    sha256: str
+    volumes: tuple[Mapping[str, int | float | None], ...]
+
+
+@dataclass(frozen=True)
 class Received:
     """An instance of the past, as it came at a time, and what it changed of the version before it."""
 

@@ -1,6 +1,6 @@
 """The tables of the ledger. UIDs, AE titles, counts, codes and paths below the storage root: no patient attribute.
 
-Of what was found a shadow's figures alone, and of these only how far two models are apart: no volume, no size.
+Of what was found the figures of shadows and corrections alone: how far two segmentations are apart, no volume, no size.
 Times are seconds since 1970, UTC.
 """
 
@@ -21,7 +21,7 @@ from sqlalchemy import (
     false,
 )
 
-from daemon.jobs import DeliveryState, ShadowState, State
+from daemon.jobs import CorrectionState, DeliveryState, ShadowState, State
 
 UID = String(64)
 AE_TITLE = String(16)
@@ -171,6 +171,30 @@ shadows = Table(
     UniqueConstraint("job_id", "model"),
     CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in ShadowState)), name="state"),
     Index("ix_shadows_state_not_before", "state", "not_before"),
+)
+
+corrections = Table(
+    "corrections",
+    metadata,
+    Column("id", Integer, primary_key=True),
+    Column("sop_instance_uid", UID, nullable=False, unique=True),
+    Column("series_instance_uid", UID, ForeignKey("series.series_instance_uid"), nullable=False, index=True),
+    Column("study_instance_uid", UID, nullable=False),
+    Column("calling_ae_title", AE_TITLE, nullable=False),
+    Column("path", Text, nullable=False),
+    Column("bytes", BigInteger, nullable=False),
+    Column("sha256", String(64), nullable=False),
+    Column("received_at", Double, nullable=False),
+    Column("state", CODE, nullable=False, index=True),
+    Column("attempts", Integer, nullable=False, server_default="0"),
+    Column("not_before", Double),
+    Column("code", CODE),
+    Column("job_id", Integer, ForeignKey("jobs.id")),
+    Column("model", String(160)),
+    Column("version", String(160)),
+    Column("model_sha256", String(64)),
+    Column("volumes", Text),
+    CheckConstraint("state IN ({})".format(", ".join(f"'{state}'" for state in CorrectionState)), name="state"),
 )
 
 refusals = Table(

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 
 import sqlalchemy as sa
 
-from daemon.jobs import WORKABLE, DeliveryState, ShadowState, State
+from daemon.jobs import WORKABLE, CorrectionState, DeliveryState, ShadowState, State
 from daemon.ledger.database import Database
-from daemon.ledger.schema import deliveries, jobs, series, shadows
+from daemon.ledger.schema import corrections, deliveries, jobs, series, shadows
 
 DUE: Sequence[tuple[sa.Table, str, Sequence[str]]] = (
     (jobs, "not_before", (State.RECEIVING, *WORKABLE)),
     (jobs, "lease_until", WORKABLE),
     (deliveries, "not_before", (DeliveryState.PENDING, DeliveryState.STORED)),
     (shadows, "not_before", (ShadowState.PENDING,)),
+    (corrections, "not_before", (CorrectionState.PENDING,)),
 )
 """What comes due at a time, in which states of its row."""
 HEARD: Sequence[str] = ("last_received_at", "released_at", "expected_at")

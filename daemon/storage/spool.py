@@ -8,6 +8,7 @@
     work/<job>/<volume>/             labels between segmentation and report
     work/<job>/progress              how much of the segmentation is done, in percent; a number for people alone
     outbox/<job>/<volume>/           results, written once
+    corrections/                     SEGs that people drew on images that are here
     quarantine/                      what could not be taken in, and why: see `daemon.storage.quarantine`
     removing/<SeriesInstanceUID>.json.gz   whose files are being removed: see `daemon.retention`
     removed/<SeriesInstanceUID>.json.gz    what the ledger said of it when its files were removed
@@ -35,7 +36,7 @@ from daemon.storage.sidecar import sidecar_path
 from dicom_io.files.uids import checked_uid
 from dicom_io.files.whole_files import open_whole, rename_whole, sync_folder
 
-FOLDERS = ("incoming", "spool", "work", "outbox", "quarantine", "removing", "removed")
+FOLDERS = ("incoming", "spool", "work", "outbox", "corrections", "quarantine", "removing", "removed")
 LOCK = "service.lock"
 IDENTITY = "identity"
 REMOVAL_LOCK = "removing/.lock"
@@ -185,6 +186,10 @@ class Spool:
         """
         name = f"{checked_uid(sop_instance_uid)}-{digits}.dcm"
         return Path("spool") / checked_uid(series_instance_uid) / name
+
+    def correction_path(self, sop_instance_uid: str, digits: str) -> Path:
+        """Return the path of a SEG that a person drew, relative to the root. Raises InvalidUID."""
+        return Path("corrections") / f"{checked_uid(sop_instance_uid)}-{digits}.dcm"
 
     def work(self, job_id: int) -> Path:
         """Return the folder of a job between two stages; absolute."""

@@ -35,7 +35,7 @@ SCHEMA = 1
 PASSES = 5
 """How often all is copied anew because files were moved or removed meanwhile."""
 
-COPIED = ("quarantine", "removing", "removed")
+COPIED = ("corrections", "quarantine", "removing", "removed")
 """The folders of the root that are copied whole."""
 
 NO_LINK = (errno.EXDEV, errno.EPERM, errno.EMLINK, errno.EOPNOTSUPP)

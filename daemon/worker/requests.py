@@ -4,9 +4,10 @@ The service imports this module and no stage: torch, highdicom, Matplotlib and S
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 from pathlib import Path
 
-from daemon.ledger.rows import Compared
+from daemon.ledger.rows import Compared, Scored
 from daemon.worker.executor import Stage
 from dicom_io.network.scu import Remote
 from reports.identity import ResultIdentity
@@ -159,6 +160,31 @@ class ShadowRequest:
     work: Path
 
 
+@dataclass(frozen=True)
+class ScoreRequest:
+    """Compare a SEG that a person drew on the images of `paths` with the results of a job in its `outbox`."""
+
+    paths: tuple[Path, ...]
+    correction: Path
+    sha256: str
+    job_id: int
+    outbox: Path
+
+
+class Unusable(StrEnum):
+    """The reason why a SEG that came is not compared: it tells nothing about what was sent.
+
+    OTHER_ALGORITHM: another program made it, and nobody corrected it. NO_RESULT: the images have no results.
+    """
+
+    OTHER_PATIENT = "OTHER_PATIENT"
+    UNREADABLE = "UNREADABLE"
+    NO_LIVER_OR_LESION = "NO_LIVER_OR_LESION"
+    NOT_ON_IMAGES = "NOT_ON_IMAGES"
+    OTHER_ALGORITHM = "OTHER_ALGORITHM"
+    NO_RESULT = "NO_RESULT"
+
+
 STAGES = "daemon.worker.stages"
 
 WARM_UP: Stage[WarmUpRequest, None] = Stage(STAGES, "load_models")
@@ -166,3 +192,4 @@ SEGMENT: Stage[SegmentRequest, tuple[str, ...]] = Stage(STAGES, "segment_series"
 REPORT: Stage[ReportRequest, Reported] = Stage(STAGES, "report_series")
 VERDICT: Stage[VerdictRequest, Reported] = Stage(STAGES, "report_verdict")
 SHADOW: Stage[ShadowRequest, Compared] = Stage(STAGES, "shadow_series")
+SCORE: Stage[ScoreRequest, Scored | Unusable] = Stage("daemon.worker.scoring", "score_correction")

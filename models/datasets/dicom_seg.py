@@ -5,7 +5,6 @@ others count as background. All SEG objects of a series are read together, but o
 patient is told by StudyInstanceUID, the least of those that have the same PatientID, of which nothing is written.
 """
 
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from hashlib import sha256
@@ -15,38 +14,19 @@ import numpy as np
 
 from dicom_io.errors import NotDicom, SegmentationUnreadable, SeriesRejected
 from dicom_io.files.image_file import ImageFile, read_dataset, read_image_file
-from dicom_io.geometry import Geometry
 from dicom_io.pixels import read_volume
+from dicom_io.seg_labels import place_mask, segment_class
 from dicom_io.seg_reader import LABEL_MAP_SEGMENTATION_STORAGE, SEGMENTATION_STORAGE, SegmentMask, read_seg
 from dicom_io.series.series import arrange
 from models.datasets.cases import LIVER, TUMOUR, Case
 from models.datasets.images import image_files
 from models.datasets.layout import Claim, Folder
 from models.datasets.sources import FileSource
-from models.datasets.truth import Bool, merge_masks
+from models.datasets.truth import merge_masks
 from models.errors import CaseUnreadable
 
 COLLECTION = "DICOM SEG"
 SEG_CLASSES = (SEGMENTATION_STORAGE, LABEL_MAP_SEGMENTATION_STORAGE)
-LIVER_CODES = frozenset({"10200004", "T-62000"})
-TUMOUR_CODES = frozenset(
-    (
-        *("108369006", "86049000", "14799000", "4147007", "52988006", "126851005", "93870000", "94381002", "25370001"),
-        *("M-80000", "M-80003", "M-80006", "M-03000", "M-01100", "M-81703"),
-    )
-)
-"""Neoplasm, its primary and secondary kinds, mass, lesion, neoplasm of liver, malignant, secondary; carcinoma."""
-LIVER_LABEL = re.compile(r"(?:whole )?liver|hepar|leber|foie", re.IGNORECASE)
-TUMOUR_LABEL = re.compile(r"tumou?r|lesion|neoplas|metasta|carcinoma|\bhcc\b|\bmass\b|cancer", re.IGNORECASE)
-BESIDE = re.compile(
-    r"\b(?:with(?:out)?|(?:in|ex)cl(?:uding|\.)?|except|minus|plus|and|no|non|not|ohne|mit|und|sans|avec|et)\b|[+&]"
-    r"|tumou?r[-\s]?free",
-    re.IGNORECASE,
-)
-"""Where the words end that say what a segment is: "Liver without tumor" and "Liver and tumors" are the liver."""
-GRID_TOLERANCE = 0.1
-"""How far, in voxels, a frame's first pixel may lie from that of its image."""
-COSINE_TOLERANCE = 1e-3
 
 
 def claim(root: Folder) -> Claim:
@@ -109,44 +89,13 @@ def read(source: FileSource) -> Case:
     if not livers:
         raise CaseUnreadable(f"{source.truths[0]}: no segment is a liver any more")
     for stack in arrange(image_files(source.images, source.images[0].parent)).stacks:
-        placed = [place(mask, stack.geometry) for mask in (*livers, *tumours)]
+        placed = [place_mask(mask, stack.geometry) for mask in (*livers, *tumours)]
         drawn = [mask for mask in placed if mask is not None]
         if len(drawn) == len(placed):
             liver = np.logical_or.reduce(drawn[: len(livers)])
             labels, instances = merge_masks(liver, drawn[len(livers) :], apart=[len(tumours) > 1] * len(tumours))
             return Case(source.name, source.patient, read_volume(stack), labels, instances, source.tumours_drawn)
     raise CaseUnreadable(f"{source.truths[0]}: its frames do not lie on the images of the series")
-
-
-def segment_class(mask: SegmentMask) -> int:
-    """LIVER, TUMOUR, or 0 for what is neither. What has the code of the liver and is called a tumour is a tumour."""
-    _, code = mask.property_type
-    label = BESIDE.split(mask.label)[0].strip(" -_,;:(")
-    if code in LIVER_CODES and not TUMOUR_LABEL.search(label):
-        return LIVER
-    if code in TUMOUR_CODES or TUMOUR_LABEL.search(label):
-        return TUMOUR
-    return LIVER if LIVER_LABEL.fullmatch(label) else 0
-
-
-def place(mask: SegmentMask, geometry: Geometry) -> Bool | None:
-    """The mask on the grid of images, None where a frame lies elsewhere."""
-    placed = np.zeros(geometry.shape, bool)
-    if not len(mask.masks):
-        return placed
-    cosines = np.r_[mask.row_cosines - geometry.row_cosines, mask.column_cosines - geometry.column_cosines]
-    spacing = np.array([mask.row_spacing_mm, mask.column_spacing_mm])
-    same = np.allclose(spacing, [geometry.row_spacing_mm, geometry.column_spacing_mm], rtol=1e-3)
-    if mask.masks.shape[1:] != geometry.shape[1:] or np.abs(cosines).max() > COSINE_TOLERANCE or not same:
-        return None
-    index = geometry.lps_to_index(mask.origins_lps_mm)
-    slices = np.rint(index[:, 0]).astype(int)
-    off = np.abs(index - np.stack([slices, np.zeros_like(slices), np.zeros_like(slices)], axis=-1)).max()
-    if off > GRID_TOLERANCE or slices.min() < 0 or slices.max() >= geometry.slices:
-        return None
-    for number, frame in zip(slices, mask.masks, strict=True):
-        placed[number] |= frame
-    return placed
 
 
 def _source(root: Folder, uid: str, images: Sequence[Path], segs: Sequence[Path]) -> FileSource:

@@ -56,6 +56,7 @@ SAID = {
     Verdict.INVALID_UID: "a UID that is none: set aside",
     Verdict.MISMATCH: "another SOP Instance UID in the data set than in the request: set aside",
     Verdict.NO_IMAGE: "holds no slices: set aside",
+    Verdict.CORRECTION: "a SEG that somebody drew on images that are here: kept, and compared with what was sent",
     Verdict.OWN_RESULT: "made by Porta, here or elsewhere: set aside",
 }
 

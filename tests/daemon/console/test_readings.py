@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 
 from daemon.choice import Choice, Chosen
-from daemon.console.readings import labels_on
 from daemon.jobs import Event
 from daemon.ledger.store import Ledger, Outgoing
 from dicom_io.files.uids import derive_uid
+from dicom_io.seg_labels import labels_on
 from reports.objects.kinds import FORMS
 from tests.daemon.console.conftest import Site
 

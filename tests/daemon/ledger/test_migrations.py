@@ -173,7 +173,7 @@ def test_a_ledger_of_the_first_version_is_brought_up_and_back(database: str):
         renamed = {"COMMITTED": "CONFIRMED"}
         before["jobs"] = [tuple(renamed.get(str(value), value) for value in row) for row in before["jobs"]]
         assert rows_of(connection, columns) == before
-        there = {"audit", "commitments", "refusals", "root", "sessions", "shadows", "users"}
+        there = {"audit", "commitments", "corrections", "refusals", "root", "sessions", "shadows", "users"}
         assert set(columns_of(connection)) - set(before) == there
         connection.execute(sa.text(of_today(delivery(4, "seg", "9.1.3"))))  # of another volume
     for fault in (

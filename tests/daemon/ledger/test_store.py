@@ -1275,6 +1275,8 @@ COLUMNS = {
         state attempts not_before last_status volume_index waited_s halt sha256 study_instance_uid not_committed""",
     "commitments": "id transaction_uid delivery_id requested_at reported_at failure",
     "shadows": "id job_id model state attempts not_before code version sha256 volumes",
+    "corrections": """id sop_instance_uid series_instance_uid study_instance_uid calling_ae_title path bytes sha256
+        received_at state attempts not_before code job_id model version model_sha256 volumes""",
     "refusals": "id kind reason calling_ae_title called_ae_title host count first_at last_at",
     "users": "name role password_hash created_at failures locked_until",
     "sessions": "digest user opened_at seen_at",

@@ -21,11 +21,12 @@ from daemon.configuration.config import Retention as Section
 from daemon.errors import BadRequest, WrongState
 from daemon.intake import Intake, Verdict
 from daemon.jobs import DeliveryState, HaltCode, State
+from daemon.ledger.corrections import Corrections
 from daemon.ledger.desk import Desk
 from daemon.ledger.removals import Outcome, forget, remains_of
 from daemon.ledger.rows import Compared
 from daemon.ledger.searches import JobFilter
-from daemon.ledger.store import Ledger
+from daemon.ledger.store import Instance, Ledger
 from daemon.retention.removal import KEYS, LEAST_AGE_S, ROUND_S, Retention
 from daemon.storage.spool import Spool
 from daemon.upkeep.backup import back_up, restore
@@ -34,6 +35,17 @@ from tests.daemon.conftest import made_database
 from tests.daemon.retention.conftest import EVERY, Root
 
 UID = derive_uid("series", 1)
+
+
+def test_what_a_person_corrected_stays(root: Root, make_instance: Callable[..., Instance]) -> None:
+    """It is a case to train on; a correction that turned out to be none keeps nothing."""
+    root.delivered(1)
+    corrections = Corrections(root.ledger)
+    assert corrections.record(make_instance("seg"), of_series=UID, now=root.clock())
+    root.pass_days(2)
+    assert root.retention(**EVERY).work_off() == 0
+    corrections.settle(corrections.latest()[0], None, code="NOT_ON_IMAGES")
+    assert root.retention(**EVERY).work_off() == 1
 
 
 def test_what_was_delivered_goes_after_its_days(root: Root, tombstones: Callable[[], list[Path]], read_log: Any):

@@ -9,7 +9,7 @@ from pydicom import dcmread
 from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
-from models.datasets.dicom_seg import segment_class
+from dicom_io.seg_labels import segment_class
 from models.datasets.discovery import find_all, find_cases
 
 LIVER, NEOPLASM, SPLEEN = (
