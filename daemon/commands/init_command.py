@@ -51,7 +51,11 @@ def init(
     answers = Answers(
         kind=ask("What is the PACS (orthanc, dcm4chee, other)", "--kind", kind, "orthanc" if found else "other", _kind),
         pacs_ae_title=ask(
-            "AE title of the PACS", "--pacs-ae-title", pacs_ae_title, found and found.ae_title, checked_ae_title
+            "AE title of the PACS",
+            "--pacs-ae-title",
+            pacs_ae_title,
+            found.ae_title if found else None,
+            checked_ae_title,
         ),
         pacs_host=ask("Host of the PACS", "--pacs-host", pacs_host, here, checked_host),
         pacs_port=ask("DICOM port of the PACS", "--pacs-port", pacs_port, str(found.port if found else 104), _port),
