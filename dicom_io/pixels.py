@@ -24,7 +24,7 @@ from pydicom import uid as uids
 from scipy import ndimage
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.files.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
+from dicom_io.files.dataset_reader import pixel_pieces, read_contents
 from dicom_io.files.image_file import is_of_the_disk
 from dicom_io.files.image_header import PixelFormat
 from dicom_io.files.values import DAMAGED
@@ -157,7 +157,7 @@ def _native(item: Slice, slot: Voxels) -> Integers:
         if PIXEL_DATA[order] not in (head[:4], head[4:8]):
             raise unreadable("The file is not the one that its header was read from.")
         (length,) = struct.unpack(f"{order}L", head[8:])
-        if length == UNDEFINED_LENGTH or length < start + raw.nbytes:
+        if length < start + raw.nbytes:  # one that is not stated is the longest
             raise unreadable("The pixels do not fill the image.")
         if order == ">" and dtype.itemsize == 1 and head[4:6] == b"OW":
             # Words of two pixels, the second first (PS3.5 section 8.2 and annex D); a frame may begin in a word's midst

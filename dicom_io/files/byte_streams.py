@@ -63,12 +63,14 @@ class Plain:
 class Inflated:
     """What the rest of a file inflates to (PS3.5 section A.5), in pieces; `position` counts inflated bytes.
 
+    `wbits` says what the deflated data are wrapped in, as zlib's does: mostly in nothing.
+
     Raises zlib.error where it is no deflated data, or would inflate to too much.
     """
 
-    def __init__(self, file: BinaryIO) -> None:
+    def __init__(self, file: BinaryIO, wbits: int | None = None) -> None:
         self._file = file
-        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS)
+        self._inflater = zlib.decompressobj(-zlib.MAX_WBITS if wbits is None else wbits)
         self._ahead = bytearray()
         self._taken = self._inflated = 0
         self.position = 0

@@ -18,10 +18,10 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.filereader import read_sequence_item
 from pydicom.tag import BaseTag
-from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRBigEndian
 from pydicom.valuerep import EXPLICIT_VR_LENGTH_32
 
 from dicom_io.files.byte_streams import Inflated, Plain, Stream
+from dicom_io.files.encodings import inflation, is_swapped, is_vr, syntax_of
 
 LONGEST = 1 << 25
 """Bytes of a value that is read: the functional groups of ten thousand frames have half of it."""
@@ -46,6 +46,9 @@ ITEM, ITEM_END, SEQUENCE_END = 0xFFFEE000, 0xFFFEE00D, 0xFFFEE0DD
 LAST_TAG = 0xFFFCFFFC
 """Data Set Trailing Padding (PS3.10 section 7.2)."""
 DELIMITER_BYTES = 8
+SEQUENCE_DELIMITER = {"<": b"\xfe\xff\xdd\xe0\0\0\0\0", ">": b"\xff\xfe\xe0\xdd\0\0\0\0"}
+PEEKED = 4096
+"""Bytes of a data set, or of a fragment, that tell how it is encoded."""
 LONG_FORM = frozenset(vr.encode() for vr in EXPLICIT_VR_LENGTH_32)
 
 ByteOrder = Literal["<", ">"]
@@ -69,7 +72,8 @@ class PixelPlace:
 class Contents:
     """What a file holds. `left_out` are tags of values that are too long, `trailing` counts bytes after the pixel data.
 
-    `ds.original_encoding` is how the data set is encoded, whatever the file meta information says; `ds.preamble` is
+    `ds.original_encoding` and `transfer_syntax_uid` are how the data set is encoded, whatever the file meta information
+    says; `wbits` is how it is to be inflated, if it is. `ds.preamble` is
     None where the file has neither preamble nor prefix. `is_cut`: the file ends before its data set does; of a deflated
     one only what precedes the pixel data was looked at.
     """
@@ -77,10 +81,16 @@ class Contents:
     ds: FileDataset
     pixels: PixelPlace | None
     dataset_at: int
-    is_deflated: bool
+    wbits: int | None
     is_cut: bool
     left_out: tuple[int, ...]
     trailing: int
+    transfer_syntax_uid: str
+
+    @property
+    def is_deflated(self) -> bool:
+        """True where the data set has to be inflated."""
+        return self.wbits is not None
 
     @property
     def native_offset(self) -> int | None:
@@ -103,18 +113,17 @@ def read_contents(file: BinaryIO, *, longest: int = LONGEST) -> Contents:
     meta = _meta_elements(_Walk(plain, "<"))
     dataset_at = plain.position
     syntax = _text(meta.get(BaseTag(TRANSFER_SYNTAX_UID)))
-    is_deflated = syntax == DeflatedExplicitVRLittleEndian
-    stream: Stream = Inflated(file) if is_deflated else plain
+    wbits = inflation(plain.peek(PEEKED), syntax)
+    stream: Stream = plain if wbits is None else Inflated(file, wbits)
     first = stream.peek(6)
-    implicit = not _is_vr(first[4:6])
-    is_swapped = int.from_bytes(first[:2], "little") >= 0x0400  # the first group is 0008 in whatever order
-    big = syntax == ExplicitVRBigEndian or (not syntax and not implicit and is_swapped)
+    implicit = not is_vr(first[4:6])
+    big = is_swapped(first)
     walk = _Walk(stream, ">" if big else "<")
     elements = _Elements(longest)
     place, trailing, is_cut = None, 0, False
     try:
         place = elements.read(walk, implicit=implicit)
-        if place and not is_deflated:
+        if place and wbits is None:
             place = walk.measure(place)
             trailing = _trailing(walk, plain, place.tag, implicit=implicit)
     except EOFError:
@@ -131,13 +140,20 @@ def read_contents(file: BinaryIO, *, longest: int = LONGEST) -> Contents:
         little,
     )
     ds.set_original_encoding(implicit, little, ds._character_set)
-    return Contents(ds, place, dataset_at, is_deflated, is_cut, tuple(elements.left_out), trailing)
+    syntax = syntax_of(
+        syntax,
+        implicit=implicit,
+        big=big,
+        is_deflated=wbits is not None,
+        encapsulated=_first_fragment(file, place) if place and place.is_encapsulated and wbits is None else None,
+    )
+    return Contents(ds, place, dataset_at, wbits, is_cut, tuple(elements.left_out), trailing, syntax)
 
 
 def check_inflated(file: BinaryIO, contents: Contents) -> None:
     """Inflate a deflated data set to its end. Raises EOFError where it is cut short, zlib.error where it is damaged."""
     file.seek(contents.dataset_at)
-    Inflated(file).skip_all()
+    Inflated(file, contents.wbits).skip_all()
 
 
 def pixel_pieces(file: BinaryIO, contents: Contents, count: int | None = None) -> Iterator[bytes]:
@@ -148,7 +164,7 @@ def pixel_pieces(file: BinaryIO, contents: Contents, count: int | None = None) -
     if contents.pixels is None:
         return
     file.seek(contents.dataset_at if contents.is_deflated else 0)
-    stream: Stream = Inflated(file) if contents.is_deflated else Plain(file)
+    stream: Stream = Inflated(file, contents.wbits) if contents.is_deflated else Plain(file)
     stream.skip(contents.pixels.start)
     left = contents.pixels.size if count is None else min(count, contents.pixels.size)
     while left:
@@ -199,7 +215,8 @@ class _Elements:
             at = stream.position
             if tag in ANY_PIXEL_DATA:
                 is_long_form = vr is None or vr.encode() in LONG_FORM
-                return PixelPlace(tag, at, length, length == UNDEFINED_LENGTH, is_long_form)
+                is_encapsulated = length == UNDEFINED_LENGTH and walk.is_at_item()
+                return PixelPlace(tag, at, length, is_encapsulated, is_long_form)
             value: bytes | None = None
             is_implicit = implicit or vr is None
             longest = max(SHORT, min(self._longest, MOST_KEPT * self._longest - self._kept))
@@ -246,7 +263,7 @@ class _Walk:
         raw = self.stream.read(8)
         group, element = self._tag(raw[:4])
         tag, vr = group << 16 | element, raw[4:6]
-        if implicit or group == 0xFFFE or not _is_vr(vr):
+        if implicit or group == 0xFFFE or not is_vr(vr):
             return tag, None, self._long(raw[4:])[0]
         length = self._long(self.stream.read(4)) if vr in LONG_FORM else self._short(raw[6:])
         return tag, vr.decode("ascii"), length[0]
@@ -263,12 +280,27 @@ class _Walk:
 
     def measure(self, place: PixelPlace) -> PixelPlace:
         """Go to the end of the pixel data, and return their place with its size. Raises EOFError."""
+        if place.size == UNDEFINED_LENGTH and not place.is_encapsulated:
+            return replace(place, size=self.pass_rest())
         if not place.is_encapsulated:
             self.stream.skip(place.size)
             return place
         self.pass_items(implicit=False)
         size = self.stream.position - DELIMITER_BYTES - place.start
         return replace(place, size=size)
+
+    def is_at_item(self) -> bool:
+        """Whether an item begins, or its sequence ends, or the file does."""
+        head = self.stream.peek(4)
+        return len(head) < 4 or self._tag(head) in ((0xFFFE, 0xE000), (0xFFFE, 0xE0DD))
+
+    def pass_rest(self) -> int:
+        """Go to the end of native pixel data that state no length; return how many bytes precede their delimiter."""
+        count, last = 0, b""
+        while piece := self.stream.peek(PIECE):
+            self.stream.skip(len(piece))
+            count, last = count + len(piece), (last + piece)[-DELIMITER_BYTES:]
+        return count - DELIMITER_BYTES * (last == SEQUENCE_DELIMITER[self.order])
 
     def record(self, longest: int, *, implicit: bool) -> bytes | None:
         """Read the items of a value of undefined length, without its delimiter; None where they are too long."""
@@ -302,7 +334,7 @@ class _Walk:
 
     def _pass_elements(self, *, implicit: bool, depth: int) -> None:
         # Items may be without VRs though their data set has them, never the other way
-        implicit = implicit or not _is_vr(self.stream.peek(6)[4:6])
+        implicit = implicit or not is_vr(self.stream.peek(6)[4:6])
         while (head := self.head(implicit=implicit))[0] != ITEM_END:
             _, vr, length = head
             if length == UNDEFINED_LENGTH:
@@ -349,7 +381,7 @@ def _meta_elements(walk: _Walk) -> dict[BaseTag, DataElement | RawDataElement]:
     """Read the file meta information, and pass over a command set behind it, which has no place in a file."""
     stream, found = walk.stream, dict[BaseTag, DataElement | RawDataElement]()
     while (first := stream.peek(8))[:2] == b"\2\0":
-        implicit = not _is_vr(first[4:6])
+        implicit = not is_vr(first[4:6])
         tag, vr, length = walk.head(implicit=implicit)
         at = stream.position
         if length > PIECE:
@@ -360,6 +392,14 @@ def _meta_elements(walk: _Walk) -> dict[BaseTag, DataElement | RawDataElement]:
     while (first := stream.peek(8))[:2] == b"\0\0" and first.strip(b"\0"):
         stream.skip(walk.head(implicit=True)[2])
     return found
+
+
+def _first_fragment(file: BinaryIO, place: PixelPlace) -> bytes:
+    """Return the beginning of the first fragment of encapsulated pixel data, behind the offset table."""
+    file.seek(place.start + 4)
+    table_length = int.from_bytes(file.read(4), "little")
+    file.seek(table_length + 4, 1)
+    return file.read(min(int.from_bytes(file.read(4), "little"), PEEKED))
 
 
 def _trailing(walk: _Walk, plain: Plain, last: int, *, implicit: bool) -> int:
@@ -388,10 +428,6 @@ def _is_sequence(tag: int, vr: str | None) -> bool:
         return dictionary_VR(tag) in ("SQ", "UN")
     except KeyError:
         return True
-
-
-def _is_vr(letters: bytes) -> bool:
-    return len(letters) == 2 and all(0x40 < letter < 0x5B for letter in letters)
 
 
 def _text(element: DataElement | RawDataElement | None) -> str:

@@ -91,7 +91,7 @@ def _pixels(opened: Opened, header: ImageHeader) -> bytes:
 
 
 def _syntax(opened: Opened) -> str:
-    return str(opened[1].ds.file_meta.get("TransferSyntaxUID", ""))
+    return opened[1].transfer_syntax_uid
 
 
 def _is_native(opened: Opened) -> bool:

@@ -11,9 +11,6 @@ from pydicom.uid import (
     CTImageStorage,
     EnhancedCTImageStorage,
     EnhancedMRImageStorage,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
     LegacyConvertedEnhancedCTImageStorage,
     LegacyConvertedEnhancedMRImageStorage,
     MRImageStorage,
@@ -114,7 +111,7 @@ def image_header(contents: Contents) -> ImageHeader:
     rows, columns = values.integer(ds, "Rows") or 0, values.integer(ds, "Columns") or 0
     pixels, planes = None, list[Plane]()
     if rows > 0 and columns > 0:
-        pixels = _pixel_format(ds, contents.native_offset)
+        pixels = _pixel_format(contents)
         with suppress(*DAMAGED):
             planes = list(_frames(ds)) if GROUPS_OF_FRAMES in ds else [_plane(ds)]
     stated = {keyword: read for keyword, read in DISPENSABLE.items() if values.is_stated(ds, keyword)}
@@ -163,19 +160,11 @@ def _read(path: Path) -> Contents:
         raise NotDicom(path) from error
 
 
-def _transfer_syntax(ds: Dataset) -> str:
-    """TransferSyntaxUID; of a bare data set the one that it was read by."""
-    stated = values.uid(getattr(ds, "file_meta", Dataset()), "TransferSyntaxUID")
-    implicit, little = getattr(ds, "original_encoding", (None, None))
-    if stated or implicit is None:
-        return stated
-    return str(ImplicitVRLittleEndian if implicit else ExplicitVRLittleEndian if little else ExplicitVRBigEndian)
-
-
-def _pixel_format(ds: Dataset, offset: int | None) -> PixelFormat:
+def _pixel_format(contents: Contents) -> PixelFormat:
+    ds = contents.ds
     stored, sign = values.integer(ds, "BitsStored") or 0, values.integer(ds, "PixelRepresentation")
     return PixelFormat(
-        transfer_syntax_uid=_transfer_syntax(ds),
+        transfer_syntax_uid=contents.transfer_syntax_uid,
         samples_per_pixel=values.integer(ds, "SamplesPerPixel") or 1,
         photometric_interpretation=values.code(ds, "PhotometricInterpretation"),
         bits_allocated=values.integer(ds, "BitsAllocated") or 0,
@@ -185,7 +174,7 @@ def _pixel_format(ds: Dataset, offset: int | None) -> PixelFormat:
         number_of_frames=values.integer(ds, "NumberOfFrames") or 1,
         pixel_padding_value=values.stored_value(ds, "PixelPaddingValue"),
         pixel_padding_range_limit=values.stored_value(ds, "PixelPaddingRangeLimit"),
-        offset=offset,
+        offset=contents.native_offset,
     )
 
 

@@ -1,6 +1,7 @@
 """Series that differ in how voxels and texts are stored."""
 
 import shutil
+import zlib
 from pathlib import Path
 
 import gdcm
@@ -78,6 +79,72 @@ def explicit_under_implicit(out: Path) -> list[Made]:
     made = content(stack())
     write(out, made)
     _relabel(out, ExplicitVRLittleEndian, ImplicitVRLittleEndian)
+    return [made]
+
+
+def big_endian_under_little(out: Path) -> list[Made]:
+    """Explicit VR Big Endian, where the file meta information says Little Endian."""
+    (made,) = big_endian(out)
+    _relabel(out, ExplicitVRBigEndian, ExplicitVRLittleEndian)
+    return [made]
+
+
+def little_endian_under_big(out: Path) -> list[Made]:
+    """The reverse."""
+    made = content(stack())
+    write(out, made)
+    _relabel(out, ExplicitVRLittleEndian, ExplicitVRBigEndian)
+    return [made]
+
+
+def deflated_under_explicit(out: Path) -> list[Made]:
+    """Deflated, where the file meta information says Explicit VR Little Endian."""
+    (made,) = deflated(out)
+    _relabel(out, DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian)
+    return [made]
+
+
+def explicit_under_deflated(out: Path) -> list[Made]:
+    """The reverse."""
+    made = content(stack())
+    write(out, made)
+    _relabel(out, ExplicitVRLittleEndian, DeflatedExplicitVRLittleEndian)
+    return [made]
+
+
+def deflated_with_a_zlib_header(out: Path) -> list[Made]:
+    """Deflated data with the two bytes before and the sum behind that zlib writes unless told otherwise."""
+    (made,) = deflated(out)
+    for path in out.iterdir():
+        file = path.read_bytes()
+        at = 144 + int.from_bytes(file[140:144], "little")
+        path.write_bytes(file[:at] + zlib.compress(zlib.decompress(file[at:], -15)))
+    return [made]
+
+
+def compressed_under_native(out: Path) -> list[Made]:
+    """JPEG-LS, where the file meta information says Explicit VR Little Endian."""
+    (made,) = jpeg_ls(out)
+    _relabel(out, JPEGLSLossless, ExplicitVRLittleEndian)
+    return [made]
+
+
+def another_compression(out: Path) -> list[Made]:
+    """RLE, where the file meta information says JPEG-LS."""
+    (made,) = rle(out)
+    _relabel(out, RLELossless, JPEGLSLossless)
+    return [made]
+
+
+def native_of_undefined_length(out: Path) -> list[Made]:
+    """Native pixel data whose length is not stated; on every other slice with the delimiter that there would be."""
+    made = content(stack())
+    write(out, made)
+    for number, path in enumerate(sorted(out.iterdir())):
+        file, head = path.read_bytes(), b"\xe0\x7f\x10\x00OW\0\0"
+        at = file.index(head) + len(head)
+        end = b"\xfe\xff\xdd\xe0\0\0\0\0" if number % 2 else b""
+        path.write_bytes(file[:at] + b"\xff" * 4 + file[at + 4 :] + end)
     return [made]
 
 

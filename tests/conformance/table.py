@@ -51,8 +51,9 @@ every made series with what was written, and a labelled point of each with its p
 {syntaxes}
 - Uncompressed, 8, 16 and 32 bits, signed or not, whatever the unused bits hold; rescaled slice by slice; padding above
   air becomes air.
-- Data sets with VRs or without, whatever the file meta information says of them; what stands behind the pixel data is
-  left alone, with a warning.
+- Data sets with VRs or without, in either byte order, deflated or not, native or compressed, whatever the file meta
+  information says of them; native pixel data without a length; what stands behind the pixel data is left alone, with a
+  warning. What is sent is read by the same reader.
 
 ## Refused, or read with a warning
 
