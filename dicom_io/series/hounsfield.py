@@ -57,6 +57,9 @@ LEAST_SPREAD_HU = 20.0
 NOISE_HU = 25.0
 AIR_FROM_HU = -1015.0
 """The spread of the values of air alone, and where its middle one lies: a map of small numbers less 1024 lies below."""
+WITHOUT_AIR_FAT_HU, WITHOUT_AIR_SOFT_HU = -45.0, (10.0, 700.0)
+"""Where there is fat and no air around the patient: the middle values of what lies below FAT_BELOW_HU, which is more
+than the tail of noise, and above. Water, and what did not change between two images, lie at 0."""
 BODY_MEDIAN_HU = (-200.0, 700.0)
 """The middle value of all that is neither air nor lung: fat at the least, which lies at -180 at 40 keV, and far from a
 scale that is off by 1000."""
@@ -128,10 +131,24 @@ def why_not_hounsfield(array: NDArray[np.int16] | NDArray[np.float32]) -> str:
             return "There is no fat where it lies in CT."
         if float(np.ptp(np.percentile(body, (10, 90)))) < LEAST_SPREAD_HU:
             return "The values of the body lie closer together than those of fat and soft tissue."
+    elif _lies_elsewhere(measured):
+        return "Fat and soft tissue do not lie where they lie in CT."
     low, high = BODY_MEDIAN_HU
     if not low <= float(np.median(body)) <= high:
         return "Fat and soft tissue do not lie where they lie in CT."
     return ""
+
+
+def _lies_elsewhere(measured: NDArray[np.int16] | NDArray[np.float32]) -> bool:
+    """Say whether values without air have fat, or soft tissue, where CT has none."""
+    if _share(measured, -0.5, 0.5) > MOST_ZERO:
+        measured = measured[np.abs(measured) >= 0.5]  # a filler
+    fat = measured[(measured > BODY_HU[0]) & (measured < FAT_BELOW_HU)]
+    soft = measured[(measured > FAT_BELOW_HU) & (measured < BODY_HU[1])]
+    low, high = WITHOUT_AIR_SOFT_HU
+    return (soft.size > 0 and not low <= float(np.median(soft)) <= high) or (
+        fat.size > 0 and float(np.median(fat)) > WITHOUT_AIR_FAT_HU
+    )
 
 
 def why_not_one_scale(array: NDArray[np.int16] | NDArray[np.float32]) -> str:

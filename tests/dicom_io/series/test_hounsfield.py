@@ -48,6 +48,11 @@ def rim(hu: np.ndarray, width: int) -> np.ndarray:
     return np.asarray(outside & (hu > -500))
 
 
+def around_0(hu: np.ndarray, values: np.ndarray) -> np.ndarray:
+    """A map with a sign, of which 0 means nothing, as around the patient."""
+    return np.where(hu < -500, 0, values)
+
+
 def masked(hu: np.ndarray, values: np.ndarray) -> np.ndarray:
     """A map that is -1024 around the patient."""
     return np.where(hu < -500, -1024, values)
@@ -68,6 +73,11 @@ READ: dict[str, Make] = {
     "at a low dose": lambda hu: hu + np.random.default_rng(5).normal(0, 70, hu.shape),
     "a thin child": lambda hu: np.where(rim(hu, 2), hu, np.where((hu > -200) & (hu < -40), hu + 160, hu)),
     "a crop within the liver, and a little fat": lambda hu: hu[2:10, 31:58, 19:48],
+    "a crop without air, at a low dose": lambda hu: (
+        hu[:, 24:72, 16:80] + np.random.default_rng(5).normal(0, 50, hu[:, 24:72, 16:80].shape)
+    ),
+    "a crop without air or contrast": lambda hu: np.where((hu > 70) & (hu < 300), hu * 0.2 + 35, hu)[:, 20:76, 16:80],
+    "0 around the patient": lambda hu: np.where(hu < -500, 0, hu),
     "at 40 keV": lambda hu: np.where(hu < -500, hu, np.where(hu < 0, hu * 1.7, hu * 2.5)),
     "air at -995": lambda hu: np.random.default_rng(4).normal(-995, 8, hu.shape),
     "air alone": lambda hu: np.random.default_rng(4).normal(-1000, 12, hu.shape),
@@ -98,6 +108,12 @@ REFUSED: dict[str, Make] = {
     "iodine, smoothed and reformatted": lambda hu: ndimage.gaussian_filter(
         masked(hu, np.clip((hu - 40) / 25, 0, None)).astype(float), 0.7
     ),
+    "the difference of two phases": lambda hu: around_0(hu, hu - 50) + noise(hu, 12),
+    "the difference of two phases, without noise": lambda hu: around_0(hu, hu - 60),
+    "the difference of two phases, cropped": lambda hu: (hu - 60)[:, 20:76, 16:80],
+    "iodine with a sign": lambda hu: around_0(hu, (hu - 40) * 0.5) + noise(hu, 8),
+    "a map of noise about 0": lambda hu: around_0(hu, hu * 0.1) + noise(hu, 25),
+    "water less 1000": lambda hu: around_0(hu, np.clip(hu, -300, 100) * 2 - 50) + noise(hu, 5),
     "iodine less 1024": lambda hu: np.clip((hu - 40) / 25, 0, None) - 1024,
     "atomic numbers, one for one, and air at -1024": lambda hu: masked(hu, 7.4 + hu * 0.004),
     "atomic numbers in tenths and air at -1024": lambda hu: masked(hu, 74 + hu * 0.04),
