@@ -1,8 +1,9 @@
 """Whose an object says it is, and of which study and series: in a form that can be compared, and that names nobody.
 
-Each attribute becomes two digests: of what it means, in which case, padding, accents, punctuation and the order of a
-name's components do not count, and of how it is written. Results bear the identity of the images, so that the images of
-one series must agree in it; archives file by it as it is written.
+Each attribute becomes two digests: of what it means, in which case, padding, punctuation and the order of a name's
+components do not count, and of how it is written. An accent, as any mark or character, makes another name of a name.
+Results bear the identity of the images, so that the images of one series must agree in it; archives file by it as it is
+written.
 """
 
 import hashlib
@@ -33,6 +34,9 @@ Place = tuple[str, ...]
 """What is the same for two objects that an archive files under one patient and study."""
 
 DIGEST_CHARACTERS = 16
+GROUPS = "=="
+REPLACED = "\ufffd"
+"""Stands for bytes that could not be decoded, whatever they were."""
 
 
 def identity_of(ds: Dataset) -> Identity:
@@ -40,9 +44,7 @@ def identity_of(ds: Dataset) -> Identity:
     keywords = (*PATIENT, *STUDY, *SERIES, *OF_STUDY, *OF_SERIES)
     stated = ((keyword, _text(ds, keyword)) for keyword in keywords)
     return {
-        keyword: (_digest(keyword, meaning), _digest(keyword, text))
-        for keyword, text in stated
-        if (meaning := _meaning(keyword, text))
+        keyword: (meaning, _digest(keyword, text)) for keyword, text in stated if (meaning := _meanings(keyword, text))
     }
 
 
@@ -65,12 +67,26 @@ def disagreement(identities: Iterable[Identity]) -> Disagreement:
     for keyword in (*PATIENT, *STUDY, *SERIES):
         stated = {identity.get(keyword) for identity in found}
         meanings = {said and said[0] for said in stated}
-        if len(meanings if keyword == "PatientID" else meanings - {None}) > 1:
+        if keyword == "PatientName":
+            is_another = _are_several(meaning for meaning in meanings if meaning)
+        else:
+            is_another = len(meanings if keyword == "PatientID" else meanings - {None}) > 1
+        if is_another:
             differing.append(keyword)
         elif len(stated) > 1:
             spelled.append(keyword)
     spelled += ["SeriesNumber"] if len({identity.get("SeriesNumber") for identity in found}) > 1 else []
     return Disagreement(tuple(differing), tuple(spelled))
+
+
+def _are_several(meanings: Iterable[str]) -> bool:
+    """Whether names are those of several persons: a group that they have differs, or none have they in common.
+
+    The groups are the alphabetic, the ideographic and the phonetic one (PS3.5 section 6.2.1.2).
+    """
+    found = [(meaning + GROUPS).split("=")[: len(GROUPS) + 1] for meaning in meanings]
+    groups = list(zip(*found, strict=True))
+    return bool(found) and (any(len(set(filter(None, group))) > 1 for group in groups) or not any(map(all, groups)))
 
 
 def changed_module(before: Identity, after: Identity) -> str | None:
@@ -89,10 +105,26 @@ def place(identity: Identity) -> Place:
 
 def _text(ds: Dataset, keyword: str) -> str:
     """The value as text; the bytes of one that cannot be decoded are as good for a comparison."""
+    raw = getattr(ds.get_item(Tag(keyword)), "value", "")
     text = values.text(ds, keyword)
-    if text or not values.is_stated(ds, keyword):
+    if (text and REPLACED not in text) or not values.is_stated(ds, keyword):
         return text
-    return repr(getattr(ds.get_item(Tag(keyword)), "value", ""))
+    return repr(getattr(raw, "original_string", raw))
+
+
+def _meanings(keyword: str, text: str) -> str:
+    """The digest of what a value means, of a name those of its groups; "" for none."""
+    if not keyword.endswith("Name"):
+        return _digest(keyword, meaning) if (meaning := _meaning(keyword, text)) else ""
+    # Half the width of a letter is a matter of the device, and so is how many code points an accent takes
+    groups = unicodedata.normalize("NFKC", text).casefold().split("=")
+    return "=".join(_digest(keyword, words) if (words := _words(group)) else "" for group in groups).rstrip("=")
+
+
+def _words(group: str) -> str:
+    """The words of a name in their alphabetical order, with all marks of theirs."""
+    plain = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in group)
+    return " ".join(sorted(plain.split())) or group.strip(" ^")
 
 
 def _meaning(keyword: str, text: str) -> str:
@@ -101,12 +133,7 @@ def _meaning(keyword: str, text: str) -> str:
         return text
     if keyword.endswith("Date"):
         return re.sub(r"[-.:/ ]", "", text) or text
-    decomposed = unicodedata.normalize("NFKD", text.casefold())
-    plain = "".join(char for char in decomposed if not unicodedata.combining(char))
-    if keyword.endswith("Name"):
-        # The first of the alphabetic, ideographic and phonetic groups that says anything (PS3.5 section 6.2.1.2)
-        group = next((group for group in plain.split("=") if group.strip(" ^")), "")
-        return " ".join(sorted(re.findall(r"\w+", group))) or group.strip(" ^")
+    plain = unicodedata.normalize("NFC", text).casefold()
     if keyword == "PatientSex":
         return plain[:1]
     if keyword == "SeriesNumber":

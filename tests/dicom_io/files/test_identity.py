@@ -2,6 +2,8 @@
 
 import pytest
 from pydicom import DataElement, Dataset
+from pydicom.dataelem import RawDataElement
+from pydicom.tag import Tag
 
 from dicom_io.files.identity import changed_module, disagreement, identity_of, place
 
@@ -32,7 +34,7 @@ SPELLED = [
     {"PatientName": "Person^First"},
     {"PatientName": "First^Person^^^"},
     {"PatientName": "First Person"},
-    {"PatientName": "F\u00edrst^P\u00e9rson"},
+    {"PatientName": "First^Person=\u7530^\u592a"},
     {"PatientName": None},
     {"PatientBirthDate": "1961.03.09"},
     {"PatientBirthDate": ""},
@@ -48,6 +50,8 @@ ANOTHER = [
     {"PatientID": None},
     {"PatientName": "Second^Person"},
     {"PatientName": "First^Person^Second"},
+    {"PatientName": "F\u00edrst^Person"},
+    {"PatientName": "=First^Person"},
     {"PatientBirthDate": "19610903"},
     {"PatientSex": "M"},
     {"StudyInstanceUID": "1.2.30"},
@@ -118,3 +122,47 @@ def test_nobody_can_read_it_and_nothing_breaks_it():
     several = image()
     several.PatientID = ["EX-001", "EX-002"]
     assert disagreement([identity_of(several), identity_of(image())]).differing == ("PatientID",)
+
+
+PAIRS = {
+    "an accent": ("Pe\u00f1a^Ana", "Pena^Ana"),
+    "another letter": ("\u00d6zt\u00fcrk^A", "Ozturk^A"),
+    "a short i": ("\u0410\u043d\u0434\u0440\u0435\u0439", "\u0410\u043d\u0434\u0440\u0435\u0438"),
+    "a vowel sign": ("\u092e\u0940\u0930\u093e", "\u092e\u093e\u0930\u093e"),
+    "a tone mark": ("\u0e01\u0e49\u0e32", "\u0e01\u0e32"),
+    "a point": ("\u05e9\u05c1", "\u05e9\u05c2"),
+    "a voiced kana": ("\u30ab\u30ca", "\u30ac\u30ca"),
+    "another ideograph": ("Yamada^Tarou=\u5c71\u7530^\u592a\u90ce", "Yamada^Tarou=\u5c71\u7530^\u592a\u6717"),
+    "another reading": ("A^B=\u5c71^\u592a=\u3084", "A^B=\u5c71^\u592a=\u3086"),
+    "nothing in common": ("Yamada^Tarou", "=\u5c71\u7530^\u592a\u90ce"),
+    "outside the first plane": ("\U00020bb7\u91ce", "\u5409\u91ce"),
+    "symbols alone": ("\u2605", "\u2606"),
+    "bytes that are none of its characters": (b"M\xfcller", b"M\xf6ller"),
+}
+
+
+@pytest.mark.parametrize("name", PAIRS)
+def test_two_names_are_never_one(name: str):
+    """What tells them apart in any script counts."""
+    images = [image(PatientName=None) for _ in range(2)]
+    for ds, value in zip(images, PAIRS[name], strict=True):
+        raw = value if isinstance(value, bytes) else value.encode()
+        ds[0x00100010] = RawDataElement(Tag("PatientName"), "PN", len(raw), raw, 0, False, True)
+        ds.set_original_encoding(False, True, ["utf8"])
+    assert disagreement(map(identity_of, images)).differing == ("PatientName",)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Pe\u00f1a^Ana", "PEN\u0303A^ANA"),
+        ("\uff94\uff8f\uff80\uff9e^A", "\u30e4\u30de\u30c0^A"),
+        ("Yamada^Tarou=\u5c71\u7530^\u592a\u90ce", "YAMADA^Tarou"),
+        ("=\u5c71\u7530^\u592a\u90ce=\u3084", "Yamada^Tarou=\u5c71\u7530^\u592a\u90ce"),
+        ("\u092e\u0940\u0930\u093e^\u0915", "\u0915^\u092e\u0940\u0930\u093e"),
+    ],
+)
+def test_one_name_is_not_two(one: str, other: str):
+    """In other code points, another width, case or order, or with a group that the other does not have."""
+    found = disagreement([identity_of(image(PatientName=one)), identity_of(image(PatientName=other))])
+    assert (found.differing, found.spelled) == ((), ("PatientName",))
