@@ -13,7 +13,7 @@ from daemon.configuration.config import Config, load
 from daemon.configuration.toml_lines import KeyPath
 from daemon.errors import BadRequest, ConfigurationError
 from daemon.terminal import Terminal, styled, warn
-from models.cards import Card, read_card, read_cards
+from models.cards import PRETRAINED, Card, read_card, read_cards, sha256_of
 from models.catalogue import AT, Catalogue, add, find_added
 from models.errors import DeviceUnavailable, ModelError
 
@@ -63,7 +63,12 @@ def require_models(config: Config) -> Config:
 
 
 def require_models_apart(config: Config) -> Config:
-    """Return the same, found out in another process: the service never holds the libraries that this takes."""
+    """Return the same, found out in another process: the service never holds the libraries that this takes.
+
+    A model that ships is whole by the sha256 of its card, and takes none of them.
+    """
+    if (cards := _shipped_cards(config)) is not None:
+        return config.with_cards(cards)
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
     process = context.Process(target=_answer, args=(theirs, config), name="porta-verify", daemon=True)
@@ -78,6 +83,21 @@ def require_models_apart(config: Config) -> Config:
     if isinstance(outcome, ConfigurationError):
         raise outcome
     return outcome
+
+
+def _shipped_cards(config: Config) -> dict[str, Path] | None:
+    """The cards of the rules' models where all of them ship and are whole, and no device is to be looked for."""
+    if set(config.engine.worker_devices) != {"auto"}:
+        return None
+    catalogue, names = catalogue_of(config), {name for rule in config.rules for name in (rule.model, *rule.shadow)}
+    try:
+        cards = {name: catalogue.card(name) for name in names}
+        are_whole = all(
+            card.path.parent == PRETRAINED and sha256_of(card.weights) == card.sha256 for card in cards.values()
+        )
+    except (ModelError, OSError):
+        return None
+    return {name: card.path for name, card in cards.items()} if are_whole else None
 
 
 def _answer(answer: Connection, config: Config) -> None:

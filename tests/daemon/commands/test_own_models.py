@@ -16,7 +16,7 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from daemon.commands.cli import main
-from daemon.commands.own_models import catalogue_of, findable, require_models
+from daemon.commands.own_models import catalogue_of, findable, require_models, require_models_apart
 from daemon.configuration.config import load
 from models.architectures.fcn import VGG16FCN
 from models.cards import PRETRAINED, find, read_card
@@ -239,6 +239,21 @@ def test_nothing_damaged_is_added(desk: Desk, given: Path, fault: str) -> None:
     assert answer.code == 2
     assert line.startswith("porta: " + FAULTS[fault].format(stem=given.with_suffix(""), name=given.stem))
     assert not (desk.root / "models").exists()
+
+
+def test_models_that_ship_take_no_other_process(desk: Desk, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Their sha256 tells that they are whole; where it is another one the weights are looked at closely."""
+    desk.configure("resnet50")
+    config, shipped = load(desk.config, known_models=["resnet50"]), find("resnet50")
+    monkeypatch.setattr("daemon.commands.own_models.get_context", None)
+    assert require_models_apart(config).card("resnet50") == str(shipped.path)
+    for path in (shipped.path, shipped.weights):
+        shutil.copy(path, tmp_path)
+    (tmp_path / shipped.weights.name).write_bytes(b"damaged")
+    monkeypatch.setattr("daemon.commands.own_models.PRETRAINED", tmp_path)
+    monkeypatch.setattr("daemon.commands.own_models.catalogue_of", lambda config: Catalogue(pretrained=tmp_path))
+    with pytest.raises(TypeError, match="not callable"):  # the other process
+        require_models_apart(config)
 
 
 @pytest.mark.parametrize("fault", [*FAULTS, "no card"])
