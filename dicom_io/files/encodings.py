@@ -54,7 +54,8 @@ def is_swapped(first: bytes) -> bool:
 def inflation(first: bytes, stated: str) -> int | None:
     """Return how to inflate a data set that begins with `first`, as zlib's `wbits`; None where it is not deflated."""
     is_stated = stated == DeflatedExplicitVRLittleEndian
-    if not is_stated and first[:2] in (FIRST_GROUP, FIRST_GROUP[::-1]):
+    is_plain = first[:2] in (FIRST_GROUP, FIRST_GROUP[::-1])
+    if is_plain and not is_stated:
         return None
     for wbits in (RAW, ZLIB, GZIP):
         try:
@@ -63,7 +64,7 @@ def inflation(first: bytes, stated: str) -> int | None:
             continue
         if begun[:2] == FIRST_GROUP and is_vr(begun[4:6]):
             return wbits
-    return RAW if is_stated and first[:2] != FIRST_GROUP else None
+    return RAW if is_stated and not is_plain else None
 
 
 def syntax_of(stated: str, *, implicit: bool, big: bool, is_deflated: bool, encapsulated: bytes | None) -> str:

@@ -51,14 +51,31 @@ def private_object(image: Dataset, path: Path) -> Path:
     return write(ds, path)
 
 
+def oddly_written(path: Path, target: Path) -> Path:
+    """The image with Modality in small letters, a code padded with NUL, and a SliceThickness that is no number."""
+    file = path.read_bytes()
+    for usual, odd in {
+        b"\x08\0\x60\0CS\2\0CT": b"\x08\0\x60\0CS\2\0ct",
+        b"MONOCHROME2 ": b"MONOCHROME2\0",
+        b"\x18\0\x50\0DS\2\x005 ": b"\x18\0\x50\0DS\4\x005 mm",
+    }.items():
+        assert file.count(usual) == 1
+        file = file.replace(usual, odd)
+    target.write_bytes(file)
+    return target
+
+
 def test_a_study_with_all_that_the_field_sends(
     site: Site, phantom_series: Callable[[int], list[Path]], tmp_path: Path
 ) -> None:
     """Each object is taken; the slice that came again as JPEG-LS is used once, and nothing of it costs the results.
 
-    Among the images is an object of a private class; another series shares the images' SOP Instance UIDs.
+    Among the images is an object of a private class; another series shares the images' SOP Instance UIDs. Some of their
+    attributes are written as no standard allows.
     """
-    images = phantom_series(11)
+    images = [
+        oddly_written(path, tmp_path / f"image-{number:02}.dcm") for number, path in enumerate(phantom_series(11))
+    ]
     twin = dcmread(images[20])
     twin.SOPInstanceUID = generate_uid()
     twin.compress(JPEGLSLossless, generate_instance_uid=False)
@@ -74,7 +91,7 @@ def test_a_study_with_all_that_the_field_sends(
     until(lambda: sorted(site.states()) == [State.CONFIRMED, State.REJECTED, State.REJECTED], what="the results")
     reported, other, vendors = sorted(site.jobs(), key=lambda job: job.instances, reverse=True)
     assert (reported.instances, reported.reject_reason) == (41, None)
-    assert "DUPLICATE_SLICES" in reported.warnings
+    assert {"DUPLICATE_SLICES", "UNUSABLE_VALUES"} <= set(reported.warnings)
     assert (other.instances, other.reject_reason) == (20, "SUPERSEDED_BY_BETTER")
     assert (vendors.instances, vendors.reject_reason) == (1, "NOT_IMAGES")
     segs, srs = site.results(study)

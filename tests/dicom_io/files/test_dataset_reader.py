@@ -105,7 +105,7 @@ def test_encapsulated_pixels():
 
 
 @pytest.mark.parametrize("syntax", NATIVE)
-@pytest.mark.parametrize("claimed", NATIVE[:2])
+@pytest.mark.parametrize("claimed", [*NATIVE, DeflatedExplicitVRLittleEndian])
 def test_an_encoding_that_the_header_does_not_say(syntax: str, claimed: str):
     """Whether there are VRs is seen, and the order of the bytes."""
     content = written(syntax)
