@@ -43,3 +43,11 @@ def tell_systemd(*states: str) -> None:
     if address := os.environ.get("NOTIFY_SOCKET"):
         with suppress(OSError), socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
             manager.sendto("\n".join(states).encode(), address.replace("@", "\0", 1) if address[0] == "@" else address)
+
+
+def refuse_taken_port(host: str, port: int) -> None:
+    """Raise OSError where a port cannot be listened on."""
+    family, kind, _, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    with socket.socket(family, kind) as listener:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)

@@ -26,7 +26,7 @@ from daemon.ledger.store import LEASE_S, Ledger
 from daemon.ledger.times import move_times
 from daemon.log import get_logger, tell_repeated
 from daemon.pipeline import Pipeline
-from daemon.process import limit_service, tell_systemd
+from daemon.process import limit_service, refuse_taken_port, tell_systemd
 from daemon.receiver import Receiver
 from daemon.retention.orphans import Orphans
 from daemon.retention.removal import Retention
@@ -78,8 +78,14 @@ class _Common:
     """A round of the new configuration begins when that of the same name of the old one has ended."""
 
 
-def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
+def run(
+    config: Config,
+    read_again: Callable[[], Config] | None = None,
+    require_models: Callable[[Config], Config] = lambda config: config,
+) -> None:
     """Run the service in the foreground until SIGTERM or SIGINT; at SIGHUP take up what `read_again` gives.
+
+    `require_models` gives a configuration back with the cards of its models, which takes a while.
 
     Raises StorageUnusable, LedgerUnavailable or OSError (the port) before anything is accepted.
     """
@@ -129,7 +135,7 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             while wait_for_signal() == signal.SIGHUP:
                 tell_systemd("RELOADING=1", f"MONOTONIC_USEC={time.monotonic_ns() // 1000}")
                 try:
-                    config = _taken_up(config, read_again, common.receiver)
+                    config = _taken_up(config, read_again, require_models, common.receiver)
                 except ConfigurationError as error:
                     for line in error.faults:
                         warn(f"porta: {line}")
@@ -155,27 +161,40 @@ def run(config: Config, read_again: Callable[[], Config] | None = None) -> None:
             log.info("service.stopped", duration_s=round(time.monotonic() - started, 2))
 
 
-def _taken_up(config: Config, read_again: Callable[[], Config] | None, receiver: Receiver) -> Config:
+def _taken_up(
+    config: Config,
+    read_again: Callable[[], Config] | None,
+    require_models: Callable[[Config], Config],
+    receiver: Receiver,
+) -> Config:
     """The configuration as the file has it now, by which `receiver` lets peers in already.
 
-    Raises ConfigurationError, with the reasons, where it cannot be taken up: then nothing has changed.
+    Raises ConfigurationError, with the reasons, where it cannot be taken up: then nothing has changed. What can be said
+    at once comes before the models are looked at.
     """
     if read_again is None:
         return config
-    try:
-        new = read_again()
-    except ConfigurationError as error:
-        log.error("configuration.refused", count=len(error.faults))
-        raise
+    new = _unless_refused(read_again)
     if changed := config.fixed_changes(new):
         log.error("configuration.refused", count=len(changed), reason="RESTART_NEEDED")
         raise ConfigurationError([new.fault(key, RESTART_NEEDED) for key in changed])
     try:
+        if new.dicom.port != config.dicom.port:
+            refuse_taken_port(new.dicom.host, new.dicom.port)
+        new = _unless_refused(partial(require_models, new))
         receiver.reload(new)
     except OSError as error:
         log.error("configuration.refused", count=1, reason="PORT_NOT_FREE", port=new.dicom.port)
         raise ConfigurationError([port_fault(new, error)]) from error
     return new
+
+
+def _unless_refused(read: Callable[[], Config]) -> Config:
+    try:
+        return read()
+    except ConfigurationError as error:
+        log.error("configuration.refused", count=len(error.faults))
+        raise
 
 
 def port_fault(config: Config, error: OSError) -> str:

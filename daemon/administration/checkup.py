@@ -2,7 +2,6 @@
 
 import json
 import os
-import socket
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -20,6 +19,7 @@ from daemon.errors import LedgerUnavailable, StorageUnusable
 from daemon.ledger.desk import Desk
 from daemon.ledger.searches import HALTED, JobFilter
 from daemon.ledger.store import Ledger
+from daemon.process import refuse_taken_port
 from daemon.receiver import CHECKING_AE_TITLE, would_refuse
 from daemon.storage.spool import Spool
 from daemon.terminal import say
@@ -160,10 +160,7 @@ def _port(config: Config, *, running: bool) -> Checked:
     dicom = config.dicom
     where = f"{dicom.host}:{dicom.port}"
     try:
-        family = socket.getaddrinfo(dicom.host, dicom.port, type=socket.SOCK_STREAM)[0]
-        with socket.socket(family[0], socket.SOCK_STREAM) as listener:
-            listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            listener.bind(family[4])
+        refuse_taken_port(dicom.host, dicom.port)
     except OSError as error:
         if running:
             return _own_answer(config, where)

@@ -21,6 +21,7 @@ from daemon.ledger.desk import Desk
 from daemon.ledger.rows import Outgoing
 from daemon.ledger.searches import JobFilter
 from daemon.routing import first_match
+from daemon.storage.note import Note
 from daemon.storage.spool import Spool
 from daemon.terminal import Say, say, warn
 from dicom_io.errors import NotDicom, RejectReason
@@ -28,8 +29,8 @@ from reports.objects.kinds import Form
 
 RECEIVED = "it is being received"
 
-RELOAD_S = 60.0
-"""The models of the rules are looked at anew, whose files are large."""
+RELOAD_S = 300.0
+"""The models of the rules are looked at anew, whose files are large; a reason for a refusal comes before that."""
 
 
 @dataclass(frozen=True)
@@ -260,7 +261,9 @@ def reload_service(config: Config, *, say: Say = say) -> None:
     deadline = time.monotonic() + RELOAD_S
     while time.monotonic() < deadline:
         time.sleep(0.1)  # another process, which has no event to wait for
-        now = running_service(config)
+        if (text := Spool(config.storage.root).running()) is None:
+            raise BadRequest("the service has ended meanwhile: its log says why")
+        now = Note.parse(text)
         if now is None or (now.pid, now.answers) == (running.pid, running.answers):
             continue
         if now.refused:

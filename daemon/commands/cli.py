@@ -78,7 +78,7 @@ def run(config: ConfigOption = None) -> None:
 
     settings = require_models_apart(configured(config))
     try:
-        service.run(settings, lambda: require_models_apart(read(config)))
+        service.run(settings, lambda: read(config), require_models_apart)
     except OSError as error:
         raise ConfigurationError([service.port_fault(settings, error)]) from error
     # Python would wait for a delivery whose peer is silent. The ledger has it: it is due again at the next start.

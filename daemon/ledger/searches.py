@@ -156,8 +156,8 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
     if wanted.states:
         is_kept = deliveries.c.state == DeliveryState.KEPT
         others = {stage: sa.and_(jobs.c.halt.is_(None), condition) for stage, condition in STAGES.items()} | {
-            HALTED: sa.or_(jobs.c.halt.is_not(None), sa.exists().where(of_job, deliveries.c.halt.is_not(None))),
-            KEPT: sa.and_(sa.exists().where(of_job, is_kept), ~sa.exists().where(of_job, ~is_kept)),
+            HALTED: sa.or_(jobs.c.halt.is_not(None), _with_delivery(deliveries.c.halt.is_not(None))),
+            KEPT: sa.and_(_with_delivery(is_kept), ~sa.exists().where(of_job, ~is_kept)),
         }
         states = jobs.c.state.in_([state for state in wanted.states if state not in others])
         conditions.append(sa.or_(states, *(others[state] for state in wanted.states if state in others)))
@@ -170,3 +170,8 @@ def _conditions(wanted: JobFilter) -> list[sa.ColumnElement[bool]]:
         )
         conditions += [~later, jobs.c.before_instance.is_(None)]
     return conditions
+
+
+def _with_delivery(condition: sa.ColumnElement[bool]) -> sa.ColumnElement[bool]:
+    """The jobs that have a delivery of which this holds; the deliveries are looked through once, not for each job."""
+    return jobs.c.id.in_(sa.select(deliveries.c.job_id).where(condition))

@@ -14,8 +14,7 @@ from pynetdicom import AE, build_context
 from daemon.jobs import State
 from dicom_io.errors import AssociationRefused
 from dicom_io.network import scu
-from tests.acceptance.conftest import Site, until
-from tests.acceptance.test_kills import _children
+from tests.acceptance.conftest import Site, children_of, until
 
 TAKEN_UP = "the service has taken it up; what was running goes on\n"
 
@@ -42,7 +41,7 @@ def test_reload(site: Site, phantom_series: Callable[[int], list[Path]], free_po
 
     until(lambda: site.jobs()[0].lease, what="the work on the job")
     assert site.service is not None
-    workers = _children(site.service.pid)
+    workers = children_of(site.service.pid)
     for pid in workers:  # so that the stage lasts for longer than the reload
         os.kill(pid, signal.SIGSTOP)
     assert site.jobs()[0].state == State.RECEIVED

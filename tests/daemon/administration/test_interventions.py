@@ -205,7 +205,11 @@ def service(config: Config, spool: Spool) -> Iterator[Callable[[Note], None]]:
     before = Note.of(config.model_copy(update={"rules": ()}))
     kept = signal.getsignal(signal.SIGHUP)
     with spool.lock(before.text) as lock:
-        yield lambda note: signal.signal(signal.SIGHUP, lambda *_: spool.note(lock, note.text)) and None
+
+        def answer_with(note: Note) -> None:
+            signal.signal(signal.SIGHUP, lambda *_: spool.note(lock, note.text))
+
+        yield answer_with
     signal.signal(signal.SIGHUP, kept)
 
 
@@ -226,6 +230,17 @@ def test_reload_says_at_once_why_the_service_does_not_take_it_up(config: Config,
     service(replace(Note.of(config), answers=2, routing="another", file="/etc/porta/porta.toml"))
     with pytest.raises(BadRequest, match="has taken up /etc/porta/porta.toml, which is not as"):
         reload_service(config)
+
+
+def test_a_service_that_ends_while_it_is_told(config: Config, spool: Spool):
+    """Nobody waits for it."""
+    lock = spool.lock(replace(Note.of(config), routing="other").text)
+    before = signal.signal(signal.SIGHUP, lambda *_: lock.close())
+    try:
+        with pytest.raises(BadRequest, match="has ended meanwhile"):
+            reload_service(config)
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_process_that_is_not_ours_to_tell(config: Config, spool: Spool):
