@@ -145,7 +145,7 @@ def test_commands_are_completed():
     done = subprocess.run(
         [sys.executable, "-c", program], env=environment, capture_output=True, text=True, timeout=100, check=False
     )
-    assert set(done.stdout.split()) == {"reload", "rerun", "retry", "restore"}
+    assert set(done.stdout.split()) == {"reload", "rerun", "retry", "restore", "retention"}
 
 
 def test_the_manual_page_has_every_command_and_is_roff(require_binary: Callable[[str], str], porta: Any):
