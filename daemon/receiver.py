@@ -37,7 +37,8 @@ class _Brought:
     """What an association that is open has brought so far; associations are numbered as they begin to."""
 
     number: int
-    series: set[str] = field(default_factory=set)
+    series: dict[str, set[str]] = field(default_factory=dict)
+    """The SOPInstanceUIDs of each series, whether they were here already or not."""
     more: set[str] = field(default_factory=set)
     """The series of which any of it was not here yet."""
     refused: set[str] = field(default_factory=set)
@@ -163,7 +164,7 @@ class Receiver:
                 return
             brought.refused.discard(received.sop_instance_uid)
             if accepted and accepted.series_instance_uid:
-                brought.series.add(accepted.series_instance_uid)
+                brought.series.setdefault(accepted.series_instance_uid, set()).add(received.sop_instance_uid)
                 if accepted.verdict != Verdict.ALREADY_STORED:
                     brought.more.add(accepted.series_instance_uid)
 
@@ -186,9 +187,13 @@ class Receiver:
                 self._count(RefusalKind.BROKEN_OFF, ended.ending, ended)
         with self._lock:
             brought = self._open.pop(ended.association_id or "", _Brought(0))
-            series = brought.series
+            series = set(brought.series)
             is_part = ended.broke_off or bool(brought.refused)
-            resumed = {uid for uid in brought.more if brought.number > self._broken_off.get(uid, brought.number)}
+            resumed = {
+                uid: None if uid in brought.more else len(came)
+                for uid, came in brought.series.items()
+                if brought.number > self._broken_off.get(uid, brought.number)
+            }
             released = series.difference(*(other.series for other in self._open.values()), self._broken_off)
             if is_part:
                 self._broken_off |= dict.fromkeys(series, self._begun)
@@ -202,7 +207,7 @@ class Receiver:
             if released:
                 self._ledger.release_series(sorted(released), now=self._clock())
             if resumed:
-                self._ledger.resume_series(sorted(resumed))
+                self._ledger.resume_series(resumed)
         except LedgerUnavailable as error:
             # quiet_s closes these series all the same
             log.warning("release.lost", error=error, series=len(series))

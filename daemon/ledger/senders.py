@@ -1,6 +1,6 @@
 """How the senders of series end, within a transaction: released, or broken off. Used by the ledger alone."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import sqlalchemy as sa
 
@@ -13,9 +13,14 @@ def release(connection: sa.Connection, series_instance_uids: Sequence[str], *, n
     _set(connection, _named(series_instance_uids), released_at=now, broken_off=False)
 
 
-def go_on(connection: sa.Connection, series_instance_uids: Sequence[str]) -> None:
-    """Note that the sender has sent more of what had broken off, and released that. Quiet alone closes it."""
-    _set(connection, _named(series_instance_uids), broken_off=False)
+def go_on(connection: sa.Connection, instances_of: Mapping[str, int | None]) -> None:
+    """Note that the sender has sent more of what had broken off, or all of it again, and released that.
+
+    A number is that of instances which were here already. Quiet alone closes the series.
+    """
+    for uid, count in sorted(instances_of.items()):
+        is_all = sa.true() if count is None else series.c.instances <= count
+        _set(connection, sa.and_(_named([uid]), is_all), broken_off=False)
 
 
 def break_off(connection: sa.Connection, series_instance_uids: Sequence[str], *, calling_ae_title: str | None) -> None:

@@ -122,10 +122,13 @@ class Ledger:
         with self._transaction() as connection:
             release(connection, series_instance_uids, now=now)
 
-    def resume_series(self, series_instance_uids: Sequence[str]) -> None:
-        """The sending of these series had broken off; their sender has gone on since, and come to an end."""
+    def resume_series(self, instances_of: Mapping[str, int | None]) -> None:
+        """The sending of these series had broken off; their sender has sent more of them, and come to an end.
+
+        Or so many instances that were here already (None: some were not): all of them, where there are no more.
+        """
         with self._transaction() as connection:
-            go_on(connection, series_instance_uids)
+            go_on(connection, instances_of)
 
     def hold_series(self, series_instance_uids: Sequence[str], *, calling_ae_title: str | None = None) -> None:
         """An association broke off: no earlier release closes these series, nor others that this peer is sending.

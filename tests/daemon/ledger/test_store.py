@@ -374,7 +374,9 @@ def test_what_was_coming_when_the_service_ended_broke_off(any_ledger: Ledger, ma
     assert any_ledger.hold_unreleased() == 2
     assert [is_incomplete(any_ledger.database, uid) for uid in numbers] == [False, True, True, False]
     any_ledger.release_series(numbers[2:3], now=NOW + 3)
-    any_ledger.resume_series(numbers[1:2])
+    any_ledger.resume_series({numbers[1]: 1})
+    assert is_incomplete(any_ledger.database, numbers[1])
+    any_ledger.resume_series({numbers[1]: 2})
     assert [is_incomplete(any_ledger.database, uid) for uid in numbers] == [False] * 4
 
 
@@ -1353,7 +1355,7 @@ def every_call(ledger: Ledger, instance: Instance) -> list[Callable[[], object]]
         lambda: ledger.record_instance(instance, now=NOW),
         lambda: ledger.release_series([instance.series_instance_uid], now=NOW),
         lambda: ledger.hold_series([instance.series_instance_uid], calling_ae_title="MODALITY"),
-        lambda: ledger.resume_series([instance.series_instance_uid]),
+        lambda: ledger.resume_series({instance.series_instance_uid: None}),
         ledger.hold_unreleased,
         lambda: due(ledger),
         lambda: ledger.incoming("MODALITY"),
