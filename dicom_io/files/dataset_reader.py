@@ -111,6 +111,9 @@ def read_contents(file: BinaryIO, *, longest: int = LONGEST) -> Contents:
         file.seek(-len(preamble), 1)
     plain = Plain(file)
     meta = _meta_elements(_Walk(plain, "<"))
+    if plain.peek(132)[128:] == PREFIX:  # a sender's data set was a whole file
+        plain.skip(132)
+        meta |= _meta_elements(_Walk(plain, "<"))
     dataset_at = plain.position
     syntax = _text(meta.get(BaseTag(TRANSFER_SYNTAX_UID)))
     wbits = inflation(plain.peek(PEEKED), syntax)

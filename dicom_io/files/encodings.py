@@ -4,6 +4,7 @@ Routers write one header over the data of another: VRs, byte order, compression 
 """
 
 import zlib
+from collections.abc import Mapping
 
 from pydicom.uid import (
     DeflatedExplicitVRLittleEndian,
@@ -32,7 +33,7 @@ J2K_CODESTREAM, JP2_FILE = b"\xff\x4f\xff\x51", b"\0\0\0\x0cjP  "
 RLE_HEADER_BYTES = 64
 MOST_SEGMENTS = 15
 
-FAMILIES = {
+FAMILIES: Mapping[str, tuple[str, ...]] = {
     JPEGBaseline8Bit: tuple(f"1.2.840.10008.1.2.4.{digit}" for digit in (5, 6, 7)),
     JPEGLSLossless: ("1.2.840.10008.1.2.4.8",),
     JPEG2000Lossless: ("1.2.840.10008.1.2.4.9", "1.2.840.10008.1.2.4.20"),

@@ -119,6 +119,18 @@ def test_an_encoding_that_the_header_does_not_say(syntax: str, claimed: str):
     assert contents.native_offset == len(changed) - 200
 
 
+@pytest.mark.parametrize("syntax", [*NATIVE, DeflatedExplicitVRLittleEndian])
+def test_a_file_within_a_file(syntax: str):
+    """A sender took the whole file for its data set, or what follows its preamble: ours stands before it."""
+    content, ours = written(syntax), written()
+    head = ours[: 144 + int.from_bytes(ours[140:144], "little")]
+    for sent in (content, content[132:]):
+        contents = read(head + sent)
+        assert contents.ds.PatientName == "Müller"
+        assert contents.pixels is not None and contents.pixels.size == 200
+        assert contents.transfer_syntax_uid == syntax
+
+
 @pytest.mark.parametrize("syntax", NATIVE)
 @pytest.mark.parametrize(
     ("trailer", "counted"),
