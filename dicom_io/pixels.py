@@ -24,7 +24,7 @@ from pydicom import uid as uids
 from scipy import ndimage
 
 from dicom_io.errors import RejectReason, SeriesRejected
-from dicom_io.files.dataset_reader import pixel_pieces, read_contents
+from dicom_io.files.dataset_reader import UNDEFINED_LENGTH, pixel_pieces, read_contents
 from dicom_io.files.image_file import is_of_the_disk
 from dicom_io.files.image_header import PixelFormat
 from dicom_io.files.values import DAMAGED
@@ -159,6 +159,9 @@ def _native(item: Slice, slot: Voxels) -> Integers:
         (length,) = struct.unpack(f"{order}L", head[8:])
         if length < start + raw.nbytes:  # one that is not stated is the longest
             raise unreadable("The pixels do not fill the image.")
+        excess = length - pixels.number_of_frames * raw.nbytes
+        if excess > 0 and length != UNDEFINED_LENGTH and 0 in (excess % (side * dtype.itemsize) for side in slot.shape):
+            raise unreadable("There are more pixels than the image has: its size is wrong.")
         if order == ">" and dtype.itemsize == 1 and head[4:6] == b"OW":
             # Words of two pixels, the second first (PS3.5 section 8.2 and annex D); a frame may begin in a word's midst
             odd = start % 2

@@ -502,6 +502,19 @@ def test_one_frame_in_fragments_with_a_wrong_table(tmp_path: Path) -> None:
     assert np.array_equal(voxels(path)[0], meant)
 
 
+@pytest.mark.parametrize(
+    ("rows", "columns", "read"), [(ROWS - 1, COLUMNS, False), (ROWS, COLUMNS - 1, False), (ROWS, COLUMNS, True)]
+)
+def test_more_pixels_than_the_image_has(tmp_path: Path, rows: int, columns: int, read: bool) -> None:
+    """Of too few columns every row would begin elsewhere; a few bytes of padding are none."""
+    value = numbers(16, True).astype("<i2").tobytes() + bytes(6) * read
+    path = write(tmp_path / "image", value, ExplicitVRLittleEndian, Rows=rows, Columns=columns)
+    if read:
+        assert np.array_equal(voxels(path)[0], numbers(16, True))
+    else:
+        assert refused(path).reason is RejectReason.UNREADABLE_PIXELS
+
+
 @pytest.mark.parametrize("syntax", ENCODERS)
 @pytest.mark.parametrize("change", ["cut", "codestream cut", "size", "frames", "empty", "native", "zeros"])
 def test_compressed_pixels_that_are_not_the_image(tmp_path: Path, syntax: str, change: str) -> None:
