@@ -2,9 +2,9 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from functools import partial
 from itertools import islice
@@ -27,11 +27,13 @@ from daemon.choice import (
     with_verdicts,
 )
 from daemon.configuration.config import Config
+from daemon.delivery.acceptance import Acceptance
 from daemon.errors import RuleGone, WorkDamaged, WorkerFailed, WorkerStopped
 from daemon.guard import guarded
 from daemon.jobs import Decision, DeliveryState, Event, Halt, HaltCode, Job, Patience, Reject, Retry, State, decide
 from daemon.judgement import Judge
 from daemon.ledger.answers import is_incomplete
+from daemon.ledger.history import SEG_TYPE_FELL_BACK, SR_CLASS_FELL_BACK, tell
 from daemon.ledger.store import Ledger, Outgoing
 from daemon.log import bound_job, get_logger
 from daemon.storage.spool import Spool
@@ -82,6 +84,10 @@ class Pipeline:
     """The device of the worker; None for that of the configuration."""
     is_current: Callable[[], bool] = lambda: True
     """False once another pipeline, of a configuration that was read anew, goes on with the jobs."""
+    acceptance: Acceptance = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "acceptance", Acceptance(self.config))
 
     def choose_due(self) -> int:
         """Choose, study by study, which closed series are reported; return how many were chosen.
@@ -205,7 +211,7 @@ class Pipeline:
         return self._run(SEGMENT, request)
 
     def _report(self, job: Job) -> bool:
-        rule = self.judge.rule(job)
+        rule, taken = self.judge.rule(job), self._taken(job)
         request = ReportRequest(
             paths=self._paths(job),
             model=self.config.card(rule.model),
@@ -214,7 +220,7 @@ class Pipeline:
             outbox=self.spool.outbox(job.id),
             identity=self._identity(job),
             prefer=rule.prefer,
-            profiles=self._profiles(job),
+            profiles=tuple(dict.fromkeys(taken.values())),
             replaced=self._replaced_by(job),
             archives=self._archives(job),
             memory_mb=self.config.engine.memory_mb,
@@ -233,7 +239,7 @@ class Pipeline:
             Event.REPORTED,
             now=self.clock(),
             warnings=reported.warnings,
-            outgoing=self._outgoing(job, reported.results),
+            outgoing=self._outgoing(job, reported.results, taken),
             shadow_models=shadows,
         )
         if moved and shadows:
@@ -254,19 +260,20 @@ class Pipeline:
         return moved
 
     def _verdict(self, job: Job, code: str) -> list[Outgoing]:
+        taken = self._taken(job)
         request = VerdictRequest(
             paths=self._paths(job),
             model=self.config.card(self.judge.rule(job).model),
             outbox=self.spool.outbox(job.id),
             identity=self._identity(job),
             code=code,
-            profiles=self._profiles(job),
+            profiles=tuple(dict.fromkeys(taken.values())),
             replaced=self._replaced_by(job),
             memory_mb=self.config.engine.memory_mb,
             current=self._paths(replace(job, before_instance=None)) if job.before_instance else (),
         )
         reported = self._run(VERDICT, request)
-        return self._outgoing(job, reported.results)
+        return self._outgoing(job, reported.results, taken)
 
     def _clear(self, job: Job) -> None:
         """Remove the files of an earlier walk that a late slice made void, unless something of them was sent."""
@@ -289,6 +296,21 @@ class Pipeline:
     def _profiles(self, job: Job) -> tuple[Profile, ...]:
         destinations = map(self.config.destination, self.judge.rule(job).destinations)
         return tuple(dict.fromkeys(destination.profile for destination in destinations))
+
+    def _taken(self, job: Job) -> dict[str, Profile]:
+        """Return what each destination of a job takes now, by its name; an older form is told in the job's history."""
+        rule, taken = self.judge.rule(job), {}
+        for destination in map(self.config.destination, rule.destinations):
+            wanted = destination.profile
+            found = taken[destination.peer] = self.acceptance.profile_of(destination) if rule.send else wanted
+            for event, before, after in (
+                (SEG_TYPE_FELL_BACK, wanted.seg_type, found.seg_type),
+                (SR_CLASS_FELL_BACK, wanted.sr_class, found.sr_class),
+            ):
+                if before != after:
+                    tell(self.ledger.database, job.id, event, code=destination.peer, now=self.clock())
+                    log.warning("form.fell_back", destination=destination.peer, object=before, result=after)
+        return taken
 
     def _archives(self, job: Job) -> tuple[Archive, ...]:
         """List the job's destinations that are asked for earlier results."""
@@ -336,7 +358,7 @@ class Pipeline:
             )
         )
 
-    def _outgoing(self, job: Job, results: Sequence[Result]) -> list[Outgoing]:
+    def _outgoing(self, job: Job, results: Sequence[Result], taken: Mapping[str, Profile]) -> list[Outgoing]:
         rule = self.judge.rule(job)
         return [
             Outgoing(
@@ -353,7 +375,7 @@ class Pipeline:
             )
             for destination in map(self.config.destination, rule.destinations)
             for result in results
-            if result.form in destination.profile.forms
+            if result.form in taken[destination.peer].forms
         ]
 
     def _settle(self, job: Job, error: Exception) -> Decision:

@@ -7,6 +7,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import cast
 
+from daemon.allowance import Allowance
 from daemon.configuration.config import Config
 from daemon.errors import LedgerUnavailable
 from daemon.intake import QUARANTINED, STATUS, Accepted, Intake, Verdict
@@ -53,6 +54,7 @@ class Receiver:
         self._intake = intake
         self._ledger = ledger
         self._clock = clock
+        self._allowance = Allowance(config, ledger, clock)
         self._lock = threading.Lock()
         self._open: dict[str, _Brought] = {}
         self._begun = 0
@@ -119,7 +121,7 @@ class Receiver:
         self._server.admit(_callers(config, over_tls=False), ae_title=config.dicom.ae_title)
         if self._secure_server is not None:
             self._secure_server.admit(_callers(config, over_tls=True), ae_title=config.dicom.ae_title)
-        self._config = config
+        self._config = self._allowance.config = config
 
     def stop(self, timeout_s: float) -> None:
         """Stop listening; an instance that is being stored is stored to its end."""
@@ -134,13 +136,16 @@ class Receiver:
         return [*self._retired, *filter(None, (self._server, self._secure_server))]
 
     def _store(self, received: scp.Received) -> int:
+        part = cast(Part, received.sink)
         try:
-            accepted = self._intake.take(
-                cast(Part, received.sink),
-                calling_ae_title=received.calling_ae_title,
-                sop_instance_uid=received.sop_instance_uid,
-                sop_class_uid=received.sop_class_uid,
-            )
+            accepted = Accepted(Verdict.NO_ROOM)
+            if self._is_allowed(received.calling_ae_title, part):
+                accepted = self._intake.take(
+                    part,
+                    calling_ae_title=received.calling_ae_title,
+                    sop_instance_uid=received.sop_instance_uid,
+                    sop_class_uid=received.sop_class_uid,
+                )
         except Exception as error:  # noqa: BLE001  whatever it is, the sender gets an answer and the log a line
             log.error("instance.failed", error=error, calling_ae_title=received.calling_ae_title)
             self._note(received, None, NOT_TAKEN)
@@ -152,6 +157,14 @@ class Receiver:
         status = STATUS[accepted.verdict]
         self._note(received, accepted, status)
         return status
+
+    def _is_allowed(self, calling_ae_title: str, part: Part) -> bool:
+        """Whether a peer may store this much more today; False where nobody can say. What is not kept is forgotten."""
+        with suppress(LedgerUnavailable):
+            if self._allowance.takes(calling_ae_title, part.bytes):
+                return True
+        part.discard()
+        return False
 
     def _note(self, received: scp.Received, accepted: Accepted | None, status: int) -> None:
         """Remember what an association brought: its end says what that means."""
@@ -294,6 +307,8 @@ def _callers(config: Config, *, over_tls: bool) -> list[scp.Caller]:
             may_store=peer.accept and peer.store,
             may_report=peer.name in committing,
             networks=peer.networks,
+            maximum_instance=peer.maximum_instance_mb and peer.maximum_instance_mb << 20,
+            bandwidth_mbit=peer.bandwidth_mbit,
         )
         for peer in config.peers
         if (peer.accept or peer.name in committing) and (over_tls or not peer.tls)

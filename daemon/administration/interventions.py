@@ -214,19 +214,17 @@ def _why_unsent(job: Job) -> str:
 def _wanted_forms(config: Config, destination: str, made: Iterable[Form]) -> list[Form]:
     """The forms that a destination takes of such a job: either results, or a verdict."""
     is_verdict = all(form.kind == "verdict" for form in made)
-    forms = config.destination(destination).profile.forms
+    made = list(made)
+    forms = config.destination(destination).profile.as_made(made).forms
     return sorted((form for form in forms if (form.kind == "verdict") == is_verdict), key=lambda form: form.name)
 
 
 def _not_yet_there(config: Config, sent: Sequence[Delivery], destination: str) -> list[Outgoing]:
     """What was made for other destinations, is taken by this one, and has no delivery to it."""
     taken = config.destination(destination)
+    forms = taken.profile.as_made([item.form for item in sent]).forms
     there = {item.sop_instance_uid for item in sent if item.destination == destination}
-    others = {
-        item.sop_instance_uid: item
-        for item in sent
-        if item.form in taken.profile.forms and item.sop_instance_uid not in there
-    }
+    others = {item.sop_instance_uid: item for item in sent if item.form in forms and item.sop_instance_uid not in there}
     return [
         Outgoing(
             destination=destination,

@@ -7,13 +7,11 @@ from typing import Any
 
 from pydicom.uid import (
     CTImageStorage,
-    EncapsulatedPDFStorage,
-    SecondaryCaptureImageStorage,
-    SegmentationStorage,
 )
 
 from daemon.administration.checked import Checked, Result
 from daemon.configuration.config import Config, Destination, Peer
+from daemon.delivery.acceptance import LABELMAP, offer_of
 from daemon.delivery.statuses import (
     ADVICE,
     CLASS_NOT_ACCEPTED,
@@ -33,10 +31,6 @@ from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.examination import GET, NOBODY, Offer, ask, compressed, connect, examine, uncompressed
 from dicom_io.network.scu import Remote
 from dicom_io.web import objects
-from reports.objects.kinds import SR_SOP_CLASS_UIDS, Form
-
-LABELMAP = "1.2.840.10008.5.1.4.1.1.66.7"
-"""Label Map Segmentation Storage."""
 
 
 def peer_checks(config: Config, peer: Peer) -> Iterator[Checked]:
@@ -105,17 +99,6 @@ def _offers(destination: Destination | None) -> dict[str, Offer]:
     if destination.confirm == "commitment":
         offers["requests for storage commitment"] = uncompressed(COMMITMENT)
     return offers
-
-
-def offer_of(form: Form) -> Offer:
-    """The SOP class and the transfer syntaxes of the objects of a form."""
-    if form.sr_class:
-        return uncompressed(SR_SOP_CLASS_UIDS[form.sr_class])
-    if form.kind == "probability":
-        return compressed(SegmentationStorage)
-    if form.kind == "seg":
-        return compressed(LABELMAP) if form.seg_type == "labelmap" else uncompressed(SegmentationStorage)
-    return uncompressed(EncapsulatedPDFStorage if form.kind == "pdf" else SecondaryCaptureImageStorage)
 
 
 def _refusal(offer: Offer) -> str:

@@ -34,6 +34,7 @@ from daemon.configuration.values import (
     AETitle,
     Host,
     Hours,
+    Mbit,
     Name,
     ObjectKind,
     Port,
@@ -101,6 +102,8 @@ class Destination(Section):
     longest_retry_s: Seconds = Field(default=300.0, validate_default=True)
     give_up_after_s: Seconds = 259200.0
     timeout_s: Seconds = 30.0
+    associations: int = Field(default=1, ge=1, le=32)
+    bandwidth_mbit: Mbit = None
     hours: tuple[Hours, ...] = ()
 
     def is_open(self, now: float) -> bool:

@@ -2,7 +2,7 @@
 
 from pydantic import Field, ValidationInfo, field_validator, model_validator
 
-from daemon.configuration.values import AbsolutePath, AETitle, Host, Name, Network, Port, Section, Url
+from daemon.configuration.values import AbsolutePath, AETitle, Host, Mbit, Name, Network, Port, Section, Url
 from dicom_io.tls import Certificates
 from dicom_io.web.service import Secret, WebService
 
@@ -36,6 +36,9 @@ class Peer(Section):
     store: bool = True
     networks: tuple[Network, ...] = ()
     maximum_associations: int | None = Field(default=None, ge=1)
+    maximum_instance_mb: int | None = Field(default=None, ge=1)
+    maximum_mb_a_day: int | None = Field(default=None, ge=1)
+    bandwidth_mbit: Mbit = None
     query: bool = False
     url: Url | None = None
     user: str | None = None

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from daemon.allowance import Allowance
 from daemon.configuration.config import Config
 from daemon.errors import ConfigurationError
 from daemon.ledger.accounts import Accounts
@@ -38,7 +39,8 @@ class ConsoleState:
         self._seen = self._changed_at()
         self.desk, self.accounts = Desk(self.ledger), Accounts(self.ledger)
         storage = self.first.storage
-        self.spool = Spool(storage.root, storage.min_free_mb)
+        self.spool = Spool(storage.root, *storage.watermarks_mb)
+        self.allowance = Allowance(self.first, self.ledger, self.clock)
         self.quarantine = Quarantine(self.spool, storage.quarantine_mb, storage.quarantine_days)
 
     @property
@@ -54,7 +56,7 @@ class ConsoleState:
                     log.warning("configuration.refused", count=len(error.faults))
                 else:
                     if not self._current.fixed_changes(new):
-                        self._current = new
+                        self._current = self.allowance.config = new
             return self._current
 
     def _changed_at(self) -> float:

@@ -163,8 +163,9 @@ class _Delivery:
         if self._part is None:
             return
         self._waiting += data[start:end]
-        if self._part.bytes + len(self._waiting) > self.console.first.dicom.maximum_instance_mb << 20:
-            raise BadRequest("an instance is larger than [dicom] maximum_instance_mb")
+        most_mb = self.peer.maximum_instance_mb or self.console.first.dicom.maximum_instance_mb
+        if self._part.bytes + len(self._waiting) > most_mb << 20:
+            raise BadRequest("an instance is larger than maximum_instance_mb")
         if len(self._waiting) >= PIECE:
             self._flush(self._part)
 
@@ -182,6 +183,8 @@ class _Delivery:
             sop_class_uid, sop_instance_uid, study = _uids(part)
             if self.study_instance_uid not in (None, study):
                 status, series = NO_MATCH, None
+            elif not self.console.allowance.takes(self.peer.ae_title, part.bytes):
+                status, series = STATUS[Verdict.NO_ROOM], None
             else:
                 accepted = self.intake.take(part, calling_ae_title=self.peer.ae_title)
                 status, series = STATUS[accepted.verdict], accepted.series_instance_uid

@@ -8,6 +8,7 @@ from daemon.configuration.config import Config, Destination
 from daemon.errors import DestinationGone
 from dicom_io.network import scu
 from dicom_io.network.scu import Remote
+from dicom_io.pace import Pace
 from dicom_io.web import objects
 from dicom_io.web.service import WebService
 
@@ -24,12 +25,12 @@ class Archive(Protocol):
         ...
 
 
-def reach(config: Config, destination: Destination) -> Archive:
-    """Return how a destination is reached. Raises DestinationGone."""
+def reach(config: Config, destination: Destination, pace: Pace | None = None) -> Archive:
+    """Return how a destination is reached, and at which pace. Raises DestinationGone."""
     peer = config.peer(destination.peer)
     if peer.url is not None:
-        return _ByWeb(peer.web_service, destination.timeout_s)
-    return _ByDicom(remote_of(config, destination), config.dicom.ae_title, destination.timeout_s)
+        return _ByWeb(peer.web_service, destination.timeout_s, pace)
+    return _ByDicom(remote_of(config, destination), config.dicom.ae_title, destination.timeout_s, pace)
 
 
 def remote_of(config: Config, destination: Destination) -> Remote:
@@ -45,12 +46,19 @@ class _ByDicom:
     remote: Remote
     calling_ae_title: str
     timeout_s: float
+    pace: Pace | None
 
     def __str__(self) -> str:
         return str(self.remote)
 
     def store(self, path: Path) -> int:
-        (status,) = scu.store(self.remote, [path], calling_ae_title=self.calling_ae_title, timeout_s=self.timeout_s)
+        (status,) = scu.store(
+            self.remote,
+            [path],
+            calling_ae_title=self.calling_ae_title,
+            timeout_s=self.timeout_s,
+            pace=self.pace,
+        )
         return status
 
     def holds(self, *, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
@@ -68,12 +76,13 @@ class _ByDicom:
 class _ByWeb:
     service: WebService
     timeout_s: float
+    pace: Pace | None
 
     def __str__(self) -> str:
         return str(self.service)
 
     def store(self, path: Path) -> int:
-        return objects.store(self.service, path, timeout_s=self.timeout_s)
+        return objects.store(self.service, path, timeout_s=self.timeout_s, pace=self.pace)
 
     def holds(self, *, study_instance_uid: str, series_instance_uid: str, sop_instance_uid: str) -> bool:
         return objects.holds(

@@ -2,9 +2,10 @@
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from daemon.configuration.config import Config, Destination
@@ -34,6 +35,7 @@ from dicom_io.network.commitment import (
     read_reference,
     request,
 )
+from dicom_io.pace import Pace
 
 log = get_logger()
 
@@ -55,6 +57,11 @@ class Deliverer:
     clock: Callable[[], float] = time.time
     jitter: Callable[[], float] = random.random
     report_s: float = REPORT_S
+    _paces: dict[str, Pace] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        paces = {item.peer: Pace(item.bandwidth_mbit) for item in self.config.destinations if item.bandwidth_mbit}
+        object.__setattr__(self, "_paces", paces)
 
     @property
     def commitments(self) -> Commitments:
@@ -71,21 +78,16 @@ class Deliverer:
         if not destination.is_open(self.clock()):
             return moved
         silent: list[tuple[Delivery, Exception]] = []
-
-        def failed(delivery: Delivery, error: Exception) -> None:
-            if is_outage(error):
+        due = self.ledger.due_deliveries(now=self.clock(), to=destination.peer)
+        to_commit = [delivery for delivery in due if _awaits_commitment(delivery)]
+        others = [delivery for delivery in due if not _awaits_commitment(delivery)]
+        for delivery, error in self._try_each(others, destination):
+            if error is None:
+                moved += 1
+            elif is_outage(error):
                 silent.append((delivery, error))
             else:
                 self._settle(delivery, destination, error)
-
-        due = self.ledger.due_deliveries(now=self.clock(), to=destination.peer)
-        to_commit = [delivery for delivery in due if _awaits_commitment(delivery)]
-        for delivery in due:
-            if _awaits_commitment(delivery):
-                continue
-            with _bound(delivery), guarded(partial(failed, delivery)):
-                self._try(delivery, destination)
-                moved += 1
             if silent and (_is_of_destination(silent[-1][1]) or (not moved and len(silent) > 1)):
                 self._wait_for(destination, silent[-1][1])
                 return moved
@@ -99,6 +101,26 @@ class Deliverer:
         for first in range(0, len(to_commit), MOST_REFERENCES):
             moved += self._ask_to_commit(to_commit[first : first + MOST_REFERENCES], destination)
         return moved
+
+    def _try_each(
+        self, due: Sequence[Delivery], destination: Destination
+    ) -> Iterator[tuple[Delivery, Exception | None]]:
+        """Try the first, then as many at a time as the destination takes; give each with its error, in their order."""
+
+        def attempt(delivery: Delivery) -> Exception | None:
+            errors: list[Exception] = []
+            with _bound(delivery), guarded(errors.append):
+                self._try(delivery, destination)
+            return errors[0] if errors else None
+
+        first, rest = due[:1], due[1:]
+        for delivery in first if destination.associations > 1 else due:
+            yield delivery, attempt(delivery)
+        if rest and destination.associations > 1:
+            with ThreadPoolExecutor(destination.associations, thread_name_prefix=f"to-{destination.peer}") as senders:
+                for start in range(0, len(rest), destination.associations):
+                    batch = rest[start : start + destination.associations]
+                    yield from zip(batch, senders.map(attempt, batch), strict=True)
 
     def halt_orphans(self) -> None:
         """Halt the deliveries to destinations that are no longer in the configuration."""
@@ -182,7 +204,7 @@ class Deliverer:
                 )
 
     def _try(self, delivery: Delivery, destination: Destination) -> None:
-        archive = reach(self.config, destination)
+        archive = reach(self.config, destination, self._paces.get(destination.peer))
         if delivery.state == DeliveryState.PENDING:
             if delivery.last_status == ANSWER_LOST and self._is_there(archive, delivery):
                 self._advance(delivery, DeliveryState.STORED, "FOUND")

@@ -30,6 +30,17 @@ def is_incomplete(database: Database, series_instance_uid: str) -> bool:
         return bool(connection.execute(query).scalar_one())
 
 
+def received_since(database: Database, calling_ae_title: str, since: float) -> int:
+    """Return how many bytes have come since then in series whose first instance this peer sent."""
+    query = (
+        sa.select(sa.func.sum(instances.c.bytes))
+        .join(series)
+        .where(series.c.calling_ae_title == calling_ae_title, instances.c.received_at >= since)
+    )
+    with database.reading() as connection:
+        return int(connection.execute(query).scalar_one() or 0)
+
+
 def is_answered(database: Database, *, study_instance_uid: str, series_instance_uid: str) -> bool:
     """True where results of another series of the study were sent, or are on their way; a verdict is none."""
     sent = sa.exists().where(deliveries.c.job_id == jobs.c.id, deliveries.c.state != DeliveryState.KEPT)

@@ -225,7 +225,7 @@ class Past:
                 )
                 for destination in destinations
                 for item in found.objects
-                if item.form in destination.profile.forms
+                if item.form in destination.profile.as_made([one.form for one in found.objects]).forms
             ),
             replaces=(replaced[0].series_instance_uid, replaced[0].revision) if replaced else None,
         )

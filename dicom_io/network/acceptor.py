@@ -28,6 +28,7 @@ from dicom_io.network.admission import HEADER, Admission, abort_pdu
 from dicom_io.network.association_request import ASSOCIATE_RQ, readable, titles, unreadable_contexts
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.sockets import MAX_READ, acknowledge_at_once, has_come, send_at_once
+from dicom_io.pace import Pace
 
 WAIT_S = 0.01
 """How long the DUL waits for bytes before it looks whether another thread has something to send (the answer to an
@@ -61,8 +62,8 @@ class Listener(ThreadedAssociationServer):
     ended: Callable[[Association, Ending], None]
     begin: Callable[[Association, DIMSEMessage], Sink | None]
     """Returns where the data set of a C-STORE request goes that begins to come; None: it is kept in memory."""
-    maximum_instance: int
-    """Bytes of a data set."""
+    limits_of: Callable[[Association], tuple[int, Pace | None]]
+    """Returns the bytes of a data set at most, and how fast they may come."""
     requests: dict[socket.socket, bytes]
     """The A-ASSOCIATE-RQ of each connection that was let in, until its association reads it."""
 
@@ -183,12 +184,15 @@ class _Socket(AssociationSocket):
 def _bound_messages(assoc: Association, listener: Listener, inbox: "_Inbox") -> None:
     """Have each message of a peer end in bounded size and time, and its data set go where `listener.begin` says."""
     receive = assoc.dimse.receive_primitive
+    limits: list[tuple[int, Pace | None]] = []
 
     def receive_bounded(primitive: P_DATA) -> None:
         if assoc.dimse.message is None:
             assoc.dimse.message = inbox.message = message = DIMSEMessage()
             message.encoded_command_set = _Bounded(assoc, MAXIMUM_COMMAND)
-            message.data_set = DataSet(assoc, listener, message)
+            if not limits:  # it is known now who calls
+                limits.append(listener.limits_of(assoc))
+            message.data_set = DataSet(assoc, listener, message, limits[0])
         receive(primitive)
 
     assoc.dimse.receive_primitive = receive_bounded  # type: ignore[method-assign]
@@ -240,8 +244,11 @@ class _Bounded(BytesIO):
 class DataSet(_Bounded):
     """The data set of one message; that of a C-STORE goes to a sink as it comes, where there are sinks."""
 
-    def __init__(self, assoc: Association, listener: Listener, message: DIMSEMessage) -> None:
-        super().__init__(assoc, listener.maximum_instance)
+    def __init__(
+        self, assoc: Association, listener: Listener, message: DIMSEMessage, limits: tuple[int, Pace | None]
+    ) -> None:
+        limit, self._pace = limits
+        super().__init__(assoc, limit)
         self._begin, self._message = listener.begin, message
         self.sink: Sink | None = None
 
@@ -251,6 +258,8 @@ class DataSet(_Bounded):
             self.sink.discard()
 
     def _append(self, fragment: Any) -> None:
+        if self._pace is not None:  # what waits is the peer, whose bytes are not read meanwhile
+            self._begun += self._pace(len(fragment))
         if self.sink is not None:
             self.sink.write(fragment)
         elif not isinstance(self._message, C_STORE_RQ):

@@ -36,6 +36,7 @@ from dicom_io.network.admission import REQUEST_S, Admission, Rejection
 from dicom_io.network.commitment import SUCCESS, Report, answer
 from dicom_io.network.endings import Ending, WatchedMachine
 from dicom_io.network.storage_classes import negotiable, prepare
+from dicom_io.pace import Pace
 
 POLL_S = 0.1
 """How long a shutdown waits for the listener to notice."""
@@ -57,6 +58,10 @@ class Caller:
     """May say what has become of our requests for storage commitment."""
     networks: tuple[str, ...] = ()
     """Where it calls from, besides `host`; neither: anywhere."""
+    maximum_instance: int | None = None
+    """Bytes of a data set; None: as for all."""
+    bandwidth_mbit: float | None = None
+    """How fast it may send, all of its associations together."""
 
 
 @dataclass(frozen=True)
@@ -252,7 +257,7 @@ def start(
     listener = cast(Listener, server)
     listener.ended = reception.end
     listener.begin = reception.begin
-    listener.maximum_instance = maximum_instance
+    listener.limits_of = partial(reception.limits_of, maximum_instance)
     listener.requests = {}
     listener.admission = Admission(
         judge=reception.judge,
@@ -283,6 +288,7 @@ class _Door:
         self._resolving: set[str] = set()
         self._maximum = maximum_associations
         self._lock = threading.Lock()
+        self._paces: dict[tuple[str, float], Pace] = {}
         self._inside: Counter[str] = Counter()
         """Associations by their calling AE title."""
 
@@ -317,6 +323,15 @@ class _Door:
         title = calling_ae_title.strip()
         known = [caller for caller in self._callers if caller.ae_title == title]
         return [caller for caller in known if self._calls_from(caller, address)]
+
+    def pace_of(self, callers: Sequence[Caller]) -> Pace | None:
+        """Return the pace that these share with all who call themselves so; None where one of them has none."""
+        rates = [caller.bandwidth_mbit for caller in callers]
+        if not rates or None in rates:
+            return None
+        key = callers[0].ae_title, max(filter(None, rates))
+        with self._lock:
+            return self._paces.setdefault(key, Pace(key[1]))
 
     def _calls_from(self, caller: Caller, address: str) -> bool:
         if caller.host is None and not caller.networks:
@@ -396,6 +411,13 @@ class _Reception:
             may_store=any(caller.may_store for caller in callers),
             may_report=any(caller.may_report for caller in callers),
         )
+
+    def limits_of(self, maximum_instance: int, assoc: Association) -> tuple[int, Pace | None]:
+        """How large a data set of a caller may be, and how fast it may send."""
+        calling_ae_title, _, address = _caller(assoc)
+        callers = self._door.known(calling_ae_title, address)
+        sizes = [caller.maximum_instance or maximum_instance for caller in callers]
+        return max(sizes, default=maximum_instance), self._door.pace_of(callers)
 
     def _take_report(self, event: Event) -> tuple[int, None]:
         calling_ae_title, _, _ = _caller(event.assoc)

@@ -29,7 +29,7 @@ from pydicom.uid import (
 from pynetdicom import AE, build_context, build_role, evt
 from pynetdicom.association import Association
 from pynetdicom.events import Event, EventHandlerType
-from pynetdicom.pdu_primitives import A_ASSOCIATE, SCP_SCU_RoleSelectionNegotiation
+from pynetdicom.pdu_primitives import A_ASSOCIATE, P_DATA, SCP_SCU_RoleSelectionNegotiation
 from pynetdicom.presentation import PresentationContext
 from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     BasicTextSRStorage,
@@ -62,6 +62,7 @@ from dicom_io.errors import (
 from dicom_io.files.uids import checked_uid
 from dicom_io.network.checkpoint import Checkpoint
 from dicom_io.network.sockets import acknowledge_at_once, has_come, send_at_once
+from dicom_io.pace import Pace
 from dicom_io.tls import Certificates
 
 FIND: UID = StudyRootQueryRetrieveInformationModelFind
@@ -150,7 +151,9 @@ def echo(remote: Remote, *, calling_ae_title: str, timeout_s: float) -> EchoRepo
     return EchoReport(time.monotonic() - started, accepted)
 
 
-def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeout_s: float) -> tuple[int, ...]:
+def store(
+    remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeout_s: float, pace: Pace | None = None
+) -> tuple[int, ...]:
     """C-STORE files as they are, over one association; the status of each: 0x0000, or a warning (stored all the same).
 
     A file goes out byte for byte in its own transfer syntax. Only where the peer refuses that one and the file is
@@ -164,6 +167,8 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
     contexts = [build_context(sop_class_uid, syntax) for sop_class_uid, syntax in proposed]
     statuses: list[int] = []
     with associated(remote, contexts, calling_ae_title, timeout_s) as assoc:
+        if pace is not None:
+            _keep_pace(assoc, pace)
         for number, file in enumerate(files, start=1):
             accepted = [syntax for syntax in file.syntaxes if syntax in sent_as(assoc, file.sop_class_uid)]
             if not accepted:
@@ -175,6 +180,18 @@ def store(remote: Remote, paths: Sequence[Path], *, calling_ae_title: str, timeo
                 raise StoreRefused(status)
             statuses.append(status)
     return tuple(statuses)
+
+
+def _keep_pace(assoc: Association, pace: Pace) -> None:
+    """Have data wait for its turn before pynetdicom takes it: behind that, time counts as the peer's silence."""
+    send = assoc.dul.send_pdu
+
+    def send_in_time(primitive: Any) -> None:
+        if isinstance(primitive, P_DATA):
+            pace(sum(len(value) for _, value in primitive.presentation_data_value_list))
+        send(primitive)
+
+    assoc.dul.send_pdu = send_in_time  # type: ignore[method-assign]
 
 
 def _to_encode_anew(path: Path, syntax: UID) -> Dataset:

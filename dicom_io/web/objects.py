@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 from dicom_io.errors import PeerUnreachable, StoreRefused
+from dicom_io.pace import Pace
 from dicom_io.web.service import WebService, ask, refusal
 
 PIECE = 1 << 18
@@ -21,7 +22,7 @@ FAILED, FAILURE_REASON = "00081198", "00081197"
 REFERENCED, WARNING_REASON = "00081199", "00081196"
 
 
-def store(service: WebService, path: Path, *, timeout_s: float) -> int:
+def store(service: WebService, path: Path, *, timeout_s: float, pace: Pace | None = None) -> int:
     """Store a file as it is, byte for byte; return 0x0000, or the warning that it was stored with.
 
     Raises FileNotFoundError, PeerUnreachable, StoreRefused with the Failure Reason that the service gives (PS3.18
@@ -35,7 +36,7 @@ def store(service: WebService, path: Path, *, timeout_s: float) -> int:
         "Content-Length": str(len(head) + path.stat().st_size + len(tail)),
     }
     try:
-        answer = ask(service, "studies", timeout_s=timeout_s, content=_body(head, path, tail), headers=headers)
+        answer = ask(service, "studies", timeout_s=timeout_s, content=_body(head, path, tail, pace), headers=headers)
     except PeerUnreachable:
         _raise_if_refused(service, timeout_s=timeout_s)
         raise
@@ -83,10 +84,12 @@ def _raise_if_refused(service: WebService, *, timeout_s: float) -> None:
         raise refusal(service, answer)
 
 
-def _body(head: bytes, path: Path, tail: bytes) -> Iterator[bytes]:
+def _body(head: bytes, path: Path, tail: bytes, pace: Pace | None) -> Iterator[bytes]:
     yield head
     with path.open("rb") as file:
         while piece := file.read(PIECE):
+            if pace is not None:
+                pace(len(piece))
             yield piece
     yield tail
 

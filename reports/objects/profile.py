@@ -1,6 +1,8 @@
 """What a destination takes, apart from where it is and how it is asked."""
 
+from collections.abc import Collection
 from dataclasses import dataclass
+from itertools import product
 
 from reports.objects.kinds import KINDS, Form, Need, SegType, SrClass, form_of
 
@@ -16,6 +18,18 @@ class Profile:
     def form_of(self, kind: str) -> Form:
         """The form in which it takes objects of a kind."""
         return form_of(kind, seg_type=self.seg_type, sr_class=self.sr_class)
+
+    @property
+    def fallbacks(self) -> tuple["Profile", ...]:
+        """The same with the forms that older archives take, in the place of newer ones that it names."""
+        seg_types: set[SegType] = {self.seg_type, "binary"} if "seg" in self.objects else {self.seg_type}
+        sr_classes: set[SrClass] = {self.sr_class, "comprehensive"} if self.takes_verdicts else {self.sr_class}
+        every = [Profile(self.objects, *forms) for forms in product(sorted(seg_types), sorted(sr_classes))]
+        return tuple(profile for profile in every if profile != self)
+
+    def as_made(self, made: Collection[Form]) -> "Profile":
+        """Return this, or of its fallbacks that of which most was made, where that is more."""
+        return max((self, *self.fallbacks), key=lambda profile: len(profile.forms & set(made)))
 
     @property
     def takes_verdicts(self) -> bool:

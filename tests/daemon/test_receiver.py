@@ -22,7 +22,7 @@ from daemon.errors import LedgerUnavailable
 from daemon.intake import Intake
 from daemon.ledger.answers import is_incomplete
 from daemon.ledger.desk import Desk
-from daemon.ledger.store import Ledger
+from daemon.ledger.store import Instance, Ledger
 from daemon.receiver import MOST_PENDING, Receiver
 from daemon.storage.spool import Spool
 from dicom_io.errors import AssociationRefused
@@ -589,3 +589,20 @@ def test_a_second_port_speaks_tls(
             store(plain, [path], calling_ae_title="REMOTE", timeout_s=10)
     finally:
         receiver.stop(10)
+
+
+def test_what_is_more_than_a_peer_may_store_in_a_day(
+    site: Site, make_config: Callable[..., Config], make_instance: Callable[..., Instance], clock: Any, read_log: Any
+):
+    """Refused for the moment, so that it is sent again; what the ledger has counts, and at midnight all is new."""
+    peers = (Peer(name="modality", ae_title="MODALITY", accept=True, maximum_mb_a_day=1),)
+    site.receiver.reload(make_config(dicom=Dicom(port=site.port), peer=peers, destination=(), rule=()))
+    site.ledger.record_instance(make_instance(5, bytes=(1 << 20) - 1500), now=clock())
+    assoc = site.associate()
+    assert [site.send(assoc, index=index) for index in (1, 2, 3)] == [0x0000, 0xA700, 0xA700]
+    clock.pass_s(86_400)
+    assert site.send(assoc, index=2) == 0x0000
+    assoc.release()
+    (line,) = read_log.named("peer.exhausted")
+    assert line["calling_ae_title"] == "MODALITY"
+    assert list((site.spool.root / "incoming").iterdir()) == []

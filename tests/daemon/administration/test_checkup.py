@@ -19,11 +19,11 @@ from pynetdicom.sop_class import Verification  # type: ignore[attr-defined]
 
 from daemon.administration.checked import Result
 from daemon.administration.checkup import checks, print_checks
-from daemon.administration.peer_checks import offer_of
 from daemon.administration.rule_checks import covers, doubts, shadows_of
 from daemon.administration.rule_logic import are_apart, is_within_pattern
 from daemon.administration.storing import store_test_object
 from daemon.configuration.config import Config, Destination, Dicom, Engine, Peer, Rule, Storage
+from daemon.delivery.acceptance import offer_of
 from daemon.intake import Intake
 from daemon.jobs import HaltCode
 from daemon.ledger.desk import Desk

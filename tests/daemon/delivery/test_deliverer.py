@@ -1,5 +1,6 @@
 """From the outbox to a real storage node: what arrives, what is written down, and how often it is tried."""
 
+import threading
 from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
@@ -15,6 +16,7 @@ from daemon.configuration.config import Config, Destination, Peer, Rule
 from daemon.delivery.statuses import ADVICE, advice_on
 from daemon.jobs import HaltCode, State
 from dicom_io.files.uids import derive_uid
+from dicom_io.network import scp
 from tests.daemon.delivery.conftest import Node, Office, closed_port, silent_port
 
 MakeOffice = Callable[[Config], Office]
@@ -477,3 +479,44 @@ def test_hours_are_kept(make_office: MakeOffice, make_config: MakeConfig, start_
     assert is_open == {6: True, 7: False, 12: True, 13: False, 18: True}
     office.clock.pass_s(7 * 3600)
     assert office.deliver() == 2
+
+
+def test_several_at_a_time(make_office: MakeOffice, make_config: MakeConfig, read_log: Any):
+    """The first alone, as it may find nobody there; then as many as the destination takes at once, and no more."""
+    together, inside, most = threading.Barrier(3), [0], [0]
+    lock = threading.Lock()
+
+    def keep(received: scp.Received) -> int:
+        with lock:
+            inside[0] += 1
+            most[0] = max(most[0], inside[0])
+        if received.sop_instance_uid != derive_uid("instance", "result 1", False):
+            together.wait(20)
+        with lock:
+            inside[0] -= 1
+        return 0x0000
+
+    server = scp.start(ae_title="ARCHIVE", host="127.0.0.1", port=0, callers=[scp.Caller("PORTA")], store=keep)
+    try:
+        destination = Destination(peer="archive", attempts=3, timeout_s=30.0, associations=3)
+        office = make_office(make_config(server.port, destination=(destination,)))
+        jobs = [office.report(number) for number in (1, 2)]
+        assert office.deliver() == 4
+    finally:
+        together.abort()
+        server.shutdown(10)
+    assert most == [3]
+    assert [office.look(job) for job in jobs] == [[("STORED", 0, "0x0000")] * 2] * 2
+
+
+def test_a_destination_has_one_pace(make_office: MakeOffice, make_config: MakeConfig, start_node: StartNode):
+    """All that goes there keeps it together, and nothing that goes elsewhere."""
+    node = start_node()
+    destination = Destination(peer="archive", bandwidth_mbit=1000.0)
+    office = make_office(make_config(node.server.port, destination=(destination,)))
+    waited: list[int] = []
+    assert list(office.deliverer._paces) == ["archive"]
+    office.deliverer._paces["archive"] = lambda count: waited.append(count) or 0.0  # type: ignore[assignment]
+    office.report()
+    assert office.deliver() == 2
+    assert sum(waited) > sum(len(item.data) for item in node.received)

@@ -41,6 +41,7 @@ from dicom_io.network.scp import (
 )
 from dicom_io.network.scu import Remote, echo, store
 from dicom_io.network.storage_classes import NAMED_STORAGE, transfer_syntaxes
+from dicom_io.pace import Pace
 from tests.dicom_io.network.pdus import (
     CT_REQUEST,
     ECHO,
@@ -747,6 +748,40 @@ def test_what_is_larger_than_agreed_is_cut_off(start_site: StartSite) -> None:
         ended = site.ended.get(timeout=PATIENCE_S)
         assert (ended.ending, ended.calling_ae_title) == (Ending.TOO_LARGE, "MODALITY")
     assert site.received == []
+
+
+def test_a_caller_may_have_a_size_of_its_own(start_site: StartSite) -> None:
+    """Smaller or larger than that of the others."""
+    callers = [Caller("MODALITY", maximum_instance=10_000), Caller("OTHER")]
+    site = start_site(callers=callers, maximum_instance=10)
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(STORE + p_data(1, 2, bytes(9_999)))
+        assert read_pdu(connection)[0] == 4
+        connection.sendall(STORE + p_data(1, 0, bytes(10_001)))
+        assert read_pdu(connection)[0] == 7
+    assert site.ended.get(timeout=PATIENCE_S).ending == Ending.TOO_LARGE
+    assert len(site.received) == 1
+
+
+def test_a_caller_is_read_no_faster_than_its_pace(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of its data waits for its turn; what it waits is not held against it."""
+    waited: list[int] = []
+
+    def wait(pace: Pace, count: int) -> float:
+        waited.append(count)
+        return 1000.0
+
+    monkeypatch.setattr(Pace, "__call__", wait)
+    site = start_site(callers=[Caller("MODALITY", bandwidth_mbit=1.0)], network_timeout_s=5.0)
+    with site.connect() as connection:
+        connection.sendall(CT_REQUEST)
+        assert read_pdu(connection)[0] == 2
+        connection.sendall(STORE + p_data(1, 0, bytes(500)) + p_data(1, 2, bytes(500)))
+        assert read_pdu(connection)[0] == 4
+    assert waited == [500, 500]
+    assert len(site.received) == 1
 
 
 def test_an_instance_has_a_deadline_by_its_size(start_site: StartSite, monkeypatch: pytest.MonkeyPatch) -> None:

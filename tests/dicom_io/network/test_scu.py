@@ -27,6 +27,7 @@ from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
 from dicom_io.network.scp import Caller, Received, start
 from dicom_io.network.scu import Remote, echo, fetch, holds, series_sizes, store
+from dicom_io.pace import Pace
 
 MakeSeries = Callable[..., list[Path]]
 StartPeer = Callable[..., Remote]
@@ -392,3 +393,16 @@ def test_orthanc_rejects_strangers(orthanc: Remote) -> None:
         echo(orthanc, calling_ae_title="STRANGER", timeout_s=PATIENCE_S)
     with pytest.raises(AssociationRefused, match="called AE title"):
         echo(Remote("OTHER", orthanc.host, orthanc.port), calling_ae_title="US", timeout_s=PATIENCE_S)
+
+
+def test_what_is_sent_keeps_a_pace(ours: tuple[Remote, list[Received]], make_series: MakeSeries) -> None:
+    """Each piece of data waits for its turn before it goes; commands and data are all of it."""
+    remote, received = ours
+    waited: list[int] = []
+    paths = make_series()[:1]
+    pace = Pace(0.001, sleep=lambda seconds: None)
+    store(remote, paths, calling_ae_title="US", timeout_s=10.0, pace=lambda count: waited.append(count) or 0.0)  # type: ignore[arg-type]
+    assert len(received) == 1
+    assert sum(waited) > len(received[0].data) > 500
+    store(remote, paths, calling_ae_title="US", timeout_s=10.0, pace=pace)
+    assert pace(0) > 0

@@ -209,3 +209,12 @@ def test_a_service_that_is_away(file: Path, free_port: Callable[[], int]):
     """Nobody listens."""
     with pytest.raises(PeerUnreachable, match="localhost: ConnectError"):
         store(WebService(f"http://localhost:{free_port()}"), file, timeout_s=2)
+
+
+def test_what_is_sent_keeps_a_pace(start: Callable[..., Script], tmp_path: Path):
+    """The file waits for its turn, piece by piece."""
+    script, waited = start(), []
+    (tmp_path / "object.dcm").write_bytes(bytes(300_000))
+    store(script.service(), tmp_path / "object.dcm", timeout_s=5.0, pace=lambda count: waited.append(count) or 0.0)  # type: ignore[arg-type]
+    assert sum(waited) == 300_000
+    assert len(waited) > 1
