@@ -5,6 +5,7 @@
 # make kills    300 kill -9 of service, worker, PACS and PostgreSQL under four senders, in an hour; KILLS=20 for fewer
 # make sbom     what is installed, as a CycloneDX bill of materials: sbom.cdx.json
 # make audit    whether a known weakness is in what is installed; it fails too where not every package could be looked up
+# make lock     requirements.lock: what Porta needs to run, by version and sha256
 # make install  install only
 
 PYTHON ?= python3
@@ -14,7 +15,7 @@ OHIF_VERSION = 3.12.10
 OHIF = $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/porta-hepatis/ohif-$(OHIF_VERSION)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: run test test-long attack kills sbom audit pytest install install-test debian viewer lint clean
+.PHONY: run test test-long attack kills sbom audit lock pytest install install-test debian viewer lint clean
 
 run: install
 	.venv/bin/porta demo
@@ -50,6 +51,15 @@ sbom: install-test
 audit: install-test
 	@.venv/bin/pip-audit --strict --skip-editable || \
 	  { echo "not audited: a weakness is named above, or the database could not be asked about every package"; exit 1; }
+
+# torch and torchvision are left out: which build, for a CPU or a GPU, the site chooses by hashes of its own.
+lock: .venv/.installed
+	$(PIP_INSTALL) pip-tools
+	.venv/bin/pip-compile --quiet --upgrade --generate-hashes --strip-extras --no-header \
+	  --unsafe-package torch --unsafe-package torchvision --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  -c constraints.txt -o .venv/lock pyproject.toml
+	@(head -1 requirements.lock; sed '/^# \(WARNING\|The following packages\)/,$$d' .venv/lock) > .venv/lock.whole
+	@mv .venv/lock.whole requirements.lock
 
 lint: install-test
 	.venv/bin/ruff check .
