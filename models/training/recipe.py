@@ -53,6 +53,7 @@ class Chances:
     effusion: float = _share(0.0, "Fluid and collapsed lung where there is lung.")
     lesion: float = _share(0.35, "Lesions put into the liver.")
     remap: float = _share(0.0, "HU through a random curve, as if of MR.")
+    gain: float = _share(0.0, "Brightness of an MR, up to twice or half, about the window's lower end.")
     contrast: float = _share(0.7, "Gain about soft tissue; and, apart from it, a shift of all HU.")
     gamma: float = _share(0.2, "Brightness through a random power.")
     noise: float = _share(0.35, "Coarse grain, and again fine grain.")

@@ -158,3 +158,17 @@ def test_field_of_view_is_round(sample: tuple[Tensor, Tensor]) -> None:
     assert bool((cropped[:, [0, 0, -1, -1], [0, -1, 0, -1]] == AIR_HU).all())
     assert torch.equal(cropped[:, 24:40, 24:40], sample[0][:, 24:40, 24:40])
     assert not labels[[0, 0, -1, -1], [0, -1, 0, -1]].any() and bool((labels[24:40, 24:40] == 2).all())
+
+
+def test_gain_moves_the_liver_and_leaves_the_lower_end(patch: Sample, how: Preprocessing) -> None:
+    """An MR's brightest fluid decides where its liver lies: from half to twice as high in the window."""
+    dark, bright = how.window_hu[0], how.window_hu[0] + 0.25 * (how.window_hu[1] - how.window_hu[0])
+    flat = replace(patch, image=torch.where(patch.labels > 0, bright, dark).expand(3, -1, -1).float())
+    augment = Augmentation(how, pixels=64, chances=Chances(**(NOTHING | {"gain": 1.0})))
+    samples = [augment(flat, np.random.default_rng(seed)) for seed in range(40)]
+    heights = np.array([float(sample.image[0][sample.labels > 0].mean()) - dark for sample in samples]) / (
+        bright - dark
+    )
+    assert all(float(sample.image[0][sample.labels == 0].std()) < 1e-3 for sample in samples)
+    assert 0.5 <= heights.min() < 0.65
+    assert 1.55 < heights.max() <= 2.0
