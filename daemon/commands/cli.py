@@ -11,7 +11,7 @@ from typing import Annotated
 import typer
 
 from daemon import log
-from daemon.commands import console_commands, model_commands
+from daemon.commands import console_commands, feedback_commands, model_commands
 from daemon.commands.admin_commands import cancel, configured, jobs, read, reload, rerun, retry, rules, send, study
 from daemon.commands.init_command import init
 from daemon.commands.options import (
@@ -478,6 +478,7 @@ for _panel, _commands in PANELS.items():
     for _command in _commands:
         app.command(rich_help_panel=_panel)(_command)
 app.add_typer(model_commands.app, name="models", rich_help_panel="Models")
+app.add_typer(feedback_commands.app, name="feedback", rich_help_panel="Models")
 app.add_typer(console_commands.app, name="console", rich_help_panel="Console")
 
 

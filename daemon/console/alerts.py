@@ -48,6 +48,9 @@ def alerts_of(now: Mapping[str, Any]) -> Iterator[Alert]:
     for item in now["destinations"]:
         if item["outage"]:
             yield Alert("DESTINATION_AWAY", item["destination"], f"{item['destination']} is away; results wait for it.")
+    for drift in now["drift"]:
+        about = f"{drift['measure']} of {drift['by']} {drift['name']}"
+        yield Alert("DRIFT", about, f"{drift['sentence']} Look at the last results, and at what has changed.")
     disk = now["disk"]
     if disk["free_mb"] < 2 * disk["min_free_mb"] or (disk["days_left"] is not None and disk["days_left"] < DAYS):
         yield Alert("DISK", "", f"{disk['free_mb']} MB are free; below {disk['min_free_mb']} images are refused.")
@@ -67,6 +70,7 @@ class Watch:
     def look(self) -> None:
         """Look once. Raises LedgerUnavailable."""
         settings, now = self.console.first.alerts, self.console.clock()
+        self.live.quality.latest()
         there = {(alert.code, alert.about): alert for alert in alerts_of(self.live.latest())}
         over = [self._known[key] for key in self._told if key not in there]
         self._since = {key: self._since.get(key, now) for key in there}

@@ -105,6 +105,13 @@ def sign_in(request: Request, response: Response, given: Credentials) -> Session
     return Session(name=given.name, role=user.role if user else "", csrf=visits.form_token(token))
 
 
+@router.get("/quality", responses=ANSWERS)
+def quality(request: Request, visit: SignedIn) -> dict[str, Any]:
+    """Tell how good the results are: groups by model, scanner and rule, what drifts, and the latest corrections."""
+    found: dict[str, Any] = request.app.state.quality.latest()
+    return found
+
+
 @router.get("/session", responses=ANSWERS)
 def who(visit: SignedIn) -> Session:
     """Say who is signed in."""

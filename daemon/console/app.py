@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 from daemon.console import api, pages, probes, reading_api, stow_api, upload_api
 from daemon.console.boundary import Boundary
 from daemon.console.live import Live
+from daemon.console.quality import Quality
 from daemon.console.readings import Readings
 from daemon.console.state import ConsoleState
 from daemon.console.uploads import Uploads
@@ -49,7 +50,8 @@ def create_app(console: ConsoleState) -> Boundary:
         docs_url=None,
         redoc_url=None,
     )
-    app.state.console, app.state.door, app.state.live = console, Door(console), Live(console)
+    app.state.console, app.state.door, app.state.quality = console, Door(console), Quality(console)
+    app.state.live = Live(console, app.state.quality)
     app.state.streams, app.state.stopping = 0, asyncio.Event()
     app.state.flashes, app.state.uploads = pages.Flashes(), Uploads(console)
     app.state.readings = Readings(console)

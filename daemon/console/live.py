@@ -8,6 +8,7 @@ from typing import Any
 from daemon.administration.conditions import progress_of
 from daemon.administration.opened import running_service
 from daemon.administration.records import iso
+from daemon.console.quality import Quality
 from daemon.console.state import ConsoleState
 from daemon.jobs import State
 from daemon.ledger.overview import Line, Overview
@@ -22,6 +23,7 @@ class Live:
     """The latest snapshot of a console. Safe to use from many threads."""
 
     console: ConsoleState
+    quality: Quality
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _made_at: float = -1e9
     _last: dict[str, Any] = field(default_factory=dict)
@@ -30,7 +32,7 @@ class Live:
         """Return what goes on, no older than FRESH_S. Raises LedgerUnavailable."""
         with self._lock:
             if time.monotonic() - self._made_at >= FRESH_S:
-                self._last = snapshot(self.console)
+                self._last = snapshot(self.console) | {"drift": self.quality.drift}
                 self._made_at = time.monotonic()
             return self._last
 

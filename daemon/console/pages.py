@@ -13,6 +13,7 @@ from daemon.administration.interventions import Stalled
 from daemon.administration.moments import in_zone
 from daemon.console import actions, visits
 from daemon.console.api import JobId, Uid, find, listed, set_cookie
+from daemon.console.chart import line_of
 from daemon.console.patients import Patient, patient_of
 from daemon.console.state import ConsoleState
 from daemon.console.timebar import bar_of
@@ -244,6 +245,14 @@ def retry_cause(
 def now(request: Request, visit: SignedIn) -> Response:
     """What goes on; a script keeps it up to date."""
     return render(request, "now.html", visit, now=request.app.state.live.latest())
+
+
+@router.get("/quality")
+def quality(request: Request, visit: SignedIn) -> Response:
+    """How good the results are: by model, scanner and rule, over time, and what people corrected."""
+    found = request.app.state.quality.latest()
+    charts = {name: line_of(weeks) for name, weeks in found["weeks"].items() if weeks}
+    return render(request, "quality.html", visit, found=found, charts=charts)
 
 
 @router.get("/upload")

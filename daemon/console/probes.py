@@ -12,6 +12,8 @@ from daemon.errors import DaemonError
 
 router = APIRouter(tags=["probes"])
 
+DICE = {"liver_dice": "Mean Dice of the liver against these", "lesion_dice": "Mean Dice of the lesions against these"}
+
 
 @router.get("/health")
 def health() -> dict[str, str]:
@@ -34,11 +36,12 @@ def ready(request: Request, response: Response) -> dict[str, bool]:
 @router.get("/metrics", response_class=Response, responses={503: {"description": "The ledger does not answer"}})
 def metrics(request: Request) -> Response:
     """Figures in Prometheus' text format: counts, times, names of destinations and codes."""
-    return Response(generate_latest(gauges(request.app.state.live.latest())), media_type=CONTENT_TYPE_LATEST)
+    quality = request.app.state.quality.latest()
+    return Response(generate_latest(gauges(request.app.state.live.latest(), quality)), media_type=CONTENT_TYPE_LATEST)
 
 
-def gauges(now: dict[str, Any]) -> CollectorRegistry:
-    """The snapshot of `daemon.console.live` as gauges."""
+def gauges(now: dict[str, Any], quality: dict[str, Any]) -> CollectorRegistry:
+    """The snapshots of `daemon.console.live` and `daemon.console.quality` as gauges."""
     registry = CollectorRegistry()
 
     def gauge(name: str, words: str, values: Mapping[tuple[str, ...], float | None], *labels: str) -> None:
@@ -66,4 +69,11 @@ def gauges(now: dict[str, Any]) -> CollectorRegistry:
     gauge("disk_least_bytes", "Below this, images are refused (min_free_mb)", {(): disk["min_free_mb"] * 2**20})
     gauge("disk_days_left", "Days until then, at the latest rate", {(): disk["days_left"]})
     gauge("quarantine_entries", "Entries of the quarantine", {(): now["quarantine"]})
+    models = [row for row in quality["groups"] if row["by"] == "model"]
+    for key, words in (("corrections", "Results that people corrected, of the last 500"), *DICE.items()):
+        gauge(f"correction_{key}" if key in DICE else key, words, {(row["name"],): row[key] for row in models}, "model")
+    drift: dict[tuple[str, ...], float | None] = {
+        (item["by"], item["name"], item["measure"]): item["lately"] for item in quality["drift"]
+    }
+    gauge("drift", "Measures that are worse lately, with their mean", drift, "by", "name", "measure")
     return registry

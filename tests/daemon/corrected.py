@@ -3,7 +3,7 @@
 import json
 import subprocess
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -39,9 +39,9 @@ TISSUE = Code("T-D0050", "SRT", "Tissue")
 
 
 def small_geometry() -> Geometry:
-    """14 slices of 24 rows and 20 columns."""
-    origins = np.c_[np.zeros(14), np.zeros(14), 5.0 * np.arange(14)]
-    return Geometry(origins, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 1.0, 1.0, 24, 20, "1.2.3")
+    """14 slices of 24 rows and 20 columns; of large voxels, as of a body."""
+    origins = np.c_[np.zeros(14), np.zeros(14), 10.0 * np.arange(14)]
+    return Geometry(origins, np.array([1.0, 0, 0]), np.array([0, 1.0, 0]), 6.0, 6.0, 24, 20, "1.2.3")
 
 
 def small_ct() -> NDArray[np.int16]:
@@ -88,6 +88,7 @@ def answer(
     monkeypatch: pytest.MonkeyPatch,
     *,
     seed: str = "1",
+    shadows: tuple[str, ...] = (),
     **more: Any,
 ) -> Answered:
     """Take a series in, and have the stages make its results, with thresholds for a network."""
@@ -135,7 +136,9 @@ def answer(
     for event, items in ((Event.SEGMENTED, []), (Event.REPORTED, outgoing)):
         claimed = ledger.claim_job("host/1", now=clock())
         assert claimed is not None
-        ledger.finish_stage(claimed, event, now=clock(), outgoing=items)
+        ledger.finish_stage(
+            claimed, event, now=clock(), outgoing=items, shadow_models=shadows if event == Event.REPORTED else ()
+        )
     return Answered(job.id, job.series_instance_uid, job.study_instance_uid, tuple(images))
 
 
@@ -204,3 +207,19 @@ def drawn_in_slicer(images: Sequence[Path], segments: Sequence[tuple[str, NDArra
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (folder / "seg.dcm").exists(), done.stderr
     return (folder / "seg.dcm").read_bytes()
+
+
+@dataclass
+class Here:
+    """Stands in for the worker: the stage runs in this process, after the acts of the script."""
+
+    acts: list[Exception] = field(default_factory=list)
+    rests: int = 0
+
+    def run(self, deadline_s: float, stage: Any, request: Any) -> Any:
+        if self.acts:
+            raise self.acts.pop(0)
+        return stage.load()(request)
+
+    def rest(self) -> None:
+        self.rests += 1

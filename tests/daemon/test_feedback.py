@@ -1,7 +1,6 @@
 """SEGs that people corrected and stored to us: never a job, always acknowledged, and scored against what was sent."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,7 @@ from daemon.ledger.corrections import Corrections
 from daemon.ledger.store import Ledger
 from daemon.storage.spool import Spool
 from daemon.worker.requests import Unusable
-from tests.daemon.corrected import Answered, answer, drawn, drawn_in_slicer, small_geometry, truth
-
-
-@dataclass
-class Here:
-    """Stands in for the worker: the stage runs in this process, after the acts of the script."""
-
-    acts: list[Exception] = field(default_factory=list)
-    rests: int = 0
-
-    def run(self, deadline_s: float, stage: Any, request: Any) -> Any:
-        if self.acts:
-            raise self.acts.pop(0)
-        return stage.load()(request)
-
-    def rest(self) -> None:
-        self.rests += 1
+from tests.daemon.corrected import Answered, Here, answer, drawn, drawn_in_slicer, small_geometry, truth
 
 
 @pytest.fixture

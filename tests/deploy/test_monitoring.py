@@ -20,13 +20,17 @@ NOW: dict[str, Any] = {
     "disk": {"free_mb": 100, "min_free_mb": 10, "days_left": 3.5},
     "quarantine": 0,
 }
+QUALITY: dict[str, Any] = {
+    "groups": [{"by": "model", "name": "resnet50 1", "corrections": 1, "liver_dice": 0.9, "lesion_dice": 0.5}],
+    "drift": [{"by": "rule", "name": "liver-ct", "measure": "refused", "lately": 0.5}],
+}
 
 
 @pytest.fixture(scope="module")
 def metrics() -> dict[str, set[str]]:
     """The names of all figures, with their labels."""
     found = {}
-    for line in generate_latest(gauges(NOW)).decode().splitlines():
+    for line in generate_latest(gauges(NOW, QUALITY)).decode().splitlines():
         if match := re.match(r"(porta_\w+)(?:\{(.+)\})? ", line):
             found[match[1]] = set(re.findall(r"(\w+)=", match[2] or ""))
     return found

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 from daemon.configuration.config import Alerts, Config
@@ -18,6 +19,7 @@ QUIET: dict[str, Any] = {
     "service": {"running": True},
     "causes": [],
     "destinations": [{"destination": "archive", "outage": False}],
+    "drift": [],
     "disk": {"free_mb": 9000, "min_free_mb": 1000, "days_left": 30.0},
 }
 HALTED = QUIET | {"causes": [{"halt": "DELIVERY_FAILED", "destination": "archive", "jobs": 3}]}
@@ -27,9 +29,11 @@ def test_what_needs_a_person() -> None:
     """Nothing of a quiet snapshot; each thing by its code."""
     assert list(alerts_of(QUIET)) == []
     away = {"destination": "archive", "outage": True}
+    drift = {"measure": "liver_dice", "by": "rule", "name": "liver-ct", "sentence": "Dice was 0.95, and is 0.8 lately."}
     full = {"free_mb": 1999, "min_free_mb": 1000, "days_left": None}
-    worst = HALTED | {"service": {"running": False}, "destinations": [away], "disk": full}
-    assert [alert.code for alert in alerts_of(worst)] == ["SERVICE_DOWN", "JOBS_HALTED", "DESTINATION_AWAY", "DISK"]
+    worst = HALTED | {"service": {"running": False}, "destinations": [away], "drift": [drift], "disk": full}
+    codes = ["SERVICE_DOWN", "JOBS_HALTED", "DESTINATION_AWAY", "DRIFT", "DISK"]
+    assert [alert.code for alert in alerts_of(worst)] == codes
     assert [alert.code for alert in alerts_of(QUIET | {"disk": QUIET["disk"] | {"days_left": 6.9}})] == ["DISK"]
 
 
@@ -39,6 +43,8 @@ def test_once_again_and_over(make_config: Callable[..., Config], clock: Any) -> 
     state: dict[str, Any] = {"now": QUIET}
 
     class Snapshots:
+        quality = SimpleNamespace(latest=dict)
+
         def latest(self) -> dict[str, Any]:
             return state["now"]
 

@@ -97,7 +97,7 @@ def test_every_page_is_there(site: Site, receive: Receive) -> None:
     receive(1)
     for role in ("viewer", "operator", "admin"):
         browser = site.browser(role)
-        for path in ("/", "/?before=1", "/?state=HALTED", "/needs", "/now", "/upload", "/rules"):
+        for path in ("/", "/?before=1", "/?state=HALTED", "/needs", "/now", "/quality", "/upload", "/rules"):
             assert browser.get(path).status_code == 200, (role, path)
 
 
