@@ -55,7 +55,9 @@ from daemon.worker.requests import (
     WarmUpRequest,
 )
 from dicom_io.errors import RejectReason
+from dicom_io.network.moving import Moving
 from dicom_io.network.scu import Remote
+from dicom_io.web.service import WebService
 from models.errors import ModelError
 from reports.identity import ResultIdentity, identity_of
 from reports.objects.kinds import KINDS
@@ -314,12 +316,17 @@ class Pipeline:
 
     def _archives(self, job: Job) -> tuple[Archive, ...]:
         """List the job's destinations that are asked for earlier results."""
-        ours, archives = self.config.dicom.ae_title, []
+        dicom, archives = self.config.dicom, []
+        title = dicom.move_ae_title
+        moving = None if title is None else Moving(title, dicom.host, dicom.move_port)
         for destination in map(self.config.destination, self.judge.rule(job).destinations):
             peer = self.config.peer(destination.peer)
-            if destination.priors and peer.host is not None and peer.port is not None:
+            remote: Remote | WebService | None = peer.web_service if peer.url else None
+            if remote is None and peer.host is not None and peer.port is not None:
                 remote = Remote(peer.ae_title, peer.host, peer.port, self.config.tls_with(peer))
-                archives.append(Archive(remote, ours, destination.timeout_s, destination.prior_images))
+            if destination.priors and remote is not None:
+                asked = remote, dicom.ae_title, destination.timeout_s, destination.prior_images, moving
+                archives.append(Archive(*asked))
         return tuple(archives)
 
     def _replaced_by(self, job: Job) -> tuple[Replaced, ...]:

@@ -29,8 +29,11 @@ from dicom_io.errors import (
 )
 from dicom_io.network.commitment import COMMITMENT
 from dicom_io.network.examination import GET, NOBODY, Offer, ask, compressed, connect, examine, uncompressed
+from dicom_io.network.moving import MOVE
 from dicom_io.network.scu import Remote
 from dicom_io.web import objects
+
+RETRIEVING = (uncompressed(GET), uncompressed(MOVE))
 
 
 def peer_checks(config: Config, peer: Peer) -> Iterator[Checked]:
@@ -45,7 +48,7 @@ def peer_checks(config: Config, peer: Peer) -> Iterator[Checked]:
         return
     remote = Remote(peer.ae_title, peer.host, peer.port, config.tls_with(peer))
     destination = next((item for item in config.destinations if item.peer == peer.name), None)
-    offers = _offers(destination)
+    offers = _offers(destination, moves=config.dicom.move_ae_title is not None)
     asking: dict[str, Any] = {"calling_ae_title": config.dicom.ae_title, "timeout_s": config.dicom.acse_timeout_s}
     try:
         connect(remote, timeout_s=config.dicom.acse_timeout_s)
@@ -59,6 +62,8 @@ def peer_checks(config: Config, peer: Peer) -> Iterator[Checked]:
     )
     for names, offer in offers.items():
         taken = echoed.accepted[offer]
+        if not taken and offer in RETRIEVING and any(echoed.accepted.get(way) for way in RETRIEVING):
+            continue  # one way is enough, and has its line
         if taken:
             yield Checked(name, Result.OK, f"takes {names} ({offer.name}; {', '.join(taken)})")
         else:
@@ -86,7 +91,7 @@ def _web_service(config: Config, peer: Peer) -> Checked:
     return Checked(name, Result.OK, f"{peer.url} answered QIDO-RS in {ms:.0f} ms")
 
 
-def _offers(destination: Destination | None) -> dict[str, Offer]:
+def _offers(destination: Destination | None, *, moves: bool) -> dict[str, Offer]:
     """What a destination is to take, by the names of the objects."""
     if destination is None:
         return {}
@@ -96,6 +101,8 @@ def _offers(destination: Destination | None) -> dict[str, Offer]:
     offers = {", ".join(names): offer for offer, names in by_offer.items()}
     if destination.priors:
         offers["C-GET of earlier results"] = uncompressed(GET)
+    if destination.priors and moves:
+        offers["C-MOVE of earlier results"] = uncompressed(MOVE)
     if destination.confirm == "commitment":
         offers["requests for storage commitment"] = uncompressed(COMMITMENT)
     return offers

@@ -79,6 +79,8 @@ class Dicom(Section):
     maximum_instance_mb: int = Field(default=2048, ge=1)
     network_timeout_s: Seconds = 60.0
     acse_timeout_s: Seconds = 30.0
+    move_ae_title: AETitle | None = None
+    move_port: Port = 11114
     tls: Tls | None = None
 
 

@@ -162,8 +162,6 @@ def _not_by_web(index: int, destination: Table) -> Iterator[Fault]:
     """What a destination that is reached by DICOMweb cannot do."""
     if destination.get("confirm") == "commitment":
         yield Fault(("destination", index, "confirm"), 'DICOMweb has no storage commitment; use "query"')
-    if destination.get("priors") is True:
-        yield Fault(("destination", index, "priors"), "earlier studies are not fetched by DICOMweb")
 
 
 def _model_faults(

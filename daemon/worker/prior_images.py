@@ -21,9 +21,10 @@ from daemon.worker.priors import FAILURES, Priors
 from daemon.worker.requests import Archive
 from daemon.worker.results import write_results
 from daemon.worker.sources import refuse_unfit
+from dicom_io.earlier_studies import Session, Study
 from dicom_io.errors import NotDicom, SeriesRejected
 from dicom_io.files.image_file import read_dataset, read_image_file
-from dicom_io.network.earlier import Session, Study, asking
+from dicom_io.network.earlier import asking
 from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, EarlierSeries, earlier_series
 from dicom_io.pixels import read_volume
 from dicom_io.segmentation import Segmentation
@@ -171,6 +172,7 @@ class _Search:
                 timeout_s=archive.timeout_s,
                 limit_s=max(self._left_s, 0.0),
                 most=MOST_IMAGES,
+                moving=archive.moving,
             ) as session:
                 yield session
         finally:

@@ -22,10 +22,10 @@ from daemon.guard import guarded
 from daemon.log import get_logger
 from daemon.storage.spool import write_durably
 from daemon.worker.requests import Archive
+from dicom_io.earlier_studies import Study
 from dicom_io.errors import PeerError, SegmentationUnreadable
 from dicom_io.files import values
 from dicom_io.files.image_file import read_dataset
-from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.segmentation import Segmentation
 from reports.errors import LiversDiffer, ReportUnreadable
@@ -98,11 +98,12 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
                         timeout_s=archive.timeout_s,
                         limit_s=LIMIT_S,
                         lacking=partial(_not_given, lacking, archive),
+                        moving=archive.moving,
                     ):
                         paths.append(path)  # one by one: what came before a failure is used
                 except FAILURES as error:
                     failed = True
-                    log.warning("archive.failed", peer=archive.remote.ae_title, error=error)
+                    log.warning("archive.failed", peer=archive.name, error=error)
             ages: dict[Path, tuple[str, ...]] = {}
             for path in paths:
                 with guarded(_left_out):
@@ -118,7 +119,7 @@ def fetch_priors(image: Path, archives: Sequence[Archive], work: Path) -> Priors
 
 
 def _not_given(lacking: set[str], archive: Archive, series_instance_uid: str, error: PeerError) -> None:
-    log.warning("prior.not_given", peer=archive.remote.ae_title, error=error)
+    log.warning("prior.not_given", peer=archive.name, error=error)
     lacking.add(series_instance_uid)
 
 

@@ -9,7 +9,9 @@ from pathlib import Path
 
 from daemon.ledger.rows import Compared, Scored
 from daemon.worker.executor import Stage
+from dicom_io.network.moving import Moving
 from dicom_io.network.scu import Remote
+from dicom_io.web.service import WebService
 from reports.identity import ResultIdentity
 from reports.objects.kinds import Form
 from reports.objects.profile import Profile
@@ -28,12 +30,21 @@ class Engine:
 
 @dataclass(frozen=True)
 class Archive:
-    """An archive that is asked for earlier results: as whom, the time for each answer, and whether for images too."""
+    """An archive that is asked for earlier results: as whom, the time for each answer, and whether for images too.
 
-    remote: Remote
+    `moving` is where a C-MOVE may send to, where it offers no C-GET.
+    """
+
+    remote: Remote | WebService
     calling_ae_title: str
     timeout_s: float
     images: bool = False
+    moving: Moving | None = None
+
+    @property
+    def name(self) -> str:
+        """What stands for it in the log: its AE title, or the host of its address."""
+        return str(self.remote) if isinstance(self.remote, WebService) else self.remote.ae_title
 
 
 @dataclass(frozen=True)

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field
 
 from pynetdicom import build_context
 
+from dicom_io.earlier_studies import Session, Study
 from dicom_io.files.image_file import MODALITY_OF
-from dicom_io.network.earlier import Session, Study
 from dicom_io.network.scu import instances_of
 from dicom_io.pixel_format import SUPPORTED_SYNTAXES
 

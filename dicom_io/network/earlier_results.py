@@ -11,9 +11,12 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     SegmentationStorage,
 )
 
+from dicom_io.earlier_studies import Session, Study
 from dicom_io.errors import PeerError, PeerUnreachable
-from dicom_io.network.earlier import Session, Study, asking
+from dicom_io.network.earlier import asking
+from dicom_io.network.moving import Moving
 from dicom_io.network.scu import ECHOED_SYNTAXES, Remote
+from dicom_io.web.service import WebService
 
 RESULTS = (SegmentationStorage, LabelMapSegmentationStorage, Comprehensive3DSRStorage, ComprehensiveSRStorage)
 
@@ -32,7 +35,7 @@ OF_RESULTS = ("SEG", "SR")
 
 
 def fetch_earlier(
-    remote: Remote,
+    remote: Remote | WebService,
     study: Study,
     *,
     seg_description: str,
@@ -42,6 +45,7 @@ def fetch_earlier(
     timeout_s: float,
     limit_s: float,
     lacking: Callable[[str, PeerError], None],
+    moving: Moving | None = None,
 ) -> Iterator[Path]:
     """Bring results of a patient's studies before `study`, one study after the other: SEGs, or SRs where it has none.
 
@@ -80,6 +84,7 @@ def fetch_earlier(
         timeout_s=timeout_s,
         limit_s=limit_s,
         most=MOST_OBJECTS,
+        moving=moving,
     ) as session:
         studies, brought = session.studies(OF_RESULTS), 0
         while studies and brought < MOST_STUDIES:

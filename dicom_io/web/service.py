@@ -65,6 +65,26 @@ class Answer:
     body: Any
 
 
+@dataclass(frozen=True)
+class Stream:
+    """The status of a response, its Content-Type, and its body piece by piece."""
+
+    status: int
+    content_type: str
+    pieces: Iterator[bytes]
+
+
+@contextmanager
+def streamed(service: WebService, path: str, *, timeout_s: float, headers: Mapping[str, str]) -> Iterator[Stream]:
+    """GET below the service's URL. Raises PeerUnreachable as `ask` does; each piece may take `timeout_s`."""
+    with (
+        _errors(service),
+        _client(service, timeout_s) as client,
+        client.stream("GET", _address(service, path), headers=_known(service, headers)) as response,
+    ):
+        yield Stream(response.status_code, response.headers.get("content-type", ""), response.iter_bytes())
+
+
 def ask(
     service: WebService,
     path: str,
@@ -79,16 +99,12 @@ def ask(
 
     Raises PeerUnreachable: no connection, no valid certificate, no answer in time, or one that never ends.
     """
-    said = {"Accept": "application/dicom+json"} | dict(headers or {})
-    if service.token:
-        said["Authorization"] = f"Bearer {service.token.read()}"
+    said = _known(service, {"Accept": "application/dicom+json"} | dict(headers or {}))
     method = "GET" if content is None else "POST"
     with (
         _errors(service),
         _client(service, timeout_s) as client,
-        client.stream(
-            method, f"{service.url.rstrip('/')}/{path}", params=parameters, content=content, headers=said
-        ) as response,
+        client.stream(method, _address(service, path), params=parameters, content=content, headers=said) as response,
     ):
         body = bytearray()
         for piece in response.iter_bytes():
@@ -98,7 +114,17 @@ def ask(
         return Answer(response.status_code, _json(bytes(body)))
 
 
-def refusal(service: WebService, answer: Answer) -> WebRefused:
+def _address(service: WebService, path: str) -> str:
+    return f"{service.url.rstrip('/')}/{path}"
+
+
+def _known(service: WebService, headers: Mapping[str, str]) -> dict[str, str]:
+    """Return headers with who we are. Raises PeerUnreachable where the token is not there."""
+    token = {"Authorization": f"Bearer {service.token.read()}"} if service.token else {}
+    return dict(headers) | token
+
+
+def refusal(service: WebService, answer: Answer | Stream) -> WebRefused:
     """Return the error of an answer that is none of success."""
     return WebRefused(str(service), answer.status)
 

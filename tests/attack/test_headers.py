@@ -29,11 +29,11 @@ from daemon.worker import stages
 from daemon.worker.requests import Engine, ReportRequest, Result, SegmentRequest, VerdictRequest
 from daemon.worker.sources import open_spooled
 from daemon.worker.stages import report_series, report_verdict, segment_series
+from dicom_io.earlier_studies import Study
 from dicom_io.errors import NotDicom, SeriesRejected
 from dicom_io.files.image_file import read_dataset
 from dicom_io.files.image_writer import write_ct_series, write_mr_series
 from dicom_io.geometry import Geometry
-from dicom_io.network.earlier import Study
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation
 from dicom_io.series.preference import suitability

@@ -11,7 +11,7 @@ from pydicom import dcmread
 
 from daemon.choice import Suitability
 from daemon.completeness import Closer
-from daemon.configuration.config import Config, Destination, Peer, Rule
+from daemon.configuration.config import Config, Destination, Dicom, Peer, Rule
 from daemon.configuration.match import Match
 from daemon.errors import LedgerUnavailable, RuleGone, StorageUnusable, WorkDamaged, WorkerCrashed, WorkerStopped
 from daemon.intake import Intake
@@ -40,8 +40,10 @@ from daemon.worker.requests import (
 from daemon.worker.sources import open_spooled
 from dicom_io.errors import NotDicom, RejectReason, SeriesRejected
 from dicom_io.files.uids import derive_uid
+from dicom_io.network.moving import Moving
 from dicom_io.network.scu import Remote
 from dicom_io.series.series import Series
+from dicom_io.web.service import WebService
 from models.errors import DeviceLost, DeviceUnavailable, UnknownModel, WeightsCorrupt
 from reports.errors import GeometryNotProved, SourceUnusable
 from reports.identity import ResultIdentity, identity_of
@@ -397,19 +399,33 @@ def test_who_is_to_be_asked_for_priors_is(make_bench: Callable[..., Bench], make
         peer=(
             *make_config().peers,
             Peer(name="pacs", ae_title="PACS", host="127.0.0.2", port=4242),
+            Peer(name="web", url="https://pacs.example/web"),
         ),
         destination=(
             Destination(peer="archive"),
             Destination(peer="pacs", priors=True, prior_images=True, timeout_s=7.0),
+            Destination(peer="web", priors=True),
         ),
-        rule=(Rule(name="liver-ct", match={"Modality": ("CT",)}, model="resnet50", destinations=("archive", "pacs")),),
+        rule=(
+            Rule(
+                name="liver-ct",
+                match={"Modality": ("CT",)},
+                model="resnet50",
+                destinations=("archive", "pacs", "web"),
+            ),
+        ),
+        dicom=Dicom(move_ae_title="PORTA_MOVE", move_port=11200),
     )
     bench = make_bench(config=config)
     bench.receive(1, 2, 3)
     bench.close()
     assert bench.pipeline.work_off() == 2
     (request,) = bench.stages.asked(ReportRequest)
-    assert request.archives == (Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True),)
+    moving = Moving("PORTA_MOVE", "127.0.0.1", 11200)
+    assert request.archives == (
+        Archive(Remote("PACS", "127.0.0.2", 4242), "PORTA", 7.0, images=True, moving=moving),
+        Archive(WebService("https://pacs.example/web"), "PORTA", 30.0, moving=moving),
+    )
 
 
 @pytest.mark.parametrize("asked", [(), ("hcc",)])

@@ -25,10 +25,10 @@ from daemon.worker.prior_images import likeliest
 from daemon.worker.priors import PRIORS
 from daemon.worker.requests import Archive, Engine, Reported, ReportRequest, SegmentRequest
 from daemon.worker.stages import report_series, segment_series
+from dicom_io.earlier_studies import Study
 from dicom_io.files.image_writer import write_ct_series
 from dicom_io.geometry import Geometry
 from dicom_io.network import scu
-from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_images import EarlierSeries
 from dicom_io.seg_reader import read_seg
 from dicom_io.segmentation import Algorithm, Segmentation

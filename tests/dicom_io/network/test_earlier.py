@@ -15,8 +15,8 @@ from pynetdicom.sop_class import (  # type: ignore[attr-defined]
     StudyRootQueryRetrieveInformationModelGet,
 )
 
+from dicom_io.earlier_studies import Study
 from dicom_io.errors import PeerUnreachable
-from dicom_io.network.earlier import Study
 from dicom_io.network.earlier_results import fetch_earlier
 from dicom_io.network.scu import Remote, store
 from tests.dicom_io.network.conftest import PATIENCE_S, StartPeer

@@ -8,9 +8,10 @@ import pytest
 from pydicom import dcmread
 from pydicom.uid import RLELossless
 
+from dicom_io.earlier_studies import Study
 from dicom_io.errors import PeerError
 from dicom_io.files.image_writer import write_ct_series
-from dicom_io.network.earlier import Study, asking
+from dicom_io.network.earlier import asking
 from dicom_io.network.earlier_images import MOST_STUDIES, SLICES, earlier_series
 from dicom_io.network.scu import Remote, store
 from models.phantom import grid
