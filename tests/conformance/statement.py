@@ -36,6 +36,7 @@ from daemon.configuration.config import Dicom  # noqa: E402
 from daemon.intake import STATUS, Verdict  # noqa: E402
 from dicom_io.files.image_file import MODALITY_OF  # noqa: E402
 from dicom_io.network.earlier_results import RESULTS  # noqa: E402
+from dicom_io.network.moving import MOVE  # noqa: E402
 from dicom_io.network.scp import REJECTIONS, TO_STRANGERS  # noqa: E402
 from dicom_io.network.scu import REASONS  # noqa: E402
 from dicom_io.network.storage_classes import NAMED_STORAGE, transfer_syntaxes  # noqa: E402
@@ -126,6 +127,7 @@ def scu() -> str:
     rows += [
         ("query", named(find), both, "SCU", "`query`, `confirm`, `priors`"),
         ("retrieve", named(get), both, "SCU", "`priors`, `prior_images`"),
+        ("retrieve", named(MOVE), both, "SCU", "the same, with `move_ae_title`"),
     ]
     rows += [("retrieve", named(uid), "as the archive keeps it", "SCP", "`priors`") for uid in RESULTS]
     rows += [
