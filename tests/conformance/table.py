@@ -1,4 +1,4 @@
-"""Writes docs/conformance.md: what `porta series` says of every shared and every made series.
+"""Writes docs/series.md: what `porta series` says of every shared and every made series.
 
     .venv/bin/python tests/conformance/table.py --write
 
@@ -24,7 +24,7 @@ from dicom_io.series import partition, stacks  # noqa: E402
 from tests.conformance.cases import expectations, porta_series, shared_cases  # noqa: E402
 from tests.conformance.made_series import WRITERS, title  # noqa: E402
 
-PAGE = ROOT / "docs" / "conformance.md"
+PAGE = ROOT / "docs" / "series.md"
 
 HEAD = """\
 | series | verdict | volumes (slices x rows x columns; mm between slices, rows, columns) | warnings | left out |
@@ -32,7 +32,7 @@ HEAD = """\
 """
 
 INTRODUCTION = """\
-# Conformance: which series are read, and how
+# Which series are read, and how
 
 Every series ends as its volumes, placed right, or as a named verdict. This page says which; it is written by
 `.venv/bin/python tests/conformance/table.py --write` out of what `porta series --json` prints, and CI holds it

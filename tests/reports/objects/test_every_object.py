@@ -26,12 +26,12 @@ ACCEPTED = [
     "ircadb_case19/ct_dicom",
     "lits_volume0/ct_dicom",
 ]
-"""As docs/conformance.md has them, which a test compares with what `porta series` says."""
+"""As docs/series.md has them, which a test compares with what `porta series` says."""
 
 
 def test_no_accepted_series_is_left_out() -> None:
     """The list is that of the conformance page."""
-    page = (Path(__file__).resolve().parents[3] / "docs" / "conformance.md").read_text()
+    page = (Path(__file__).resolve().parents[3] / "docs" / "series.md").read_text()
     rows = [line.split("|") for line in page.splitlines() if ".zip` | ACCEPTED |" in line]
     assert sorted(row[1].strip(" `").removesuffix(".zip") for row in rows) == ACCEPTED
 
