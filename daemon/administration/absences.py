@@ -16,6 +16,7 @@ from daemon.storage.spool import Spool
 from dicom_io.files.dataset_reader import read_contents
 from dicom_io.files.values import DAMAGED
 from dicom_io.network import scp
+from dicom_io.network.storage_classes import may_be_stored
 from dicom_io.network.studies import HeldSeries
 
 LATELY_S = 86_400.0
@@ -72,9 +73,9 @@ def refusal_sentence(refusal: Refusal, config: Config, *, is_current: bool = Tru
     times = f"{_count(refusal.count, 'time', 'times')}, last {in_zone(refusal.last_at)}"
     if refusal.kind == RefusalKind.CONTEXT:
         name = UID(refusal.reason).name if refusal.reason else "what is no UID"
-        return (
-            f"{who} offered {name} and was refused that ({times}): Porta takes images in syntaxes that it can decode."
-        )
+        is_image = may_be_stored(refusal.reason or "")
+        takes = "images in syntaxes that it can decode" if is_image else "images, and none was refused"
+        return f"{who} offered {name} and was refused that ({times}): Porta takes {takes}."
     if refusal.kind == RefusalKind.BROKEN_OFF:
         return f"An association of {who} broke off ({refusal.reason}, {times}): have the study sent again."
     return f"{who} was refused ({refusal.reason}, {times}): {_advice(refusal, config, is_current=is_current)}"

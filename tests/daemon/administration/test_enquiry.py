@@ -506,6 +506,11 @@ LET_IN = "the configuration would let it in now: have the study sent again."
             {},
             "Porta takes images in syntaxes that it can decode.",
         ),
+        (
+            {"kind": RefusalKind.CONTEXT, "reason": "1.2.840.10008.5.1.4.1.2.2.1"},
+            {},
+            "Porta takes images, and none was refused.",
+        ),
         ({"kind": RefusalKind.BROKEN_OFF, "reason": "ABORTED"}, {}, "have the study sent again."),
         ({"reason": "CALLING_AE_TITLE"}, {}, LET_IN),
         ({"reason": "CALLING_HOST"}, {"networks": ("192.0.2.0/24",)}, LET_IN),
