@@ -51,7 +51,7 @@ def test_strangers_are_rejected(site: Site, require_binary: Callable[[str], str]
         )
         assert answer.returncode != 0
         assert reason in (answer.stdout + answer.stderr).lower()
-        until(lambda: site.log.count("association.refused") == number, seconds=5, what="a line in the log")  # noqa: B023
+        until(lambda: site.log.count("association.refused") == number, what="a line in the log")  # noqa: B023
 
 
 def test_submit_takes_what_is_dicom_and_names_what_is_not(site: Site, phantom_series: Series, tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -201,8 +202,9 @@ def drawn_in_slicer(images: Sequence[Path], segments: Sequence[tuple[str, NDArra
         )
     about = {"SeriesDescription": "Segmentation", "SeriesNumber": "301", "segmentAttributes": described}
     (folder / "about.json").write_text(json.dumps(about))
-    command = ["itkimage2segimage", "--inputDICOMList", ",".join(map(str, images)), "--skip", "1"]
-    command += ["--inputImageList", ",".join(map(str, files)), "--inputMetadata", str(folder / "about.json")]
+    command = [str(Path(sys.executable).with_name("itkimage2segimage")), "--skip", "1"]
+    command += ["--inputDICOMList", ",".join(map(str, images)), "--inputImageList", ",".join(map(str, files))]
+    command += ["--inputMetadata", str(folder / "about.json")]
     command += ["--outputDICOM", str(folder / "seg.dcm")]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert (folder / "seg.dcm").exists(), done.stderr

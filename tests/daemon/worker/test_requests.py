@@ -27,4 +27,13 @@ def test_a_stage_takes_and_gives_what_its_name_says(stage: Stage[Any, Any], requ
 
 def test_the_names_are_known() -> None:
     """The test above is worth what it finds."""
-    assert {name for name, *_ in stages()} == {"WARM_UP", "SEGMENT", "REPORT", "VERDICT", "SHADOW", "READ", "PROVE"}
+    assert {name for name, *_ in stages()} == {
+        "WARM_UP",
+        "SEGMENT",
+        "REPORT",
+        "VERDICT",
+        "SHADOW",
+        "SCORE",
+        "READ",
+        "PROVE",
+    }
