@@ -132,7 +132,7 @@ def test_a_study_from_upload_to_overlay(
         page.goto(served.url + path)
         check_page(page)
     page.get_by_role("button", name="Check").click()
-    page.locator("#checks .OK", has_text="answered C-ECHO").wait_for()
+    page.locator("#checks .OK", has_text="ORTHANC at").wait_for()
     page.goto(f"{served.url}/studies/{site.jobs()[0].study_instance_uid}")
     check_page(page)
     assert_retried(page, site, served.url)
